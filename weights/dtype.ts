@@ -1,0 +1,84 @@
+/** Element types of stored tensors, under their safetensors names, and their decoding to numbers. */
+import { decodeBF16, decodeF16, fromF8E4M3, fromF8E5M2 } from '../core/half.ts';
+
+/** Bytes an element takes. */
+export const DTYPE_BYTES = {
+  BOOL: 1,
+  U8: 1,
+  I8: 1,
+  F8_E4M3: 1,
+  F8_E5M2: 1,
+  U16: 2,
+  I16: 2,
+  F16: 2,
+  BF16: 2,
+  U32: 4,
+  I32: 4,
+  F32: 4,
+  U64: 8,
+  I64: 8,
+  F64: 8,
+} as const;
+
+export type DType = keyof typeof DTYPE_BYTES;
+
+export const isDType = (value: unknown): value is DType => typeof value === 'string' && Object.hasOwn(DTYPE_BYTES, value);
+
+export type NumberArray =
+  | Uint8Array<ArrayBuffer>
+  | Int8Array<ArrayBuffer>
+  | Uint16Array<ArrayBuffer>
+  | Int16Array<ArrayBuffer>
+  | Uint32Array<ArrayBuffer>
+  | Int32Array<ArrayBuffer>
+  | Float32Array<ArrayBuffer>
+  | Float64Array<ArrayBuffer>;
+
+/**
+ * Little-endian elements of a dtype -> numbers, in the narrowest array that holds them all; exact except for 64-bit integers beyond 2^53.
+ * Where the dtype is that of a typed array the result shares memory with `bytes`.
+ */
+export function decode(dtype: DType, bytes: Uint8Array<ArrayBuffer>): NumberArray {
+  switch (dtype) {
+    case 'BOOL':
+    case 'U8':
+      return bytes;
+    case 'I8':
+      return viewAs(Int8Array, bytes);
+    case 'F8_E4M3':
+      return Float32Array.from(bytes, fromF8E4M3);
+    case 'F8_E5M2':
+      return Float32Array.from(bytes, fromF8E5M2);
+    case 'U16':
+      return viewAs(Uint16Array, bytes);
+    case 'I16':
+      return viewAs(Int16Array, bytes);
+    case 'F16':
+      return decodeF16(viewAs(Uint16Array, bytes));
+    case 'BF16':
+      return decodeBF16(viewAs(Uint16Array, bytes));
+    case 'U32':
+      return viewAs(Uint32Array, bytes);
+    case 'I32':
+      return viewAs(Int32Array, bytes);
+    case 'F32':
+      return viewAs(Float32Array, bytes);
+    case 'U64':
+      return Float64Array.from(viewAs(BigUint64Array, bytes), Number);
+    case 'I64':
+      return Float64Array.from(viewAs(BigInt64Array, bytes), Number);
+    case 'F64':
+      return viewAs(Float64Array, bytes);
+  }
+}
+
+interface ArrayKind<A> {
+  new (buffer: ArrayBuffer, byteOffset: number, length: number): A;
+  readonly BYTES_PER_ELEMENT: number;
+}
+
+/** The same bytes as elements of another type; copied only if they do not lie on its boundaries. */
+export function viewAs<A>(kind: ArrayKind<A>, bytes: Uint8Array<ArrayBuffer>): A {
+  const { buffer, byteOffset, byteLength } = bytes.byteOffset % kind.BYTES_PER_ELEMENT === 0 ? bytes : bytes.slice();
+  return new kind(buffer, byteOffset, byteLength / kind.BYTES_PER_ELEMENT);
+}

@@ -1,0 +1,48 @@
+/** What every container of named weights offers, whatever its format: an index that is read at once and tensors that are read on demand. */
+import { UserError } from '../core/errors.ts';
+import type { DType } from './dtype.ts';
+
+export interface TensorInfo {
+  readonly name: string;
+  readonly dtype: DType;
+  /** Row-major; [] is a scalar. */
+  readonly shape: readonly number[];
+  /** The tensor's bytes are [begin, end), counted from the start of the file's data. */
+  readonly begin: number;
+  readonly end: number;
+}
+
+export interface TensorFile {
+  /** Name for messages: a file name or a URL. */
+  readonly name: string;
+  /** Free text that the file carries about itself. */
+  readonly metadata: ReadonlyMap<string, string>;
+  /** Names of all tensors in the file's order. */
+  names(): string[];
+  has(name: string): boolean;
+  /** @throws UserError if there is no such tensor. */
+  info(name: string): TensorInfo;
+  /** Raw bytes of a tensor, or `byteLength` of them from `byteOffset`. A fresh array. @throws UserError if there is no such tensor or range. */
+  bytes(name: string, byteOffset?: number, byteLength?: number): Promise<Uint8Array<ArrayBuffer>>;
+  /** All elements as f32, rounded to nearest where the stored type is wider. A fresh array. @throws UserError if there is no such tensor. */
+  f32(name: string): Promise<Float32Array>;
+  /**
+   * All elements as f16 bits, rounded to nearest even where the stored type is wider. A fresh array.
+   * @throws UserError if there is no such tensor, or if a finite element does not fit f16 (magnitude 65520 and above).
+   */
+  f16bits(name: string): Promise<Uint16Array>;
+}
+
+/** Number of elements of a shape. */
+export const elementCount = (shape: readonly number[]): number => shape.reduce((n, d) => n * d, 1);
+
+/** @throws UserError naming file, tensor and element, if rounding to f16 made an infinity of a finite value. */
+export function checkF16Overflow(file: string, name: string, values: ArrayLike<number>, bits: Uint16Array): void {
+  for (let i = 0; i < bits.length; i++) {
+    if ((bits[i] & 0x7fff) === 0x7c00 && Number.isFinite(values[i])) {
+      throw new UserError(
+        `${file}: element ${i} of tensor "${name}" is ${values[i]}, which is beyond the range of 16-bit floats (±65504). Load this tensor as f32, or use a checkpoint that was trained or saved for half precision.`,
+      );
+    }
+  }
+}
