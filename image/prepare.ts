@@ -1,0 +1,89 @@
+/**
+ * An image on its way into the networks and out again, as the published SUPIR front ends do it: the command line (prepare, finish) and the web
+ * demo (upscaleImage, fixResize). (arXiv 2401.13627 and its program)
+ */
+import { UserError } from '../core/errors.ts';
+import { checkSize, type FloatImage, fromUnit, type Image, type Rounding } from './image.ts';
+import { resize, resizeBicubic } from './resize.ts';
+import { resizeOpenCV } from './resize-opencv.ts';
+
+/** Nearest whole number, halves to the even one. */
+export function roundHalfEven(x: number): number {
+  const floor = Math.floor(x);
+  const fraction = x - floor;
+  if (fraction !== 0.5) return fraction < 0.5 ? floor : floor + 1;
+  return floor % 2 === 0 ? floor : floor + 1;
+}
+
+const roundTo = (side: number, multiple: number): number => Math.max(1, roundHalfEven(side / multiple)) * multiple;
+
+export interface PrepareOptions {
+  /** enlargement of the result, > 0; default 1 */
+  upscale?: number;
+  /** the network sees at least this many pixels on the short side; default 1024 */
+  minSize?: number;
+  /** the network's sides are multiples of this; default 64 */
+  multiple?: number;
+  /** instead of upscale and minSize: the short side of both the network's image and the result; default off */
+  shortSide?: number;
+}
+
+export interface Sizes {
+  /** the network's image, pixels */
+  width: number;
+  height: number;
+  /** the result, pixels */
+  width0: number;
+  height0: number;
+}
+
+/**
+ * The sizes that `prepare` will use: the result is the image times upscale, rounded half to even; the network's image is that, enlarged to
+ * minSize on the short side, each side to the nearest multiple (half to even, never 0). UserError for options out of range or a size above SIZE_LIMITS.
+ */
+export function preparedSizes(width: number, height: number, options: PrepareOptions = {}): Sizes {
+  const { upscale = 1, minSize = 1024, multiple = 64, shortSide } = options;
+  checkPositive({ upscale, minSize, multiple, shortSide: shortSide ?? 1 });
+  let scale = shortSide ? shortSide / Math.min(width, height) : upscale;
+  const [width0, height0] = [roundHalfEven(width * scale), roundHalfEven(height * scale)];
+  checkSize(width0, height0, 'result');
+  if (!shortSide) scale = Math.max(scale, minSize / Math.min(width, height));
+  const sizes = { width: roundTo(width * scale, multiple), height: roundTo(height * scale, multiple), width0, height0 };
+  checkSize(sizes.width, sizes.height, 'network image');
+  return sizes;
+}
+
+/** The image at the network's size, by Pillow's bicubic, and the size of the result. `toUnit` makes it the network's input. Throws as `preparedSizes` does. */
+export function prepare(image: Image, options: PrepareOptions = {}): Sizes & { image: Image } {
+  const sizes = preparedSizes(image.width, image.height, options);
+  const opaque: Image = { width: image.width, height: image.height, data: image.data };
+  return { ...sizes, image: resize(opaque, sizes.width, sizes.height, 'bicubic') };
+}
+
+/** The network's result x (height, width, 3), unit range, as an image of the result's size: torch's bicubic (a = -0.75, no antialias), then bytes. */
+export function finish(x: FloatImage, width0: number, height0: number, rounding: Rounding = 'truncate'): Image {
+  return fromUnit(resizeBicubic(x, width0, height0), rounding);
+}
+
+/** The demo's `prepare`: sides to multiples of 32, OpenCV's Lanczos4 if upscale is above 1, else AREA (also where minSize enlarges). */
+export function upscaleImage(image: Image, options: Omit<PrepareOptions, 'shortSide'> = {}): Image {
+  const { upscale = 1, minSize = 1024, multiple = 32 } = options;
+  checkPositive({ upscale, minSize, multiple });
+  const scale = Math.max(upscale, minSize / Math.min(image.width, image.height));
+  const [width, height] = [roundTo(image.width * scale, multiple), roundTo(image.height * scale, multiple)];
+  return resizeOpenCV(image, width, height, upscale > 1 ? 'lanczos4' : 'area');
+}
+
+/** The demo's image for captions and previews: short side `size`, sides to multiples, OpenCV's Lanczos4 if that enlarges, else AREA. */
+export function fixResize(image: Image, size = 512, multiple = 64): Image {
+  checkPositive({ size, multiple });
+  const scale = size / Math.min(image.width, image.height);
+  const [width, height] = [roundTo(image.width * scale, multiple), roundTo(image.height * scale, multiple)];
+  return resizeOpenCV(image, width, height, scale > 1 ? 'lanczos4' : 'area');
+}
+
+function checkPositive(options: Record<string, number>): void {
+  for (const [name, value] of Object.entries(options)) {
+    if (!(value > 0 && Number.isFinite(value))) throw new UserError(`${name} is ${value}; it must be a number above 0.`);
+  }
+}
