@@ -1,0 +1,200 @@
+/**
+ * One GPU device and what is known of it: facts and limits, buffers counted from birth to death, pipelines compiled once.
+ * The GPU object itself comes from a host adapter (host/), so this file runs unchanged in Node, browsers, Deno and Bun.
+ */
+import { DeviceError } from './errors.ts';
+import type { Profile } from './profiler.ts';
+import { type ShaderSpec, shaderSource } from './shader.ts';
+
+/** What the adapter offers; everything that chooses a schedule or a message reads it from here. */
+export interface AdapterFacts {
+  vendor: string;
+  architecture: string;
+  device: string;
+  description: string;
+  /** True for CPU drivers (lavapipe, SwiftShader, WARP). */
+  software: boolean;
+  features: ReadonlySet<string>;
+  /** Smallest and largest subgroup, in lanes; 0 where unknown. */
+  subgroupSizes: [number, number];
+}
+
+export interface OpenOptions {
+  /** The host's WebGPU entry point (`navigator.gpu`, or Dawn's in Node). */
+  gpu: GPU;
+  /** Waits for a GPU promise the way the host does it best; the default simply awaits. */
+  settle?: <T>(promise: Promise<T>) => Promise<T>;
+  powerPreference?: GPUPowerPreference;
+}
+
+const SOFTWARE = /llvmpipe|lavapipe|swiftshader|warp|basic render/i;
+const WANTED_FEATURES = ['shader-f16', 'subgroups', 'timestamp-query'] as const;
+
+/** Opens the preferred adapter's device. Throws DeviceError when there is none or only Dawn's null backend, which computes nothing. */
+export async function openDevice(options: OpenOptions): Promise<Device> {
+  const settle = options.settle ?? ((promise) => promise);
+  const adapter = await settle(options.gpu.requestAdapter({ powerPreference: options.powerPreference ?? 'high-performance' }));
+  if (!adapter)
+    throw new DeviceError('No WebGPU adapter answered. Run `npm run -s supir -- doctor` to see what is missing and how to mend it.');
+  const info = adapter.info;
+  if (/null/i.test(`${info.vendor} ${info.architecture} ${info.device} ${info.description}`)) {
+    throw new DeviceError(
+      "Only Dawn's null adapter answered, which accepts commands but computes nothing. Run `npm run -s supir -- doctor`.",
+    );
+  }
+  const limits = adapter.limits;
+  const device = await settle(
+    adapter.requestDevice({
+      requiredFeatures: WANTED_FEATURES.filter((feature) => adapter.features.has(feature)) as GPUFeatureName[],
+      requiredLimits: {
+        maxBufferSize: limits.maxBufferSize,
+        maxStorageBufferBindingSize: limits.maxStorageBufferBindingSize,
+        maxComputeWorkgroupStorageSize: limits.maxComputeWorkgroupStorageSize,
+        maxStorageBuffersPerShaderStage: Math.min(limits.maxStorageBuffersPerShaderStage, 10),
+      },
+    }),
+  );
+  const facts: AdapterFacts = {
+    vendor: info.vendor,
+    architecture: info.architecture,
+    device: info.device,
+    description: info.description,
+    software: SOFTWARE.test(`${info.vendor} ${info.architecture} ${info.device} ${info.description}`),
+    features: new Set(device.features),
+    subgroupSizes: [info.subgroupMinSize ?? 0, info.subgroupMaxSize ?? 0],
+  };
+  return new Device(device, facts, settle);
+}
+
+/** Live GPU memory, in buffers and bytes, and the most bytes that were ever live at once. */
+export interface MemoryUse {
+  buffers: number;
+  bytes: number;
+  peak: number;
+}
+
+export class Device {
+  readonly gpu: GPUDevice;
+  readonly facts: AdapterFacts;
+  readonly settle: <T>(promise: Promise<T>) => Promise<T>;
+  readonly memory: MemoryUse = { buffers: 0, bytes: 0, peak: 0 };
+  /** Set to collect time per kernel; see profiler.ts. */
+  profile: Profile | null = null;
+  /** 256 zero bytes, bound where a kernel's optional input is absent. */
+  readonly zeros: GPUBuffer;
+  private readonly pipelines = new Map<string, Promise<GPUComputePipeline>>();
+  private failure: DeviceError | null = null;
+  private closed = false;
+
+  constructor(gpu: GPUDevice, facts: AdapterFacts, settle: <T>(promise: Promise<T>) => Promise<T>) {
+    this.gpu = gpu;
+    this.facts = facts;
+    this.settle = settle;
+    this.zeros = gpu.createBuffer({ label: 'zeros', size: 256, usage: GPU_STORAGE });
+    gpu.lost.then((lost) => {
+      if (!this.closed)
+        this.failure = new DeviceError(`The GPU device was lost (${lost.reason}): ${lost.message || 'no message from the driver'}`);
+    });
+    gpu.addEventListener('uncapturederror', (event) => {
+      const error = (event as GPUUncapturedErrorEvent).error;
+      this.failure ??= new DeviceError(`The GPU refused a command: ${error.message}`);
+    });
+  }
+
+  /** Creates a counted buffer of at least `bytes`. Throws DeviceError above the device's maxBufferSize. */
+  buffer(label: string, bytes: number, usage: number): GPUBuffer {
+    const size = Math.max(16, Math.ceil(bytes / 16) * 16);
+    if (size > this.gpu.limits.maxBufferSize) {
+      throw new DeviceError(
+        `${label} needs a buffer of ${size} bytes, and this adapter's largest is ${this.gpu.limits.maxBufferSize}. Use a smaller image or tiles.`,
+      );
+    }
+    const buffer = this.gpu.createBuffer({ label, size, usage });
+    this.memory.buffers++;
+    this.memory.bytes += size;
+    this.memory.peak = Math.max(this.memory.peak, this.memory.bytes);
+    return buffer;
+  }
+
+  /** Destroys a buffer made by `buffer`. */
+  release(buffer: GPUBuffer): void {
+    this.memory.buffers--;
+    this.memory.bytes -= buffer.size;
+    buffer.destroy();
+  }
+
+  /** The compiled pipeline of a shader; compiled at most once a device, asynchronously. */
+  pipeline(spec: ShaderSpec): Promise<GPUComputePipeline> {
+    const code = shaderSource(spec);
+    let pipeline = this.pipelines.get(code);
+    if (!pipeline) {
+      const module = this.gpu.createShaderModule({ label: spec.name, code });
+      const layout = this.gpu.createPipelineLayout({
+        label: spec.name,
+        bindGroupLayouts: [this.gpu.createBindGroupLayout(bindGroupLayout(spec))],
+      });
+      const pending = this.gpu.createComputePipelineAsync({ label: spec.name, layout, compute: { module, entryPoint: 'main' } });
+      pipeline = this.settle(pending).catch(async (error) => {
+        const { messages } = await this.settle(module.getCompilationInfo());
+        const why = messages.map(({ lineNum, message }) => `line ${lineNum}: ${message}`).join('; ');
+        throw new DeviceError(`The kernel ${spec.name} does not compile on this adapter: ${why || error.message}`);
+      });
+      this.pipelines.set(code, pipeline);
+    }
+    return pipeline;
+  }
+
+  /** How many distinct pipelines this device has compiled. */
+  get pipelineCount(): number {
+    return this.pipelines.size;
+  }
+
+  /** Throws what went wrong on the device since the last call: loss, out of memory, a refused command. */
+  check(): void {
+    if (this.failure) throw this.failure;
+  }
+
+  /** Runs `body` and turns an out-of-memory or validation error raised meanwhile into a DeviceError that names `what`. */
+  async guard<T>(what: string, body: () => T | Promise<T>): Promise<T> {
+    this.check();
+    this.gpu.pushErrorScope('out-of-memory');
+    this.gpu.pushErrorScope('validation');
+    let result: T;
+    let scopes: [Promise<GPUError | null>, Promise<GPUError | null>];
+    try {
+      result = await body();
+    } finally {
+      scopes = [this.gpu.popErrorScope(), this.gpu.popErrorScope()];
+    }
+    const [validation, memory] = await this.settle(Promise.all(scopes));
+    if (memory) throw new DeviceError(`Out of GPU memory while ${what}: ${memory.message}. Use a smaller image or fewer images at once.`);
+    if (validation) throw new DeviceError(`The GPU refused a command while ${what}: ${validation.message}`);
+    this.check();
+    return result;
+  }
+
+  /** Gives the device back; nothing made from it may be used afterwards. */
+  close(): void {
+    this.closed = true;
+    this.zeros.destroy();
+    this.gpu.destroy();
+  }
+}
+
+function bindGroupLayout(spec: ShaderSpec): GPUBindGroupLayoutDescriptor {
+  const visibility = 4; // compute
+  const storage = spec.bindings.map(({ write }, i) => ({
+    binding: i + 1,
+    visibility,
+    buffer: { type: (write ? 'storage' : 'read-only-storage') as GPUBufferBindingType },
+  }));
+  return { label: spec.name, entries: [{ binding: 0, visibility, buffer: { type: 'uniform' } }, ...storage] };
+}
+
+// WebGPU's usage flags as numbers, so that hosts without the global constants (Dawn in Node) need no set-up.
+export const GPU_MAP_READ = 0x1;
+export const GPU_COPY_SRC = 0x4;
+export const GPU_COPY_DST = 0x8;
+export const GPU_UNIFORM = 0x40;
+export const GPU_STORAGE = 0x80;
+export const GPU_QUERY_RESOLVE = 0x200;

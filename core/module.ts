@@ -1,0 +1,97 @@
+/**
+ * Networks as trees of attributes. A weight's checkpoint key is its attribute path, so there is no table of names to keep in step:
+ * `unet.input_blocks[4][1].norm.weight` is the tensor `input_blocks.4.1.norm.weight`.
+ */
+import type { Device } from './device.ts';
+import { GPU_COPY_DST, GPU_STORAGE } from './device.ts';
+import { ShapeError } from './errors.ts';
+import { type DType, storageBytes } from './shader.ts';
+import { type Shape, showShape, sizeOf, Tensor, type TensorData } from './tensor.ts';
+
+/**
+ * How a weight is stored on the GPU.
+ * - matrix: (out, in), as in the checkpoint.
+ * - conv: (out, in, kh, kw) in the checkpoint, (out, kh, kw, in) here, so that a convolution reads channels along the last axis.
+ * - transposed: (in, out) in the checkpoint, (out, in) here.
+ * - vector: any shape, always f32: biases, norm scales, position embeddings.
+ * - host: not uploaded; read by rows on the host (embedding tables, which may exceed the largest binding).
+ */
+export type ParameterKind = 'matrix' | 'conv' | 'transposed' | 'vector' | 'host';
+
+export class Parameter {
+  /** Shape in the checkpoint. */
+  readonly shape: Shape;
+  readonly kind: ParameterKind;
+  /** Full checkpoint key; set when the module tree is named. */
+  name = '';
+  /** Storage of matrix kinds on the GPU. */
+  dtype: DType;
+  buffer: GPUBuffer | null = null;
+
+  constructor(shape: Shape, kind: ParameterKind) {
+    this.shape = shape;
+    this.kind = kind;
+    this.dtype = kind === 'vector' ? 'f32' : 'f16';
+  }
+
+  /** Shape on the GPU. */
+  get storedShape(): Shape {
+    const [a, b, kh, kw] = this.shape;
+    return this.kind === 'conv' ? [a, kh, kw, b] : this.kind === 'transposed' ? [b, a] : this.shape;
+  }
+
+  /** The graph node that reads this weight. */
+  get tensor(): Tensor {
+    return new Tensor(this.storedShape, this.dtype, { kind: 'parameter', parameter: this });
+  }
+
+  /** Fills the GPU buffer from values in the checkpoint's order: Float32Array for f32, f16 bit patterns in Uint16Array for f16. */
+  upload(device: Device, values: TensorData): void {
+    if (values.length !== sizeOf(this.shape))
+      throw new ShapeError(`${this.name}: ${values.length} values for shape ${showShape(this.shape)}.`);
+    const stored = reorder(values, this.shape, this.kind);
+    const bytes = storageBytes(this.dtype, values.length);
+    const padded = new Uint8Array(bytes);
+    padded.set(new Uint8Array(stored.buffer, stored.byteOffset, stored.byteLength));
+    this.buffer ??= device.buffer(this.name, bytes, GPU_STORAGE | GPU_COPY_DST);
+    device.gpu.queue.writeBuffer(this.buffer, 0, padded);
+  }
+
+  release(device: Device): void {
+    if (this.buffer) device.release(this.buffer);
+    this.buffer = null;
+  }
+}
+
+/** Base of networks and blocks: own attributes that are parameters, modules, layers or arrays of these form the tree. */
+export abstract class Module {}
+
+/** Every parameter below `root` with its path, in attribute order. */
+export function* parameters(root: object, path = ''): Generator<[string, Parameter]> {
+  for (const [key, value] of Object.entries(root)) {
+    const name = path ? `${path}.${key}` : key;
+    if (value instanceof Parameter) yield [name, value];
+    else if (value instanceof Module || Array.isArray(value) || typeof value === 'function') yield* parameters(value, name);
+  }
+}
+
+/** Gives every parameter below `root` its full checkpoint key. */
+export function named<T extends object>(root: T, prefix: string): T {
+  for (const [path, parameter] of parameters(root)) parameter.name = prefix + path;
+  return root;
+}
+
+function reorder(values: TensorData, shape: Shape, kind: ParameterKind): TensorData {
+  if (kind !== 'conv' && kind !== 'transposed') return values;
+  const [rows, columns] = shape;
+  const pixels = kind === 'conv' ? shape[2] * shape[3] : 1;
+  const stored = new (values.constructor as new (n: number) => TensorData)(values.length);
+  for (let row = 0, from = 0; row < rows; row++) {
+    for (let column = 0; column < columns; column++) {
+      for (let pixel = 0; pixel < pixels; pixel++, from++) {
+        stored[kind === 'conv' ? (row * pixels + pixel) * columns + column : column * rows + row] = values[from];
+      }
+    }
+  }
+  return stored;
+}

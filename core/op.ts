@@ -1,0 +1,65 @@
+/**
+ * What a kernel file provides for one operation: how shapes follow, how it becomes dispatches, and which neighbours it can absorb.
+ */
+import type { AdapterFacts } from './device.ts';
+import type { DType, ShaderSpec } from './shader.ts';
+import { type Scalar, type Shape, Tensor } from './tensor.ts';
+
+/** A tensor that a dispatch binds: where it lives is the plan's business, kernels only hand it back. */
+export interface Operand {
+  readonly shape: Shape;
+  readonly dtype: DType;
+  /** Name for messages and profiles. */
+  readonly label: string;
+}
+
+export interface Dispatch {
+  shader: ShaderSpec;
+  /** One per shader binding, in order; null binds zeros for an absent optional input. */
+  operands: (Operand | null)[];
+  /** One per shader parameter, in order. Booleans travel as 0 and 1. */
+  params: (Scalar | boolean)[];
+  /** Threads wanted; whole workgroups are started and the shader masks the rest. */
+  threads: number;
+}
+
+export interface Lowering {
+  readonly facts: AdapterFacts;
+  /** Adds a dispatch; they run in order, each seeing the results of those before it. */
+  dispatch(dispatch: Dispatch): void;
+  /** A scratch tensor that lives until this operation's last dispatch. */
+  scratch(label: string, shape: Shape, dtype?: DType): Operand;
+}
+
+export interface Op<Attrs> {
+  readonly name: string;
+  /** Shape and dtype of the result. Throws ShapeError naming the operation, the shapes and the weight. */
+  infer(inputs: Tensor[], attrs: Attrs): { shape: Shape; dtype: DType };
+  /** Emits the dispatches that fill `output`. Absent for views, which share their first input's storage. */
+  lower?(inputs: Operand[], output: Operand, attrs: Attrs, to: Lowering): void;
+  /**
+   * Fusion: given that `producer` (a result of this op) is read by `consumer` alone, as its input number `index`, returns one tensor
+   * that replaces both, or null.
+   */
+  absorb?(producer: OpTensor<Attrs>, consumer: OpTensor<unknown>, index: number): Tensor | null;
+  /** Multiply-adds times two, for profiles. */
+  flops?(inputs: readonly { shape: Shape }[], output: { shape: Shape }, attrs: Attrs): number;
+}
+
+/** A tensor that an operation made. */
+export type OpTensor<Attrs> = Tensor & { source: { kind: 'op'; op: Op<Attrs>; inputs: Tensor[]; attrs: Attrs } };
+
+/** Makes the graph node of an operation. */
+export function apply<Attrs>(op: Op<Attrs>, inputs: Tensor[], attrs: Attrs): Tensor {
+  const { shape, dtype } = op.infer(inputs, attrs);
+  return new Tensor(shape, dtype, { kind: 'op', op: op as Op<unknown>, inputs, attrs });
+}
+
+export function isOp<Attrs>(tensor: Tensor, op: Op<Attrs>): tensor is OpTensor<Attrs> {
+  return tensor.source.kind === 'op' && tensor.source.op === (op as Op<unknown>);
+}
+
+/** 4 where the last axis allows four-element loads, else 1. */
+export function width(shape: Shape): 1 | 4 {
+  return shape[shape.length - 1] % 4 === 0 ? 4 : 1;
+}

@@ -1,0 +1,178 @@
+/**
+ * The plan of a graph: its dispatches in order, and a place for every intermediate in a few reused buffers. Nothing is allocated here, so
+ * the memory a program will need is known before it runs (and on a machine that could not run it).
+ */
+import type { AdapterFacts } from './device.ts';
+import { ShapeError } from './errors.ts';
+import { fuse, topological } from './fuse.ts';
+import type { Parameter } from './module.ts';
+import type { Dispatch, Operand } from './op.ts';
+import { type DType, storageBytes } from './shader.ts';
+import { describe, type Shape, showShape, sizeOf, type Tensor, type TensorData } from './tensor.ts';
+
+/** Where a value's bytes are. Pooled storage is placed in a slot; the others have buffers of their own. */
+export type Storage =
+  | { kind: 'pooled'; bytes: number; slot: number; last: number }
+  | { kind: 'input'; bytes: number; name: string }
+  | { kind: 'constant'; bytes: number; data: TensorData }
+  | { kind: 'parameter'; bytes: number; parameter: Parameter };
+
+export interface Value extends Operand {
+  storage: Storage;
+}
+
+export interface PlannedDispatch extends Dispatch {
+  operands: (Value | null)[];
+  /** The operation, its shapes and its weight, for messages and profiles. */
+  label: string;
+  /** Floating-point operations of the whole operation, counted on its first dispatch. */
+  flops: number;
+}
+
+export interface Plan {
+  dispatches: PlannedDispatch[];
+  inputs: Map<string, Value>;
+  scalars: Set<string>;
+  outputs: Map<string, Value>;
+  /** Bytes of each reused buffer. */
+  slots: number[];
+  /** Every storage that is not pooled. */
+  fixed: Set<Storage>;
+  /** Bytes of intermediates (slots), and of inputs and constants. Weights are counted apart: programs share them. */
+  bytes: { intermediates: number; inputs: number; weights: number };
+}
+
+export interface PlanLimits {
+  maxStorageBufferBindingSize: number;
+}
+
+/** Plans the graph of `outputs`. Throws ShapeError when a tensor exceeds the largest binding, naming it and the limit. */
+export function plan(outputs: Record<string, Tensor>, facts: AdapterFacts, limits: PlanLimits): Plan {
+  const fused = fuse(outputs);
+  const order = topological(Object.values(fused));
+  const values = new Map<Tensor, Value>();
+  const result: Plan = {
+    dispatches: [],
+    inputs: new Map(),
+    scalars: new Set(),
+    outputs: new Map(),
+    slots: [],
+    fixed: new Set(),
+    bytes: { intermediates: 0, inputs: 0, weights: 0 },
+  };
+
+  const check = (label: string, bytes: number) => {
+    if (bytes <= limits.maxStorageBufferBindingSize) return bytes;
+    throw new ShapeError(
+      `${label} needs ${bytes} bytes in one binding, and this adapter allows ${limits.maxStorageBufferBindingSize}. Use a smaller image or tiles.`,
+    );
+  };
+  const parameterStorage = new Map<Parameter, Storage>();
+  const fixedStorage = (tensor: Tensor, bytes: number): Storage => {
+    const source = tensor.source;
+    if (source.kind === 'input') return { kind: 'input', bytes, name: source.name };
+    if (source.kind === 'constant') return { kind: 'constant', bytes, data: source.data };
+    if (source.kind !== 'parameter') throw new Error('an operation has no fixed storage');
+    let storage = parameterStorage.get(source.parameter);
+    if (!storage) parameterStorage.set(source.parameter, (storage = { kind: 'parameter', bytes, parameter: source.parameter }));
+    return storage;
+  };
+
+  const scratches: Value[][] = [];
+  order.forEach((tensor, index) => {
+    const { shape, dtype, source } = tensor;
+    const label = describe(tensor);
+    const bytes = storageBytes(dtype, sizeOf(shape));
+    scratches.push([]);
+    if (source.kind !== 'op') {
+      const value = { shape, dtype, label, storage: fixedStorage(tensor, check(label, bytes)) };
+      result.fixed.add(value.storage);
+      values.set(tensor, value);
+      if (source.kind === 'input') addInput(result, source.name, value);
+      return;
+    }
+    const inputs = source.inputs.map((input) => use(values.get(input)!, index));
+    if (!source.op.lower) {
+      values.set(tensor, { shape, dtype, label, storage: inputs[0].storage });
+      return;
+    }
+    const output: Value = { shape, dtype, label, storage: pooled(check(label, bytes), index) };
+    const weight = source.inputs.find((input) => input.source.kind === 'parameter');
+    const title = `${source.op.name} ${source.inputs.map((input) => showShape(input.shape)).join(' ')}${weight ? ` [${describe(weight)}]` : ''}`;
+    let flops = source.op.flops?.(source.inputs, tensor, source.attrs) ?? 0;
+    source.op.lower(inputs, output, source.attrs, {
+      facts,
+      scratch(name: string, scratchShape: Shape, scratchType: DType = 'f32') {
+        const size = check(`${name} of ${label}`, storageBytes(scratchType, sizeOf(scratchShape)));
+        const value: Value = { shape: scratchShape, dtype: scratchType, label: name, storage: pooled(size, index) };
+        scratches[index].push(value);
+        return value;
+      },
+      dispatch(dispatch) {
+        if (dispatch.operands.length !== dispatch.shader.bindings.length) throw new Error(`${title}: operands do not match bindings`);
+        if (dispatch.params.length !== dispatch.shader.params.length) throw new Error(`${title}: values do not match parameters`);
+        for (const param of dispatch.params) if (typeof param === 'object') result.scalars.add(param.name);
+        result.dispatches.push({ ...dispatch, operands: dispatch.operands as (Value | null)[], label: title, flops });
+        flops = 0;
+      },
+    });
+    values.set(tensor, output);
+  });
+
+  for (const [name, tensor] of Object.entries(fused)) result.outputs.set(name, use(values.get(tensor)!, Number.POSITIVE_INFINITY));
+  result.slots = placeInSlots(order.map((tensor, i) => newStorages(tensor, values, scratches[i])));
+  for (const storage of result.fixed) result.bytes[storage.kind === 'parameter' ? 'weights' : 'inputs'] += storage.bytes;
+  result.bytes.intermediates = result.slots.reduce((sum, bytes) => sum + bytes, 0);
+  return result;
+}
+
+type Pooled = Extract<Storage, { kind: 'pooled' }>;
+
+function pooled(bytes: number, last: number): Pooled {
+  return { kind: 'pooled', bytes, slot: -1, last };
+}
+
+/** Extends the life of a value's storage to the step that reads it. */
+function use(value: Value, step: number): Value {
+  if (value.storage.kind === 'pooled') value.storage.last = Math.max(value.storage.last, step);
+  return value;
+}
+
+function newStorages(tensor: Tensor, values: Map<Tensor, Value>, scratch: Value[]): Pooled[] {
+  const own = tensor.source.kind === 'op' && tensor.source.op.lower ? [values.get(tensor)!] : [];
+  return [...own, ...scratch].map((value) => value.storage as Pooled);
+}
+
+/**
+ * Greedy placement by liveness: each new storage takes the smallest free slot that holds it, else grows the largest free one, else opens
+ * a new one. Every storage has a slot to itself while it lives, for WebGPU forbids reading and writing one buffer in one dispatch.
+ */
+function placeInSlots(born: Pooled[][]): number[] {
+  const slots: number[] = [];
+  const free = new Set<number>();
+  const dying = new Map<number, Pooled[]>();
+  born.forEach((storages, step) => {
+    for (const storage of storages) {
+      let best = -1;
+      for (const slot of free) {
+        const fits = slots[slot] >= storage.bytes;
+        const better =
+          best < 0 ||
+          (fits ? slots[best] < storage.bytes || slots[slot] < slots[best] : slots[best] < storage.bytes && slots[slot] > slots[best]);
+        if (better) best = slot;
+      }
+      if (best < 0) best = slots.push(0) - 1;
+      free.delete(best);
+      slots[best] = Math.max(slots[best], storage.bytes);
+      storage.slot = best;
+      if (Number.isFinite(storage.last)) dying.set(storage.last, [...(dying.get(storage.last) ?? []), storage]);
+    }
+    for (const storage of dying.get(step) ?? []) free.add(storage.slot);
+  });
+  return slots;
+}
+
+function addInput(into: Plan, name: string, value: Value): void {
+  if (into.inputs.has(name)) throw new ShapeError(`Two inputs of one program are called '${name}'.`);
+  into.inputs.set(name, value);
+}

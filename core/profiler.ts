@@ -1,0 +1,84 @@
+/**
+ * Time per kernel. Where the adapter has timestamp queries every dispatch gets a compute pass of its own with a time at each end; elsewhere
+ * only counts and floating-point operations are known.
+ */
+import { type Device, GPU_COPY_DST, GPU_COPY_SRC, GPU_MAP_READ, GPU_QUERY_RESOLVE } from './device.ts';
+import type { PlannedDispatch } from './plan.ts';
+
+interface EncodableStep {
+  pipeline: GPUComputePipeline;
+  group: GPUBindGroup;
+  x: number;
+  y: number;
+  dispatch: PlannedDispatch;
+}
+
+export interface KernelTime {
+  kernel: string;
+  dispatches: number;
+  /** Milliseconds on the GPU; NaN without timestamp queries. */
+  ms: number;
+  gflop: number;
+}
+
+/** WebGPU allows at most 4096 queries a set. */
+const MOST_QUERIES = 4096;
+
+export class Profile {
+  private readonly byKernel = new Map<string, KernelTime>();
+  private pending: { steps: EncodableStep[]; set: GPUQuerySet; resolved: GPUBuffer; read: GPUBuffer }[] = [];
+
+  /** Records `steps` into `encoder`, one pass each. Called by Program. */
+  encode(device: Device, encoder: GPUCommandEncoder, steps: EncodableStep[]): void {
+    const timed = device.facts.features.has('timestamp-query');
+    for (let from = 0; from < steps.length; from += MOST_QUERIES / 2) {
+      const chunk = steps.slice(from, from + MOST_QUERIES / 2);
+      const set = timed ? device.gpu.createQuerySet({ type: 'timestamp', count: chunk.length * 2 }) : null;
+      chunk.forEach(({ pipeline, group, x, y }, i) => {
+        const writes = set ? { timestampWrites: { querySet: set, beginningOfPassWriteIndex: 2 * i, endOfPassWriteIndex: 2 * i + 1 } } : {};
+        const pass = encoder.beginComputePass(writes);
+        pass.setPipeline(pipeline);
+        pass.setBindGroup(0, group);
+        pass.dispatchWorkgroups(x, y);
+        pass.end();
+      });
+      if (!set) {
+        this.add(chunk, null);
+        continue;
+      }
+      const bytes = chunk.length * 16;
+      const resolved = device.buffer('timestamps', bytes, GPU_QUERY_RESOLVE | GPU_COPY_SRC);
+      const read = device.buffer('timestamps read', bytes, GPU_MAP_READ | GPU_COPY_DST);
+      encoder.resolveQuerySet(set, 0, chunk.length * 2, resolved, 0);
+      encoder.copyBufferToBuffer(resolved, 0, read, 0, bytes);
+      this.pending.push({ steps: chunk, set, resolved, read });
+    }
+  }
+
+  /** Reads the times of the run just finished. Called by Program. */
+  async collect(device: Device): Promise<void> {
+    for (const { steps, set, resolved, read } of this.pending.splice(0)) {
+      await device.settle(read.mapAsync(1));
+      this.add(steps, new BigUint64Array(read.getMappedRange().slice(0)));
+      device.release(read);
+      device.release(resolved);
+      set.destroy();
+    }
+  }
+
+  private add(steps: EncodableStep[], times: BigUint64Array | null): void {
+    steps.forEach(({ dispatch }, i) => {
+      const kernel = dispatch.shader.name;
+      const entry = this.byKernel.get(kernel) ?? { kernel, dispatches: 0, ms: times ? 0 : Number.NaN, gflop: 0 };
+      entry.dispatches++;
+      entry.gflop += dispatch.flops / 1e9;
+      if (times) entry.ms += Number(times[2 * i + 1] - times[2 * i]) / 1e6;
+      this.byKernel.set(kernel, entry);
+    });
+  }
+
+  /** Kernels by time, slowest first. */
+  kernels(): KernelTime[] {
+    return [...this.byKernel.values()].sort((a, b) => b.ms - a.ms || b.dispatches - a.dispatches);
+  }
+}

@@ -1,0 +1,228 @@
+/**
+ * A planned graph on a device, replayed: pipelines, buffers and bind groups are made once, a run writes what changed and loops over dispatches.
+ */
+import { type Device, GPU_COPY_DST, GPU_COPY_SRC, GPU_MAP_READ, GPU_STORAGE, GPU_UNIFORM } from './device.ts';
+import { DeviceError, ShapeError, UserError } from './errors.ts';
+import { fromF16 } from './half.ts';
+import { type Plan, type PlannedDispatch, plan, type Value } from './plan.ts';
+import { storageBytes } from './shader.ts';
+import { showShape, sizeOf, type Tensor, type TensorData } from './tensor.ts';
+
+/** Values of a run by name: tensors in row-major order, scalars as numbers. What is left out keeps its value from the run before. */
+export type RunInputs = Record<string, TensorData | number>;
+export type RunOutputs<Names extends string> = Record<Names, Float32Array>;
+
+interface Step {
+  pipeline: GPUComputePipeline;
+  group: GPUBindGroup;
+  x: number;
+  y: number;
+  dispatch: PlannedDispatch;
+}
+
+/** Compiles the graph of `outputs` for `device`. Weights must be on the device. Throws DeviceError when memory does not suffice. */
+export async function compile<Names extends string>(device: Device, outputs: Record<Names, Tensor>): Promise<Program<Names>> {
+  const planned = plan(outputs, device.facts, device.gpu.limits);
+  const pipelines = await Promise.all(planned.dispatches.map(({ shader }) => device.pipeline(shader)));
+  const program = new Program<Names>(device, planned);
+  try {
+    await device.guard(`placing a program of ${planned.bytes.intermediates + planned.bytes.inputs} bytes`, () => program.place(pipelines));
+  } catch (error) {
+    program.dispose();
+    throw error;
+  }
+  return program;
+}
+
+/** Plans, runs and frees a single tensor: `await evaluate(device, add(a, b))`. f16 results come back as f32. */
+export async function evaluate(device: Device, tensor: Tensor, inputs: RunInputs = {}): Promise<Float32Array> {
+  const program = await compile(device, { tensor });
+  try {
+    return (await program.run(inputs)).tensor;
+  } finally {
+    program.dispose();
+  }
+}
+
+export class Program<Names extends string> {
+  readonly plan: Plan;
+  private readonly device: Device;
+  private readonly steps: Step[] = [];
+  private readonly buffers: GPUBuffer[] = [];
+  private readonly inputs = new Map<string, GPUBuffer>();
+  private readonly given = new Set<string>();
+  private readonly scalars = new Map<string, { value: number; offsets: number[] }>();
+  private params = new ArrayBuffer(0);
+  private paramBuffer: GPUBuffer | null = null;
+  private staging: GPUBuffer | null = null;
+  private outputs: { name: Names; value: Value; buffer: GPUBuffer; offset: number }[] = [];
+  private running: Promise<unknown> = Promise.resolve();
+
+  constructor(device: Device, planned: Plan) {
+    this.device = device;
+    this.plan = planned;
+    for (const name of planned.scalars) this.scalars.set(name, { value: Number.NaN, offsets: [] });
+  }
+
+  /** Creates buffers and bind groups; called once by `compile`. */
+  place(pipelines: GPUComputePipeline[]): void {
+    const { device, plan } = this;
+    const slots = plan.slots.map((bytes, i) => this.own(`slot ${i}`, bytes, GPU_STORAGE | GPU_COPY_SRC));
+    const fixed = new Map<object, GPUBuffer>();
+    for (const storage of plan.fixed) {
+      if (storage.kind === 'parameter') {
+        if (!storage.parameter.buffer) throw new UserError(`The weight ${storage.parameter.name} has not been loaded.`);
+        fixed.set(storage, storage.parameter.buffer);
+        continue;
+      }
+      const label = storage.kind === 'input' ? storage.name : 'constant';
+      const buffer = this.own(label, storage.bytes, GPU_STORAGE | GPU_COPY_DST | GPU_COPY_SRC);
+      fixed.set(storage, buffer);
+      if (storage.kind === 'input') this.inputs.set(storage.name, buffer);
+      else if (storage.kind === 'constant') this.write(buffer, storage.data);
+    }
+    const bufferOf = (value: Value): GPUBuffer => (value.storage.kind === 'pooled' ? slots[value.storage.slot] : fixed.get(value.storage)!);
+
+    const align = device.gpu.limits.minUniformBufferOffsetAlignment;
+    const sizes = plan.dispatches.map(({ shader }) => Math.ceil((shader.params.length * 4) / 16) * 16);
+    let end = 0;
+    const offsets = sizes.map((size) => {
+      const offset = end;
+      end += Math.ceil(size / align) * align;
+      return offset;
+    });
+    this.params = new ArrayBuffer(Math.max(16, end));
+    this.paramBuffer = this.own('parameters', this.params.byteLength, GPU_UNIFORM | GPU_COPY_DST);
+    plan.dispatches.forEach((dispatch, i) => {
+      this.writeParams(dispatch, offsets[i]);
+      const groups = Math.ceil(dispatch.threads / dispatch.shader.workgroup);
+      const x = Math.min(groups, device.gpu.limits.maxComputeWorkgroupsPerDimension);
+      const entries = dispatch.operands.map((operand, binding) => ({
+        binding: binding + 1,
+        resource: operand ? { buffer: bufferOf(operand), size: operand.storage.bytes } : { buffer: device.zeros },
+      }));
+      const uniform = { binding: 0, resource: { buffer: this.paramBuffer!, offset: offsets[i], size: sizes[i] } };
+      const group = device.gpu.createBindGroup({
+        label: dispatch.label,
+        layout: pipelines[i].getBindGroupLayout(0),
+        entries: [uniform, ...entries],
+      });
+      this.steps.push({ pipeline: pipelines[i], group, x, y: Math.ceil(groups / x), dispatch });
+    });
+    device.gpu.queue.writeBuffer(this.paramBuffer, 0, this.params);
+
+    let size = 0;
+    for (const [name, value] of plan.outputs) {
+      this.outputs.push({ name: name as Names, value, buffer: bufferOf(value), offset: size });
+      size += storageBytes(value.dtype, sizeOf(value.shape));
+    }
+    this.staging = this.own('results', size, GPU_MAP_READ | GPU_COPY_DST);
+  }
+
+  /** Runs the program. Calls queue behind one another. Throws UserError for unknown or missing names and ShapeError for wrong sizes. */
+  run(inputs: RunInputs = {}): Promise<RunOutputs<Names>> {
+    const result = this.running.then(() => this.runNow(inputs));
+    this.running = result.catch(() => undefined);
+    return result;
+  }
+
+  private async runNow(inputs: RunInputs): Promise<RunOutputs<Names>> {
+    const { device, staging } = this;
+    if (!staging) throw new UserError('This program was disposed.');
+    device.check();
+    this.accept(inputs);
+    const encoder = device.gpu.createCommandEncoder();
+    if (device.profile) device.profile.encode(device, encoder, this.steps);
+    else {
+      const pass = encoder.beginComputePass();
+      for (const { pipeline, group, x, y } of this.steps) {
+        pass.setPipeline(pipeline);
+        pass.setBindGroup(0, group);
+        pass.dispatchWorkgroups(x, y);
+      }
+      pass.end();
+    }
+    for (const { value, buffer, offset } of this.outputs)
+      encoder.copyBufferToBuffer(buffer, 0, staging, offset, storageBytes(value.dtype, sizeOf(value.shape)));
+    device.gpu.queue.submit([encoder.finish()]);
+    try {
+      await device.settle(staging.mapAsync(1));
+    } catch (error) {
+      device.check();
+      throw new DeviceError(`Reading results back failed: ${(error as Error).message}`);
+    }
+    const bytes = staging.getMappedRange().slice(0);
+    staging.unmap();
+    device.check();
+    await device.profile?.collect(device);
+    return Object.fromEntries(this.outputs.map(({ name, value, offset }) => [name, decode(bytes, offset, value)])) as RunOutputs<Names>;
+  }
+
+  private accept(inputs: RunInputs): void {
+    let changed = false;
+    for (const [name, value] of Object.entries(inputs)) {
+      const scalar = this.scalars.get(name);
+      const buffer = this.inputs.get(name);
+      if (scalar && typeof value === 'number') {
+        if (!Number.isFinite(value)) throw new UserError(`The value of '${name}' is ${value}; it must be a finite number.`);
+        if (scalar.value === value) continue;
+        scalar.value = value;
+        for (const offset of scalar.offsets) new DataView(this.params).setFloat32(offset, value, true);
+        changed = true;
+      } else if (buffer && typeof value !== 'number') {
+        const { shape } = this.plan.inputs.get(name)!;
+        if (value.length !== sizeOf(shape))
+          throw new ShapeError(`Input '${name}' has ${value.length} values; its shape is ${showShape(shape)}.`);
+        this.write(buffer, value);
+        this.given.add(name);
+      } else {
+        throw new UserError(
+          `This program has no ${typeof value === 'number' ? 'scalar' : 'tensor'} input '${name}'; it has: ${[...this.inputs.keys(), ...this.scalars.keys()].join(', ')}.`,
+        );
+      }
+    }
+    const missing = [...this.inputs.keys()].filter((name) => !this.given.has(name));
+    for (const [name, { value }] of this.scalars) if (Number.isNaN(value)) missing.push(name);
+    if (missing.length) throw new UserError(`Inputs without a value: ${missing.join(', ')}.`);
+    if (changed) this.device.gpu.queue.writeBuffer(this.paramBuffer!, 0, this.params);
+  }
+
+  private writeParams(dispatch: PlannedDispatch, offset: number): void {
+    const view = new DataView(this.params);
+    dispatch.params.forEach((param, i) => {
+      const at = offset + i * 4;
+      const type = dispatch.shader.params[i].split(':')[1].trim();
+      if (typeof param === 'object') {
+        if (type !== 'f32') throw new Error(`${dispatch.label}: scalar '${param.name}' must be an f32 parameter`);
+        this.scalars.get(param.name)!.offsets.push(at);
+      } else if (type === 'f32') view.setFloat32(at, Number(param), true);
+      else if (type === 'i32') view.setInt32(at, Number(param), true);
+      else view.setUint32(at, Number(param), true);
+    });
+  }
+
+  private write(buffer: GPUBuffer, data: TensorData): void {
+    const bytes = new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
+    const padded = bytes.length % 4 === 0 ? bytes : Uint8Array.from({ length: Math.ceil(bytes.length / 4) * 4 }, (_, i) => bytes[i] ?? 0);
+    this.device.gpu.queue.writeBuffer(buffer, 0, padded);
+  }
+
+  private own(label: string, bytes: number, usage: number): GPUBuffer {
+    const buffer = this.device.buffer(label, bytes, usage);
+    this.buffers.push(buffer);
+    return buffer;
+  }
+
+  /** Frees every buffer of the program (not the weights). */
+  dispose(): void {
+    for (const buffer of this.buffers.splice(0)) this.device.release(buffer);
+    this.staging = null;
+  }
+}
+
+function decode(bytes: ArrayBuffer, offset: number, value: Value): Float32Array {
+  const count = sizeOf(value.shape);
+  if (value.dtype === 'f32') return new Float32Array(bytes, offset, count).slice();
+  if (value.dtype === 'u32') return Float32Array.from(new Uint32Array(bytes, offset, count));
+  return Float32Array.from(new Uint16Array(bytes, offset, count), fromF16);
+}

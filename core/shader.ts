@@ -1,0 +1,75 @@
+/**
+ * A compute shader as data: its bindings, its uniform parameters and its WGSL body. From these the full WGSL is written, so that a kernel's
+ * body never mentions storage types: it calls `x_load(i)` and `y_store(i, v)` whatever x and y are stored as.
+ *
+ * f16 tensors are stored as packed pairs in u32 and unpacked by `unpack2x16float`, which every host has; `shader-f16` is not needed.
+ */
+
+export type DType = 'f32' | 'f16' | 'u32';
+
+export interface Binding {
+  name: string;
+  dtype: DType;
+  /** Elements a load or store moves: 1, or 4 where the tensor's last axis is a multiple of 4. */
+  width: 1 | 4;
+  /** True for the output. An f16 output needs width 4: two halves share a word, and two threads may not share a store. */
+  write?: boolean;
+}
+
+export interface ShaderSpec {
+  name: string;
+  bindings: Binding[];
+  /** Uniform parameters in order, as WGSL members: 'rows: u32'. Types u32, i32 and f32. */
+  params: string[];
+  /** Threads of a workgroup (one-dimensional; at most 256, the least that adapters offer). */
+  workgroup: number;
+  /** WGSL: helper functions and `fn run(id: u32, group: u32, local: u32)`, id being the thread's number in the whole grid. */
+  code: string;
+}
+
+/** The whole WGSL module. Binding 0 is the uniform struct `p`; binding i + 1 is bindings[i]. */
+export function shaderSource(spec: ShaderSpec): string {
+  return `// ${spec.name}
+struct Params { ${spec.params.join(', ')} }
+@group(0) @binding(0) var<uniform> p: Params;
+${spec.bindings.map((binding, i) => declare(binding, i + 1)).join('\n')}
+${spec.code}
+@compute @workgroup_size(${spec.workgroup})
+fn main(@builtin(workgroup_id) group_id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_index) local: u32) {
+  let group = group_id.y * groups.x + group_id.x;
+  run(group * ${spec.workgroup}u + local, group, local);
+}
+`;
+}
+
+/** The element type that loads and stores of a binding have in WGSL. */
+export function elementType(binding: { dtype: DType; width: 1 | 4 }): string {
+  const scalar = binding.dtype === 'u32' ? 'u32' : 'f32';
+  return binding.width === 4 ? `vec4<${scalar}>` : scalar;
+}
+
+function declare(binding: Binding, index: number): string {
+  const { name, dtype, width, write } = binding;
+  const element = elementType(binding);
+  const halves = dtype === 'f16';
+  const stored = halves ? (width === 4 ? 'vec2<u32>' : 'u32') : element;
+  const lines = [`@group(0) @binding(${index}) var<storage, ${write ? 'read_write' : 'read'}> ${name}: array<${stored}>;`];
+  if (write) {
+    if (halves && width === 1) throw new Error(`${name}: an f16 output needs width 4`);
+    const value = halves ? 'vec2<u32>(pack2x16float(v.xy), pack2x16float(v.zw))' : 'v';
+    lines.push(`fn ${name}_store(i: u32, v: ${element}) { ${name}[i] = ${value}; }`);
+  } else {
+    const load = !halves
+      ? `return ${name}[i];`
+      : width === 4
+        ? `let h = ${name}[i]; return vec4<f32>(unpack2x16float(h.x), unpack2x16float(h.y));`
+        : `let h = unpack2x16float(${name}[i >> 1u]); return select(h.x, h.y, (i & 1u) == 1u);`;
+    lines.push(`fn ${name}_load(i: u32) -> ${element} { ${load} }`);
+  }
+  return lines.join('\n');
+}
+
+/** Bytes of `count` elements, rounded up to whole 16-byte words as buffers are. */
+export function storageBytes(dtype: DType, count: number): number {
+  return Math.max(16, Math.ceil((count * (dtype === 'f16' ? 2 : 4)) / 16) * 16);
+}

@@ -1,0 +1,34 @@
+/**
+ * Activations, as one WGSL function that the kernels which end in one share.
+ * silu(x) = x sigmoid(x); gelu(x) = x Phi(x), with erf; quickGelu(x) = x sigmoid(1.702 x). (Hendrycks & Gimpel 2016, Elfwing et al. 2018)
+ *
+ * WGSL has no erf: Abramowitz & Stegun 7.1.26 is used, with an absolute error of 1.5e-7, about one ulp of an f32 near 1.
+ */
+
+export const ACTIVATIONS = ['none', 'silu', 'gelu', 'quickGelu'] as const;
+export type Activation = (typeof ACTIVATIONS)[number];
+
+/** The activation as the uniform parameter that `activate` takes. */
+export function activationCode(activation: Activation): number {
+  return ACTIVATIONS.indexOf(activation);
+}
+
+/** WGSL of `activate(code: u32, x: type) -> type` and `gelu(x: type) -> type`. */
+export function activationWgsl(type: 'f32' | 'vec4<f32>'): string {
+  return `
+fn erf(x: ${type}) -> ${type} {
+  let a = abs(x);
+  let t = ${type}(1.0) / (${type}(1.0) + 0.3275911 * a);
+  let poly = ((((1.061405429 * t - 1.453152027) * t + 1.421413741) * t - 0.284496736) * t + 0.254829592) * t;
+  return sign(x) * (${type}(1.0) - poly * exp(-a * a));
+}
+fn gelu(x: ${type}) -> ${type} { return 0.5 * x * (${type}(1.0) + erf(x * 0.70710678118654752)); }
+fn activate(code: u32, x: ${type}) -> ${type} {
+  switch (code) {
+    case 1u: { return x / (${type}(1.0) + exp(-x)); }
+    case 2u: { return gelu(x); }
+    case 3u: { return x / (${type}(1.0) + exp(-1.702 * x)); }
+    default: { return x; }
+  }
+}`;
+}

@@ -1,0 +1,136 @@
+/**
+ * binary: y = f(a, b) elementwise with broadcasting: axes are matched from the last, and an axis of size 1 repeats. (NumPy's rule)
+ * a, b f32 | f16; y f32. One pipeline for every function: which one is a uniform.
+ */
+import { ShapeError } from '../core/errors.ts';
+import { apply, type Op } from '../core/op.ts';
+import { type DType, elementType, type ShaderSpec } from '../core/shader.ts';
+import { describe, type Shape, sizeOf, type Tensor } from '../core/tensor.ts';
+
+const FUNCTIONS = ['add', 'sub', 'mul', 'div', 'max', 'min'] as const;
+export type BinaryFunction = (typeof FUNCTIONS)[number];
+
+interface Attrs {
+  fn: BinaryFunction;
+}
+
+const binary = (fn: BinaryFunction) => (a: Tensor, b: Tensor) => apply(binaryOp, [a, b], { fn });
+
+export const add = binary('add');
+export const sub = binary('sub');
+export const mul = binary('mul');
+export const div = binary('div');
+export const maximum = binary('max');
+export const minimum = binary('min');
+
+export const binaryOp: Op<Attrs> = {
+  name: 'binary',
+
+  infer([a, b], { fn }) {
+    const rank = Math.max(a.shape.length, b.shape.length);
+    const [sa, sb] = [align(a.shape, rank), align(b.shape, rank)];
+    const shape = sa.map((size, i) => (size === 1 ? sb[i] : size));
+    if (shape.some((size, i) => sb[i] !== 1 && sb[i] !== size))
+      throw new ShapeError(`${fn}: ${describe(a)} and ${describe(b)} do not broadcast.`);
+    return { shape, dtype: 'f32' };
+  },
+
+  lower([a, b], output, { fn }, to) {
+    const axes = collapse(align(a.shape, output.shape.length), align(b.shape, output.shape.length), output.shape);
+    const inner = axes[3];
+    const loads = inner.size % 4 === 0 && inner.a === 1 && inner.b === 1 ? 4 : 1;
+    if (loads === 4) {
+      inner.size /= 4;
+      for (const axis of axes.slice(0, 3)) {
+        axis.a /= 4;
+        axis.b /= 4;
+      }
+    }
+    const count = sizeOf(output.shape) / loads;
+    to.dispatch({
+      shader: binaryShader(loads, a.dtype, b.dtype),
+      operands: [a, b, output],
+      params: [
+        count,
+        FUNCTIONS.indexOf(fn),
+        axes[1].size,
+        axes[2].size,
+        axes[3].size,
+        ...axes.map((axis) => axis.a),
+        ...axes.map((axis) => axis.b),
+      ],
+      threads: count,
+    });
+  },
+};
+
+function align(shape: Shape, rank: number): number[] {
+  return [...new Array(rank - shape.length).fill(1), ...shape];
+}
+
+interface Axis {
+  size: number;
+  /** Elements from one index to the next; 0 where the operand repeats. */
+  a: number;
+  b: number;
+}
+
+/** Merges neighbouring axes that both operands walk through without a gap; at most four may remain. */
+function collapse(a: number[], b: number[], shape: Shape): [Axis, Axis, Axis, Axis] {
+  const merged: Axis[] = [];
+  let [strideA, strideB] = [1, 1];
+  for (let i = shape.length - 1; i >= 0; i--) {
+    const axis = { size: shape[i], a: a[i] === 1 ? 0 : strideA, b: b[i] === 1 ? 0 : strideB };
+    strideA *= a[i];
+    strideB *= b[i];
+    const next = merged[0];
+    if (axis.size === 1) continue;
+    if (next && axis.a === next.a * next.size && axis.b === next.b * next.size) next.size *= axis.size;
+    else merged.unshift(axis);
+  }
+  if (merged.length > 4)
+    throw new ShapeError(`Broadcasting over more than four separate axes is not supported (shape ${shape.join('x')}).`);
+  while (merged.length < 4) merged.unshift({ size: 1, a: 0, b: 0 });
+  return merged as [Axis, Axis, Axis, Axis];
+}
+
+function binaryShader(loads: 1 | 4, a: DType, b: DType): ShaderSpec {
+  const type = elementType({ dtype: 'f32', width: loads });
+  return {
+    name: `binary ${a} ${b} x${loads}`,
+    bindings: [
+      { name: 'a', dtype: a, width: loads },
+      { name: 'b', dtype: b, width: loads },
+      { name: 'y', dtype: 'f32', width: loads, write: true },
+    ],
+    params: [
+      'count: u32',
+      'fn_code: u32',
+      'n1: u32',
+      'n2: u32',
+      'n3: u32',
+      ...['a', 'b'].flatMap((name) => [0, 1, 2, 3].map((i) => `${name}${i}: u32`)),
+    ],
+    workgroup: 64,
+    code: `
+fn run(id: u32, group: u32, local: u32) {
+  if (id >= p.count) { return; }
+  let i3 = id % p.n3;
+  let i2 = (id / p.n3) % p.n2;
+  let i1 = (id / (p.n3 * p.n2)) % p.n1;
+  let i0 = id / (p.n3 * p.n2 * p.n1);
+  let a = a_load(i0 * p.a0 + i1 * p.a1 + i2 * p.a2 + i3 * p.a3);
+  let b = b_load(i0 * p.b0 + i1 * p.b1 + i2 * p.b2 + i3 * p.b3);
+  var v: ${type};
+  switch (p.fn_code) {
+    case 0u: { v = a + b; }
+    case 1u: { v = a - b; }
+    case 2u: { v = a * b; }
+    case 3u: { v = a / b; }
+    case 4u: { v = max(a, b); }
+    default: { v = min(a, b); }
+  }
+  y_store(id, v);
+}`,
+  };
+}

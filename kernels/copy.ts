@@ -1,0 +1,233 @@
+/**
+ * copy: y[o] = x[i(o)] with i_d = (o_d - before_d) / repeat_d along up to four axes, zero where i_d falls outside x. This one kernel moves
+ * data for permute, slice, pad, nearest upsampling and concatenation; reshape is a view and moves nothing.
+ * x f32 | f16; y f32.
+ */
+import { ShapeError } from '../core/errors.ts';
+import { apply, type Lowering, type Op, type Operand } from '../core/op.ts';
+import { type DType, elementType, type ShaderSpec } from '../core/shader.ts';
+import { describe, type Shape, showShape, sizeOf, type Tensor } from '../core/tensor.ts';
+
+/** The same values under another shape of equal size. No data moves. */
+export function reshape(x: Tensor, shape: Shape): Tensor {
+  if (sizeOf(shape) !== x.size) throw new ShapeError(`reshape: ${describe(x)} does not fit into ${showShape(shape)}.`);
+  return apply(reshapeOp, [x], { shape });
+}
+
+export const reshapeOp: Op<{ shape: Shape }> = {
+  name: 'reshape',
+  infer: ([x], { shape }) => ({ shape, dtype: x.dtype }),
+};
+
+/** Axis i of the result is axis order[i] of x. Up to 4 axes. */
+export function permute(x: Tensor, order: number[]): Tensor {
+  const rank = x.shape.length;
+  if (order.length !== rank || new Set(order).size !== rank || order.some((axis) => !(axis >= 0 && axis < rank))) {
+    throw new ShapeError(`permute: (${order.join(', ')}) is not an order of the axes of ${describe(x)}.`);
+  }
+  return apply(gatherOp, [x], {
+    name: 'permute',
+    axes: order.map((from) => ({ from, size: x.shape[from], before: 0, repeat: 1 })),
+  });
+}
+
+/** Elements start <= i < end along an axis (negative axes count from the last). */
+export function slice(x: Tensor, axis: number, start: number, end: number): Tensor {
+  const at = axis < 0 ? axis + x.shape.length : axis;
+  if (!(start >= 0 && end > start && end <= x.shape[at]))
+    throw new ShapeError(`slice: [${start}, ${end}) is not inside axis ${axis} of ${describe(x)}.`);
+  return apply(gatherOp, [x], {
+    name: 'slice',
+    axes: x.shape.map((size, from) =>
+      from === at ? { from, size: end - start, before: -start, repeat: 1 } : { from, size, before: 0, repeat: 1 },
+    ),
+  });
+}
+
+/** Zeros around x: [before, after] for every axis. */
+export function pad(x: Tensor, amounts: [number, number][]): Tensor {
+  if (amounts.length !== x.shape.length || amounts.flat().some((n) => !(Number.isInteger(n) && n >= 0))) {
+    throw new ShapeError(`pad: needs two non-negative integers for each axis of ${describe(x)}.`);
+  }
+  return apply(gatherOp, [x], {
+    name: 'pad',
+    axes: x.shape.map((size, from) => ({ from, size: amounts[from][0] + size + amounts[from][1], before: amounts[from][0], repeat: 1 })),
+  });
+}
+
+/** Each pixel of x (N, H, W, C) repeated factor x factor times. -> (N, factor H, factor W, C) */
+export function upsampleNearest(x: Tensor, factor: number): Tensor {
+  if (x.shape.length !== 4) throw new ShapeError(`upsampleNearest: x must be (N, H, W, C), not ${describe(x)}.`);
+  return apply(gatherOp, [x], {
+    name: 'upsampleNearest',
+    axes: x.shape.map((size, from) => ({
+      from,
+      size: from === 1 || from === 2 ? size * factor : size,
+      before: 0,
+      repeat: from === 1 || from === 2 ? factor : 1,
+    })),
+  });
+}
+
+interface OutAxis {
+  /** The axis of x that this axis of the result walks along. */
+  from: number;
+  size: number;
+  before: number;
+  repeat: number;
+}
+
+interface GatherAttrs {
+  name: string;
+  axes: OutAxis[];
+}
+
+export const gatherOp: Op<GatherAttrs> = {
+  name: 'copy',
+
+  infer([x], { name, axes }) {
+    if (axes.length > 4) throw new ShapeError(`${name}: at most four axes, not ${describe(x)}.`);
+    return { shape: axes.map((axis) => axis.size), dtype: 'f32' };
+  },
+
+  lower([x], output, { axes }, to) {
+    const strides = x.shape.map((_, i) => sizeOf(x.shape.slice(i + 1)));
+    lowerCopy(
+      to,
+      x,
+      output,
+      0,
+      axes.map(({ from, size, before, repeat }, i) => ({
+        size,
+        limit: x.shape[from],
+        before,
+        repeat,
+        inStride: strides[from],
+        outStride: sizeOf(output.shape.slice(i + 1)),
+      })),
+    );
+  },
+};
+
+/** Tensors one behind the other along an axis (default the last, channels). All other axes agree. Throws ShapeError. */
+export function concat(tensors: Tensor[], axis = -1): Tensor {
+  return tensors.length === 1 ? tensors[0] : apply(concatOp, tensors, { axis: axis < 0 ? axis + tensors[0].shape.length : axis });
+}
+
+export const concatOp: Op<{ axis: number }> = {
+  name: 'concat',
+
+  infer(inputs, { axis }) {
+    const [first, ...rest] = inputs;
+    for (const other of rest) {
+      const same = other.shape.length === first.shape.length && other.shape.every((size, i) => i === axis || size === first.shape[i]);
+      if (!same) throw new ShapeError(`concat along axis ${axis}: ${describe(first)} and ${describe(other)} differ in another axis.`);
+    }
+    return { shape: first.shape.map((size, i) => (i === axis ? inputs.reduce((sum, x) => sum + x.shape[i], 0) : size)), dtype: 'f32' };
+  },
+
+  lower(inputs, output, { axis }, to) {
+    // Everything before the axis is one outer walk, the axis and everything behind it one dense run.
+    const run = sizeOf(output.shape.slice(axis));
+    let start = 0;
+    for (const x of inputs) {
+      const inner = sizeOf(x.shape.slice(axis));
+      const outer = sizeOf(x.shape) / inner;
+      lowerCopy(to, x, output, start, [
+        { size: outer, limit: outer, before: 0, repeat: 1, inStride: inner, outStride: run },
+        { size: inner, limit: inner, before: 0, repeat: 1, inStride: 1, outStride: 1 },
+      ]);
+      start += inner;
+    }
+  },
+};
+
+interface CopyAxis {
+  size: number;
+  limit: number;
+  before: number;
+  repeat: number;
+  inStride: number;
+  outStride: number;
+}
+
+function lowerCopy(to: Lowering, x: Operand, y: Operand, start: number, axes: CopyAxis[]): void {
+  const none = { size: 1, limit: 1, before: 0, repeat: 1, inStride: 0, outStride: 0 };
+  const four = [...new Array<CopyAxis>(4 - axes.length).fill(none), ...axes].map((axis) => ({ ...axis }));
+  const last = four[3];
+  const quads = (n: number) => n % 4 === 0;
+  const loads =
+    last.inStride === 1 &&
+    last.outStride === 1 &&
+    last.repeat === 1 &&
+    [last.size, last.limit, last.before, start].every(quads) &&
+    four.slice(0, 3).every(({ inStride, outStride }) => quads(inStride) && quads(outStride))
+      ? 4
+      : 1;
+  if (loads === 4) {
+    last.size /= 4;
+    last.limit /= 4;
+    last.before /= 4;
+    for (const axis of four.slice(0, 3)) {
+      axis.inStride /= 4;
+      axis.outStride /= 4;
+    }
+  }
+  const count = four.reduce((product, axis) => product * axis.size, 1);
+  const column = (key: keyof CopyAxis) => four.map((axis) => axis[key]);
+  to.dispatch({
+    shader: copyShader(loads, x.dtype),
+    operands: [x, y],
+    params: [
+      count,
+      start / loads,
+      ...column('size').slice(1),
+      ...column('limit'),
+      ...column('before'),
+      ...column('repeat'),
+      ...column('inStride'),
+      ...column('outStride'),
+    ],
+    threads: count,
+  });
+}
+
+function copyShader(loads: 1 | 4, x: DType): ShaderSpec {
+  const type = elementType({ dtype: 'f32', width: loads });
+  const params = (name: string, kind: string) => [0, 1, 2, 3].map((i) => `${name}${i}: ${kind}`);
+  return {
+    name: `copy ${x} x${loads}`,
+    bindings: [
+      { name: 'x', dtype: x, width: loads },
+      { name: 'y', dtype: 'f32', width: loads, write: true },
+    ],
+    params: [
+      'count: u32',
+      'start: u32',
+      'n1: u32',
+      'n2: u32',
+      'n3: u32',
+      ...params('limit', 'i32'),
+      ...params('before', 'i32'),
+      ...params('repeat', 'i32'),
+      ...params('from', 'u32'),
+      ...params('to', 'u32'),
+    ],
+    workgroup: 64,
+    code: `
+fn run(id: u32, group: u32, local: u32) {
+  if (id >= p.count) { return; }
+  let o3 = id % p.n3;
+  let o2 = (id / p.n3) % p.n2;
+  let o1 = (id / (p.n3 * p.n2)) % p.n1;
+  let o0 = id / (p.n3 * p.n2 * p.n1);
+  // Not divided yet: a negative position must not round to zero.
+  let t = vec4<i32>(i32(o0) - p.before0, i32(o1) - p.before1, i32(o2) - p.before2, i32(o3) - p.before3);
+  let i = t / vec4<i32>(p.repeat0, p.repeat1, p.repeat2, p.repeat3);
+  let inside = all(t >= vec4<i32>(0)) && all(i < vec4<i32>(p.limit0, p.limit1, p.limit2, p.limit3));
+  let at = vec4<u32>(select(vec4<i32>(0), i, inside));
+  let v = x_load(at.x * p.from0 + at.y * p.from1 + at.z * p.from2 + at.w * p.from3);
+  y_store(p.start + o0 * p.to0 + o1 * p.to1 + o2 * p.to2 + o3 * p.to3, select(${type}(0.0), ${type}(v), inside));
+}`,
+  };
+}

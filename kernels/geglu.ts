@@ -1,0 +1,50 @@
+/**
+ * geglu: y = value gelu(gate), where the first half of x's last axis is the value and the second the gate. (Shazeer 2020; exact erf GELU)
+ * x (..., 2 H) f32 | f16; y (..., H) f32.
+ */
+import { ShapeError } from '../core/errors.ts';
+import { apply, type Op, width } from '../core/op.ts';
+import { type DType, elementType, type ShaderSpec } from '../core/shader.ts';
+import { describe, sizeOf, type Tensor } from '../core/tensor.ts';
+import { activationWgsl } from './activation.ts';
+
+/** x (..., 2 H) -> (..., H). Throws ShapeError when the last axis is odd. */
+export function geglu(x: Tensor): Tensor {
+  return apply(gegluOp, [x], null);
+}
+
+export const gegluOp: Op<null> = {
+  name: 'geglu',
+
+  infer([x]) {
+    const channels = x.shape[x.shape.length - 1];
+    if (channels % 2) throw new ShapeError(`geglu: the last axis of ${describe(x)} must be even.`);
+    return { shape: [...x.shape.slice(0, -1), channels / 2], dtype: 'f32' };
+  },
+
+  lower([x], output, _attrs, to) {
+    const loads = width(output.shape);
+    const half = output.shape[output.shape.length - 1] / loads;
+    const count = sizeOf(output.shape) / loads;
+    to.dispatch({ shader: gegluShader(loads, x.dtype), operands: [x, output], params: [count, half], threads: count });
+  },
+};
+
+function gegluShader(loads: 1 | 4, x: DType): ShaderSpec {
+  return {
+    name: `geglu ${x} x${loads}`,
+    bindings: [
+      { name: 'x', dtype: x, width: loads },
+      { name: 'y', dtype: 'f32', width: loads, write: true },
+    ],
+    params: ['count: u32', 'half_width: u32'],
+    workgroup: 64,
+    code: `
+${activationWgsl(elementType({ dtype: 'f32', width: loads }) as 'f32')}
+fn run(id: u32, group: u32, local: u32) {
+  if (id >= p.count) { return; }
+  let value = (id / p.half_width) * 2u * p.half_width + id % p.half_width;
+  y_store(id, x_load(value) * gelu(x_load(value + p.half_width)));
+}`,
+  };
+}

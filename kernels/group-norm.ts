@@ -1,0 +1,181 @@
+/**
+ * groupNorm: y = act((x - mean) / sqrt(var + eps) * gamma + beta) over each image's group of channels. (Wu & He 2018)
+ * x (N, ..., C) f32 | f16, all middle axes together P pixels; gamma, beta (C) f32; groups divides C; y x's shape, f32. Accumulates in f32.
+ *
+ * Three dispatches: sums per (n, group, slice of pixels), taken about the group's first element so that they do not cancel; mean and
+ * 1 / std per (n, group); then the elementwise part.
+ */
+import { ShapeError } from '../core/errors.ts';
+import { apply, isOp, type Op, width } from '../core/op.ts';
+import { type DType, elementType, type ShaderSpec } from '../core/shader.ts';
+import { describe, sameShape, sizeOf, type Tensor } from '../core/tensor.ts';
+import { type Activation, activationCode, activationWgsl } from './activation.ts';
+import { ROW_THREADS, rowTree } from './rows.ts';
+import { unaryOp } from './unary.ts';
+
+interface Attrs {
+  groups: number;
+  eps: number;
+  activation: Activation;
+}
+
+/** Elements that one thread of the first dispatch sums at most; more pixels make more slices. */
+const PER_THREAD = 256;
+
+/** x (N, ..., C), gamma and beta (C). -> x's shape. Throws ShapeError. */
+export function groupNorm(x: Tensor, gamma: Tensor, beta: Tensor, groups: number, eps = 1e-5): Tensor {
+  return apply(groupNormOp, [x, gamma, beta], { groups, eps, activation: 'none' });
+}
+
+export const groupNormOp: Op<Attrs> = {
+  name: 'groupNorm',
+
+  infer([x, gamma, beta], { groups }) {
+    const channels = x.shape[x.shape.length - 1];
+    if (x.shape.length < 2) throw new ShapeError(`groupNorm: x must be (N, ..., C), not ${describe(x)}.`);
+    if (channels % groups) throw new ShapeError(`groupNorm: ${groups} groups do not divide the ${channels} channels of ${describe(x)}.`);
+    if (!sameShape(gamma.shape, [channels]) || !sameShape(beta.shape, [channels])) {
+      throw new ShapeError(`groupNorm: ${describe(gamma)} and ${describe(beta)} do not match the last axis of ${describe(x)}.`);
+    }
+    return { shape: x.shape, dtype: 'f32' };
+  },
+
+  lower([x, gamma, beta], output, { groups, eps, activation }, to) {
+    const images = x.shape[0];
+    const channels = x.shape[x.shape.length - 1];
+    const pixels = sizeOf(x.shape) / images / channels;
+    const perGroup = channels / groups;
+    const slices = Math.max(1, Math.ceil((pixels * perGroup) / (ROW_THREADS * PER_THREAD)));
+    const perSlice = Math.ceil(pixels / slices);
+    const partial = to.scratch('group sums', [images * groups * slices, 2]);
+    const moments = to.scratch('group mean and scale', [images * groups, 2]);
+    to.dispatch({
+      shader: sumsShader(x.dtype),
+      operands: [x, partial],
+      params: [images * groups * slices, slices, groups, perGroup, pixels, perSlice],
+      threads: images * groups * slices * ROW_THREADS,
+    });
+    to.dispatch({
+      shader: momentsShader(x.dtype),
+      operands: [x, partial, moments],
+      params: [images * groups, slices, groups, perGroup, pixels, pixels * perGroup, eps],
+      threads: images * groups,
+    });
+    const loads = width(x.shape);
+    to.dispatch({
+      shader: normalizeShader(loads, perGroup % 4 === 0, x.dtype),
+      operands: [x, moments, gamma, beta, output],
+      params: [sizeOf(x.shape) / loads, channels, groups, perGroup, pixels, activationCode(activation)],
+      threads: sizeOf(x.shape) / loads,
+    });
+  },
+
+  absorb(producer, consumer) {
+    const { inputs, attrs } = producer.source;
+    if (attrs.activation !== 'none' || !isOp(consumer, unaryOp)) return null;
+    const { fn } = consumer.source.attrs;
+    return fn === 'silu' || fn === 'gelu' || fn === 'quickGelu' ? apply(groupNormOp, inputs, { ...attrs, activation: fn }) : null;
+  },
+};
+
+/** Element of a group that its sums are taken about. */
+const pivot = 'x_load((g / p.groups) * p.pixels * p.groups * p.per_group + (g % p.groups) * p.per_group)';
+
+function sumsShader(x: DType): ShaderSpec {
+  return {
+    name: `groupNorm sums ${x}`,
+    bindings: [
+      { name: 'x', dtype: x, width: 1 },
+      { name: 'partial', dtype: 'f32', width: 1, write: true },
+    ],
+    params: ['slots: u32', 'slices: u32', 'groups: u32', 'per_group: u32', 'pixels: u32', 'per_slice: u32'],
+    workgroup: ROW_THREADS,
+    code: `
+${rowTree('sums', 'vec2<f32>', (a, b) => `${a} + ${b}`)}
+fn run(id: u32, group: u32, local: u32) {
+  let slot = min(group, p.slots - 1u);
+  let g = slot / p.slices;
+  let first = min((slot % p.slices) * p.per_slice, p.pixels);
+  let count = (min(first + p.per_slice, p.pixels) - first) * p.per_group;
+  let channels = p.groups * p.per_group;
+  let base = ((g / p.groups) * p.pixels + first) * channels + (g % p.groups) * p.per_group;
+  let about = ${pivot};
+  var part = vec2<f32>(0.0);
+  for (var i = local; i < count; i += ${ROW_THREADS}u) {
+    let d = x_load(base + (i / p.per_group) * channels + i % p.per_group) - about;
+    part += vec2<f32>(d, d * d);
+  }
+  let total = combine_sums(local, part);
+  if (local == 0u && group < p.slots) {
+    partial_store(2u * slot, total.x);
+    partial_store(2u * slot + 1u, total.y);
+  }
+}`,
+  };
+}
+
+function momentsShader(x: DType): ShaderSpec {
+  return {
+    name: `groupNorm moments ${x}`,
+    bindings: [
+      { name: 'x', dtype: x, width: 1 },
+      { name: 'partial', dtype: 'f32', width: 1 },
+      { name: 'moments', dtype: 'f32', width: 1, write: true },
+    ],
+    params: ['count: u32', 'slices: u32', 'groups: u32', 'per_group: u32', 'pixels: u32', 'elements: u32', 'eps: f32'],
+    workgroup: 64,
+    code: `
+fn run(id: u32, group: u32, local: u32) {
+  if (id >= p.count) { return; }
+  let g = id;
+  var s = vec2<f32>(0.0);
+  for (var i = 0u; i < p.slices; i++) {
+    let slot = g * p.slices + i;
+    s += vec2<f32>(partial_load(2u * slot), partial_load(2u * slot + 1u));
+  }
+  s /= f32(p.elements);
+  moments_store(2u * g, ${pivot} + s.x);
+  moments_store(2u * g + 1u, 1.0 / sqrt(max(s.y - s.x * s.x, 0.0) + p.eps));
+}`,
+  };
+}
+
+function normalizeShader(loads: 1 | 4, sameGroup: boolean, x: DType): ShaderSpec {
+  const type = elementType({ dtype: 'f32', width: loads }) as 'f32' | 'vec4<f32>';
+  const lane = (i: number) => `one(image, channel + ${i}u)`;
+  return {
+    name: `groupNorm apply ${x} x${loads}`,
+    bindings: [
+      { name: 'x', dtype: x, width: loads },
+      { name: 'moments', dtype: 'f32', width: 1 },
+      { name: 'gamma', dtype: 'f32', width: loads },
+      { name: 'beta', dtype: 'f32', width: loads },
+      { name: 'y', dtype: 'f32', width: loads, write: true },
+    ],
+    params: ['count: u32', 'channels: u32', 'groups: u32', 'per_group: u32', 'pixels: u32', 'activation: u32'],
+    workgroup: 64,
+    code: `
+${activationWgsl(type)}
+fn one(image: u32, channel: u32) -> vec2<f32> {
+  let g = image * p.groups + channel / p.per_group;
+  return vec2<f32>(moments_load(2u * g), moments_load(2u * g + 1u));
+}
+fn run(id: u32, group: u32, local: u32) {
+  if (id >= p.count) { return; }
+  let element = id * ${loads}u;
+  let channel = element % p.channels;
+  let image = element / (p.channels * p.pixels);
+  ${
+    loads === 1 || sameGroup
+      ? `let m = one(image, channel);
+  let mean = ${type}(m.x);
+  let scale = ${type}(m.y);`
+      : `let m0 = ${lane(0)}; let m1 = ${lane(1)}; let m2 = ${lane(2)}; let m3 = ${lane(3)};
+  let mean = vec4<f32>(m0.x, m1.x, m2.x, m3.x);
+  let scale = vec4<f32>(m0.y, m1.y, m2.y, m3.y);`
+  }
+  let c = channel / ${loads}u;
+  y_store(id, activate(p.activation, (x_load(id) - mean) * scale * gamma_load(c) + beta_load(c)));
+}`,
+  };
+}

@@ -1,0 +1,84 @@
+/**
+ * linear: y = act(x W^T + bias) + residual over the last axis of x, a 1x1 convolution in which every token is a pixel.
+ * x (..., I) f32 | f16; w (O, I) f32 | f16; bias (O) f32; y (..., O) f32.
+ *
+ * matmul: y[b] = a[b] c[b] or a[b] c[b]^T for two activations; both run conv2d's kernel.
+ */
+import { ShapeError } from '../core/errors.ts';
+import { apply, type Op } from '../core/op.ts';
+import { describe, sameShape, showShape, sizeOf, type Tensor } from '../core/tensor.ts';
+import type { Activation } from './activation.ts';
+import { absorbEpilogue, lowerWindowed, rowsOf } from './conv2d.ts';
+import { permute } from './copy.ts';
+
+interface Attrs {
+  /** True when the second operand has a batch axis of its own. */
+  batched: boolean;
+  activation: Activation;
+  hasBias: boolean;
+  hasResidual: boolean;
+}
+
+const plain = { activation: 'none' as Activation, hasResidual: false };
+
+/** x (..., I), w (O, I), bias (O) -> (..., O). Throws ShapeError. */
+export function linear(x: Tensor, w: Tensor, bias: Tensor | null = null): Tensor {
+  return apply(linearOp, bias ? [x, w, bias] : [x, w], { ...plain, batched: false, hasBias: bias !== null });
+}
+
+/** a (B, M, K) times b (B, K, N), or b (B, N, K) with `transposed` -> (B, M, N). Throws ShapeError. */
+export function matmul(a: Tensor, b: Tensor, { transposed = false } = {}): Tensor {
+  if (a.shape.length !== 3 || b.shape.length !== 3)
+    throw new ShapeError(`matmul: both operands must be (batch, rows, columns), not ${describe(a)} and ${describe(b)}.`);
+  return apply(linearOp, [a, transposed ? b : permute(b, [0, 2, 1])], { ...plain, batched: true, hasBias: false });
+}
+
+export const linearOp: Op<Attrs> = {
+  name: 'linear',
+
+  infer([x, w, bias], { batched, hasBias }) {
+    const fail = (why: string) => new ShapeError(`linear: ${why}. x is ${describe(x)}, the weight is ${describe(w)}.`);
+    const inner = x.shape[x.shape.length - 1];
+    const [out, expected] = w.shape.slice(-2);
+    if (w.shape.length !== (batched ? 3 : 2)) throw fail('the weight must be (out, in)');
+    if (batched && x.shape[0] !== w.shape[0]) throw fail('the batch sizes differ');
+    if (inner !== expected) throw fail(`x has ${inner} columns, the weight expects ${expected}`);
+    if (hasBias && !sameShape(bias.shape, [out])) throw fail(`the bias must have shape (${out}), not ${showShape(bias.shape)}`);
+    return { shape: [...x.shape.slice(0, -1), out], dtype: 'f32' };
+  },
+
+  lower(inputs, output, attrs, to) {
+    const [x, w] = inputs;
+    const batch = attrs.batched ? w.shape[0] : 1;
+    const rows = rowsOf(x.shape) / batch;
+    lowerWindowed(to, {
+      x,
+      w,
+      bias: attrs.hasBias ? inputs[2] : null,
+      residual: attrs.hasResidual ? inputs[inputs.length - 1] : null,
+      output,
+      rows,
+      columns: output.shape[output.shape.length - 1],
+      channels: x.shape[x.shape.length - 1],
+      image: { h: 1, w: rows, oh: 1, ow: rows },
+      window: { kh: 1, kw: 1, stride: 1, top: 0, left: 0 },
+      batch,
+      activation: attrs.activation,
+    });
+  },
+
+  absorb(producer, consumer, index) {
+    const { inputs, attrs } = producer.source;
+    return absorbEpilogue(producer, consumer, index, attrs, (residual, activation) =>
+      apply(linearOp, residual ? [...inputs, residual] : inputs, {
+        ...attrs,
+        activation,
+        hasResidual: attrs.hasResidual || residual !== null,
+      }),
+    );
+  },
+
+  flops([x], output) {
+    return 2 * sizeOf(output.shape) * x.shape[x.shape.length - 1];
+  },
+};

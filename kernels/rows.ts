@@ -1,0 +1,23 @@
+/**
+ * What the kernels that reduce a row share: one workgroup a row, each thread a strided part of it, then a tree in workgroup memory.
+ */
+
+/** Threads that share one row. */
+export const ROW_THREADS = 64;
+
+/** WGSL of `combine_<name>(local, value) -> type`: every thread of the workgroup gets the combination of all values. */
+export function rowTree(name: string, type: string, combine: (a: string, b: string) => string): string {
+  return `
+var<workgroup> ${name}_lanes: array<${type}, ${ROW_THREADS}>;
+fn combine_${name}(local: u32, value: ${type}) -> ${type} {
+  ${name}_lanes[local] = value;
+  workgroupBarrier();
+  for (var half = ${ROW_THREADS / 2}u; half > 0u; half >>= 1u) {
+    if (local < half) { ${name}_lanes[local] = ${combine(`${name}_lanes[local]`, `${name}_lanes[local + half]`)}; }
+    workgroupBarrier();
+  }
+  let result = ${name}_lanes[0];
+  workgroupBarrier();
+  return result;
+}`;
+}

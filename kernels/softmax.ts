@@ -1,0 +1,53 @@
+/**
+ * softmax: y = exp(x - max) / sum exp(x - max) along the last axis.
+ * x (..., L) f32 | f16; y (..., L) f32. The row is read three times and never held.
+ */
+import { apply, type Op } from '../core/op.ts';
+import type { DType, ShaderSpec } from '../core/shader.ts';
+import { sizeOf, type Tensor } from '../core/tensor.ts';
+import { ROW_THREADS, rowTree } from './rows.ts';
+
+/** Softmax along the last axis. */
+export function softmax(x: Tensor): Tensor {
+  return apply(softmaxOp, [x], null);
+}
+
+export const softmaxOp: Op<null> = {
+  name: 'softmax',
+
+  infer([x]) {
+    return { shape: x.shape, dtype: 'f32' };
+  },
+
+  lower([x], output, _attrs, to) {
+    const columns = x.shape[x.shape.length - 1];
+    const rows = sizeOf(x.shape) / columns;
+    to.dispatch({ shader: softmaxShader(x.dtype), operands: [x, output], params: [rows, columns], threads: rows * ROW_THREADS });
+  },
+};
+
+function softmaxShader(x: DType): ShaderSpec {
+  return {
+    name: `softmax ${x}`,
+    bindings: [
+      { name: 'x', dtype: x, width: 1 },
+      { name: 'y', dtype: 'f32', width: 1, write: true },
+    ],
+    params: ['rows: u32', 'columns: u32'],
+    workgroup: ROW_THREADS,
+    code: `
+${rowTree('max', 'f32', (a, b) => `max(${a}, ${b})`)}
+${rowTree('sum', 'f32', (a, b) => `${a} + ${b}`)}
+fn run(id: u32, group: u32, local: u32) {
+  let row = min(group, p.rows - 1u) * p.columns;
+  var largest = -3.4e38;
+  for (var c = local; c < p.columns; c += ${ROW_THREADS}u) { largest = max(largest, x_load(row + c)); }
+  largest = combine_max(local, largest);
+  var part = 0.0;
+  for (var c = local; c < p.columns; c += ${ROW_THREADS}u) { part += exp(x_load(row + c) - largest); }
+  let total = combine_sum(local, part);
+  if (group >= p.rows) { return; }
+  for (var c = local; c < p.columns; c += ${ROW_THREADS}u) { y_store(row + c, exp(x_load(row + c) - largest) / total); }
+}`,
+  };
+}

@@ -1,0 +1,98 @@
+/**
+ * unary: y = f(x) elementwise, or y = scale x + shift with scalars that may change between runs.
+ * x, y of one shape, f32 | f16. One pipeline for every function: which one is a uniform.
+ */
+import { apply, type Op } from '../core/op.ts';
+import { type DType, elementType, type ShaderSpec } from '../core/shader.ts';
+import { type Scalar, sizeOf, type Tensor } from '../core/tensor.ts';
+import { activationWgsl } from './activation.ts';
+
+// The first four codes are those of activation.ts.
+const FUNCTIONS = ['affine', 'silu', 'gelu', 'quickGelu', 'exp', 'sigmoid', 'tanh', 'sqrt', 'abs', 'square', 'cast'] as const;
+export type UnaryFunction = (typeof FUNCTIONS)[number];
+
+interface Attrs {
+  fn: UnaryFunction;
+  scale: Scalar;
+  shift: Scalar;
+  dtype: DType;
+}
+
+const unary = (fn: UnaryFunction) => (x: Tensor) => apply(unaryOp, [x], { fn, scale: 1, shift: 0, dtype: 'f32' });
+
+/** x sigmoid(x) */
+export const silu = unary('silu');
+/** x Phi(x), exact (erf) */
+export const gelu = unary('gelu');
+/** x sigmoid(1.702 x), CLIP-L's */
+export const quickGelu = unary('quickGelu');
+export const exp = unary('exp');
+export const sigmoid = unary('sigmoid');
+export const tanh = unary('tanh');
+/** Of values >= 0. */
+export const sqrt = unary('sqrt');
+export const abs = unary('abs');
+export const square = unary('square');
+
+/** scale x + shift, with numbers or scalars of the program. */
+export function affine(x: Tensor, scale: Scalar, shift: Scalar): Tensor {
+  return apply(unaryOp, [x], { fn: 'affine', scale, shift, dtype: 'f32' });
+}
+
+/** The same values stored as f16 or f32. */
+export function cast(x: Tensor, dtype: 'f32' | 'f16'): Tensor {
+  return apply(unaryOp, [x], { fn: 'cast', scale: 1, shift: 0, dtype });
+}
+
+export const unaryOp: Op<Attrs> = {
+  name: 'unary',
+
+  infer([x], { dtype }) {
+    return { shape: x.shape, dtype };
+  },
+
+  lower([x], output, { fn, scale, shift }, to) {
+    // Rows do not matter here, and buffers end on whole words, so an f16 result may overrun into the padding.
+    const size = sizeOf(x.shape);
+    const loads = output.dtype === 'f16' || size % 4 === 0 ? 4 : 1;
+    const count = Math.ceil(size / loads);
+    to.dispatch({
+      shader: unaryShader(loads, x.dtype, output.dtype),
+      operands: [x, output],
+      params: [count, FUNCTIONS.indexOf(fn), scale, shift],
+      threads: count,
+    });
+  },
+};
+
+function unaryShader(loads: 1 | 4, x: DType, y: DType): ShaderSpec {
+  const type = elementType({ dtype: 'f32', width: loads }) as 'f32' | 'vec4<f32>';
+  return {
+    name: `unary ${x} -> ${y} x${loads}`,
+    bindings: [
+      { name: 'x', dtype: x, width: loads },
+      { name: 'y', dtype: y, width: loads, write: true },
+    ],
+    params: ['count: u32', 'fn_code: u32', 'scale: f32', 'shift: f32'],
+    workgroup: 64,
+    code: `
+${activationWgsl(type)}
+fn run(id: u32, group: u32, local: u32) {
+  if (id >= p.count) { return; }
+  let x = ${type}(x_load(id));
+  var v = x;
+  switch (p.fn_code) {
+    case 0u: { v = x * p.scale + p.shift; }
+    case 4u: { v = exp(x); }
+    case 5u: { v = ${type}(1.0) / (${type}(1.0) + exp(-x)); }
+    case 6u: { v = tanh(x); }
+    case 7u: { v = sqrt(x); }
+    case 8u: { v = abs(x); }
+    case 9u: { v = x * x; }
+    case 10u: { v = x; }
+    default: { v = activate(p.fn_code, x); }
+  }
+  y_store(id, v);
+}`,
+  };
+}

@@ -1,0 +1,51 @@
+/**
+ * modulate: y = scale (x (1 + gamma) + beta) + (1 - scale) raw, the spatial feature transform of ZeroSFT with its blend by the control
+ * scale. (SUPIR, arXiv 2401.13627, sec. 3.2; SFT: Wang et al. 2018)
+ * x, gamma, beta, raw, y of one shape, f32; scale a scalar that may change between runs. A scale of exactly 0 returns raw's bits.
+ */
+import { ShapeError } from '../core/errors.ts';
+import { apply, type Op } from '../core/op.ts';
+import { elementType, type ShaderSpec } from '../core/shader.ts';
+import { describe, type Scalar, sameShape, sizeOf, type Tensor } from '../core/tensor.ts';
+
+/** All tensors of one shape. Throws ShapeError otherwise. */
+export function modulate(x: Tensor, gamma: Tensor, beta: Tensor, raw: Tensor, scale: Scalar): Tensor {
+  return apply(modulateOp, [x, gamma, beta, raw], { scale });
+}
+
+export const modulateOp: Op<{ scale: Scalar }> = {
+  name: 'modulate',
+
+  infer(inputs) {
+    const odd = inputs.find((tensor) => !sameShape(tensor.shape, inputs[0].shape) || tensor.dtype !== 'f32');
+    if (odd) throw new ShapeError(`modulate: ${describe(odd)} ${odd.dtype} differs from ${describe(inputs[0])} f32.`);
+    return { shape: inputs[0].shape, dtype: 'f32' };
+  },
+
+  lower(inputs, output, { scale }, to) {
+    const size = sizeOf(output.shape);
+    const loads = size % 4 === 0 ? 4 : 1;
+    to.dispatch({ shader: modulateShader(loads), operands: [...inputs, output], params: [size / loads, scale], threads: size / loads });
+  },
+};
+
+function modulateShader(loads: 1 | 4): ShaderSpec {
+  const read = (name: string) => ({ name, dtype: 'f32' as const, width: loads });
+  return {
+    name: `modulate x${loads}`,
+    bindings: [read('x'), read('gamma'), read('beta'), read('raw'), { ...read('y'), write: true }],
+    params: ['count: u32', 'scale: f32'],
+    workgroup: 64,
+    code: `
+fn run(id: u32, group: u32, local: u32) {
+  if (id >= p.count) { return; }
+  let raw = raw_load(id);
+  if (p.scale == 0.0) {
+    y_store(id, raw);
+    return;
+  }
+  let one = ${elementType({ dtype: 'f32', width: loads })}(1.0);
+  y_store(id, p.scale * (x_load(id) * (one + gamma_load(id)) + beta_load(id)) + (1.0 - p.scale) * raw);
+}`,
+  };
+}
