@@ -77,18 +77,18 @@ export class Safetensors implements TensorFile {
     return bytes;
   }
 
-  async f32(name: string): Promise<Float32Array> {
+  async f32(name: string): Promise<Float32Array<ArrayBuffer>> {
     const values = await this.#values(name);
     return values instanceof Float32Array ? values : new Float32Array(values);
   }
 
   /** All elements as f64; exact except for 64-bit integers beyond 2^53. */
-  async f64(name: string): Promise<Float64Array> {
+  async f64(name: string): Promise<Float64Array<ArrayBuffer>> {
     const values = await this.#values(name);
     return values instanceof Float64Array ? values : new Float64Array(values);
   }
 
-  async f16bits(name: string): Promise<Uint16Array> {
+  async f16bits(name: string): Promise<Uint16Array<ArrayBuffer>> {
     if (this.info(name).dtype === 'F16') return viewAs(Uint16Array, await this.bytes(name));
     const values = await this.#values(name);
     const bits = encodeF16(values);

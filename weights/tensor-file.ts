@@ -25,12 +25,12 @@ export interface TensorFile {
   /** Raw bytes of a tensor, or `byteLength` of them from `byteOffset`. A fresh array. @throws UserError if there is no such tensor or range. */
   bytes(name: string, byteOffset?: number, byteLength?: number): Promise<Uint8Array<ArrayBuffer>>;
   /** All elements as f32, rounded to nearest where the stored type is wider. A fresh array. @throws UserError if there is no such tensor. */
-  f32(name: string): Promise<Float32Array>;
+  f32(name: string): Promise<Float32Array<ArrayBuffer>>;
   /**
    * All elements as f16 bits, rounded to nearest even where the stored type is wider. A fresh array.
    * @throws UserError if there is no such tensor, or if a finite element does not fit f16 (magnitude 65520 and above).
    */
-  f16bits(name: string): Promise<Uint16Array>;
+  f16bits(name: string): Promise<Uint16Array<ArrayBuffer>>;
 }
 
 /** Number of elements of a shape. */
