@@ -1,0 +1,49 @@
+/** Image files to images. The format is told from the file's first bytes, never from its name. */
+import { UserError } from '../core/errors.ts';
+import { type Image, SIZE_LIMITS, type SizeLimits } from './image.ts';
+import { readJpeg } from './jpeg.ts';
+import { orient, readOrientation } from './orientation.ts';
+import { readPng } from './png.ts';
+
+/** First bytes of formats; ? stands for any byte. */
+const FORMATS: [name: string, signature: string][] = [
+  ['PNG', '\x89PNG\r\n\x1a\n'],
+  ['JPEG', '\xff\xd8\xff'],
+  ['WebP', 'RIFF????WEBP'],
+  ['GIF', 'GIF8'],
+  ['BMP', 'BM'],
+  ['TIFF', 'II*\0'],
+  ['TIFF', 'MM\0*'],
+  ['AVIF', '????ftypavi'],
+  ['HEIC', '????ftyphei'],
+  ['HEIC', '????ftyphev'],
+  ['HEIC', '????ftypmif1'],
+  ['HEIC', '????ftypmsf1'],
+  ['JPEG XL', '\xff\x0a'],
+  ['JPEG XL', '\0\0\0\x0cJXL '],
+  ['JPEG 2000', '\0\0\0\x0cjP  '],
+  ['Photoshop', '8BPS'],
+  ['PDF', '%PDF'],
+];
+
+/** The name of an image file's format, from its first bytes; undefined if none is known. */
+export function imageFormat(bytes: Uint8Array): string | undefined {
+  const matches = (signature: string) => [...signature].every((letter, i) => letter === '?' || bytes[i] === letter.charCodeAt(0));
+  return FORMATS.find(([, signature]) => matches(signature))?.[0];
+}
+
+/**
+ * A PNG or JPEG file's bytes as an upright 8-bit RGB image: 16 bits are rounded, alpha is kept if a pixel is not opaque, the EXIF orientation is
+ * applied. `name` stands in front of messages. UserError, before any pixel is decoded, for other formats and sizes above the limits, and for
+ * damaged files.
+ */
+export async function decode(bytes: Uint8Array, name: string, limits: SizeLimits = SIZE_LIMITS): Promise<Image> {
+  if (bytes.length === 0) throw new UserError(`${name}: the file is empty.`);
+  const format = imageFormat(bytes);
+  if (format !== 'PNG' && format !== 'JPEG') {
+    const what = format ? `${format} files are not read` : 'this is not an image file that is known here';
+    throw new UserError(`${name}: ${what}; convert it to PNG or JPEG.`);
+  }
+  const { image, exif } = format === 'PNG' ? await readPng(bytes, name, limits) : readJpeg(bytes, name, limits);
+  return orient(image, await readOrientation(exif));
+}

@@ -1,0 +1,114 @@
+/**
+ * PNG files to images. pngjs decodes the pixels; everything it does not guard against is settled before it sees the file: sizes, checksums,
+ * cut-off files, bytes after the end, and interlaced data that inflate without bound.
+ */
+import { PNG } from 'pngjs';
+import { UserError } from '../core/errors.ts';
+import { checkSize, type Image, type SizeLimits } from './image.ts';
+import { PNG_SIGNATURE, readChunks } from './png-chunks.ts';
+
+interface PngHeader {
+  width: number;
+  height: number;
+  /** bits of a pixel in the file */
+  bits: number;
+  interlaced: boolean;
+}
+
+/** Samples of a pixel by colour type: grey, RGB, palette, grey with alpha, RGB with alpha. */
+const SAMPLES: Record<number, number> = { 0: 1, 2: 3, 3: 1, 4: 2, 6: 4 };
+const DEPTHS: Record<number, number[]> = { 0: [1, 2, 4, 8, 16], 2: [8, 16], 3: [1, 2, 4, 8], 4: [8, 16], 6: [8, 16] };
+
+/**
+ * A PNG of any kind (1 to 16 bits, grey, palette, RGB, alpha, tRNS, interlaced) as 8-bit RGB; 16 bits are rounded to v / 257. Alpha is kept if a
+ * pixel is not opaque, and the colours under it are left as they are. UserError for damaged files and sizes above the limits. Also gives the
+ * file's EXIF block (TIFF), if it has one.
+ */
+export async function readPng(bytes: Uint8Array, name: string, limits: SizeLimits): Promise<{ image: Image; exif?: Uint8Array }> {
+  const { width, height, bits, interlaced } = readHeader(bytes, name);
+  checkSize(width, height, name, limits); // before the rest of the file is read at all
+  const { chunks, end } = readChunks(bytes, name);
+  if (interlaced) {
+    const parts = chunks.filter(({ type }) => type === 'IDAT').map(({ data }) => data);
+    if (await inflatesBeyond(parts, interlacedSize(width, height, bits))) {
+      throw new UserError(`${name}: the PNG file is damaged: it holds more pixels than its header says; get another copy.`);
+    }
+  }
+  const rgba = decodePixels(bytes.subarray(0, end), name);
+  const image: Image = { width, height, data: new Uint8Array(width * height * 3) };
+  const alpha = new Uint8Array(width * height);
+  let opaque = true;
+  for (let i = 0, from = 0, to = 0; i < alpha.length; i++, from += 4, to += 3) {
+    image.data[to] = rgba[from];
+    image.data[to + 1] = rgba[from + 1];
+    image.data[to + 2] = rgba[from + 2];
+    alpha[i] = rgba[from + 3];
+    if (alpha[i] !== 255) opaque = false;
+  }
+  if (!opaque) image.alpha = alpha;
+  return { image, exif: chunks.find(({ type }) => type === 'eXIf')?.data };
+}
+
+/** pngjs on a complete file -> (height, width, 4) u8. */
+function decodePixels(bytes: Uint8Array, name: string): Uint8Array {
+  // pngjs reads Node's Buffer, or in browsers the one bundled with it; an image's data is one.
+  const buffer = new PNG({ width: Math.ceil(bytes.length / 4), height: 1 }).data.slice(0, bytes.length);
+  buffer.set(bytes);
+  try {
+    return PNG.sync.read(buffer).data;
+  } catch (error) {
+    const why = error instanceof Error ? error.message : String(error);
+    throw new UserError(`${name}: the PNG file is damaged (${why}); get another copy or save it anew.`);
+  }
+}
+
+/** The IHDR chunk, which must come first. */
+function readHeader(bytes: Uint8Array, name: string): PngHeader {
+  const at = PNG_SIGNATURE.length;
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  if (bytes.length < at + 25 || view.getUint32(at) !== 13 || view.getUint32(at + 4) !== 0x49484452) {
+    throw new UserError(`${name}: the PNG file has no header; get another copy.`);
+  }
+  const [depth, color, compression, filter, interlace] = bytes.subarray(at + 16, at + 21);
+  if (!DEPTHS[color]?.includes(depth) || compression !== 0 || filter !== 0 || interlace > 1) {
+    throw new UserError(`${name}: the PNG file's header is damaged (depth ${depth}, colour type ${color}); get another copy.`);
+  }
+  return { width: view.getUint32(at + 8), height: view.getUint32(at + 12), bits: depth * SAMPLES[color], interlaced: interlace === 1 };
+}
+
+/** Bytes of all seven passes of Adam7, each row with its filter byte. */
+function interlacedSize(width: number, height: number, bits: number): number {
+  // first column and row, column and row step of each pass
+  const passes = [
+    [0, 0, 8, 8],
+    [4, 0, 8, 8],
+    [0, 4, 4, 8],
+    [2, 0, 4, 4],
+    [0, 2, 2, 4],
+    [1, 0, 2, 2],
+    [0, 1, 1, 2],
+  ];
+  let size = 0;
+  for (const [left, top, across, down] of passes) {
+    const [columns, rows] = [Math.ceil((width - left) / across), Math.ceil((height - top) / down)];
+    if (columns > 0 && rows > 0) size += rows * (1 + Math.ceil((columns * bits) / 8));
+  }
+  return size;
+}
+
+/** Whether a zlib stream gives more than `limit` bytes; false if it is damaged before that. */
+async function inflatesBeyond(parts: Uint8Array[], limit: number): Promise<boolean> {
+  const reader = new Blob(parts as BlobPart[]).stream().pipeThrough(new DecompressionStream('deflate')).getReader();
+  try {
+    for (let size = 0; ; ) {
+      const { done, value } = await reader.read();
+      if (done) return false;
+      size += value.length;
+      if (size > limit) return true;
+    }
+  } catch {
+    return false;
+  } finally {
+    reader.cancel().catch(() => {});
+  }
+}

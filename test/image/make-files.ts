@@ -1,0 +1,81 @@
+/** Small image files for tests: PNGs of any kind from raw rows, and JPEGs with an EXIF orientation. No library, so that odd and broken ones can be made. */
+import { PNG_SIGNATURE, type PngChunk, writeChunk } from '../../image/png-chunks.ts';
+
+export interface RawPng {
+  width: number;
+  height: number;
+  depth: number;
+  /** 0 grey, 2 RGB, 3 palette, 4 grey with alpha, 6 RGB with alpha */
+  color: number;
+  /** rows of packed samples, each after its filter byte; of all passes where interlaced */
+  rows: ArrayLike<number>;
+  interlaced?: boolean;
+  /** chunks between IHDR and IDAT */
+  chunks?: PngChunk[];
+}
+
+export function joinBytes(...parts: ArrayLike<number>[]): Uint8Array<ArrayBuffer> {
+  const bytes = new Uint8Array(parts.reduce((size, part) => size + part.length, 0));
+  let at = 0;
+  for (const part of parts) {
+    bytes.set(part, at);
+    at += part.length;
+  }
+  return bytes;
+}
+
+export function makePng({ width, height, depth, color, rows, interlaced = false, chunks = [] }: RawPng): Uint8Array<ArrayBuffer> {
+  const header = new Uint8Array(13);
+  new DataView(header.buffer).setUint32(0, width);
+  new DataView(header.buffer).setUint32(4, height);
+  header.set([depth, color, 0, 0, interlaced ? 1 : 0], 8);
+  const all = [
+    { type: 'IHDR', data: header },
+    ...chunks,
+    { type: 'IDAT', data: storeZlib(rows) },
+    { type: 'IEND', data: new Uint8Array() },
+  ];
+  return joinBytes(PNG_SIGNATURE, ...all.map(writeChunk));
+}
+
+/** A zlib stream of stored blocks. */
+function storeZlib(data: ArrayLike<number>): Uint8Array<ArrayBuffer> {
+  const bytes = Uint8Array.from(data);
+  const blocks: ArrayLike<number>[] = [[0x78, 0x01]];
+  for (let at = 0; ; at += 65535) {
+    const block = bytes.subarray(at, at + 65535);
+    const n = block.length;
+    const last = at + n >= bytes.length;
+    blocks.push([last ? 1 : 0, n & 255, n >> 8, ~n & 255, (~n >> 8) & 255], block);
+    if (last) break;
+  }
+  let [a, b] = [1, 0];
+  for (const byte of bytes) {
+    a = (a + byte) % 65521;
+    b = (b + a) % 65521;
+  }
+  return joinBytes(...blocks, [b >> 8, b & 255, a >> 8, a & 255]);
+}
+
+/** An EXIF block (TIFF) with the orientation as its one tag. */
+export function exifBlock(orientation: number, bigEndian: boolean): Uint8Array {
+  const bytes = new Uint8Array(26);
+  const view = new DataView(bytes.buffer);
+  bytes.set(bigEndian ? [0x4d, 0x4d] : [0x49, 0x49]);
+  view.setUint16(2, 42, !bigEndian);
+  view.setUint32(4, 8, !bigEndian); // offset of the tags
+  view.setUint16(8, 1, !bigEndian); // one tag
+  view.setUint16(10, 0x0112, !bigEndian);
+  view.setUint16(12, 3, !bigEndian); // a 16-bit number
+  view.setUint32(14, 1, !bigEndian);
+  view.setUint16(18, orientation, !bigEndian);
+  return bytes;
+}
+
+/** The JPEG with a segment put in right after its start. */
+export function withSegment(jpeg: Uint8Array, marker: number, data: ArrayLike<number>): Uint8Array<ArrayBuffer> {
+  const length = data.length + 2;
+  return joinBytes(jpeg.subarray(0, 2), [0xff, marker, length >> 8, length & 255], data, jpeg.subarray(2));
+}
+
+export const ascii = (text: string): Uint8Array<ArrayBuffer> => Uint8Array.from(text, (letter) => letter.charCodeAt(0));
