@@ -1,0 +1,88 @@
+/**
+ * Browsers: navigator.gpu, and files in the origin private file system (https://fs.spec.whatwg.org), where a path is folders and a name
+ * joined by '/'. Web addresses and files a person picks are byte sources of their own (weights/), not files of the host.
+ */
+import { DeviceError, UserError } from '../core/errors.ts';
+import { blobSource } from '../weights/byte-source.ts';
+import type { Host } from './host.ts';
+
+/** The folder a path's name is in, and the name. */
+async function locate(path: string, create = false): Promise<[FileSystemDirectoryHandle, string]> {
+  const names = path.split('/').filter((name) => name !== '' && name !== '.');
+  const name = names.pop() ?? '';
+  return [await openFolder(names, create), name];
+}
+
+async function openFolder(names: string[], create: boolean): Promise<FileSystemDirectoryHandle> {
+  if (!navigator.storage?.getDirectory) throw new UserError('This page cannot keep files: serve it over https or from localhost.');
+  let folder = await navigator.storage.getDirectory();
+  for (const name of names) folder = await folder.getDirectoryHandle(name, { create });
+  return folder;
+}
+
+function fileError(verb: string, path: string, cause: unknown): UserError {
+  if (cause instanceof UserError) return cause;
+  const { name, message } = cause as DOMException;
+  const reasons: Record<string, string> = {
+    NotFoundError: "it is not in this site's storage",
+    QuotaExceededError: 'the browser grants this site no more storage',
+    TypeMismatchError: 'part of the path is a file where a folder should be, or the reverse',
+  };
+  return new UserError(`Cannot ${verb} ${path}: ${reasons[name] ?? message}.`, { cause });
+}
+
+async function openFile(path: string): Promise<File> {
+  try {
+    const [folder, name] = await locate(path);
+    return await (await folder.getFileHandle(name)).getFile();
+  } catch (cause) {
+    throw fileError('open', path, cause);
+  }
+}
+
+export const host: Host = {
+  name: 'browser',
+  async gpu() {
+    if (!navigator.gpu) {
+      const why = isSecureContext ? 'Use a current Chrome, Edge, Firefox or Safari.' : 'Serve the page over https or from localhost.';
+      throw new DeviceError(`This page has no WebGPU. ${why}`);
+    }
+    return navigator.gpu;
+  },
+  settle: (promise) => promise,
+  async fileSource(path) {
+    const file = await openFile(path);
+    return blobSource(file.name, file);
+  },
+  async readFile(path) {
+    return new Uint8Array(await (await openFile(path)).arrayBuffer());
+  },
+  async writeFileAtomic(path, bytes) {
+    try {
+      const [folder, name] = await locate(path, true);
+      const writable = await (await folder.getFileHandle(name, { create: true })).createWritable();
+      try {
+        await writable.write(bytes);
+      } catch (cause) {
+        await writable.abort();
+        throw cause;
+      }
+      await writable.close(); // the new bytes replace the old ones here, at once
+    } catch (cause) {
+      throw fileError('write', path, cause);
+    }
+  },
+  async list(folder) {
+    try {
+      const names: string[] = [];
+      const handle = await openFolder(
+        folder.split('/').filter((name) => name !== '' && name !== '.'),
+        false,
+      );
+      for await (const [name, entry] of handle.entries()) if (entry.kind === 'file') names.push(name);
+      return names.sort();
+    } catch (cause) {
+      throw fileError('list', folder, cause);
+    }
+  },
+};

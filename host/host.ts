@@ -1,0 +1,25 @@
+/**
+ * What the program needs from the platform it runs on, and nothing more: WebGPU's entry point, a way to wait for it, and files.
+ * One implementation a platform: node.ts (Node and Bun), deno.ts, browser.ts; current.ts picks the one that is running.
+ */
+import type { ByteSource } from '../weights/byte-source.ts';
+
+export interface Host extends Files {
+  readonly name: 'node' | 'bun' | 'deno' | 'browser';
+  /** WebGPU's entry point. Throws DeviceError where the platform has none; an adapter may still be missing behind it. */
+  gpu(): Promise<GPU>;
+  /** Waits for a GPU promise without burning the processor meanwhile. Passes the value or the rejection on. */
+  settle<T>(promise: Promise<T>): Promise<T>;
+}
+
+/** Files by path; in browsers, those of the origin's private file system. A missing or unreadable file throws UserError naming the path. */
+export interface Files {
+  /** Opens a file for reading ranges of bytes. */
+  fileSource(path: string): Promise<ByteSource>;
+  /** A whole file. */
+  readFile(path: string): Promise<Uint8Array<ArrayBuffer>>;
+  /** Writes a file, and its folders, so that readers see the old bytes or all of the new ones: a failed or interrupted write leaves no trace. */
+  writeFileAtomic(path: string, bytes: Uint8Array<ArrayBuffer>): Promise<void>;
+  /** Names of the files in a folder, sorted; folders are left out. */
+  list(folder: string): Promise<string[]>;
+}

@@ -1,0 +1,122 @@
+/** Files through Node's API, which Bun and Deno share. */
+import { randomBytes } from 'node:crypto';
+import { rmSync } from 'node:fs';
+import { mkdir, open, readdir, readFile as readWhole, rename, rm } from 'node:fs/promises';
+import { basename, dirname, join, resolve } from 'node:path';
+import { UserError } from '../core/errors.ts';
+import { type ByteSource, checkRange } from '../weights/byte-source.ts';
+import type { Files } from './host.ts';
+
+/** Says which file could not be read, written or listed, and why, in a person's words. */
+function fileError(verb: string, path: string, cause: unknown): UserError {
+  const code = (cause as NodeJS.ErrnoException).code;
+  const reasons: Record<string, string> = {
+    ENOENT: `it does not exist (looked at ${resolve(path)})`,
+    EACCES: 'permission is denied',
+    EPERM: 'the system does not permit it',
+    EISDIR: 'it is a folder, not a file',
+    EEXIST: 'part of the path is a file, not a folder',
+    ENOTDIR: 'part of the path is a file, not a folder',
+    ENOSPC: 'the disk is full',
+    EROFS: 'the disk is read-only',
+  };
+  const why = (code && reasons[code]) ?? (cause instanceof Error ? cause.message : String(cause));
+  return new UserError(`Cannot ${verb} ${path}: ${why}.`, { cause });
+}
+
+async function fileSource(path: string): Promise<ByteSource> {
+  try {
+    const file = await open(path, 'r');
+    const { size } = await file.stat();
+    const source: ByteSource = {
+      name: basename(path),
+      size,
+      async read(offset, length) {
+        checkRange(source, offset, length);
+        const bytes = new Uint8Array(length);
+        for (let done = 0; done < length; ) {
+          const { bytesRead } = await file.read(bytes, done, Math.min(length - done, 2 ** 30), offset + done);
+          if (bytesRead === 0) throw new UserError(`Cannot read ${path}: it became shorter while it was read.`);
+          done += bytesRead;
+        }
+        return bytes;
+      },
+      close: () => file.close(),
+    };
+    return source;
+  } catch (cause) {
+    throw fileError('open', path, cause);
+  }
+}
+
+async function readFile(path: string): Promise<Uint8Array<ArrayBuffer>> {
+  try {
+    return new Uint8Array(await readWhole(path));
+  } catch (cause) {
+    throw fileError('read', path, cause);
+  }
+}
+
+async function list(folder: string): Promise<string[]> {
+  try {
+    const entries = await readdir(folder, { withFileTypes: true });
+    return entries.flatMap((entry) => (entry.isDirectory() ? [] : [entry.name])).sort();
+  } catch (cause) {
+    throw fileError('list', folder, cause);
+  }
+}
+
+/** Temporary files being written; an exit or an unhandled signal removes them. */
+const unfinished = new Set<string>();
+const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
+
+function removeUnfinished(): void {
+  for (const path of unfinished) rmSync(path, { force: true });
+}
+
+/** Where nobody else handles the signal, the process is about to die: clean up and let it. Otherwise the other handler decides. */
+function onSignal(signal: NodeJS.Signals): void {
+  if (process.listenerCount(signal) > 1) return;
+  removeUnfinished();
+  process.off(signal, onSignal);
+  process.kill(process.pid, signal);
+}
+
+function watch(path: string): void {
+  if (unfinished.size === 0) {
+    process.on('exit', removeUnfinished);
+    for (const signal of SIGNALS) process.on(signal, onSignal);
+  }
+  unfinished.add(path);
+}
+
+function unwatch(path: string): void {
+  unfinished.delete(path);
+  if (unfinished.size > 0) return;
+  process.off('exit', removeUnfinished);
+  for (const signal of SIGNALS) process.off(signal, onSignal);
+}
+
+async function writeFileAtomic(path: string, bytes: Uint8Array<ArrayBuffer>): Promise<void> {
+  const folder = dirname(path);
+  const temporary = join(folder, `.${basename(path)}.${randomBytes(6).toString('hex')}.tmp`);
+  watch(temporary);
+  try {
+    await mkdir(folder, { recursive: true });
+    const file = await open(temporary, 'wx');
+    try {
+      await file.writeFile(bytes);
+      await file.sync();
+    } finally {
+      await file.close();
+    }
+    await rename(temporary, path);
+  } catch (cause) {
+    await rm(temporary, { force: true }).catch(() => {}); // what went wrong with the write says more
+    throw fileError('write', path, cause);
+  } finally {
+    unwatch(temporary);
+  }
+}
+
+export const nodeFiles: Files = { fileSource, readFile, writeFileAtomic, list };

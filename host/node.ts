@@ -1,0 +1,55 @@
+/** Node, and Bun: WebGPU from Dawn's Node binding (npm `webgpu`), files from node:fs. */
+import { DeviceError } from '../core/errors.ts';
+import type { Host } from './host.ts';
+import { useNotedDriver } from './node-driver.ts';
+import { nodeFiles } from './node-files.ts';
+
+/** Dawn lives as long as this object is referenced, so it is kept for the life of the process. */
+let dawn: GPU | undefined;
+
+async function gpu(): Promise<GPU> {
+  if (dawn) return dawn;
+  useNotedDriver();
+  try {
+    const { create } = await import('webgpu');
+    dawn = create([]);
+    return dawn;
+  } catch (cause) {
+    throw new DeviceError(`Dawn does not load on ${process.platform} ${process.arch}: ${(cause as Error).message}. Run \`npm ci\` again.`, {
+      cause,
+    });
+  }
+}
+
+/**
+ * Dawn polls for finished work in every turn of the event loop while a promise is pending, which burns a core; with a software adapter
+ * that core is the GPU. So the thread sleeps between turns, at most a sixteenth of the time waited so far and 2 ms: timers, signals and
+ * files are still served hundreds of times a second, and the answer is at most 6 % late.
+ */
+let pending = 0;
+let since = 0;
+let sleeping = false;
+const never = new Int32Array(new SharedArrayBuffer(4));
+
+function sleepBetweenTurns(): void {
+  sleeping = pending > 0;
+  if (!sleeping) return;
+  Atomics.wait(never, 0, 0, Math.min(2, Math.max(0.05, (performance.now() - since) / 16)));
+  setImmediate(sleepBetweenTurns);
+}
+
+async function settle<T>(promise: Promise<T>): Promise<T> {
+  pending++;
+  since = performance.now();
+  if (!sleeping) {
+    sleeping = true;
+    setImmediate(sleepBetweenTurns);
+  }
+  try {
+    return await promise;
+  } finally {
+    pending--;
+  }
+}
+
+export const host: Host = { name: process.versions.bun ? 'bun' : 'node', gpu, settle, ...nodeFiles };

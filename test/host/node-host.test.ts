@@ -1,0 +1,64 @@
+/** What only Node's host does: nothing half-written survives a failure or a signal, and waiting for the GPU leaves the processor idle. */
+import { spawn } from 'node:child_process';
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { suite } from 'uvu';
+import * as assert from 'uvu/assert';
+import { host } from '../../host/node.ts';
+
+const test = suite('node host', { folder: '' });
+
+test.before.each((context) => {
+  context.folder = mkdtempSync(join(tmpdir(), 'supir-host-'));
+});
+test.after.each((context) => rmSync(context.folder, { recursive: true, force: true }));
+
+test('a failed write leaves the folder as it was', async ({ folder }) => {
+  mkdirSync(join(folder, 'taken'));
+  const error = await host.writeFileAtomic(join(folder, 'taken'), new Uint8Array(1000)).catch((cause) => cause);
+  assert.match(error.message, 'taken');
+  assert.equal(readdirSync(folder), ['taken']);
+});
+
+test('a write stopped by SIGINT leaves the old file and no other', async ({ folder }) => {
+  const path = join(folder, 'photo.bin');
+  writeFileSync(path, 'old');
+  const module = new URL('../../host/node.ts', import.meta.url).href;
+  const script = `
+    const { host } = await import(${JSON.stringify(module)});
+    const bytes = new Uint8Array(64 * 2 ** 20);
+    process.stdout.write('writing');
+    for (;;) await host.writeFileAtomic(${JSON.stringify(path)} + '.big', bytes);`;
+  const tsx = fileURLToPath(import.meta.resolve('tsx'));
+  const child = spawn(process.execPath, ['--import', tsx, '--input-type=module', '-e', script], { stdio: ['ignore', 'pipe', 'inherit'] });
+  const exit = new Promise<string | null>((done) => child.on('exit', (_, signal) => done(signal)));
+  await new Promise((done) => child.stdout.once('data', done));
+  while (!readdirSync(folder).some((name) => name.endsWith('.tmp'))) await new Promise((done) => setTimeout(done, 2));
+  child.kill('SIGINT');
+  assert.is(await exit, 'SIGINT');
+  assert.ok(!readdirSync(folder).some((name) => name.endsWith('.tmp')));
+  assert.is(readFileSync(path, 'utf8'), 'old');
+});
+
+test('while settle waits, timers fire and the thread sleeps', async () => {
+  // Stands in for Dawn, which polls from setImmediate for as long as a promise is pending.
+  let turns = 0;
+  const gpuWork = new Promise<string>((done) => {
+    const end = performance.now() + 400;
+    const poll = () => {
+      turns++;
+      performance.now() < end ? setImmediate(poll) : done('done');
+    };
+    setImmediate(poll);
+  });
+  let ticks = 0;
+  const timer = setInterval(() => ticks++, 10);
+  assert.is(await host.settle(gpuWork), 'done');
+  clearInterval(timer);
+  assert.ok(ticks >= 20, `${ticks} timer ticks in 400 ms`);
+  assert.ok(turns <= 3000, `${turns} turns of the event loop in 400 ms; a free-running loop makes hundreds of thousands`);
+});
+
+test.run();
