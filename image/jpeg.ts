@@ -29,13 +29,17 @@ export function readJpeg(bytes: Uint8Array, name: string, limits: SizeLimits): {
   const { width, height, components } = header;
   const data = decodeComponents(bytes, header, name);
   if (components.length === 3 && isYCbCr(bytes, header)) {
-    const maxH = Math.max(...components.map(({ h }) => h));
-    const maxV = Math.max(...components.map(({ v }) => v));
+    const [maxH, maxV] = largestSampling(components);
     for (let c = 0; c < 3; c++) smoothChannel(data, width, height, c, maxH / components[c].h, maxV / components[c].v);
     toRgb(data);
   }
   return { image: { width, height, data }, exif: header.exif };
 }
+
+const largestSampling = (components: { h: number; v: number }[]): [maxH: number, maxV: number] => [
+  Math.max(...components.map(({ h }) => h)),
+  Math.max(...components.map(({ v }) => v)),
+];
 
 /** jpeg-js -> (height, width, 3) u8 of the components as stored; grey is repeated. */
 function decodeComponents(bytes: Uint8Array, header: JpegHeader, name: string): Uint8Array {
@@ -44,6 +48,14 @@ function decodeComponents(bytes: Uint8Array, header: JpegHeader, name: string): 
   if (adobeTransformAt !== undefined) {
     file = bytes.slice(); // jpeg-js would let this marker overrule colorTransform
     file[adobeTransformAt] = 0;
+  }
+  const [maxH, maxV] = largestSampling(components);
+  const blocks = components.reduce((sum, { h, v }) => sum + Math.ceil((width * h) / (8 * maxH)) * Math.ceil((height * v) / (8 * maxV)), 0);
+  if (bytes.length * 8 < blocks) {
+    // every block takes a bit at least; without this a few bytes could claim a size that takes seconds and gigabytes
+    throw new UserError(
+      `${name}: the JPEG file is damaged or cut off (${bytes.length} bytes for ${width}x${height} pixels); get another copy.`,
+    );
   }
   const padded = (width + 128) * (height + 128) * components.length;
   try {

@@ -1,6 +1,6 @@
 /**
  * PNG files to images. pngjs decodes the pixels; everything it does not guard against is settled before it sees the file: sizes, checksums,
- * cut-off files, bytes after the end, and interlaced data that inflate without bound.
+ * cut-off files, bytes after the end, and pixel data that are too few or too many.
  */
 import { PNG } from 'pngjs';
 import { UserError } from '../core/errors.ts';
@@ -28,11 +28,15 @@ export async function readPng(bytes: Uint8Array, name: string, limits: SizeLimit
   const { width, height, bits, interlaced } = readHeader(bytes, name);
   checkSize(width, height, name, limits); // before the rest of the file is read at all
   const { chunks, end } = readChunks(bytes, name);
-  if (interlaced) {
-    const parts = chunks.filter(({ type }) => type === 'IDAT').map(({ data }) => data);
-    if (await inflatesBeyond(parts, interlacedSize(width, height, bits))) {
-      throw new UserError(`${name}: the PNG file is damaged: it holds more pixels than its header says; get another copy.`);
-    }
+  const size = pixelBytes(width, height, bits, interlaced);
+  const inflated = await inflatedSize(
+    chunks.filter(({ type }) => type === 'IDAT').map(({ data }) => data),
+    size,
+  );
+  if (inflated === undefined) throw new UserError(`${name}: the PNG file is damaged (its zlib stream); get another copy or save it anew.`);
+  if (inflated !== size) {
+    const much = inflated < size ? 'fewer' : 'more';
+    throw new UserError(`${name}: the PNG file is damaged: it holds ${much} pixels than its header says; get another copy.`);
   }
   const rgba = decodePixels(bytes.subarray(0, end), name);
   const image: Image = { width, height, data: new Uint8Array(width * height * 3) };
@@ -76,10 +80,10 @@ function readHeader(bytes: Uint8Array, name: string): PngHeader {
   return { width: view.getUint32(at + 8), height: view.getUint32(at + 12), bits: depth * SAMPLES[color], interlaced: interlace === 1 };
 }
 
-/** Bytes of all seven passes of Adam7, each row with its filter byte. */
-function interlacedSize(width: number, height: number, bits: number): number {
+/** Bytes of all rows, each with its filter byte; interlaced, of the seven passes of Adam7. */
+function pixelBytes(width: number, height: number, bits: number, interlaced: boolean): number {
   // first column and row, column and row step of each pass
-  const passes = [
+  const adam7 = [
     [0, 0, 8, 8],
     [4, 0, 8, 8],
     [0, 4, 4, 8],
@@ -89,25 +93,29 @@ function interlacedSize(width: number, height: number, bits: number): number {
     [0, 1, 1, 2],
   ];
   let size = 0;
-  for (const [left, top, across, down] of passes) {
+  for (const [left, top, across, down] of interlaced ? adam7 : [[0, 0, 1, 1]]) {
     const [columns, rows] = [Math.ceil((width - left) / across), Math.ceil((height - top) / down)];
     if (columns > 0 && rows > 0) size += rows * (1 + Math.ceil((columns * bits) / 8));
   }
   return size;
 }
 
-/** Whether a zlib stream gives more than `limit` bytes; false if it is damaged before that. */
-async function inflatesBeyond(parts: Uint8Array[], limit: number): Promise<boolean> {
+/**
+ * How many bytes a zlib stream gives; some number above `limit` if it gives more, undefined if it is damaged. pngjs does not count: short data
+ * are noticed on Node but not on Deno, whose zlib it reads past the end, and interlaced data inflate without bound.
+ */
+async function inflatedSize(parts: Uint8Array[], limit: number): Promise<number | undefined> {
   const reader = new Blob(parts as BlobPart[]).stream().pipeThrough(new DecompressionStream('deflate')).getReader();
   try {
-    for (let size = 0; ; ) {
+    let size = 0;
+    while (size <= limit) {
       const { done, value } = await reader.read();
-      if (done) return false;
+      if (done) break;
       size += value.length;
-      if (size > limit) return true;
     }
+    return size;
   } catch {
-    return false;
+    return undefined;
   } finally {
     reader.cancel().catch(() => {});
   }

@@ -235,6 +235,7 @@ test('sizes are refused before any pixel is decoded', async () => {
   };
   await refuses(jpeg(50000, 50000), /test\.jpg: 50000x50000 pixels is too large/);
   await refuses(jpeg(8, 0), /no pixels/);
+  await refuses(jpeg(10000, 10000), /damaged or cut off \(\d+ bytes for 10000x10000 pixels\)/);
   assert.ok(performance.now() - start < 2000);
   const small = encodePng(gradient(20, 10));
   await refuses(decode(small, 'x', { maxSide: 19, maxPixels: 1e6 }), /at most 19/);
@@ -253,7 +254,8 @@ test('every cut-off file is refused', async () => {
 
 test('a PNG whose pixels are too few, or whose zlib stream is broken', async () => {
   const png: RawPng = { width: 3, height: 3, depth: 8, color: 0, rows: [0, 1, 2, 3, 0, 4, 5, 6, 0, 7, 8, 9] };
-  await refuses(decodePng({ ...png, rows: (png.rows as number[]).slice(0, 8) }), /damaged/);
+  await refuses(decodePng({ ...png, rows: (png.rows as number[]).slice(0, 8) }), /fewer pixels than its header says/);
+  await refuses(decodePng({ ...png, rows: [...(png.rows as number[]), 0] }), /more pixels than its header says/);
   await refuses(decodePng({ ...png, rows: [9, ...(png.rows as number[]).slice(1)] }), /damaged .*filter/);
   await refuses(decodePng({ ...png, depth: 3 }), /header is damaged \(depth 3/);
   const flipped = makePng(png);
