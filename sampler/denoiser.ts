@@ -1,0 +1,64 @@
+/**
+ * From a network that predicts noise to an estimate of the clean latent: the preconditioning of Karras et al. 2022 (sec. 5, table 1, "eps"),
+ * at the nearest noise level the network was trained with.
+ */
+import { UserError } from '../core/errors.ts';
+import type { NoiseSchedule } from './schedule.ts';
+
+export interface NetworkInput {
+  /** The noisy latent times c_in, so of about unit variance; both branches start from it. */
+  x: Float32Array;
+  /** Index of the noise level, 0 to 999. */
+  timestep: number;
+  /** Strength of the control network, 0 (plain SDXL) to 1. */
+  controlScale: number;
+}
+
+/** Predicts the noise in x under the negative and under the positive prompt; each of x's size. */
+export type Network = (input: NetworkInput) => Promise<{ negative: Float32Array; positive: Float32Array }>;
+
+export interface Scaling {
+  timestep: number;
+  /** The training sigma of that timestep. */
+  sigma: number;
+  cIn: number;
+  cOut: number;
+  cSkip: number;
+}
+
+/** The factors of denoised = c_skip x + c_out network(c_in x, timestep), at the training sigma nearest to `sigma`. */
+export function scalingAt(schedule: NoiseSchedule, sigma: number): Scaling {
+  const timestep = schedule.nearest(sigma);
+  const snapped = schedule.sigmas[timestep];
+  return { timestep, sigma: snapped, cIn: 1 / Math.sqrt(snapped ** 2 + 1), cOut: -snapped, cSkip: 1 };
+}
+
+/**
+ * The clean latent as each branch estimates it, from a latent x with noise of strength sigma.
+ * @throws UserError if the network answers with another size, or with values that are not numbers.
+ */
+export async function denoise(
+  network: Network,
+  schedule: NoiseSchedule,
+  x: Float32Array,
+  sigma: number,
+  controlScale: number,
+): Promise<{ negative: Float32Array; positive: Float32Array }> {
+  const { timestep, cIn, cOut, cSkip } = scalingAt(schedule, sigma);
+  const noise = await network({ x: x.map((v) => v * cIn), timestep, controlScale });
+  const estimate = (branch: 'negative' | 'positive') => {
+    const predicted = noise[branch];
+    if (predicted.length !== x.length) {
+      throw new UserError(`The network returned ${predicted.length} values for a latent of ${x.length} in its ${branch} branch.`);
+    }
+    const clean = new Float32Array(x.length);
+    for (let i = 0; i < clean.length; i++) clean[i] = cSkip * x[i] + cOut * predicted[i];
+    if (!clean.every(Number.isFinite)) {
+      throw new UserError(
+        `The network returned values that are not finite at timestep ${timestep} (${branch} branch), so the image would be black. Run it with f32 activations, or check the weights and the LoRA scales.`,
+      );
+    }
+    return clean;
+  };
+  return { negative: estimate('negative'), positive: estimate('positive') };
+}
