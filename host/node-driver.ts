@@ -1,6 +1,6 @@
 /**
  * Which Vulkan driver Dawn uses on a machine without a working one of its own: scripts/setup.ts unpacks a software driver under
- * node_modules/.cache and notes it in a file; this process and those it starts follow the note. A driver chosen by hand always wins.
+ * node_modules/.cache and notes it in a file, which every later process follows. A driver chosen by hand always wins.
  */
 import { existsSync, readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
@@ -23,9 +23,12 @@ export function driverByHand(): string[] {
   return DRIVER_VARIABLES.flatMap((name) => (process.env[name] ? [`${name}=${process.env[name]}`] : []));
 }
 
+/** Set to 1, the note is not followed: this is how set-up tries the system's own driver. */
+export const IGNORE_NOTE = 'SUPIR_SYSTEM_DRIVER';
+
 /** The environment that set-up noted; empty where the system's own driver serves. */
 export function notedDriver(): Record<string, string> {
-  if (!existsSync(driverNote)) return {};
+  if (process.env[IGNORE_NOTE] || !existsSync(driverNote)) return {};
   const noted = JSON.parse(readFileSync(driverNote, 'utf8')) as Record<string, string>;
   return Object.values(noted).every(existsSync) ? noted : {};
 }

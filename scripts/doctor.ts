@@ -1,0 +1,4 @@
+/** `npm run doctor [-- --json]`: see cli/doctor.ts. */
+import { doctor } from '../cli/doctor.ts';
+
+process.exit(await doctor(process.argv.slice(2)));
