@@ -5,6 +5,8 @@ import { bytesSource } from '../../weights/byte-source.ts';
 import { Checkpoint } from '../../weights/checkpoint.ts';
 import { isIgnored, originOf } from '../../weights/layouts.ts';
 import { encodeSafetensors } from '../../weights/safetensors-writer.ts';
+import { elementCount } from '../../weights/tensor-file.ts';
+import { projectFile } from '../support/fixtures.ts';
 
 const f32 = (...values: number[]) => ({ dtype: 'F32' as const, shape: [values.length], data: Float32Array.from(values) });
 
@@ -104,6 +106,20 @@ test('NaN and infinity are found in f32 and in f16 bits', async () => {
     message(() => c.assertFinite('w', Uint16Array.of(0x7e00))),
     /element 0 .* not a number/,
   );
+});
+
+test('the demo model: both files open, join without overlap and are finite throughout', async () => {
+  const sources = await Promise.all(['sdxl', 'supir'].map(async (n) => bytesSource(n, await projectFile(`demo/${n}.safetensors`))));
+  const [sdxl, supir] = await Promise.all(sources.map((source) => Checkpoint.open([source])));
+  const parameters = (c: Checkpoint) => c.keys().reduce((n, name) => n + elementCount(c.info(name).shape), 0);
+  assert.equal([sdxl.keys().length, parameters(sdxl)], [720, 4286764]);
+  assert.equal([supir.keys().length, parameters(supir)], [410, 2469064]);
+  const model = await Checkpoint.open(sources);
+  assert.is(model.keys().length, 1130);
+  for (const name of model.keys()) {
+    assert.is(model.fileOf(name) === 'supir', originOf(name) === 'SUPIR', name);
+    model.assertFinite(name, await model.f16bits(name));
+  }
 });
 
 test.run();
