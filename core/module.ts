@@ -4,7 +4,7 @@
  */
 import type { Device } from './device.ts';
 import { GPU_COPY_DST, GPU_STORAGE } from './device.ts';
-import { ShapeError } from './errors.ts';
+import { ShapeError, UserError } from './errors.ts';
 import { type DType, storageBytes } from './shader.ts';
 import { type Shape, showShape, sizeOf, Tensor, type TensorData } from './tensor.ts';
 
@@ -18,6 +18,13 @@ import { type Shape, showShape, sizeOf, Tensor, type TensorData } from './tensor
  */
 export type ParameterKind = 'matrix' | 'conv' | 'transposed' | 'vector' | 'host';
 
+export interface ParameterSource {
+  /** The whole tensor. */
+  read(): Promise<TensorData>;
+  /** Some rows of a two-dimensional tensor, one behind the other, as f32. */
+  readRows(rows: number[]): Promise<Float32Array>;
+}
+
 export class Parameter {
   /** Shape in the checkpoint. */
   readonly shape: Shape;
@@ -27,6 +34,8 @@ export class Parameter {
   /** Storage of matrix kinds on the GPU. */
   dtype: DType;
   buffer: GPUBuffer | null = null;
+  /** Where the values come from; set when a checkpoint is attached. Values in the checkpoint's order, f16 bit patterns where dtype is f16. */
+  source: ParameterSource | null = null;
 
   constructor(shape: Shape, kind: ParameterKind) {
     this.shape = shape;
@@ -43,6 +52,13 @@ export class Parameter {
   /** The graph node that reads this weight. */
   get tensor(): Tensor {
     return new Tensor(this.storedShape, this.dtype, { kind: 'parameter', parameter: this });
+  }
+
+  /** Makes the weight resident, reading it from its source if it is not. Throws UserError when no checkpoint is attached. */
+  async load(device: Device): Promise<void> {
+    if (this.buffer) return;
+    if (!this.source) throw new UserError(`The weight ${this.name} has no values: attach a checkpoint to its network first.`);
+    this.upload(device, await this.source.read());
   }
 
   /** Fills the GPU buffer from values in the checkpoint's order: Float32Array for f32, f16 bit patterns in Uint16Array for f16. */
@@ -63,7 +79,7 @@ export class Parameter {
   }
 }
 
-/** Base of networks and blocks: own attributes that are parameters, modules, layers or arrays of these form the tree. */
+/** Base of networks and blocks: own attributes that are parameters, modules, layers, or arrays and plain objects of these, form the tree. */
 export abstract class Module {}
 
 /** Every parameter below `root` with its path, in attribute order. */
@@ -71,8 +87,18 @@ export function* parameters(root: object, path = ''): Generator<[string, Paramet
   for (const [key, value] of Object.entries(root)) {
     const name = path ? `${path}.${key}` : key;
     if (value instanceof Parameter) yield [name, value];
-    else if (value instanceof Module || Array.isArray(value) || typeof value === 'function') yield* parameters(value, name);
+    else if (isBranch(value)) yield* parameters(value, name);
   }
+}
+
+function isBranch(value: unknown): value is object {
+  if (value instanceof Module || Array.isArray(value) || typeof value === 'function') return true;
+  return typeof value === 'object' && value !== null && Object.getPrototypeOf(value) === Object.prototype;
+}
+
+/** Frees the GPU buffers of every weight below `root`. */
+export function release(device: Device, root: object): void {
+  for (const [, parameter] of parameters(root)) parameter.release(device);
 }
 
 /** Gives every parameter below `root` its full checkpoint key. */

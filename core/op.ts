@@ -2,8 +2,9 @@
  * What a kernel file provides for one operation: how shapes follow, how it becomes dispatches, and which neighbours it can absorb.
  */
 import type { AdapterFacts } from './device.ts';
+import { ShapeError } from './errors.ts';
 import type { DType, ShaderSpec } from './shader.ts';
-import { type Scalar, type Shape, Tensor } from './tensor.ts';
+import { describe, type Scalar, type Shape, Tensor } from './tensor.ts';
 
 /** A tensor that a dispatch binds: where it lives is the plan's business, kernels only hand it back. */
 export interface Operand {
@@ -33,6 +34,8 @@ export interface Lowering {
 
 export interface Op<Attrs> {
   readonly name: string;
+  /** True where u32 inputs are welcome; `apply` refuses them elsewhere. */
+  readonly integers?: boolean;
   /** Shape and dtype of the result. Throws ShapeError naming the operation, the shapes and the weight. */
   infer(inputs: Tensor[], attrs: Attrs): { shape: Shape; dtype: DType };
   /** Emits the dispatches that fill `output`. Absent for views, which share their first input's storage. */
@@ -49,8 +52,10 @@ export interface Op<Attrs> {
 /** A tensor that an operation made. */
 export type OpTensor<Attrs> = Tensor & { source: { kind: 'op'; op: Op<Attrs>; inputs: Tensor[]; attrs: Attrs } };
 
-/** Makes the graph node of an operation. */
+/** Makes the graph node of an operation. Throws ShapeError. */
 export function apply<Attrs>(op: Op<Attrs>, inputs: Tensor[], attrs: Attrs): Tensor {
+  const odd = op.integers ? undefined : inputs.find(({ dtype }) => dtype === 'u32');
+  if (odd) throw new ShapeError(`${op.name}: ${describe(odd)} holds integers (u32); cast it to f32 first.`);
   const { shape, dtype } = op.infer(inputs, attrs);
   return new Tensor(shape, dtype, { kind: 'op', op: op as Op<unknown>, inputs, attrs });
 }

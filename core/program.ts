@@ -20,10 +20,14 @@ interface Step {
   dispatch: PlannedDispatch;
 }
 
-/** Compiles the graph of `outputs` for `device`. Weights must be on the device. Throws DeviceError when memory does not suffice. */
+/** Compiles the graph of `outputs` for `device` and makes the weights it reads resident. Throws DeviceError when memory does not suffice. */
 export async function compile<Names extends string>(device: Device, outputs: Record<Names, Tensor>): Promise<Program<Names>> {
   const planned = plan(outputs, device.facts, device.gpu.limits);
-  const pipelines = await Promise.all(planned.dispatches.map(({ shader }) => device.pipeline(shader)));
+  const pipelining = Promise.all(planned.dispatches.map(({ shader }) => device.pipeline(shader)));
+  await device.guard(`loading ${planned.bytes.weights} bytes of weights`, async () => {
+    for (const storage of planned.fixed) if (storage.kind === 'parameter') await storage.parameter.load(device);
+  });
+  const pipelines = await pipelining;
   const program = new Program<Names>(device, planned);
   try {
     await device.guard(`placing a program of ${planned.bytes.intermediates + planned.bytes.inputs} bytes`, () => program.place(pipelines));
@@ -71,8 +75,7 @@ export class Program<Names extends string> {
     const fixed = new Map<object, GPUBuffer>();
     for (const storage of plan.fixed) {
       if (storage.kind === 'parameter') {
-        if (!storage.parameter.buffer) throw new UserError(`The weight ${storage.parameter.name} has not been loaded.`);
-        fixed.set(storage, storage.parameter.buffer);
+        fixed.set(storage, storage.parameter.buffer!);
         continue;
       }
       const label = storage.kind === 'input' ? storage.name : 'constant';

@@ -1,0 +1,139 @@
+/**
+ * The blocks that SDXL's UNet and SUPIR's control network are built of, and the encoder half that they share.
+ * (SDXL, arXiv 2307.01952; ControlNet, arXiv 2302.05543)
+ */
+import { Module } from '../core/module.ts';
+import type { Tensor } from '../core/tensor.ts';
+import { add } from '../kernels/binary.ts';
+import { reshape, upsampleNearest } from '../kernels/copy.ts';
+import { silu } from '../kernels/unary.ts';
+import type { UnetConfig } from './config.ts';
+import { conv2d, groupNorm, identity, type Layer, linear, sequential } from './layers.ts';
+import { SpatialTransformer } from './transformer.ts';
+
+/** What every block of a network sees beside its input. */
+export interface Conditioning {
+  /** (N, E) embedded timestep and vector. */
+  emb: Tensor;
+  /** (N, L, D) text tokens. */
+  context: Tensor;
+}
+
+/** Two convolutions with the embedding added between them; x (N, H, W, in) -> (N, H, W, out). */
+export class ResBlock extends Module {
+  in_layers: Layer;
+  emb_layers: Layer;
+  out_layers: Layer;
+  skip_connection?: Layer;
+
+  constructor(inChannels: number, outChannels: number, embChannels: number, groups: number) {
+    super();
+    this.in_layers = sequential(groupNorm(inChannels, groups), silu, conv2d(inChannels, outChannels, 3));
+    this.emb_layers = sequential(silu, linear(embChannels, outChannels));
+    this.out_layers = sequential(groupNorm(outChannels, groups), silu, identity, conv2d(outChannels, outChannels, 3));
+    if (inChannels !== outChannels) this.skip_connection = conv2d(inChannels, outChannels, 1);
+  }
+
+  forward(x: Tensor, { emb }: Conditioning): Tensor {
+    const h = add(this.in_layers(x), perImage(this.emb_layers(emb)));
+    return add(this.skip_connection?.(x) ?? x, this.out_layers(h));
+  }
+}
+
+/** Halves the size. */
+class Downsample extends Module {
+  op: Layer;
+
+  constructor(channels: number) {
+    super();
+    this.op = conv2d(channels, channels, 3, { stride: 2 });
+  }
+
+  forward(x: Tensor): Tensor {
+    return this.op(x);
+  }
+}
+
+/** Doubles the size. */
+export class Upsample extends Module {
+  conv: Layer;
+
+  constructor(channels: number) {
+    super();
+    this.conv = conv2d(channels, channels, 3);
+  }
+
+  forward(x: Tensor): Tensor {
+    return this.conv(upsampleNearest(x, 2));
+  }
+}
+
+type Part = Layer | ResBlock | SpatialTransformer | Downsample | Upsample;
+
+/** Parts in order, named by position as in the checkpoint: `input_blocks.4.1.norm`. */
+export type Block = Part[];
+
+/** Runs a block's parts. */
+export function run(block: Block, x: Tensor, conditioning: Conditioning): Tensor {
+  return block.reduce((h, part) => {
+    if (part instanceof ResBlock) return part.forward(h, conditioning);
+    if (part instanceof SpatialTransformer) return part.forward(h, conditioning.context);
+    return part instanceof Module ? part.forward(h) : part(h);
+  }, x);
+}
+
+/** A ResBlock, and a transformer where depth is not 0. */
+export function resAndTransformer(config: UnetConfig, inChannels: number, outChannels: number, depth: number): Block {
+  const { model_channels, context_dim, num_head_channels, norm_groups } = config;
+  const block: Block = [new ResBlock(inChannels, outChannels, 4 * model_channels, norm_groups)];
+  if (depth > 0) block.push(new SpatialTransformer(outChannels, depth, context_dim, num_head_channels, norm_groups));
+  return block;
+}
+
+/** The encoder half and the middle of the UNet; the control network is a second one. */
+export class UnetEncoder extends Module {
+  time_embed: Layer;
+  label_emb: Layer[];
+  input_blocks: Block[];
+  middle_block: Block;
+
+  constructor(config: UnetConfig) {
+    super();
+    const { model_channels, adm_in_channels, channel_mult, num_res_blocks, transformer_depth, middle_depth, in_channels, norm_groups } =
+      config;
+    const emb = 4 * model_channels;
+    this.time_embed = sequential(linear(model_channels, emb), silu, linear(emb, emb));
+    this.label_emb = [sequential(linear(adm_in_channels, emb), silu, linear(emb, emb))];
+    this.input_blocks = [[conv2d(in_channels, model_channels, 3)]];
+    let channels = model_channels;
+    channel_mult.forEach((multiple, level) => {
+      for (let i = 0; i < num_res_blocks; i++) {
+        this.input_blocks.push(resAndTransformer(config, channels, multiple * model_channels, transformer_depth[level]));
+        channels = multiple * model_channels;
+      }
+      if (level < channel_mult.length - 1) this.input_blocks.push([new Downsample(channels)]);
+    });
+    this.middle_block = [
+      ...resAndTransformer(config, channels, channels, middle_depth),
+      new ResBlock(channels, channels, emb, norm_groups),
+    ];
+  }
+
+  /** timestep (N, model_channels) sinusoidal embedding, vector (N, adm_in_channels) -> (N, 4 model_channels) */
+  embed(timestep: Tensor, vector: Tensor): Tensor {
+    return add(this.time_embed(timestep), this.label_emb[0](vector));
+  }
+}
+
+/** Channels of every input block's result, and the level it is on; the UNet's skips and the control features have these. */
+export function skipChannels({ model_channels, channel_mult, num_res_blocks }: UnetConfig): number[] {
+  return channel_mult.flatMap((multiple, level) => [
+    level === 0 ? model_channels : channel_mult[level - 1] * model_channels,
+    ...new Array<number>(num_res_blocks).fill(multiple * model_channels),
+  ]);
+}
+
+/** (N, C) -> (N, 1, 1, C), to be added to every pixel. */
+function perImage(x: Tensor): Tensor {
+  return reshape(x, [x.shape[0], 1, 1, x.shape[1]]);
+}

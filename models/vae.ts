@@ -1,0 +1,221 @@
+/**
+ * The first stage: a convolutional autoencoder between images and latents, with SUPIR's second encoder for degraded images.
+ * (Latent diffusion, arXiv 2112.10752; SDXL, arXiv 2307.01952; degradation-robust encoder: SUPIR, arXiv 2401.13627, sec. 3.1)
+ * Images (N, H, W, 3) in [-1, 1]; latents (N, H / f, W / f, z) in the autoencoder's own scale, f = 2^(levels - 1).
+ */
+import { Module } from '../core/module.ts';
+import type { Tensor } from '../core/tensor.ts';
+import { attention } from '../kernels/attention.ts';
+import { add } from '../kernels/binary.ts';
+import { slice, upsampleNearest } from '../kernels/copy.ts';
+import { silu } from '../kernels/unary.ts';
+import type { VaeConfig } from './config.ts';
+import { conv2d, groupNorm, type Layer } from './layers.ts';
+
+/** Everywhere in the autoencoder. */
+const EPS = 1e-6;
+
+/** Two normalised convolutions around a shortcut; x (N, H, W, in) -> (N, H, W, out). */
+class ResnetBlock extends Module {
+  norm1: Layer;
+  conv1: Layer;
+  norm2: Layer;
+  conv2: Layer;
+  nin_shortcut?: Layer;
+
+  constructor(inChannels: number, outChannels: number, groups: number) {
+    super();
+    this.norm1 = groupNorm(inChannels, groups, EPS);
+    this.conv1 = conv2d(inChannels, outChannels, 3);
+    this.norm2 = groupNorm(outChannels, groups, EPS);
+    this.conv2 = conv2d(outChannels, outChannels, 3);
+    if (inChannels !== outChannels) this.nin_shortcut = conv2d(inChannels, outChannels, 1);
+  }
+
+  forward(x: Tensor): Tensor {
+    const h = this.conv1(silu(this.norm1(x)));
+    return add(this.nin_shortcut?.(x) ?? x, this.conv2(silu(this.norm2(h))));
+  }
+}
+
+/** Self-attention over all pixels with one head; x (N, H, W, C) -> the same. */
+class AttnBlock extends Module {
+  norm: Layer;
+  q: Layer;
+  k: Layer;
+  v: Layer;
+  proj_out: Layer;
+
+  constructor(channels: number, groups: number) {
+    super();
+    this.norm = groupNorm(channels, groups, EPS);
+    this.q = conv2d(channels, channels, 1);
+    this.k = conv2d(channels, channels, 1);
+    this.v = conv2d(channels, channels, 1);
+    this.proj_out = conv2d(channels, channels, 1);
+  }
+
+  forward(x: Tensor): Tensor {
+    const h = this.norm(x);
+    return add(x, this.proj_out(attention(this.q(h), this.k(h), this.v(h), 1)));
+  }
+}
+
+class Middle extends Module {
+  block_1: ResnetBlock;
+  attn_1: AttnBlock;
+  block_2: ResnetBlock;
+
+  constructor(channels: number, groups: number) {
+    super();
+    this.block_1 = new ResnetBlock(channels, channels, groups);
+    this.attn_1 = new AttnBlock(channels, groups);
+    this.block_2 = new ResnetBlock(channels, channels, groups);
+  }
+
+  forward(x: Tensor): Tensor {
+    return this.block_2.forward(this.attn_1.forward(this.block_1.forward(x)));
+  }
+}
+
+/** Halves the size: a zero row at the bottom and column at the right, then stride 2. */
+class Downsample extends Module {
+  conv: Layer;
+
+  constructor(channels: number) {
+    super();
+    this.conv = conv2d(channels, channels, 3, { stride: 2, padding: [0, 1, 0, 1] });
+  }
+
+  forward(x: Tensor): Tensor {
+    return this.conv(x);
+  }
+}
+
+/** Doubles the size. */
+class Upsample extends Module {
+  conv: Layer;
+
+  constructor(channels: number) {
+    super();
+    this.conv = conv2d(channels, channels, 3);
+  }
+
+  forward(x: Tensor): Tensor {
+    return this.conv(upsampleNearest(x, 2));
+  }
+}
+
+class Level extends Module {
+  block: ResnetBlock[];
+  downsample?: Downsample;
+  upsample?: Upsample;
+
+  constructor(block: ResnetBlock[]) {
+    super();
+    this.block = block;
+  }
+
+  forward(x: Tensor): Tensor {
+    const h = this.block.reduce((value, block) => block.forward(value), x);
+    return (this.downsample ?? this.upsample)?.forward(h) ?? h;
+  }
+}
+
+function resnetBlocks(count: number, inChannels: number, outChannels: number, groups: number): ResnetBlock[] {
+  return Array.from({ length: count }, (_, i) => new ResnetBlock(i === 0 ? inChannels : outChannels, outChannels, groups));
+}
+
+export class Encoder extends Module {
+  conv_in: Layer;
+  down: Level[];
+  mid: Middle;
+  norm_out: Layer;
+  conv_out: Layer;
+
+  constructor({ ch, ch_mult, num_res_blocks, z_channels, norm_groups }: VaeConfig) {
+    super();
+    const channels = ch_mult.map((multiple) => ch * multiple);
+    const last = channels.length - 1;
+    this.conv_in = conv2d(3, ch, 3);
+    this.down = channels.map((out, i) => {
+      const level = new Level(resnetBlocks(num_res_blocks, channels[i - 1] ?? ch, out, norm_groups));
+      if (i < last) level.downsample = new Downsample(out);
+      return level;
+    });
+    this.mid = new Middle(channels[last], norm_groups);
+    this.norm_out = groupNorm(channels[last], norm_groups, EPS);
+    this.conv_out = conv2d(channels[last], 2 * z_channels, 3);
+  }
+
+  /** x (N, H, W, 3) -> moments (N, H / f, W / f, 2 z) before quant_conv. */
+  forward(x: Tensor): Tensor {
+    const h = this.down.reduce((value, level) => level.forward(value), this.conv_in(x));
+    return this.conv_out(silu(this.norm_out(this.mid.forward(h))));
+  }
+}
+
+export class Decoder extends Module {
+  conv_in: Layer;
+  mid: Middle;
+  up: Level[];
+  norm_out: Layer;
+  conv_out: Layer;
+
+  constructor({ ch, ch_mult, num_res_blocks, z_channels, norm_groups }: VaeConfig) {
+    super();
+    const channels = ch_mult.map((multiple) => ch * multiple);
+    const last = channels.length - 1;
+    this.conv_in = conv2d(z_channels, channels[last], 3);
+    this.mid = new Middle(channels[last], norm_groups);
+    this.up = channels.map((out, i) => {
+      const level = new Level(resnetBlocks(num_res_blocks + 1, channels[i + 1] ?? channels[last], out, norm_groups));
+      if (i > 0) level.upsample = new Upsample(out);
+      return level;
+    });
+    this.norm_out = groupNorm(ch, norm_groups, EPS);
+    this.conv_out = conv2d(ch, 3, 3);
+  }
+
+  /** z (N, h, w, z) after post_quant_conv -> x (N, f h, f w, 3), not clamped. */
+  forward(z: Tensor): Tensor {
+    const h = this.up.reduceRight((value, level) => level.forward(value), this.mid.forward(this.conv_in(z)));
+    return this.conv_out(silu(this.norm_out(h)));
+  }
+}
+
+/** Which encoder: SDXL's own, or SUPIR's for degraded images. */
+export type EncoderName = 'encoder' | 'denoise_encoder';
+
+/** Checkpoint prefix `first_stage_model.` */
+export class Vae extends Module {
+  encoder: Encoder;
+  denoise_encoder: Encoder;
+  decoder: Decoder;
+  quant_conv: Layer;
+  post_quant_conv: Layer;
+
+  constructor(config: VaeConfig) {
+    super();
+    this.encoder = new Encoder(config);
+    this.denoise_encoder = new Encoder(config);
+    this.decoder = new Decoder(config);
+    this.quant_conv = conv2d(2 * config.z_channels, 2 * config.z_channels, 1);
+    this.post_quant_conv = conv2d(config.z_channels, config.z_channels, 1);
+  }
+
+  /** x (N, H, W, 3) in [-1, 1] -> moments (N, H / f, W / f, 2 z): mean, then log variance. H and W are multiples of f. */
+  encode(x: Tensor, which: EncoderName): Tensor {
+    return this.quant_conv(this[which].forward(x));
+  }
+
+  /** z (N, h, w, z) -> x (N, f h, f w, 3), not clamped. */
+  decode(z: Tensor): Tensor {
+    return this.decoder.forward(this.post_quant_conv(z));
+  }
+}
+
+/** The mean of moments (N, h, w, 2 z) -> (N, h, w, z). */
+export function meanOf(moments: Tensor): Tensor {
+  return slice(moments, -1, 0, moments.shape[3] / 2);
+}

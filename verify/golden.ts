@@ -1,0 +1,163 @@
+/**
+ * Golden cases: a folder with index.json, which lists inputs, expected outputs and tolerances of a reference program, and the safetensors
+ * files it names. Layouts there are NCHW; `Case` translates.
+ */
+import { UserError } from '../core/errors.ts';
+import type { ByteSource } from '../weights/byte-source.ts';
+import type { Checkpoint } from '../weights/checkpoint.ts';
+import { openSafetensors, type Safetensors } from '../weights/safetensors.ts';
+import { type SyntheticGains, type SyntheticManifest, type SyntheticSpec, syntheticCheckpoint } from '../weights/synthetic.ts';
+
+export interface ExpectedOutput {
+  /** Tensor in the case's file. */
+  tensor: string;
+  /** Accepted: |actual - expected| <= abs + rel |expected| for every element; with metric mean_abs, the mean difference <= abs. */
+  abs: number;
+  rel: number;
+  /** Spread of the expected tensor. */
+  std?: number;
+  /** An intermediate result, compared where an operation offers it. */
+  stage?: boolean;
+  /** Only elements 0, step, 2 step ... along `dim` are stored. */
+  select?: { dim: number; step: number };
+  full_shape?: number[];
+  metric?: 'mean_abs';
+}
+
+export interface CaseEntry {
+  id: string;
+  file: string;
+  component: string;
+  op: string;
+  core: boolean;
+  // biome-ignore lint/suspicious/noExplicitAny: every operation has fields of its own
+  config?: any;
+  weights?: { model?: string; parts?: string[]; prefix?: string; salt?: number; tensors?: Record<string, SyntheticSpec> };
+  inputs: Record<string, string>;
+  noise?: string[];
+  outputs: Record<string, ExpectedOutput>;
+}
+
+interface Index {
+  // biome-ignore lint/suspicious/noExplicitAny: the model's configuration, read by verify/models.ts
+  models: Record<string, { manifest: string; salt?: number; config?: any }>;
+  local: { salt: number; gains: SyntheticGains };
+  cases: CaseEntry[];
+}
+
+/** A dense array in the reference's layout (NCHW), with its shape. */
+export interface Golden {
+  data: Float64Array;
+  shape: readonly number[];
+}
+
+export class GoldenFolder {
+  readonly index: Index;
+  private readonly open: (file: string) => Promise<ByteSource>;
+  private readonly files = new Map<string, Promise<Safetensors>>();
+
+  private constructor(index: Index, open: (file: string) => Promise<ByteSource>) {
+    this.index = index;
+    this.open = open;
+  }
+
+  /** `open` finds a file of the folder by name. Throws UserError when index.json is missing or is not one. */
+  static async open(open: (file: string) => Promise<ByteSource>): Promise<GoldenFolder> {
+    const index = (await readJson(open, 'index.json')) as Index;
+    if (!Array.isArray(index?.cases)) throw new UserError("index.json has no list 'cases'. Give the folder that holds the golden cases.");
+    return new GoldenFolder(index, open);
+  }
+
+  file(name: string): Promise<Safetensors> {
+    let file = this.files.get(name);
+    if (!file) this.files.set(name, (file = this.open(name).then(openSafetensors)));
+    return file;
+  }
+
+  /** The tensor `name`, or `file#name`, of a case. */
+  async tensor(entry: CaseEntry, name: string): Promise<Golden> {
+    const [file, tensor] = name.includes('#') ? name.split('#') : [entry.file, name];
+    const opened = await this.file(file);
+    return { data: await opened.f64(tensor), shape: opened.info(tensor).shape };
+  }
+
+  /** Weights of a case: parts of a seeded model, or a handful of tensors of its own. */
+  async checkpoint({ id, weights }: CaseEntry): Promise<Checkpoint> {
+    if (weights?.tensors) {
+      const tensors = Object.fromEntries(Object.entries(weights.tensors).map(([key, spec]) => [`${weights.prefix}${key}`, spec]));
+      return syntheticCheckpoint({ salt: weights.salt, gains: this.index.local.gains, local: tensors } as SyntheticManifest, ['local']);
+    }
+    if (!weights?.model) throw new UserError(`The case ${id} names no weights.`);
+    return this.modelCheckpoint(weights.model, weights.parts ?? []);
+  }
+
+  /** The seeded model of that name. */
+  async modelCheckpoint(model: string, parts: string[]): Promise<Checkpoint> {
+    const { manifest, salt } = this.index.models[model];
+    return syntheticCheckpoint(
+      { ...((await readJson(this.open, manifest)) as SyntheticManifest), ...(salt === undefined ? {} : { salt }) },
+      parts,
+    );
+  }
+}
+
+async function readJson(open: (file: string) => Promise<ByteSource>, name: string): Promise<unknown> {
+  const source = await open(name);
+  const text = new TextDecoder().decode(await source.read(0, source.size));
+  try {
+    return JSON.parse(text);
+  } catch (error) {
+    throw new UserError(`${name} is not JSON: ${(error as Error).message}`);
+  }
+}
+
+export interface Comparison {
+  output: string;
+  /** Largest difference (or the mean, for metric mean_abs). */
+  error: number;
+  /** Largest error relative to what is accepted; passed when at most 1. */
+  ratio: number;
+}
+
+/** Compares a whole result, in the reference's layout, with what is expected. Throws UserError when sizes differ. */
+export async function compare(folder: GoldenFolder, entry: CaseEntry, output: string, actual: ArrayLike<number>): Promise<Comparison> {
+  const expected = entry.outputs[output];
+  const golden = await folder.tensor(entry, expected.tensor);
+  const chosen = expected.select ? selected(actual, expected.full_shape!, expected.select) : actual;
+  if (chosen.length !== golden.data.length)
+    throw new UserError(`${entry.id}, ${output}: ${chosen.length} values, and ${golden.data.length} are expected.`);
+  let [error, ratio, sum] = [0, 0, 0];
+  for (let i = 0; i < golden.data.length; i++) {
+    const difference = Math.abs(chosen[i] - golden.data[i]);
+    const accepted = expected.abs + expected.rel * Math.abs(golden.data[i]);
+    // Written so that NaN fails.
+    if (!(difference <= error)) error = difference;
+    const share = difference === 0 ? 0 : difference / accepted;
+    if (!(share <= ratio)) ratio = share;
+    sum += difference;
+  }
+  if (expected.metric !== 'mean_abs') return { output, error, ratio };
+  const mean = sum / golden.data.length;
+  return { output, error: mean, ratio: mean / expected.abs };
+}
+
+function selected(values: ArrayLike<number>, shape: readonly number[], { dim, step }: { dim: number; step: number }): number[] {
+  const inner = shape.slice(dim + 1).reduce((a, b) => a * b, 1);
+  return Array.from(values).filter((_, i) => (Math.floor(i / inner) % shape[dim]) % step === 0);
+}
+
+/** (N, C, H, W) -> (N, H, W, C) */
+export function toChannelsLast({ data, shape: [n, c, h, w] }: Golden): { data: Float32Array; shape: number[] } {
+  const out = new Float32Array(data.length);
+  for (let i = 0; i < n; i++)
+    for (let k = 0; k < c; k++) for (let p = 0; p < h * w; p++) out[(i * h * w + p) * c + k] = data[(i * c + k) * h * w + p];
+  return { data: out, shape: [n, h, w, c] };
+}
+
+/** (N, H, W, C) -> (N, C, H, W) values */
+export function toChannelsFirst(data: ArrayLike<number>, [n, h, w, c]: readonly number[]): Float32Array {
+  const out = new Float32Array(data.length);
+  for (let i = 0; i < n; i++)
+    for (let k = 0; k < c; k++) for (let p = 0; p < h * w; p++) out[(i * c + k) * h * w + p] = data[(i * h * w + p) * c + k];
+  return out;
+}
