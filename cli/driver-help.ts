@@ -23,8 +23,8 @@ export function osRelease(): OsRelease {
   return { id: field('ID') || 'linux', version: field('VERSION_ID'), name: field('PRETTY_NAME') || 'Linux' };
 }
 
-const BACKPORTS = '/etc/apt/sources.list.d/supir-webgpu-backports.list';
-const APT = 'apt-get -o DPkg::Lock::Timeout=120';
+/** The package source that Debian 12 needs for a Mesa new enough. */
+export const BACKPORTS = '/etc/apt/sources.list.d/supir-webgpu-backports.list';
 
 /** A shell command for root that installs a working driver; null where none is known. */
 export function installCommand({ id, version }: OsRelease): string | null {
@@ -32,11 +32,11 @@ export function installCommand({ id, version }: OsRelease): string | null {
   if (id === 'debian' && version === '12') {
     return [
       `echo "deb http://deb.debian.org/debian bookworm-backports main" > ${BACKPORTS}`,
-      `${APT} update`,
-      `${APT} install -y --no-install-recommends -t bookworm-backports ${packages}`,
+      'apt-get update',
+      `apt-get install -y --no-install-recommends -t bookworm-backports ${packages}`,
     ].join(' && ');
   }
-  if (id === 'debian' || id === 'ubuntu') return `${APT} update && ${APT} install -y --no-install-recommends ${packages}`;
+  if (id === 'debian' || id === 'ubuntu') return `apt-get update && apt-get install -y --no-install-recommends ${packages}`;
   if (id === 'fedora') return 'dnf install -y mesa-vulkan-drivers vulkan-loader';
   if (id === 'arch') return 'pacman -S --noconfirm vulkan-swrast vulkan-icd-loader';
   return null;
@@ -52,11 +52,13 @@ export function mend(): string {
     return 'Install the current driver of your graphics card, or Microsoft\'s "OpenCL, OpenGL, and Vulkan Compatibility Pack".';
   if (process.platform === 'darwin')
     return 'Metal serves WebGPU on every Mac since macOS 11: update macOS, and run outside virtual machines without a GPU.';
+  return `npm run setup\nIt installs a software driver if it may, and unpacks a slower one if not. As an administrator: ${installAdvice()}`;
+}
+
+/** How an administrator of this Linux gets a working driver. */
+export function installAdvice(): string {
   const command = installCommand(osRelease());
-  const install = command
-    ? `As an administrator: sudo sh -c '${command}'`
-    : "Install your distribution's Mesa Vulkan drivers (23 or newer) and Vulkan loader.";
-  return `npm run setup\nIt installs a software driver where it may and unpacks one where it may not. ${install}`;
+  return command ? `sudo sh -c '${command}'` : "install your distribution's Mesa Vulkan drivers (23 or newer) and Vulkan loader";
 }
 
 /** GPU device files this user may not open: the usual reason why only a software adapter answers. */

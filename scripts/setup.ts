@@ -9,7 +9,7 @@ import { copyFileSync, existsSync, mkdirSync, rmSync, writeFileSync } from 'node
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { Diagnosis } from '../cli/doctor.ts';
-import { installCommand, mend, osRelease } from '../cli/driver-help.ts';
+import { BACKPORTS, installAdvice, installCommand, mend, osRelease } from '../cli/driver-help.ts';
 import { cacheFolder, dawnFolder, driverByHand, driverNote, IGNORE_NOTE } from '../host/node-driver.ts';
 import { unpackSwiftShader } from './chromium-pack.ts';
 
@@ -33,9 +33,11 @@ function installDriver(): boolean {
   const command = process.platform === 'linux' && process.getuid?.() === 0 ? installCommand(osRelease()) : null;
   if (!command) return false;
   console.log(`No WebGPU adapter here. Installing a software driver as root:\n  ${command}`);
+  const hadBackports = existsSync(BACKPORTS);
   const env = { ...process.env, DEBIAN_FRONTEND: 'noninteractive' };
   const child = spawnSync('sh', ['-c', command], { env, encoding: 'utf8', maxBuffer: 2 ** 26 });
   if (child.status === 0) return true;
+  if (!hadBackports) rmSync(BACKPORTS, { force: true });
   console.log(`That failed:\n${(child.stdout + child.stderr).trim().split('\n').slice(-8).join('\n')}`);
   return false;
 }
@@ -85,5 +87,5 @@ if (!diagnosis.ok) {
   giveUp(`${diagnosis.problem}\nSwiftShader did not work either.`);
 }
 console.log('No Vulkan driver of this system works; using SwiftShader, which is slow. For a better one:');
-console.log(`  ${installCommand(osRelease()) ?? "install your distribution's Mesa Vulkan drivers"}`);
+console.log(`  ${installAdvice()}`);
 ready(diagnosis);
