@@ -1,5 +1,5 @@
 /** Finds test files on disk. For the harnesses only: it reads folders through Node. */
-import { readdirSync, readFileSync } from 'node:fs';
+import { readdirSync } from 'node:fs';
 import { join, sep } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 
@@ -10,8 +10,6 @@ export interface FoundTest {
   name: string;
   path: string;
   url: string;
-  /** True if it imports no Node module, so that browsers and Deno run it too. */
-  portable: boolean;
 }
 
 /** Every test/**\/*.test.ts whose path matches the pattern, by name. Exits 1 where none does. */
@@ -23,7 +21,7 @@ export function findTests(pattern = ''): FoundTest[] {
     .sort()
     .map((name) => {
       const path = join(testFolder, name);
-      return { name, path, url: pathToFileURL(path).href, portable: !/from 'node:|import\('node:/.test(readFileSync(path, 'utf8')) };
+      return { name, path, url: pathToFileURL(path).href };
     });
   if (found.length === 0) {
     console.error(`No test file matches ${pattern || 'test/**/*.test.ts'}.`);
