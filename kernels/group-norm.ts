@@ -2,8 +2,8 @@
  * groupNorm: y = act((x - mean) / sqrt(var + eps) * gamma + beta) over each image's group of channels. (Wu & He 2018)
  * x (N, ..., C) f32 | f16, all middle axes together P pixels; gamma, beta (C) f32; groups divides C; y x's shape, f32. Accumulates in f32.
  *
- * Three dispatches: sums per (n, group, slice of pixels), taken about the group's first element so that they do not cancel; mean and
- * 1 / std per (n, group); then the elementwise part.
+ * Three dispatches: mean and squared deviations per (n, group, slice of pixels), the sums taken about the mean of 64 elements so that they
+ * do not cancel; mean and 1 / std per (n, group), by merging slices (Chan, Golub & LeVeque 1983); then the elementwise part.
  */
 import { ShapeError } from '../core/errors.ts';
 import { apply, isOp, type Op, width } from '../core/op.ts';
@@ -34,9 +34,8 @@ export const groupNormOp: Op<Attrs> = {
     const channels = x.shape[x.shape.length - 1];
     if (x.shape.length < 2) throw new ShapeError(`groupNorm: x must be (N, ..., C), not ${describe(x)}.`);
     if (channels % groups) throw new ShapeError(`groupNorm: ${groups} groups do not divide the ${channels} channels of ${describe(x)}.`);
-    if (!sameShape(gamma.shape, [channels]) || !sameShape(beta.shape, [channels])) {
-      throw new ShapeError(`groupNorm: ${describe(gamma)} and ${describe(beta)} do not match the last axis of ${describe(x)}.`);
-    }
+    if ([gamma, beta].some(({ shape, dtype }) => !sameShape(shape, [channels]) || dtype !== 'f32'))
+      throw new ShapeError(`groupNorm: ${describe(gamma)} and ${describe(beta)} must match the last axis of ${describe(x)} and be f32.`);
     return { shape: x.shape, dtype: 'f32' };
   },
 
@@ -45,20 +44,20 @@ export const groupNormOp: Op<Attrs> = {
     const channels = x.shape[x.shape.length - 1];
     const pixels = sizeOf(x.shape) / images / channels;
     const perGroup = channels / groups;
-    const slices = Math.max(1, Math.ceil((pixels * perGroup) / (ROW_THREADS * PER_THREAD)));
-    const perSlice = Math.ceil(pixels / slices);
-    const partial = to.scratch('group sums', [images * groups * slices, 2]);
+    const perSlice = Math.ceil(pixels / Math.ceil((pixels * perGroup) / (ROW_THREADS * PER_THREAD)));
+    const slices = Math.ceil(pixels / perSlice);
+    const partial = to.scratch('slice moments', [images * groups * slices, 2]);
     const moments = to.scratch('group mean and scale', [images * groups, 2]);
     to.dispatch({
-      shader: sumsShader(x.dtype),
+      shader: slicesShader(x.dtype),
       operands: [x, partial],
       params: [images * groups * slices, slices, groups, perGroup, pixels, perSlice],
       threads: images * groups * slices * ROW_THREADS,
     });
     to.dispatch({
-      shader: momentsShader(x.dtype),
-      operands: [x, partial, moments],
-      params: [images * groups, slices, groups, perGroup, pixels, pixels * perGroup, eps],
+      shader: momentsShader,
+      operands: [partial, moments],
+      params: [images * groups, slices, perGroup, pixels, perSlice, eps],
       threads: images * groups,
     });
     const loads = width(x.shape);
@@ -78,12 +77,9 @@ export const groupNormOp: Op<Attrs> = {
   },
 };
 
-/** Element of a group that its sums are taken about. */
-const pivot = 'x_load((g / p.groups) * p.pixels * p.groups * p.per_group + (g % p.groups) * p.per_group)';
-
-function sumsShader(x: DType): ShaderSpec {
+function slicesShader(x: DType): ShaderSpec {
   return {
-    name: `groupNorm sums ${x}`,
+    name: `groupNorm slices ${x}`,
     bindings: [
       { name: 'x', dtype: x, width: 1 },
       { name: 'partial', dtype: 'f32', width: 1, write: true },
@@ -95,11 +91,12 @@ ${rowTree('sums', 'vec2<f32>', (a, b) => `${a} + ${b}`)}
 fn run(id: u32, group: u32, local: u32) {
   let slot = min(group, p.slots - 1u);
   let g = slot / p.slices;
-  let first = min((slot % p.slices) * p.per_slice, p.pixels);
+  let first = (slot % p.slices) * p.per_slice;
   let count = (min(first + p.per_slice, p.pixels) - first) * p.per_group;
   let channels = p.groups * p.per_group;
   let base = ((g / p.groups) * p.pixels + first) * channels + (g % p.groups) * p.per_group;
-  let about = ${pivot};
+  let sample = min(local, count - 1u);
+  let about = combine_sums(local, vec2<f32>(x_load(base + (sample / p.per_group) * channels + sample % p.per_group))).x / ${ROW_THREADS}.0;
   var part = vec2<f32>(0.0);
   for (var i = local; i < count; i += ${ROW_THREADS}u) {
     let d = x_load(base + (i / p.per_group) * channels + i % p.per_group) - about;
@@ -107,38 +104,40 @@ fn run(id: u32, group: u32, local: u32) {
   }
   let total = combine_sums(local, part);
   if (local == 0u && group < p.slots) {
-    partial_store(2u * slot, total.x);
-    partial_store(2u * slot + 1u, total.y);
+    let shift = total.x / f32(count);
+    partial_store(2u * slot, about + shift);
+    partial_store(2u * slot + 1u, max(total.y - total.x * shift, 0.0));
   }
 }`,
   };
 }
 
-function momentsShader(x: DType): ShaderSpec {
-  return {
-    name: `groupNorm moments ${x}`,
-    bindings: [
-      { name: 'x', dtype: x, width: 1 },
-      { name: 'partial', dtype: 'f32', width: 1 },
-      { name: 'moments', dtype: 'f32', width: 1, write: true },
-    ],
-    params: ['count: u32', 'slices: u32', 'groups: u32', 'per_group: u32', 'pixels: u32', 'elements: u32', 'eps: f32'],
-    workgroup: 64,
-    code: `
+const momentsShader: ShaderSpec = {
+  name: 'groupNorm moments',
+  bindings: [
+    { name: 'partial', dtype: 'f32', width: 1 },
+    { name: 'moments', dtype: 'f32', width: 1, write: true },
+  ],
+  params: ['count: u32', 'slices: u32', 'per_group: u32', 'pixels: u32', 'per_slice: u32', 'eps: f32'],
+  workgroup: 64,
+  code: `
 fn run(id: u32, group: u32, local: u32) {
   if (id >= p.count) { return; }
-  let g = id;
-  var s = vec2<f32>(0.0);
+  var elements = 0.0;
+  var mean = 0.0;
+  var square = 0.0;
   for (var i = 0u; i < p.slices; i++) {
-    let slot = g * p.slices + i;
-    s += vec2<f32>(partial_load(2u * slot), partial_load(2u * slot + 1u));
+    let slot = id * p.slices + i;
+    let n = f32(min(p.per_slice, p.pixels - i * p.per_slice) * p.per_group);
+    let apart = partial_load(2u * slot) - mean;
+    square += partial_load(2u * slot + 1u) + apart * apart * (elements * n / (elements + n));
+    elements += n;
+    mean += apart * (n / elements);
   }
-  s /= f32(p.elements);
-  moments_store(2u * g, ${pivot} + s.x);
-  moments_store(2u * g + 1u, 1.0 / sqrt(max(s.y - s.x * s.x, 0.0) + p.eps));
+  moments_store(2u * id, mean);
+  moments_store(2u * id + 1u, 1.0 / sqrt(square / elements + p.eps));
 }`,
-  };
-}
+};
 
 function normalizeShader(loads: 1 | 4, sameGroup: boolean, x: DType): ShaderSpec {
   const type = elementType({ dtype: 'f32', width: loads }) as 'f32' | 'vec4<f32>';
