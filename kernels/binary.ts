@@ -32,6 +32,8 @@ export const binaryOp: Op<Attrs> = {
     const shape = sa.map((size, i) => (size === 1 ? sb[i] : size));
     if (shape.some((size, i) => sb[i] !== 1 && sb[i] !== size))
       throw new ShapeError(`${fn}: ${describe(a)} and ${describe(b)} do not broadcast.`);
+    if (collapse(sa, sb, shape).length > 4)
+      throw new ShapeError(`${fn}: ${describe(a)} and ${describe(b)} broadcast over more than four separate axes.`);
     return { shape, dtype: 'f32' };
   },
 
@@ -75,8 +77,8 @@ interface Axis {
   b: number;
 }
 
-/** Merges neighbouring axes that both operands walk through without a gap; at most four may remain. */
-function collapse(a: number[], b: number[], shape: Shape): [Axis, Axis, Axis, Axis] {
+/** Merges neighbouring axes that both operands walk through without a gap, and fills up to four. */
+function collapse(a: number[], b: number[], shape: Shape): Axis[] {
   const merged: Axis[] = [];
   let [strideA, strideB] = [1, 1];
   for (let i = shape.length - 1; i >= 0; i--) {
@@ -88,10 +90,8 @@ function collapse(a: number[], b: number[], shape: Shape): [Axis, Axis, Axis, Ax
     if (next && axis.a === next.a * next.size && axis.b === next.b * next.size) next.size *= axis.size;
     else merged.unshift(axis);
   }
-  if (merged.length > 4)
-    throw new ShapeError(`Broadcasting over more than four separate axes is not supported (shape ${shape.join('x')}).`);
   while (merged.length < 4) merged.unshift({ size: 1, a: 0, b: 0 });
-  return merged as [Axis, Axis, Axis, Axis];
+  return merged;
 }
 
 function binaryShader(loads: 1 | 4, a: DType, b: DType): ShaderSpec {

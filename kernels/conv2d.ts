@@ -54,7 +54,8 @@ export const conv2dOp: Op<Attrs> = {
     const [n, h, width, c] = x.shape;
     const [o, kh, kw, wc] = w.shape;
     if (c !== wc) throw fail(`x has ${c} channels, the weight expects ${wc}`);
-    if (hasBias && !sameShape(inputs[2].shape, [o])) throw fail(`the bias must have shape (${o}), not ${showShape(inputs[2].shape)}`);
+    if (hasBias && (!sameShape(inputs[2].shape, [o]) || inputs[2].dtype !== 'f32'))
+      throw fail(`the bias must be (${o}) f32, not ${showShape(inputs[2].shape)} ${inputs[2].dtype}`);
     const oh = Math.floor((h + padding[0] + padding[1] - kh) / stride) + 1;
     const ow = Math.floor((width + padding[2] + padding[3] - kw) / stride) + 1;
     if (oh < 1 || ow < 1) throw fail('the window is larger than the padded image');
@@ -160,7 +161,7 @@ export function lowerWindowed(to: Lowering, m: Windowed): void {
       columnTiles,
       m.batch,
       sizeOf(m.x.shape) / inWidth / m.batch,
-      sizeOf(m.w.shape) / inWidth / (m.batch === 1 ? 1 : m.batch),
+      sizeOf(m.w.shape) / inWidth / m.batch,
       m.image.h,
       m.image.w,
       m.image.oh,

@@ -16,6 +16,7 @@ export function reshape(x: Tensor, shape: Shape): Tensor {
 
 export const reshapeOp: Op<{ shape: Shape }> = {
   name: 'reshape',
+  integers: true,
   infer: ([x], { shape }) => ({ shape, dtype: x.dtype }),
 };
 
@@ -58,6 +59,8 @@ export function pad(x: Tensor, amounts: [number, number][]): Tensor {
 /** Each pixel of x (N, H, W, C) repeated factor x factor times. -> (N, factor H, factor W, C) */
 export function upsampleNearest(x: Tensor, factor: number): Tensor {
   if (x.shape.length !== 4) throw new ShapeError(`upsampleNearest: x must be (N, H, W, C), not ${describe(x)}.`);
+  if (!(Number.isInteger(factor) && factor > 0))
+    throw new ShapeError(`upsampleNearest: the factor must be a positive integer, not ${factor}.`);
   return apply(gatherOp, [x], {
     name: 'upsampleNearest',
     axes: x.shape.map((size, from) => ({
@@ -84,6 +87,7 @@ interface GatherAttrs {
 
 export const gatherOp: Op<GatherAttrs> = {
   name: 'copy',
+  integers: true,
 
   infer([x], { name, axes }) {
     if (axes.length > 4) throw new ShapeError(`${name}: at most four axes, not ${describe(x)}.`);
@@ -116,9 +120,11 @@ export function concat(tensors: Tensor[], axis = -1): Tensor {
 
 export const concatOp: Op<{ axis: number }> = {
   name: 'concat',
+  integers: true,
 
   infer(inputs, { axis }) {
     const [first, ...rest] = inputs;
+    if (!(axis in first.shape)) throw new ShapeError(`concat: ${describe(first)} has no axis ${axis}.`);
     for (const other of rest) {
       const same = other.shape.length === first.shape.length && other.shape.every((size, i) => i === axis || size === first.shape[i]);
       if (!same) throw new ShapeError(`concat along axis ${axis}: ${describe(first)} and ${describe(other)} differ in another axis.`);

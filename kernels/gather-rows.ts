@@ -14,6 +14,7 @@ export function gatherRows(x: Tensor, index: Tensor): Tensor {
 
 export const gatherRowsOp: Op<null> = {
   name: 'gatherRows',
+  integers: true,
 
   infer([x, index]) {
     if (x.shape.length !== 2 || index.shape.length !== 1 || index.dtype !== 'u32') {

@@ -18,9 +18,8 @@ export const layerNormOp: Op<{ eps: number }> = {
 
   infer([x, gamma, beta]) {
     const channels = x.shape.slice(-1);
-    if (!sameShape(gamma.shape, channels) || !sameShape(beta.shape, channels)) {
-      throw new ShapeError(`layerNorm: ${describe(gamma)} and ${describe(beta)} do not match the last axis of ${describe(x)}.`);
-    }
+    if ([gamma, beta].some(({ shape, dtype }) => !sameShape(shape, channels) || dtype !== 'f32'))
+      throw new ShapeError(`layerNorm: ${describe(gamma)} and ${describe(beta)} must match the last axis of ${describe(x)} and be f32.`);
     return { shape: x.shape, dtype: 'f32' };
   },
 

@@ -30,6 +30,8 @@ export function linear(x: Tensor, w: Tensor, bias: Tensor | null = null): Tensor
 export function matmul(a: Tensor, b: Tensor, { transposed = false } = {}): Tensor {
   if (a.shape.length !== 3 || b.shape.length !== 3)
     throw new ShapeError(`matmul: both operands must be (batch, rows, columns), not ${describe(a)} and ${describe(b)}.`);
+  if (a.shape[0] !== b.shape[0] || a.shape[2] !== b.shape[transposed ? 2 : 1])
+    throw new ShapeError(`matmul: ${describe(a)} and ${describe(b)}${transposed ? ' transposed' : ''} do not fit.`);
   return apply(linearOp, [a, transposed ? b : permute(b, [0, 2, 1])], { ...plain, batched: true, hasBias: false });
 }
 
@@ -41,9 +43,9 @@ export const linearOp: Op<Attrs> = {
     const inner = x.shape[x.shape.length - 1];
     const [out, expected] = w.shape.slice(-2);
     if (w.shape.length !== (batched ? 3 : 2)) throw fail('the weight must be (out, in)');
-    if (batched && x.shape[0] !== w.shape[0]) throw fail('the batch sizes differ');
     if (inner !== expected) throw fail(`x has ${inner} columns, the weight expects ${expected}`);
-    if (hasBias && !sameShape(bias.shape, [out])) throw fail(`the bias must have shape (${out}), not ${showShape(bias.shape)}`);
+    if (hasBias && (!sameShape(bias.shape, [out]) || bias.dtype !== 'f32'))
+      throw fail(`the bias must be (${out}) f32, not ${showShape(bias.shape)} ${bias.dtype}`);
     return { shape: [...x.shape.slice(0, -1), out], dtype: 'f32' };
   },
 

@@ -46,6 +46,7 @@ export function cast(x: Tensor, dtype: 'f32' | 'f16'): Tensor {
 
 export const unaryOp: Op<Attrs> = {
   name: 'unary',
+  integers: true,
 
   infer([x], { dtype }) {
     return { shape: x.shape, dtype };
