@@ -1,0 +1,188 @@
+/** conv2d and linear and what fuses into them, and matmul: one kernel, so one file. */
+import { test } from 'uvu';
+import * as assert from 'uvu/assert';
+import { ShapeError } from '../../core/errors.ts';
+import { constant, input, type Tensor } from '../../core/tensor.ts';
+import { add } from '../../kernels/binary.ts';
+import { type Conv2dOptions, conv2d } from '../../kernels/conv2d.ts';
+import { linear, matmul } from '../../kernels/linear.ts';
+import { gelu, quickGelu, silu } from '../../kernels/unary.ts';
+import { check } from '../support/check.ts';
+import * as reference from '../support/reference.ts';
+import { sampleOf, sampler } from '../support/sample.ts';
+
+const four = (padding: Conv2dOptions['padding'] = 0) => (typeof padding === 'number' ? [padding, padding, padding, padding] : padding);
+
+test('conv2d: windows, strides and paddings, at sizes that differ in every axis', async () => {
+  const draw = sampler(1);
+  // x, (O, kh, kw), options
+  const cases: [number[], number[], Conv2dOptions][] = [
+    [[2, 5, 7, 12], [20, 3, 3], { padding: 1 }],
+    [[2, 6, 9, 12], [20, 3, 3], { padding: 1, stride: 2 }],
+    [[1, 6, 9, 12], [20, 3, 3], { padding: [0, 1, 0, 1], stride: 2 }],
+    [[1, 7, 4, 12], [20, 3, 3], { padding: [0, 1, 0, 1], stride: 2 }],
+    [[3, 5, 7, 12], [20, 1, 1], {}],
+    [[1, 9, 8, 4], [8, 5, 2], { padding: [3, 0, 1, 2], stride: 3 }],
+    [[2, 5, 7, 3], [9, 3, 3], { padding: 1 }],
+    [[2, 5, 7, 3], [8, 3, 3], { padding: 1 }],
+    [[2, 5, 7, 8], [3, 3, 3], { padding: 1 }],
+    [[1, 3, 2, 5], [1, 3, 2], {}],
+    [[1, 1, 1, 5], [7, 3, 3], { padding: 1 }],
+    [[1, 1, 1, 1], [1, 1, 1], {}],
+  ];
+  for (const [shape, [o, kh, kw], options] of cases) {
+    const [x, w, bias] = [draw(shape), draw([o, kh, kw, shape[3]]), draw([o])];
+    const expected = reference.conv2d(x, w, bias, { stride: options.stride, padding: four(options.padding) });
+    const name = `conv2d, ${shape} by ${w.shape} ${JSON.stringify(options)}`;
+    await check(name, conv2d(x.tensor, w.tensor, bias.tensor, options), expected, { terms: kh * kw * shape[3] });
+  }
+});
+
+test('conv2d: many workgroups and a long sum, weights in f16', async () => {
+  const draw = sampler(2);
+  const [x, w] = [draw([2, 19, 13, 64]), draw([40, 3, 3, 64], { dtype: 'f16' })];
+  const expected = reference.conv2d(x, w, null, { padding: [1, 1, 1, 1] });
+  await check('conv2d, f16 weights', conv2d(x.tensor, w.tensor, null, { padding: 1 }), expected, { terms: 576 });
+});
+
+test('conv2d: f16 operands of both widths', async () => {
+  const draw = sampler(3);
+  for (const [c, o] of [
+    [12, 8],
+    [7, 5],
+  ]) {
+    const [x, w] = [draw([2, 5, 6, c], { dtype: 'f16' }), draw([o, 3, 3, c], { dtype: 'f16' })];
+    const expected = reference.conv2d(x, w, null, { padding: [1, 1, 1, 1] });
+    await check(`conv2d, f16 ${c}`, conv2d(x.tensor, w.tensor, null, { padding: 1 }), expected, { terms: 9 * c });
+  }
+});
+
+test('conv2d: bias, activation and residual ride along, in that order', async () => {
+  const draw = sampler(4);
+  for (const [c, o] of [
+    [12, 20],
+    [3, 5],
+  ]) {
+    const [x, w, bias] = [draw([2, 5, 7, c]), draw([o, 3, 3, c], { std: 0.3 }), draw([o])];
+    const plain = reference.conv2d(x, w, bias, { padding: [1, 1, 1, 1] });
+    const residual = draw(plain.shape);
+    const y = () => conv2d(x.tensor, w.tensor, bias.tensor, { padding: 1 });
+    const accuracy = { terms: 9 * c, ulps: 12 };
+    await check('conv2d + residual, ', add(residual.tensor, y()), reference.add(plain, residual), accuracy);
+    for (const [activate, exact] of [
+      [silu, reference.silu],
+      [gelu, reference.gelu],
+      [quickGelu, reference.quickGelu],
+    ] as const) {
+      await check('conv2d + activation, ', activate(y()), reference.map(plain, exact), accuracy);
+      await check(
+        'conv2d + activation + residual, ',
+        add(activate(y()), residual.tensor),
+        reference.add(reference.map(plain, exact), residual),
+        accuracy,
+      );
+    }
+    await check(
+      'conv2d + residual, then silu',
+      silu(add(y(), residual.tensor)),
+      reference.map(reference.add(plain, residual), reference.silu),
+      accuracy,
+    );
+  }
+});
+
+test('conv2d: a residual in f16, and the sum of two convolutions', async () => {
+  const draw = sampler(5);
+  const [x, w, other] = [draw([1, 5, 7, 12]), draw([20, 3, 3, 12]), draw([20, 1, 1, 12])];
+  const plain = reference.conv2d(x, w, null, { padding: [1, 1, 1, 1] });
+  const half = draw(plain.shape, { dtype: 'f16' });
+  const y = () => conv2d(x.tensor, w.tensor, null, { padding: 1 });
+  await check('conv2d + f16 residual', add(y(), half.tensor), reference.add(plain, half), { terms: 109 });
+  const both = add(y(), conv2d(x.tensor, other.tensor));
+  await check('conv2d + conv2d', both, reference.add(plain, reference.conv2d(x, other, null)), { terms: 120 });
+});
+
+test('linear: any leading axes, both widths, with bias', async () => {
+  const draw = sampler(6);
+  const cases: [number[], number][] = [
+    [[2, 3, 5, 12], 20],
+    [[77, 64], 48],
+    [[3, 7], 5],
+    [[2, 9, 5], 8],
+    [[3, 8], 7],
+    [[10], 4],
+    [[1, 1], 1],
+    [[131, 20], 100],
+  ];
+  for (const [shape, o] of cases) {
+    const inner = shape[shape.length - 1];
+    const [x, w, bias] = [draw(shape), draw([o, inner]), draw([o])];
+    await check(`linear, ${shape} to ${o}`, linear(x.tensor, w.tensor, bias.tensor), reference.linear(x, w, bias), { terms: inner });
+  }
+});
+
+test('linear: a long sum, f16 weights, activation and residual', async () => {
+  const draw = sampler(7);
+  const [x, w, bias] = [draw([1, 13, 2048]), draw([24, 2048], { dtype: 'f16', std: 0.03 }), draw([24])];
+  const plain = reference.linear(x, w, bias);
+  const residual = draw(plain.shape);
+  const y = () => linear(x.tensor, w.tensor, bias.tensor);
+  await check('linear, f16 weights', y(), plain, { terms: 2048 });
+  const expected = reference.add(reference.map(plain, reference.gelu), residual);
+  await check('linear + gelu + residual, ', add(gelu(y()), residual.tensor), expected, { terms: 2048, ulps: 12 });
+});
+
+test('linear: exact where f32 is', async () => {
+  const x = sampleOf(
+    Array.from({ length: 60 }, (_, i) => (i % 17) - 8),
+    [5, 12],
+  );
+  const w = sampleOf(
+    Array.from({ length: 96 }, (_, i) => (i % 13) - 6),
+    [8, 12],
+  );
+  await check('linear, integers', linear(x.tensor, w.tensor), reference.linear(x, w, null), { terms: 0, ulps: 0 });
+});
+
+test('matmul: both forms, batches, odd sizes', async () => {
+  const draw = sampler(8);
+  for (const [batch, m, k, n] of [
+    [3, 5, 7, 6],
+    [2, 9, 12, 20],
+    [1, 33, 8, 70],
+    [5, 1, 1, 1],
+    [2, 4, 8, 3],
+  ]) {
+    const a = draw([batch, m, k]);
+    const [b, bt] = [draw([batch, k, n]), draw([batch, n, k])];
+    await check(`matmul, ${[batch, m, k, n]}`, matmul(a.tensor, b.tensor), reference.matmul(a, b, false), { terms: k });
+    await check(
+      `matmul, transposed ${[batch, m, k, n]}`,
+      matmul(a.tensor, bt.tensor, { transposed: true }),
+      reference.matmul(a, bt, true),
+      { terms: k },
+    );
+  }
+  const [a, b, residual] = [draw([3, 5, 8]), draw([3, 4, 8]), draw([3, 5, 4])];
+  const expected = reference.add(reference.matmul(a, b, true), residual);
+  await check('matmul + residual', add(matmul(a.tensor, b.tensor, { transposed: true }), residual.tensor), expected, { terms: 9 });
+});
+
+test('shapes that do not fit are refused by operation, operands and weight', () => {
+  const refused = (make: () => Tensor, ...words: string[]) =>
+    assert.throws(make, (error: Error) => error instanceof ShapeError && words.every((word) => error.message.includes(word)));
+  const x = input('feature', [2, 5, 7, 12]);
+  refused(() => conv2d(x, input('kernel', [8, 3, 3, 11])), 'conv2d', 'feature (2, 5, 7, 12)', 'kernel (8, 3, 3, 11)', '12 channels');
+  refused(() => conv2d(x, input('kernel', [8, 12])), 'conv2d', 'kernel (8, 12)');
+  refused(() => conv2d(x, input('kernel', [8, 3, 3, 12]), input('bias', [7])), 'conv2d', '(8) f32', '(7)', 'kernel');
+  refused(() => conv2d(x, input('kernel', [8, 3, 3, 12]), input('bias', [8], 'f16')), 'conv2d', '(8) f32', 'f16', 'kernel');
+  refused(() => conv2d(x, input('kernel', [8, 7, 7, 12])), 'conv2d', 'window', 'feature');
+  refused(() => linear(x, input('matrix', [8, 11])), 'linear', 'feature (2, 5, 7, 12)', 'matrix (8, 11)', '12 columns');
+  refused(() => linear(x, input('matrix', [8, 12]), input('bias', [8], 'f16')), 'linear', '(8) f32', 'f16', 'matrix');
+  refused(() => linear(constant(new Uint32Array(12), [12]), input('matrix', [8, 12])), 'linear', 'u32');
+  refused(() => matmul(input('a', [2, 3, 5]), input('b', [2, 4, 5])), 'matmul', 'a (2, 3, 5)', 'b (2, 4, 5)');
+  refused(() => matmul(input('a', [2, 3, 5]), input('b', [3, 5, 4])), 'matmul', 'a (2, 3, 5)', 'b (3, 5, 4)');
+  refused(() => matmul(input('a', [3, 5]), input('b', [5, 4])), 'matmul', 'a (3, 5)', 'b (5, 4)');
+});
+
+test.run();

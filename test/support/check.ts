@@ -1,0 +1,22 @@
+/** Runs a graph on the shared device and compares it with the f64 reference. */
+import * as assert from 'uvu/assert';
+import { evaluate } from '../../core/program.ts';
+import type { Tensor } from '../../core/tensor.ts';
+import { type Accuracy, assertClose } from './close.ts';
+import { testDevice } from './device.ts';
+import type { Values } from './sample.ts';
+
+/** `what` names the kernel, then after a comma the case. */
+export async function check(what: string, actual: Tensor, expected: Values, accuracy: Accuracy = {}): Promise<void> {
+  assert.equal([...actual.shape], [...expected.shape], `${what}: shape`);
+  assertClose(what, await evaluate(await testDevice(), actual), expected, accuracy);
+}
+
+/** As `check`, but every value must be exactly the reference's: for kernels that only move data. */
+export async function checkExact(what: string, actual: Tensor, expected: Values): Promise<void> {
+  assert.equal([...actual.shape], [...expected.shape], `${what}: shape`);
+  const values = await evaluate(await testDevice(), actual);
+  assert.is(values.length, expected.data.length, `${what}: size`);
+  const wrong = expected.data.findIndex((value, i) => value !== values[i]);
+  if (wrong >= 0) throw new Error(`${what}: element ${wrong} is ${values[wrong]}, expected ${expected.data[wrong]}`);
+}
