@@ -1,0 +1,29 @@
+#!/usr/bin/env node
+/** The command line: `npm run -s supir -- <command>`. Errors are one paragraph; `--debug` adds the stack. */
+import { Command } from 'commander';
+import { DeviceError, UserError } from '../core/errors.ts';
+import { Interrupted, restoreCommand } from './restore.ts';
+
+const program = new Command('supir')
+  .description('Photo restoration with SUPIR on WebGPU.')
+  .option('--debug', 'print the stack of an error')
+  .configureHelp({ sortSubcommands: true })
+  .addCommand(restoreCommand());
+for (const command of [program, ...program.commands]) command.exitOverride();
+
+process.exit(await run());
+
+async function run(): Promise<number> {
+  try {
+    await program.parseAsync();
+    return 0;
+  } catch (error) {
+    // commander has printed its own message already.
+    if ((error as { code?: string }).code?.startsWith('commander.')) return (error as { exitCode: number }).exitCode === 0 ? 0 : 2;
+    process.stderr.write(`${program.opts().debug ? (error as Error).stack : (error as Error).message}\n`);
+    if (error instanceof UserError) return 2;
+    if (error instanceof DeviceError) return 3;
+    if (error instanceof Interrupted) return 130;
+    return 1;
+  }
+}

@@ -1,0 +1,48 @@
+/** One photo, restored: from an image file's pixels to an image of the size that was asked for. (spec of sizes: SUPIR's command line) */
+import type { Image } from '../image/image.ts';
+import { toUnit } from '../image/image.ts';
+import { finish, prepare } from '../image/prepare.ts';
+import { resize } from '../image/resize.ts';
+import type { SupirModel } from './model-folder.ts';
+import type { Values } from './networks.ts';
+import { chooseOptions, type RestoreOptions } from './options.ts';
+import { images, type RestoreEvents, restoreImages } from './pipeline.ts';
+
+export interface RestoredPhoto {
+  image: Image;
+  /** The stage-1 image: degradation removed, nothing invented. */
+  stage1: Image;
+  /** The options that were in force. */
+  options: RestoreOptions;
+  /** Size at which the networks worked, in pixels. */
+  working: { width: number; height: number };
+}
+
+/** Restores `photo`. Throws UserError for impossible options or sizes, DeviceError when the GPU fails, the signal's reason when aborted. */
+export async function restorePhoto(
+  model: SupirModel,
+  photo: Image,
+  given: Partial<RestoreOptions>,
+  events: RestoreEvents = {},
+): Promise<RestoredPhoto> {
+  const options = chooseOptions(given, model.config);
+  const { image, width, height, width0, height0 } = prepare(photo, {
+    upscale: options.upscale,
+    minSize: options.minSize,
+    multiple: model.config.image_multiple,
+  });
+  const unit: Values = { data: toUnit(image).data, shape: [1, height, width, 3] };
+  const tokens = { positive: model.tokens(options.prompt + options.positive), negative: model.tokens(options.negative) };
+  const result = await restoreImages(model.networks, { image: unit, ...tokens }, options, events);
+
+  const alpha = photo.alpha && resizePlane(photo.alpha, photo, width0, height0);
+  const picture = (values: Values): Image => ({ ...finish(images(values)[0], width0, height0, 'round'), ...(alpha ? { alpha } : {}) });
+  return { image: picture(result.image), stage1: picture(result.stage1), options, working: { width, height } };
+}
+
+/** One 8-bit plane, resized like a grey image. */
+function resizePlane(plane: Uint8Array, { width, height }: Image, toWidth: number, toHeight: number): Uint8Array {
+  const grey = { width, height, data: Uint8Array.from({ length: plane.length * 3 }, (_, i) => plane[Math.floor(i / 3)]) };
+  const resized = resize(grey, toWidth, toHeight, 'bicubic').data;
+  return Uint8Array.from({ length: toWidth * toHeight }, (_, i) => resized[3 * i]);
+}
