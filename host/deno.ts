@@ -1,4 +1,4 @@
-/** Deno: its own WebGPU (wgpu), which sleeps while it waits; files through its Node API. */
+/** Deno: its own WebGPU (wgpu), which blocks the thread while it waits, so nothing spins and no timer fires; files through its Node API. */
 import { DeviceError } from '../core/errors.ts';
 import type { Host } from './host.ts';
 import { nodeFiles } from './node-files.ts';

@@ -2,9 +2,13 @@
  * Which tests run on every host: those that reach no Node module through static imports, found by bundling. Dynamic imports do not
  * count, for that is how host/current.ts keeps the other hosts' code apart.
  */
+import { builtinModules } from 'node:module';
 import { relative } from 'node:path';
 import { type BuildOptions, build } from 'esbuild';
 import { type FoundTest, findTests, testFolder } from './find.ts';
+
+/** What only Node has. */
+const NODE_ONLY = ['node:*', ...builtinModules, 'webgpu'];
 
 export const bundleOptions = {
   bundle: true,
@@ -14,7 +18,8 @@ export const bundleOptions = {
   format: 'esm',
   platform: 'browser',
   target: 'es2022',
-  external: ['node:*', 'webgpu'],
+  external: NODE_ONLY,
+  alias: { pngjs: 'pngjs/browser.js' }, // pngjs with what it uses of Node's library included
   absWorkingDir: testFolder,
   outdir: 'bundle',
   logLevel: 'error',
@@ -25,7 +30,7 @@ export async function portableTests(pattern?: string): Promise<FoundTest[]> {
   const tests = findTests(pattern);
   const { metafile } = await build({ ...bundleOptions, entryPoints: tests.map(({ path }) => path) });
   const needsNode = (path: string, seen = new Set<string>()): boolean => {
-    if (path.startsWith('node:') || path === 'webgpu') return true;
+    if (path.startsWith('node:') || NODE_ONLY.includes(path)) return true;
     if (seen.has(path)) return false;
     seen.add(path);
     return (metafile.inputs[path]?.imports ?? []).some((each) => each.kind !== 'dynamic-import' && needsNode(each.path, seen));
