@@ -14,8 +14,8 @@ import { SupirModel } from '../restore/model-folder.ts';
 import { COLOR_FIXES, DEFAULTS, NEGATIVE_PROMPT, POSITIVE_PROMPT, type RestoreOptions } from '../restore/options.ts';
 import { duration, progress } from './progress.ts';
 
-/** The model that ships with the program. */
-const DEMO = fileURLToPath(new URL('../demo', import.meta.url));
+/** The model that ships with the program; compiled files lie one folder deeper than sources. */
+const DEMO = fileURLToPath(new URL(import.meta.url.endsWith('.ts') ? '../demo' : '../../demo', import.meta.url));
 
 const EXAMPLES = `
 Examples:

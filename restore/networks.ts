@@ -34,13 +34,40 @@ export class Networks {
     this.supir = supir;
   }
 
+  /** Graph of `encode`; input x. */
+  encodeGraph(shape: Shape, which: EncoderName) {
+    return { moments: this.supir.first_stage_model.encode(input('x', shape), which) };
+  }
+
+  /** Graph of `decode`; input z. */
+  decodeGraph(shape: Shape) {
+    return { x: this.supir.first_stage_model.decode(input('z', shape)) };
+  }
+
+  /**
+   * Graph of one evaluation of control network and UNet for N latents, both branches of the guidance in one batch of 2 N.
+   * Inputs x and hint (N, h, w, z), timestep (1, model_channels), context (2 N, L, D), vector (2 N, V), scalar controlScale.
+   */
+  denoiserGraph([n, h, w, z]: Shape, tokens: number) {
+    const { unet } = this.supir.config;
+    const { diffusion_model, control_model } = this.supir.model;
+    const twice = (tensor: Tensor) => concat([tensor, tensor], 0);
+    const x = twice(input('x', [n, h, w, z]));
+    const hint = twice(input('hint', [n, h, w, z]));
+    const timestep = input('timestep', [1, unet.model_channels]);
+    const context = input('context', [2 * n, tokens, unet.context_dim]);
+    const vector = input('vector', [2 * n, unet.adm_in_channels]);
+    const features = control_model.forward(x, hint, timestep, context, vector);
+    return { eps: diffusion_model.forward(x, timestep, context, vector, { features, scale: scalar('controlScale') }) };
+  }
+
   /** x (N, H, W, 3) in [-1, 1], sides multiples of the latent factor -> mean and log variance, each (N, H / f, W / f, z), not scaled. */
   async encode(x: Values, which: EncoderName): Promise<{ mean: Values; logvar: Values }> {
     const z = this.supir.config.vae.z_channels;
     const factor = latentFactor(this.supir.config);
     const [n, h, w] = x.shape;
     const shape = [n, h / factor, w / factor, z];
-    const { moments } = await this.once({ moments: this.supir.first_stage_model.encode(input('x', x.shape), which) }, { x: x.data });
+    const { moments } = await this.once(this.encodeGraph(x.shape, which), { x: x.data });
     const half = (from: number): Values => ({
       shape,
       data: new Float32Array(sizeOf(shape)).map((_, i) => moments[Math.floor(i / z) * 2 * z + from + (i % z)]),
@@ -53,7 +80,7 @@ export class Networks {
     const factor = latentFactor(this.supir.config);
     const [n, h, w] = latent.shape;
     const z = latent.data.map((value) => value / this.supir.config.vae.scale_factor);
-    const { x } = await this.once({ x: this.supir.first_stage_model.decode(input('z', latent.shape)) }, { z });
+    const { x } = await this.once(this.decodeGraph(latent.shape), { z });
     return { data: x, shape: [n, h * factor, w * factor, 3] };
   }
 
@@ -70,9 +97,7 @@ export class Networks {
    * hint (N, h, w, z): the degraded image's latent. Conditionings hold N texts each, or one for all; both of one length.
    */
   async denoiser(hint: Values, negative: TextConditioning, positive: TextConditioning): Promise<DenoisingNetwork> {
-    const { unet } = this.supir.config;
-    const { diffusion_model, control_model } = this.supir.model;
-    const [n, h, w, z] = hint.shape;
+    const [n] = hint.shape;
     const both = (key: keyof TextConditioning) => {
       const perImage = sizeOf(positive[key].shape.slice(1));
       const data = new Float32Array(2 * n * perImage);
@@ -81,17 +106,11 @@ export class Networks {
         const at = texts.shape[0] === 1 ? 0 : (i % n) * perImage;
         data.set(texts.data.subarray(at, at + perImage), i * perImage);
       }
-      return { data, tensor: input(key, [2 * n, ...positive[key].shape.slice(1)]) };
+      return data;
     };
-    const context = both('context');
-    const vector = both('vector');
-    const timestep = input('timestep', [1, unet.model_channels]);
-    const twice = (tensor: Tensor) => concat([tensor, tensor], 0);
-    const x = twice(input('x', [n, h, w, z]));
-    const features = control_model.forward(x, twice(input('hint', hint.shape)), timestep, context.tensor, vector.tensor);
-    const eps = diffusion_model.forward(x, timestep, context.tensor, vector.tensor, { features, scale: scalar('controlScale') });
-    const constants = { hint: hint.data, context: context.data, vector: vector.data };
-    return new DenoisingNetwork(await compile(this.device, { eps }), constants, unet.model_channels);
+    const constants = { hint: hint.data, context: both('context'), vector: both('vector') };
+    const program = await compile(this.device, this.denoiserGraph(hint.shape, positive.context.shape[1]));
+    return new DenoisingNetwork(program, constants, this.supir.config.unet.model_channels);
   }
 
   private async once<Names extends string>(outputs: Record<Names, Tensor>, inputs: RunInputs): Promise<Record<Names, Float32Array>> {
