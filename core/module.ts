@@ -3,7 +3,7 @@
  * `unet.input_blocks[4][1].norm.weight` is the tensor `input_blocks.4.1.norm.weight`.
  */
 import type { Device } from './device.ts';
-import { GPU_COPY_DST, GPU_STORAGE } from './device.ts';
+import { GPU_COPY_DST, GPU_COPY_SRC, GPU_STORAGE } from './device.ts';
 import { ShapeError, UserError } from './errors.ts';
 import { type DType, storageBytes } from './shader.ts';
 import { type Shape, showShape, sizeOf, Tensor, type TensorData } from './tensor.ts';
@@ -69,7 +69,7 @@ export class Parameter {
     const bytes = storageBytes(this.dtype, values.length);
     const padded = new Uint8Array(bytes);
     padded.set(new Uint8Array(stored.buffer, stored.byteOffset, stored.byteLength));
-    this.buffer ??= device.buffer(this.name, bytes, GPU_STORAGE | GPU_COPY_DST);
+    this.buffer ??= device.buffer(this.name, bytes, GPU_STORAGE | GPU_COPY_DST | GPU_COPY_SRC);
     device.gpu.queue.writeBuffer(this.buffer, 0, padded);
   }
 

@@ -12,6 +12,9 @@ import { showShape, sizeOf, type Tensor, type TensorData } from './tensor.ts';
 export type RunInputs = Record<string, TensorData | number>;
 export type RunOutputs<Names extends string> = Record<Names, Float32Array>;
 
+/** What holds the values of each type on the host; f16 as bit patterns. */
+const ARRAYS = { f32: Float32Array, f16: Uint16Array, u32: Uint32Array };
+
 interface Step {
   pipeline: GPUComputePipeline;
   group: GPUBindGroup;
@@ -23,11 +26,10 @@ interface Step {
 /** Compiles the graph of `outputs` for `device` and makes the weights it reads resident. Throws DeviceError when memory does not suffice. */
 export async function compile<Names extends string>(device: Device, outputs: Record<Names, Tensor>): Promise<Program<Names>> {
   const planned = plan(outputs, device.facts, device.gpu.limits);
-  const pipelining = Promise.all(planned.dispatches.map(({ shader }) => device.pipeline(shader)));
-  await device.guard(`loading ${planned.bytes.weights} bytes of weights`, async () => {
+  const loading = device.guard(`loading ${planned.bytes.weights} bytes of weights`, async () => {
     for (const storage of planned.fixed) if (storage.kind === 'parameter') await storage.parameter.load(device);
   });
-  const pipelines = await pipelining;
+  const [pipelines] = await Promise.all([Promise.all(planned.dispatches.map(({ shader }) => device.pipeline(shader))), loading]);
   const program = new Program<Names>(device, planned);
   try {
     await device.guard(`placing a program of ${planned.bytes.intermediates + planned.bytes.inputs} bytes`, () => program.place(pipelines));
@@ -57,6 +59,8 @@ export class Program<Names extends string> {
   private readonly given = new Set<string>();
   private readonly scalars = new Map<string, { value: number; offsets: number[] }>();
   private params = new ArrayBuffer(0);
+  /** True while `params` differs from what the GPU has: a refused run may leave scalars behind. */
+  private stale = false;
   private paramBuffer: GPUBuffer | null = null;
   private staging: GPUBuffer | null = null;
   private outputs: { name: Names; value: Value; buffer: GPUBuffer; offset: number }[] = [];
@@ -162,7 +166,6 @@ export class Program<Names extends string> {
   }
 
   private accept(inputs: RunInputs): void {
-    let changed = false;
     for (const [name, value] of Object.entries(inputs)) {
       const scalar = this.scalars.get(name);
       const buffer = this.inputs.get(name);
@@ -171,9 +174,11 @@ export class Program<Names extends string> {
         if (scalar.value === value) continue;
         scalar.value = value;
         for (const offset of scalar.offsets) new DataView(this.params).setFloat32(offset, value, true);
-        changed = true;
+        this.stale = true;
       } else if (buffer && typeof value !== 'number') {
-        const { shape } = this.plan.inputs.get(name)!;
+        const { shape, dtype } = this.plan.inputs.get(name)!;
+        if (!(value instanceof ARRAYS[dtype]))
+          throw new UserError(`Input '${name}' is ${dtype} and takes a ${ARRAYS[dtype].name}, not a ${value.constructor.name}.`);
         if (value.length !== sizeOf(shape))
           throw new ShapeError(`Input '${name}' has ${value.length} values; its shape is ${showShape(shape)}.`);
         this.write(buffer, value);
@@ -187,7 +192,8 @@ export class Program<Names extends string> {
     const missing = [...this.inputs.keys()].filter((name) => !this.given.has(name));
     for (const [name, { value }] of this.scalars) if (Number.isNaN(value)) missing.push(name);
     if (missing.length) throw new UserError(`Inputs without a value: ${missing.join(', ')}.`);
-    if (changed) this.device.gpu.queue.writeBuffer(this.paramBuffer!, 0, this.params);
+    if (this.stale) this.device.gpu.queue.writeBuffer(this.paramBuffer!, 0, this.params);
+    this.stale = false;
   }
 
   private writeParams(dispatch: PlannedDispatch, offset: number): void {
