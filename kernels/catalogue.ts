@@ -1,0 +1,95 @@
+/**
+ * Every shader that the kernels can emit: each kernel planned on tiny graphs that cover element types, load widths and the adapters that
+ * change its choice. For compile checks; WGSL comes from the same plan that programs run, so the list cannot drift from it.
+ */
+import type { AdapterFacts } from '../core/device.ts';
+import { plan } from '../core/plan.ts';
+import { type DType, shaderSource } from '../core/shader.ts';
+import { input, type Shape, type Tensor } from '../core/tensor.ts';
+import { attention } from './attention.ts';
+import { add } from './binary.ts';
+import { conv2d } from './conv2d.ts';
+import { permute } from './copy.ts';
+import { gatherRows } from './gather-rows.ts';
+import { geglu } from './geglu.ts';
+import { groupNorm } from './group-norm.ts';
+import { layerNorm } from './layer-norm.ts';
+import { linear } from './linear.ts';
+import { max, sum } from './reduce.ts';
+import { softmax } from './softmax.ts';
+import { cast, silu } from './unary.ts';
+import { modulate } from './zero-sft.ts';
+
+export interface CatalogueShader {
+  name: string;
+  wgsl: string;
+  /** WebGPU features it needs, such as 'shader-f16'. */
+  needs: string[];
+}
+
+const FLOATS = ['f32', 'f16'] as const;
+/** A last axis read in fours, and one read element by element. */
+const CHANNELS = [8, 5];
+
+const base = { vendor: '', architecture: '', device: '', description: '', software: false };
+const ADAPTERS: AdapterFacts[] = [
+  { ...base, features: new Set(), subgroupSizes: [0, 0] },
+  { ...base, features: new Set(['shader-f16', 'subgroups']), subgroupSizes: [32, 32] },
+  { ...base, features: new Set(['shader-f16', 'subgroups']), subgroupSizes: [8, 8], software: true },
+];
+
+/** Each shader once, in the order of the graphs below. */
+export function allShaders(): CatalogueShader[] {
+  const found = new Map<string, CatalogueShader>();
+  for (const facts of ADAPTERS) {
+    for (const tensor of graphs()) {
+      for (const { shader } of plan({ tensor }, facts, { maxStorageBufferBindingSize: 2 ** 27 }).dispatches) {
+        const wgsl = shaderSource(shader);
+        const needs = [...(/^enable f16;/m.test(wgsl) ? ['shader-f16'] : []), ...(/^enable subgroups;/m.test(wgsl) ? ['subgroups'] : [])];
+        found.set(wgsl, { name: shader.name, wgsl, needs });
+      }
+    }
+  }
+  return [...found.values()];
+}
+
+function* graphs(): Generator<Tensor> {
+  let inputs = 0;
+  const of = (shape: Shape, dtype: DType = 'f32') => input(`${inputs++}`, shape, dtype);
+
+  for (const dtype of FLOATS) {
+    for (const c of CHANNELS) {
+      const x = of([2, 3, 3, c], dtype);
+      yield silu(x);
+      yield cast(x, 'f16');
+      yield permute(x, [1, 0, 2, 3]);
+      yield layerNorm(x, of([c]), of([c]));
+      yield softmax(x);
+      yield sum(x);
+      yield max(x);
+      yield geglu(of([3, 2 * c], dtype));
+      yield gatherRows(of([3, c], dtype), of([2], 'u32'));
+      for (const other of FLOATS) yield add(x, of([2, 3, 3, c], other));
+      for (const groups of [1, 2, 4, 8, 5]) if (c % groups === 0) yield groupNorm(x, of([c]), of([c]), groups);
+      for (const weight of FLOATS) {
+        for (const o of CHANNELS) {
+          for (const residual of FLOATS) {
+            yield add(conv2d(x, of([o, 3, 3, c], weight), of([o])), of([2, 1, 1, o], residual));
+            yield add(linear(x, of([o, c], weight), of([o])), of([2, 3, 3, o], residual));
+          }
+        }
+      }
+    }
+  }
+  for (const c of CHANNELS) yield modulate(of([2, c]), of([2, c]), of([2, c]), of([2, c]), 1);
+  for (const c of CHANNELS) {
+    yield cast(of([2, c], 'u32'), 'f32');
+    yield cast(of([2, c], 'u32'), 'f16');
+    yield permute(of([2, 3, c], 'u32'), [1, 0, 2]);
+  }
+
+  // Heads of up to 64 channels, or 16 where they are not a multiple of four, have a shader for every width; wider ones share one.
+  for (const width of [...Array.from({ length: 17 }, (_, i) => i + 1), ...Array.from({ length: 13 }, (_, i) => 20 + 4 * i)])
+    for (const q of FLOATS)
+      for (const k of FLOATS) for (const v of FLOATS) yield attention(of([1, 2, width], q), of([1, 3, width], k), of([1, 3, width], v), 1);
+}

@@ -1,0 +1,85 @@
+/** Fusion: fewer dispatches, the same results, and only where nobody else reads what would vanish. */
+import { test } from 'uvu';
+import * as assert from 'uvu/assert';
+import { plan } from '../../core/plan.ts';
+import { compile } from '../../core/program.ts';
+import { input, type Tensor } from '../../core/tensor.ts';
+import { add, mul } from '../../kernels/binary.ts';
+import { conv2d } from '../../kernels/conv2d.ts';
+import { reshape } from '../../kernels/copy.ts';
+import { groupNorm } from '../../kernels/group-norm.ts';
+import { linear, matmul } from '../../kernels/linear.ts';
+import { affine, exp, gelu, quickGelu, silu } from '../../kernels/unary.ts';
+import { testDevice } from '../support/device.ts';
+import { FACTS, LIMITS } from '../support/facts.ts';
+import { sampler } from '../support/sample.ts';
+
+const dispatches = (outputs: Record<string, Tensor>) => plan(outputs, FACTS, LIMITS).dispatches.length;
+
+const x = input('x', [2, 5, 7, 12]);
+const conv = (name = 'w') => conv2d(x, input(name, [12, 3, 3, 12]), input(`${name} bias`, [12]), { padding: 1 });
+const lin = () => linear(x, input('w', [12, 12]));
+const norm = () => groupNorm(x, input('gamma', [12]), input('beta', [12]), 3);
+
+test('an activation and a residual join the product before them', () => {
+  for (const product of [conv, lin]) {
+    assert.is(dispatches({ y: product() }), 1);
+    for (const activate of [silu, gelu, quickGelu]) assert.is(dispatches({ y: activate(product()) }), 1);
+    assert.is(dispatches({ y: add(product(), x) }), 1);
+    assert.is(dispatches({ y: add(x, product()) }), 1);
+    assert.is(dispatches({ y: add(x, silu(product())) }), 1);
+  }
+  const [a, b] = [input('a', [2, 3, 8]), input('b', [2, 5, 8])];
+  assert.is(dispatches({ y: add(matmul(a, b, { transposed: true }), input('c', [2, 3, 5])) }), 1);
+  assert.is(dispatches({ y: norm() }), 3);
+  assert.is(dispatches({ y: silu(norm()) }), 3);
+});
+
+test('what does not fit one epilogue stays apart', () => {
+  assert.is(dispatches({ y: exp(conv()) }), 2, 'not an activation');
+  assert.is(dispatches({ y: affine(conv(), 2, 1) }), 2, 'a scalar');
+  assert.is(dispatches({ y: mul(conv(), x) }), 2, 'a product');
+  assert.is(dispatches({ y: silu(silu(conv())) }), 2, 'a second activation');
+  assert.is(dispatches({ y: silu(add(conv(), x)) }), 2, 'an activation after the residual');
+  assert.is(dispatches({ y: add(add(conv(), x), x) }), 2, 'a second residual');
+  assert.is(dispatches({ y: add(conv(), input('row', [12])) }), 2, 'a residual that repeats');
+  assert.is(dispatches({ y: silu(reshape(conv(), [70, 12])) }), 2, 'a view between');
+  assert.is(dispatches({ y: add(norm(), x) }), 4, 'a residual of a norm');
+});
+
+test('a result with two readers, or an output, is not absorbed', () => {
+  const shared = conv();
+  assert.is(dispatches({ y: silu(shared), z: exp(shared) }), 3);
+  assert.is(dispatches({ y: add(shared, shared) }), 2);
+  const kept = conv();
+  assert.is(dispatches({ kept, y: silu(kept) }), 2);
+  const both = add(conv('w'), conv('v'));
+  assert.is(dispatches({ both }), 2, 'one of the two convolutions takes the other as residual');
+});
+
+test('fused and unfused results agree', async () => {
+  const device = await testDevice();
+  const draw = sampler(1);
+  const [w, bias, v, gamma, beta] = [draw([12, 3, 3, 12], { std: 0.1 }), draw([12]), draw([12, 12]), draw([12]), draw([12])];
+  const stages: Record<string, Tensor> = {};
+  stages.norm = groupNorm(x, gamma.tensor, beta.tensor, 3);
+  stages.active = silu(stages.norm);
+  stages.conv = conv2d(stages.active, w.tensor, bias.tensor, { padding: 1 });
+  stages.act = gelu(stages.conv);
+  stages.sum = add(x, stages.act);
+  stages.linear = linear(stages.sum, v.tensor, bias.tensor);
+  stages.residual = add(stages.linear, stages.sum);
+  stages.last = quickGelu(stages.residual);
+  const values = { x: Float32Array.from(draw([2, 5, 7, 12]).data) };
+  // With every stage an output, nothing may be absorbed.
+  const [apart, fused] = [await compile(device, stages), await compile(device, { last: stages.last })];
+  assert.is(apart.plan.dispatches.length, 10);
+  assert.is(fused.plan.dispatches.length, 6);
+  const [all, one] = [await apart.run(values), await fused.run(values)];
+  const worst = one.last.reduce((most, value, i) => Math.max(most, Math.abs(value - all.last[i])), 0);
+  assert.ok(worst <= 1e-6, `they differ by ${worst}`);
+  apart.dispose();
+  fused.dispose();
+});
+
+test.run();

@@ -1,0 +1,163 @@
+/** The memory plan: slots are reused but never shared by two live values, and what cannot fit is refused with the numbers. */
+import { test } from 'uvu';
+import * as assert from 'uvu/assert';
+import { ShapeError } from '../../core/errors.ts';
+import { Parameter } from '../../core/module.ts';
+import { type Plan, plan, type Storage, type Value } from '../../core/plan.ts';
+import { TorchRandom } from '../../core/random.ts';
+import { constant, input, type Tensor } from '../../core/tensor.ts';
+import { attention } from '../../kernels/attention.ts';
+import { add, mul } from '../../kernels/binary.ts';
+import { conv2d } from '../../kernels/conv2d.ts';
+import { concat, permute, reshape, slice } from '../../kernels/copy.ts';
+import { groupNorm } from '../../kernels/group-norm.ts';
+import { linear } from '../../kernels/linear.ts';
+import { softmax } from '../../kernels/softmax.ts';
+import { affine, cast, exp, silu } from '../../kernels/unary.ts';
+import { FACTS, LIMITS } from '../support/facts.ts';
+
+/** A graph of up to 40 operations on (2, rows, 8) tensors of several lengths, with views, casts and scratch among them; up to 3 outputs. */
+function randomGraph(seed: number): Record<string, Tensor> {
+  const random = new TorchRandom(seed);
+  const below = (n: number) => random.uint32() % n;
+  const made: Tensor[] = [input('x', [2, 3, 8]), input('y', [2, 5, 8]), constant(new Float32Array(48), [2, 3, 8])];
+  const pick = () => made[below(made.length)];
+  const ones = constant(new Float32Array(8).fill(1), [8]);
+  const weight = constant(new Float32Array(64), [8, 8]);
+  const steps: ((x: Tensor) => Tensor)[] = [
+    (x) => exp(x),
+    (x) => silu(x),
+    (x) => linear(x, weight, ones),
+    (x) => silu(linear(x, weight)),
+    (x) => add(linear(x, weight), x),
+    (x) => groupNorm(x, ones, ones, 2),
+    (x) => softmax(x),
+    (x) => permute(permute(x, [0, 2, 1]), [0, 2, 1]),
+    (x) => reshape(reshape(x, [x.size]), x.shape),
+    (x) => cast(cast(x, 'f16'), 'f32'),
+    (x) => (x.shape[1] < 40 ? concat([x, pick()], 1) : slice(x, 1, 0, 4)),
+    (x) => attention(x, pick(), x, 2),
+    (x) => {
+      const other = made.findLast((tensor) => tensor !== x && tensor.shape[1] === x.shape[1]);
+      return other ? mul(x, other) : add(x, x);
+    },
+  ];
+  for (let i = 0, count = 3 + below(38); i < count; i++) {
+    const x = pick();
+    const step = steps[below(steps.length)];
+    try {
+      made.push(step(x));
+    } catch (error) {
+      if (!(error instanceof ShapeError)) throw error; // k and v of different lengths
+    }
+  }
+  const outputs = Object.fromEntries(Array.from({ length: 1 + below(3) }, (_, i) => [`out${i}`, pick()]));
+  return { ...outputs, last: made[made.length - 1] };
+}
+
+/** Replays the plan on paper: whoever reads a slot must find there what it was promised. Returns how many slots were overwritten. */
+function simulate({ dispatches, outputs, slots }: Plan): number {
+  const owner: (Storage | null)[] = slots.map(() => null);
+  let reused = 0;
+  const expectOwner = (value: Value, who: string) => {
+    if (value.storage.kind === 'pooled') assert.ok(owner[value.storage.slot] === value.storage, `${who} finds another value in its slot`);
+  };
+  for (const { operands, shader, label } of dispatches) {
+    const written = operands.filter((_, i) => shader.bindings[i].write) as Value[];
+    const read = operands.filter((operand, i) => operand && !shader.bindings[i].write) as Value[];
+    for (const value of read) expectOwner(value, `${label} reading ${value.label}`);
+    for (const { storage } of written) {
+      assert.ok(storage.kind === 'pooled', `${label} writes into a fixed buffer`);
+      assert.ok(storage.bytes <= slots[storage.slot], `${label} overflows its slot`);
+      const alias = read.find((value) => value.storage.kind === 'pooled' && value.storage.slot === storage.slot);
+      assert.ok(!alias, `${label} reads and writes one buffer`);
+      if (owner[storage.slot] && owner[storage.slot] !== storage) reused++;
+      owner[storage.slot] = storage;
+    }
+  }
+  for (const [name, value] of outputs) expectOwner(value, `output ${name}`);
+  return reused;
+}
+
+test('no two live values share a slot, on 300 random graphs', () => {
+  let reused = 0;
+  for (let seed = 0; seed < 300; seed++) {
+    const planned = plan(randomGraph(seed), FACTS, LIMITS);
+    reused += simulate(planned);
+    assert.is(
+      planned.bytes.intermediates,
+      planned.slots.reduce((sum, bytes) => sum + bytes, 0),
+    );
+  }
+  assert.ok(reused > 1000, `only ${reused} reuses`);
+});
+
+test('a long chain needs two slots, a long memory as many as live values', () => {
+  let chain: Tensor = input('x', [1000]);
+  for (let i = 0; i < 50; i++) chain = exp(chain);
+  assert.equal(plan({ chain }, FACTS, LIMITS).slots, [4000, 4000]);
+
+  const x = input('x', [1000]);
+  const parts = Array.from({ length: 6 }, (_, i) => affine(x, i, 0));
+  assert.is(plan({ all: concat(parts) }, FACTS, LIMITS).slots.length, 7);
+});
+
+test('views take no memory and keep what they show alive', () => {
+  const x = input('x', [3, 40]);
+  const view = reshape(exp(x), [40, 3]);
+  const planned = plan({ y: mul(view, affine(affine(affine(view, 2, 0), 2, 0), 2, 0)) }, FACTS, LIMITS);
+  assert.is(planned.dispatches.length, 5);
+  assert.is(planned.slots.length, 3);
+  simulate(planned);
+});
+
+test('weights are counted once however often they are read, and apart from inputs', () => {
+  const weight = new Parameter([8, 8], 'matrix');
+  weight.name = 'layer.weight';
+  const x = input('x', [3, 8]);
+  const { bytes } = plan({ y: linear(linear(x, weight.tensor), weight.tensor) }, FACTS, LIMITS);
+  assert.equal(bytes, { intermediates: 192, inputs: 96, weights: 128 });
+});
+
+test('a tensor above the binding limit is refused with its name and the numbers', () => {
+  const limits = { maxStorageBufferBindingSize: 10_000 };
+  const refused = (tensor: Tensor, ...words: string[]) =>
+    assert.throws(
+      () => plan({ tensor }, FACTS, limits),
+      (error: Error) => error instanceof ShapeError && words.every((word) => error.message.includes(word)),
+    );
+  assert.is(plan({ y: exp(input('x', [2500])) }, FACTS, limits).slots[0], 10_000);
+  refused(exp(input('photo', [2501])), 'photo (2501)', '10016', '10000');
+  const x = input('x', [1, 16, 16, 4]);
+  refused(conv2d(x, input('w', [16, 3, 3, 4])), 'conv2d (1, 14, 14, 16)', '12544', '10000');
+  const ones = constant(new Float32Array(1).fill(1), [1]);
+  // 1251 images of one pixel: the images fit, two moments for each do not.
+  refused(groupNorm(input('x', [1251, 1]), ones, ones, 1), 'groupNorm (1251, 1)', '10016', '10000');
+});
+
+test('two inputs of one name are refused', () => {
+  assert.throws(() => plan({ y: add(input('x', [3]), input('x', [3])) }, FACTS, LIMITS), /'x'/);
+});
+
+test('impossible shapes and sizes are refused where they are made', () => {
+  assert.throws(
+    () => input('x', [3, 0]),
+    (error: Error) => error instanceof ShapeError && error.message.includes('(3, 0)'),
+  );
+  assert.throws(
+    () => input('x', [2.5]),
+    (error: Error) => error instanceof ShapeError,
+  );
+  assert.throws(
+    () => constant(new Float32Array(5), [2, 3]),
+    (error: Error) => error instanceof ShapeError && /5 values.*\(2, 3\)/.test(error.message),
+  );
+});
+
+test('a deep graph does not overflow the stack', () => {
+  let deep: Tensor = input('x', [4]);
+  for (let i = 0; i < 20_000; i++) deep = exp(deep);
+  assert.is(plan({ deep }, FACTS, LIMITS).dispatches.length, 20_000);
+});
+
+test.run();

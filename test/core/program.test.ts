@@ -1,0 +1,202 @@
+/** Programs on a device: runs, scalars, refusals, memory. */
+import { test } from 'uvu';
+import * as assert from 'uvu/assert';
+import type { Device } from '../../core/device.ts';
+import { ShapeError, UserError } from '../../core/errors.ts';
+import { encodeF16 } from '../../core/half.ts';
+import { Parameter } from '../../core/module.ts';
+import { Profile } from '../../core/profiler.ts';
+import { compile, evaluate } from '../../core/program.ts';
+import { storageBytes } from '../../core/shader.ts';
+import { constant, input, scalar, sizeOf } from '../../core/tensor.ts';
+import { add, mul } from '../../kernels/binary.ts';
+import { concat, reshape } from '../../kernels/copy.ts';
+import { groupNorm } from '../../kernels/group-norm.ts';
+import { linear } from '../../kernels/linear.ts';
+import { affine, cast, exp } from '../../kernels/unary.ts';
+import { testDevice } from '../support/device.ts';
+
+/** The error that `promise` ends in. */
+async function refusal(promise: Promise<unknown>): Promise<Error> {
+  const error = await promise.then(
+    () => null,
+    (cause) => cause,
+  );
+  assert.instance(error, Error);
+  return error;
+}
+
+/** Runs `body` and asserts that buffers and bytes are what they were. */
+async function atBaseline(body: (device: Device) => Promise<void>): Promise<void> {
+  const device = await testDevice();
+  const { buffers, bytes } = device.memory;
+  await body(device);
+  assert.equal({ buffers: device.memory.buffers, bytes: device.memory.bytes }, { buffers, bytes });
+}
+
+const x = input('x', [3, 4]);
+const ramp = (n: number, start = 0) => Float32Array.from({ length: n }, (_, i) => start + i);
+
+test('what a program allocates is what was planned, and disposing gives it back', () =>
+  atBaseline(async (device) => {
+    const before = device.memory.bytes;
+    const big = input('big', [64, 64]);
+    const y = concat([exp(affine(big, 2, 0)), reshape(constant(ramp(4096), [4096]), [64, 64])]);
+    const program = await compile(device, { y, half: cast(big, 'f16') });
+    const { bytes, dispatches, outputs } = program.plan;
+    const parameters = dispatches.length * device.gpu.limits.minUniformBufferOffsetAlignment;
+    const results = [...outputs.values()].reduce((sum, { dtype, shape }) => sum + storageBytes(dtype, sizeOf(shape)), 0);
+    assert.is(device.memory.bytes - before, bytes.intermediates + bytes.inputs + parameters + results);
+    assert.is(bytes.inputs, 2 * 4 * 4096);
+    assert.ok(device.memory.peak >= device.memory.bytes);
+    await program.run({ big: ramp(4096) });
+    program.dispose();
+    program.dispose();
+    assert.match((await refusal(program.run())).message, 'disposed');
+  }));
+
+test('evaluate leaves nothing behind, also when it fails', () =>
+  atBaseline(async (device) => {
+    assert.equal([...(await evaluate(device, affine(x, 2, 1), { x: ramp(12) }))], [...ramp(12).map((v) => 2 * v + 1)]);
+    assert.instance(await refusal(evaluate(device, exp(x))), UserError);
+    const weight = new Parameter([4, 4], 'matrix');
+    weight.name = 'layer.weight';
+    assert.match((await refusal(evaluate(device, linear(x, weight.tensor), { x: ramp(12) }))).message, 'layer.weight');
+    const tooLarge = input('panorama', [device.gpu.limits.maxStorageBufferBindingSize / 4 + 4]);
+    const error = await refusal(evaluate(device, exp(tooLarge)));
+    assert.instance(error, ShapeError);
+    assert.match(error.message, 'panorama');
+    assert.match(error.message, String(device.gpu.limits.maxStorageBufferBindingSize));
+  }));
+
+test('inputs, constants, views and weights can be outputs themselves', () =>
+  atBaseline(async (device) => {
+    const weight = new Parameter([2, 2], 'vector');
+    weight.upload(device, ramp(4, 7));
+    const program = await compile(device, { x, view: reshape(x, [4, 3]), known: constant(ramp(5), [5]), weight: weight.tensor });
+    const result = await program.run({ x: ramp(12) });
+    assert.equal({ ...result }, { x: ramp(12), view: ramp(12), known: ramp(5), weight: ramp(4, 7) });
+    program.dispose();
+    weight.release(device);
+  }));
+
+test('results of f16 and u32 decode', async () => {
+  const device = await testDevice();
+  const values = Float32Array.of(0, -0.5, 65504, 2 ** -24, 1 / 3);
+  const half = input('half', [5], 'f16');
+  const program = await compile(device, {
+    half,
+    index: constant(Uint32Array.of(1, 4_000_000_000), [2]),
+    back: cast(cast(half, 'f32'), 'f16'),
+  });
+  const result = await program.run({ half: encodeF16(values) });
+  assert.equal([...result.half], [0, -0.5, 65504, 2 ** -24, 0.333251953125]);
+  assert.equal([...result.back], [...result.half]);
+  assert.equal([...result.index], [1, 4_000_000_000]);
+  program.dispose();
+});
+
+test('scalars change results without a new pipeline, and keep their values', async () => {
+  const device = await testDevice();
+  const s = scalar('s');
+  const program = await compile(device, { y: add(affine(x, s, 0), affine(x, 1, s)), z: affine(x, 0, scalar('t')) });
+  const pipelines = device.pipelineCount;
+  const one = new Float32Array(12).fill(1);
+  assert.is((await program.run({ x: one, s: 2, t: 5 })).y[11], 5);
+  const { y, z } = await program.run({ s: -3 });
+  assert.equal([y[0], z[0]], [-5, 5]);
+  assert.is((await program.run({ x: new Float32Array(12).fill(2) })).y[5], -7);
+  assert.is(device.pipelineCount, pipelines);
+  program.dispose();
+});
+
+test('the same kernels at other shapes and constants need no new pipeline', async () => {
+  const device = await testDevice();
+  const graph = (rows: number, shift: number) => affine(exp(input('x', [rows, 8])), 1, shift);
+  await evaluate(device, graph(3, 1), { x: ramp(24) });
+  const pipelines = device.pipelineCount;
+  await evaluate(device, graph(50, 2), { x: ramp(400) });
+  assert.is(device.pipelineCount, pipelines);
+});
+
+test('a run says which inputs are missing, unknown or of the wrong size or type', async () => {
+  const device = await testDevice();
+  const program = await compile(device, { y: mul(affine(x, scalar('gain'), 0), input('mask', [4])) });
+  assert.match((await refusal(program.run())).message, /x.*mask.*gain/);
+  assert.match((await refusal(program.run({ gain: 1, x: ramp(12) }))).message, /: mask\./);
+  assert.match((await refusal(program.run({ blur: 1 }))).message, /'blur'.*x, mask, gain/);
+  assert.match((await refusal(program.run({ x: 1 }))).message, /'x'/);
+  assert.match((await refusal(program.run({ gain: ramp(1) }))).message, /'gain'/);
+  assert.match((await refusal(program.run({ x: ramp(11) }))).message, /'x'.*11.*\(3, 4\)/);
+  assert.match((await refusal(program.run({ x: new Uint16Array(12) }))).message, /'x'.*f32.*Uint16Array/);
+  for (const gain of [Number.NaN, Number.POSITIVE_INFINITY]) assert.match((await refusal(program.run({ gain }))).message, /'gain'/);
+  assert.equal([...(await program.run({ mask: ramp(4) })).y], [0, 1, 4, 9, 0, 5, 12, 21, 0, 9, 20, 33]);
+  program.dispose();
+});
+
+test('a scalar given to a refused run counts for the next', async () => {
+  const program = await compile(await testDevice(), { y: affine(x, scalar('gain'), 0) });
+  await refusal(program.run({ gain: 3 }));
+  assert.is((await program.run({ x: new Float32Array(12).fill(1) })).y[7], 3);
+  await refusal(program.run({ gain: 4, blur: 1 }));
+  assert.is((await program.run({ gain: 4 })).y[7], 4);
+  program.dispose();
+});
+
+test('runs queue in order, past a refused one', async () => {
+  const program = await compile(await testDevice(), { y: affine(x, scalar('s'), 0) });
+  const one = new Float32Array(12).fill(1);
+  const runs = [program.run({ x: one, s: 1 }), program.run({ s: 2 }), program.run({ s: Number.NaN }), program.run({ s: 4 }), program.run()];
+  const results = await Promise.allSettled(runs);
+  assert.equal(
+    results.map((result) => (result.status === 'fulfilled' ? result.value.y[3] : 'refused')),
+    [1, 2, 'refused', 4, 4],
+  );
+  program.dispose();
+});
+
+test('programs that run at once do not disturb each other', async () => {
+  const device = await testDevice();
+  const programs = await Promise.all([1, 2, 3].map((k) => compile(device, { y: exp(affine(x, k, 0)) })));
+  const results = await Promise.all(programs.map((program) => program.run({ x: new Float32Array(12).fill(0.5) })));
+  assert.ok(results.every(({ y }, i) => Math.abs(y[4] - Math.exp((i + 1) / 2)) < 1e-5));
+  for (const program of programs) program.dispose();
+});
+
+test('weights of every kind arrive in the order kernels read', () =>
+  atBaseline(async (device) => {
+    const conv = new Parameter([2, 3, 1, 2], 'conv'); // (out, in, kh, kw)
+    conv.dtype = 'f32';
+    conv.upload(device, ramp(12));
+    assert.equal([...(await evaluate(device, conv.tensor))], [0, 2, 4, 1, 3, 5, 6, 8, 10, 7, 9, 11]);
+    const transposed = new Parameter([2, 3], 'transposed');
+    transposed.upload(device, encodeF16(ramp(6)));
+    assert.equal([...(await evaluate(device, transposed.tensor))], [0, 3, 1, 4, 2, 5]);
+    for (const parameter of [conv, transposed]) parameter.release(device);
+    assert.throws(() => conv.upload(device, ramp(11)), /11 values.*\(2, 3, 1, 2\)/);
+  }));
+
+test('a profile counts dispatches by kernel and does not change results', () =>
+  atBaseline(async (device) => {
+    const [gamma, beta] = [constant(new Float32Array(4).fill(1), [4]), constant(new Float32Array(4), [4])];
+    const program = await compile(device, { y: exp(exp(groupNorm(x, gamma, beta, 2))) });
+    const plain = await program.run({ x: ramp(12) });
+    const profile = (device.profile = new Profile());
+    try {
+      assert.equal(await program.run(), plain);
+      await program.run();
+    } finally {
+      device.profile = null;
+    }
+    const kernels = profile.kernels();
+    assert.is(
+      kernels.reduce((sum, { dispatches }) => sum + dispatches, 0),
+      10,
+    );
+    assert.is(kernels.find(({ kernel }) => kernel.startsWith('unary'))?.dispatches, 4);
+    const timed = device.facts.features.has('timestamp-query');
+    assert.ok(kernels.every(({ ms }) => (timed ? ms >= 0 : Number.isNaN(ms))));
+    program.dispose();
+  }));
+
+test.run();

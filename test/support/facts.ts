@@ -1,0 +1,14 @@
+/** An adapter on paper, for plans that never run. */
+import type { AdapterFacts } from '../../core/device.ts';
+
+export const FACTS: AdapterFacts = {
+  vendor: '',
+  architecture: '',
+  device: '',
+  description: 'on paper',
+  software: false,
+  features: new Set(),
+  subgroupSizes: [0, 0],
+};
+
+export const LIMITS = { maxStorageBufferBindingSize: 2 ** 27 };
