@@ -42,8 +42,8 @@ export function installCommand({ id, version }: OsRelease): string | null {
   return null;
 }
 
-/** What to type when no adapter works here. */
-export function mend(): string {
+/** What to type when no adapter works here; set-up, once it has tried, does not advise itself. */
+export function mend(setUpTried = false): string {
   const byHand = driverByHand();
   if (byHand.length > 0) {
     return `${byHand.join(' and ')} selects the driver, and it does not work. Take it away: unset ${byHand.map((each) => each.split('=')[0]).join(' ')}`;
@@ -52,6 +52,7 @@ export function mend(): string {
     return 'Install the current driver of your graphics card, or Microsoft\'s "OpenCL, OpenGL, and Vulkan Compatibility Pack".';
   if (process.platform === 'darwin')
     return 'Metal serves WebGPU on every Mac since macOS 11: update macOS, and run outside virtual machines without a GPU.';
+  if (setUpTried) return installAdvice();
   return `npm run setup\nIt installs a software driver if it may, and unpacks a slower one if not. As an administrator: ${installAdvice()}`;
 }
 

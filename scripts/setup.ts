@@ -66,7 +66,7 @@ function ready({ adapter }: Diagnosis): never {
 }
 
 function giveUp(problem: string): never {
-  console.error(`${problem}\nTo mend it: ${mend()}`);
+  console.error(`${problem}\nTo mend it: ${mend(true)}`);
   process.exit(3);
 }
 
