@@ -36,6 +36,7 @@ test('slice: every axis, aligned and not', async () => {
     [2, 1, 4],
     [3, 4, 12],
     [3, 3, 8],
+    [3, 2, 10],
     [3, 11, 12],
   ])
     await checkExact(`slice, ${axis} ${start} ${end}`, slice(x.tensor, axis, start, end), reference.slice(x, axis, start, end));
@@ -61,6 +62,13 @@ test('pad: every side', async () => {
         [2, 0],
         [3, 1],
         [4, 4],
+      ],
+    ],
+    [
+      [3, 8],
+      [
+        [0, 0],
+        [2, 2],
       ],
     ],
     [
