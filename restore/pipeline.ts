@@ -115,13 +115,14 @@ export async function restoreImages(
   return { image, zLq, stage1, zStage1, latent, positive, negative };
 }
 
-function edm({ churn, restoration, controlLinear, controlStart }: RestoreOptions): Sample {
+/** The default: EDM with the restoration's options. */
+export function edm({ churn, restoration, controlLinear, controlStart }: RestoreOptions): Sample {
   return (network, schedule, options) =>
     sampleEdm(network, schedule, { ...options, sChurn: churn, restoreCfg: restoration, ...(controlLinear ? { controlStart } : {}) });
 }
 
 /** scale (mean + exp(logvar / 2) noise), logvar clamped to [-30, 20]. */
-function sampleMoments({ mean, logvar }: { mean: Values; logvar: Values }, noise: Float32Array, scale: number): Values {
+export function sampleMoments({ mean, logvar }: { mean: Values; logvar: Values }, noise: Float32Array, scale: number): Values {
   return map(mean, (value, i) => scale * (value + Math.exp(Math.min(20, Math.max(-30, logvar.data[i])) / 2) * noise[i]));
 }
 

@@ -1,12 +1,13 @@
 /**
  * Golden cases: a folder with index.json, which lists inputs, expected outputs and tolerances of a reference program, and the safetensors
- * files it names. Layouts there are NCHW; `Case` translates.
+ * files it names. Layouts there are NCHW; toChannelsLast and toChannelsFirst translate.
  */
 import { UserError } from '../core/errors.ts';
 import type { ByteSource } from '../weights/byte-source.ts';
 import type { Checkpoint } from '../weights/checkpoint.ts';
 import { openSafetensors, type Safetensors } from '../weights/safetensors.ts';
 import { type SyntheticGains, type SyntheticManifest, type SyntheticSpec, syntheticCheckpoint } from '../weights/synthetic.ts';
+import type { ReferenceConfig } from './models.ts';
 
 export interface ExpectedOutput {
   /** Tensor in the case's file. */
@@ -20,7 +21,6 @@ export interface ExpectedOutput {
   stage?: boolean;
   /** Only elements 0, step, 2 step ... along `dim` are stored. */
   select?: { dim: number; step: number };
-  full_shape?: number[];
   metric?: 'mean_abs';
 }
 
@@ -39,8 +39,7 @@ export interface CaseEntry {
 }
 
 interface Index {
-  // biome-ignore lint/suspicious/noExplicitAny: the model's configuration, read by verify/models.ts
-  models: Record<string, { manifest: string; salt?: number; config?: any }>;
+  models: Record<string, { manifest: string; salt?: number; config?: ReferenceConfig }>;
   local: { salt: number; gains: SyntheticGains };
   cases: CaseEntry[];
 }
@@ -51,27 +50,55 @@ export interface Golden {
   shape: readonly number[];
 }
 
+/** Finds a file of the folder by name. Throws UserError when there is none. */
+export type OpenFile = (file: string) => Promise<ByteSource>;
+
 export class GoldenFolder {
   readonly index: Index;
-  private readonly open: (file: string) => Promise<ByteSource>;
+  private readonly open: OpenFile;
+  private readonly sources = new Map<string, Promise<ByteSource>>();
   private readonly files = new Map<string, Promise<Safetensors>>();
 
-  private constructor(index: Index, open: (file: string) => Promise<ByteSource>) {
+  private constructor(index: Index, open: OpenFile) {
     this.index = index;
     this.open = open;
   }
 
-  /** `open` finds a file of the folder by name. Throws UserError when index.json is missing or is not one. */
-  static async open(open: (file: string) => Promise<ByteSource>): Promise<GoldenFolder> {
+  /** Throws UserError when index.json is missing or is not one. */
+  static async open(open: OpenFile): Promise<GoldenFolder> {
     const index = (await readJson(open, 'index.json')) as Index;
     if (!Array.isArray(index?.cases)) throw new UserError("index.json has no list 'cases'. Give the folder that holds the golden cases.");
     return new GoldenFolder(index, open);
   }
 
+  /** Whether the folder holds a file of that name. */
+  has(name: string): Promise<boolean> {
+    return this.source(name).then(
+      () => true,
+      () => false,
+    );
+  }
+
   file(name: string): Promise<Safetensors> {
     let file = this.files.get(name);
-    if (!file) this.files.set(name, (file = this.open(name).then(openSafetensors)));
+    if (!file) this.files.set(name, (file = this.source(name).then(openSafetensors)));
     return file;
+  }
+
+  private source(name: string): Promise<ByteSource> {
+    let source = this.sources.get(name);
+    if (!source) this.sources.set(name, (source = this.open(name)));
+    return source;
+  }
+
+  /** Closes the files. */
+  async close(): Promise<void> {
+    for (const source of this.sources.values()) {
+      await source.then(
+        (opened) => opened.close?.(),
+        () => undefined, // never opened
+      );
+    }
   }
 
   /** The tensor `name`, or `file#name`, of a case. */
@@ -101,21 +128,25 @@ export class GoldenFolder {
   }
 }
 
-async function readJson(open: (file: string) => Promise<ByteSource>, name: string): Promise<unknown> {
+async function readJson(open: OpenFile, name: string): Promise<unknown> {
   const source = await open(name);
-  const text = new TextDecoder().decode(await source.read(0, source.size));
   try {
-    return JSON.parse(text);
+    return JSON.parse(new TextDecoder().decode(await source.read(0, source.size)));
   } catch (error) {
+    if (error instanceof UserError) throw error;
     throw new UserError(`${name} is not JSON: ${(error as Error).message}`);
+  } finally {
+    await source.close?.();
   }
 }
 
 export interface Comparison {
   output: string;
-  /** Largest difference (or the mean, for metric mean_abs). */
+  /** Difference of the worst element, the one that uses most of what is accepted; the mean difference, for metric mean_abs. NaN if any is. */
   error: number;
-  /** Largest error relative to what is accepted; passed when at most 1. */
+  /** What is accepted of it. */
+  accepted: number;
+  /** error / accepted: passed when at most 1, which NaN is not. */
   ratio: number;
 }
 
@@ -123,27 +154,29 @@ export interface Comparison {
 export async function compare(folder: GoldenFolder, entry: CaseEntry, output: string, actual: ArrayLike<number>): Promise<Comparison> {
   const expected = entry.outputs[output];
   const golden = await folder.tensor(entry, expected.tensor);
-  const chosen = expected.select ? selected(actual, expected.full_shape!, expected.select) : actual;
+  const chosen = expected.select ? selected(actual, golden.shape, expected.select) : actual;
   if (chosen.length !== golden.data.length)
     throw new UserError(`${entry.id}, ${output}: ${chosen.length} values, and ${golden.data.length} are expected.`);
-  let [error, ratio, sum] = [0, 0, 0];
+  let worst: Comparison = { output, error: 0, accepted: expected.abs, ratio: 0 };
+  let sum = 0;
   for (let i = 0; i < golden.data.length; i++) {
-    const difference = Math.abs(chosen[i] - golden.data[i]);
+    const error = Math.abs(chosen[i] - golden.data[i]);
     const accepted = expected.abs + expected.rel * Math.abs(golden.data[i]);
-    // Written so that NaN fails.
-    if (!(difference <= error)) error = difference;
-    const share = difference === 0 ? 0 : difference / accepted;
-    if (!(share <= ratio)) ratio = share;
-    sum += difference;
+    if (Number.isNaN(error)) return { output, error, accepted, ratio: Number.NaN };
+    const ratio = error === 0 ? 0 : error / accepted;
+    if (ratio > worst.ratio) worst = { output, error, accepted, ratio };
+    sum += error;
   }
-  if (expected.metric !== 'mean_abs') return { output, error, ratio };
+  if (expected.metric !== 'mean_abs') return worst;
   const mean = sum / golden.data.length;
-  return { output, error: mean, ratio: mean / expected.abs };
+  return { output, error: mean, accepted: expected.abs, ratio: mean / expected.abs };
 }
 
-function selected(values: ArrayLike<number>, shape: readonly number[], { dim, step }: { dim: number; step: number }): number[] {
-  const inner = shape.slice(dim + 1).reduce((a, b) => a * b, 1);
-  return Array.from(values).filter((_, i) => (Math.floor(i / inner) % shape[dim]) % step === 0);
+/** The values at 0, step, 2 step ... along `dim`, of an array that has `stored` as its shape otherwise. */
+function selected(values: ArrayLike<number>, stored: readonly number[], { dim, step }: { dim: number; step: number }): number[] {
+  const inner = stored.slice(dim + 1).reduce((a, b) => a * b, 1);
+  const size = (values.length * stored[dim]) / stored.reduce((a, b) => a * b, 1);
+  return Array.from(values).filter((_, i) => (Math.floor(i / inner) % size) % step === 0);
 }
 
 /** (N, C, H, W) -> (N, H, W, C) */
@@ -160,4 +193,9 @@ export function toChannelsFirst(data: ArrayLike<number>, [n, h, w, c]: readonly 
   for (let i = 0; i < n; i++)
     for (let k = 0; k < c; k++) for (let p = 0; p < h * w; p++) out[(i * c + k) * h * w + p] = data[(i * h * w + p) * c + k];
   return out;
+}
+
+/** A stored image, u8 (H, W, 3) or (N, H, W, 3) -> (N, H, W, 3) in [-1, 1]. */
+export function unitImage({ data, shape }: Golden): { data: Float32Array; shape: number[] } {
+  return { data: Float32Array.from(data, (value) => (value / 255) * 2 - 1), shape: shape.length === 3 ? [1, ...shape] : [...shape] };
 }

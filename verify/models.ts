@@ -1,7 +1,9 @@
 /** The configuration of a seeded model as index.json writes it (the reference program's options), as a SupirConfig. */
-import type { SupirConfig } from '../models/config.ts';
+import { UserError } from '../core/errors.ts';
+import { SUPIR_SDXL, type SupirConfig } from '../models/config.ts';
+import type { GoldenFolder } from './golden.ts';
 
-interface ReferenceConfig {
+export interface ReferenceConfig {
   text: {
     clip: { vocab: number; dim: number; heads: number; layers: number; inter: number; maxpos: number; bos: number; eos: number };
     bigg: { vocab: number; dim: number; heads: number; layers: number; maxpos: number; embed: number };
@@ -25,8 +27,15 @@ interface ReferenceConfig {
 /** What the reference program fixes for every model: groups, ZeroSFT's hidden width, ZeroCrossAttn's head width, the latent's scale. */
 const FIXED = { groups: 32, sftHidden: 128, projectHead: 64, scale: 0.13025 };
 
+/** The configuration of the model that index.json calls `name`; one without a configuration has the published sizes. */
+export function modelConfig({ index }: GoldenFolder, name: string): SupirConfig {
+  const model = index.models[name];
+  if (!model) throw new UserError(`index.json has no model '${name}'. It has: ${Object.keys(index.models).join(', ')}.`);
+  return model.config ? referenceConfig(model.config) : SUPIR_SDXL;
+}
+
 /** A reference configuration -> ours. */
-export function referenceConfig({ text, outdim, unet, dd }: ReferenceConfig): SupirConfig {
+function referenceConfig({ text, outdim, unet, dd }: ReferenceConfig): SupirConfig {
   // The reference has transformers where the downsampling is in attention_resolutions, of the depth listed for that level.
   const depth = unet.transformer_depth.map((blocks, level) => (unet.attention_resolutions.includes(2 ** level) ? blocks : 0));
   const { clip, bigg } = text;

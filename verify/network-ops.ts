@@ -1,88 +1,41 @@
 /** The golden operations that run networks on the device: text towers, autoencoder, ZeroSFT, control network, UNet, denoiser. */
-import type { Device } from '../core/device.ts';
 import { release } from '../core/module.ts';
-import { compile, type RunInputs } from '../core/program.ts';
+import type { RunInputs } from '../core/program.ts';
 import { input, type Tensor } from '../core/tensor.ts';
 import { add } from '../kernels/binary.ts';
 import { concat } from '../kernels/copy.ts';
-import type { SupirConfig } from '../models/config.ts';
 import { conv2d, identity } from '../models/layers.ts';
-import { Supir } from '../models/supir.ts';
 import { timestepEmbedding } from '../models/timestep-embedding.ts';
 import { ZeroCrossAttn, ZeroSFT } from '../models/zero-sft.ts';
-import { Networks } from '../restore/networks.ts';
 import { denoise } from '../sampler/denoiser.ts';
 import { NoiseSchedule } from '../sampler/schedule.ts';
 import { attach } from '../weights/attach.ts';
-import { type CaseEntry, type Golden, type GoldenFolder, toChannelsFirst, toChannelsLast } from './golden.ts';
-
-/** Results by output name, in the reference's layout. */
-export type Results = Record<string, ArrayLike<number>>;
-export type Operation = (entry: CaseEntry, verifier: NetworkContext) => Promise<Results>;
-
-/** What an operation works with: the folder, the device, and the seeded model, attached once. */
-export class NetworkContext {
-  readonly folder: GoldenFolder;
-  readonly device: Device;
-  readonly config: SupirConfig;
-  private networks: Promise<Networks> | null = null;
-
-  constructor(folder: GoldenFolder, device: Device, config: SupirConfig) {
-    this.folder = folder;
-    this.device = device;
-    this.config = config;
-  }
-
-  model(): Promise<Networks> {
-    this.networks ??= this.folder
-      .modelCheckpoint('tiny', ['sdxl', 'supir'])
-      .then((checkpoint) => new Networks(this.device, new Supir(this.config).attach(checkpoint)));
-    return this.networks;
-  }
-
-  input(entry: CaseEntry, name: string): Promise<Golden> {
-    return this.folder.tensor(entry, entry.inputs[name]);
-  }
-
-  /** Runs a graph once and frees its buffers; results are channels-last. */
-  async run<Names extends string>(outputs: Record<Names, Tensor>, inputs: RunInputs): Promise<Record<Names, Float32Array>> {
-    const program = await compile(this.device, outputs);
-    try {
-      return await program.run(inputs);
-    } finally {
-      program.dispose();
-    }
-  }
-
-  async dispose(): Promise<void> {
-    (await this.networks)?.supir.release(this.device);
-    this.networks = null;
-  }
-}
+import type { Operation, Results, VerifyContext } from './context.ts';
+import { type CaseEntry, type Golden, toChannelsFirst, toChannelsLast, unitImage } from './golden.ts';
 
 const f32 = (golden: Golden) => Float32Array.from(golden.data);
 const ids = (golden: Golden) => Array.from(golden.data);
 
-async function clipL(entry: CaseEntry, context: NetworkContext): Promise<Results> {
-  const { supir } = await context.model();
+async function clipL(entry: CaseEntry, context: VerifyContext): Promise<Results> {
+  const { supir } = await context.model(entry);
   const { transformer } = supir.conditioner.embedders[0];
   const tokens = ids(await context.input(entry, 'tokens'));
-  const x = input('x', [1, tokens.length, context.config.text.tower1.dim]);
+  const x = input('x', [1, tokens.length, supir.config.text.tower1.dim]);
   const layers = Object.fromEntries([0, 1, entry.config.layer].map((layer) => [`hidden${layer}`, transformer.forward(x, layer)]));
   return context.run(layers, { x: await transformer.tokenTable.source!.readRows(tokens) });
 }
 
-async function bigG(entry: CaseEntry, context: NetworkContext): Promise<Results> {
-  const { supir } = await context.model();
+async function bigG(entry: CaseEntry, context: VerifyContext): Promise<Results> {
+  const { supir } = await context.model(entry);
   const { model } = supir.conditioner.embedders[1];
   const tokens = ids(await context.input(entry, 'tokens'));
-  const x = input('x', [1, tokens.length, context.config.text.tower2.dim]);
-  const eot = Uint32Array.of(tokens.indexOf(context.config.text.eot));
+  const x = input('x', [1, tokens.length, supir.config.text.tower2.dim]);
+  const eot = Uint32Array.of(tokens.indexOf(supir.config.text.eot));
   return context.run({ ...model.forward(x, input('eot', [1], 'u32')) }, { x: await model.tokenTable.source!.readRows(tokens), eot });
 }
 
-async function conditioner(entry: CaseEntry, context: NetworkContext): Promise<Results> {
-  const networks = await context.model();
+async function conditioner(entry: CaseEntry, context: VerifyContext): Promise<Results> {
+  const networks = await context.model(entry);
   const { original_size, crop, target_size } = entry.config;
   const sizes = [...original_size, ...crop, ...target_size];
   const text = async (prefix: string) => {
@@ -93,12 +46,12 @@ async function conditioner(entry: CaseEntry, context: NetworkContext): Promise<R
   return { c_crossattn: c.context.data, c_vector: c.vector.data, uc_crossattn: uc.context.data, uc_vector: uc.vector.data };
 }
 
-async function vaeEncode(entry: CaseEntry, context: NetworkContext): Promise<Results> {
-  const networks = await context.model();
+async function vaeEncode(entry: CaseEntry, context: VerifyContext): Promise<Results> {
+  const networks = await context.model(entry);
   const { mean, logvar } = await networks.encode(toChannelsLast(await context.input(entry, 'x')), entry.config.net);
   const [m, v] = [mean, logvar].map(({ data, shape }) => toChannelsFirst(data, shape));
   const noise = entry.config.sample ? (await context.folder.tensor(entry, entry.noise![0])).data : null;
-  const scale = context.config.vae.scale_factor;
+  const scale = networks.supir.config.vae.scale_factor;
   const perImage = m.length / mean.shape[0];
   return {
     moments: Float32Array.from({ length: 2 * m.length }, (_, i) => {
@@ -109,22 +62,31 @@ async function vaeEncode(entry: CaseEntry, context: NetworkContext): Promise<Res
   };
 }
 
-async function vaeDecode(entry: CaseEntry, context: NetworkContext): Promise<Results> {
-  const x = await (await context.model()).decode(toChannelsLast(await context.input(entry, 'z')));
+async function vaeDecode(entry: CaseEntry, context: VerifyContext): Promise<Results> {
+  const x = await (await context.model(entry)).decode(toChannelsLast(await context.input(entry, 'z')));
   return { x: toChannelsFirst(x.data, x.shape) };
 }
 
-async function vaeDenoiseDecode(entry: CaseEntry, context: NetworkContext): Promise<Results> {
-  const networks = await context.model();
+async function vaeDenoiseDecode(entry: CaseEntry, context: VerifyContext): Promise<Results> {
+  const networks = await context.model(entry);
   const { mean } = await networks.encode(toChannelsLast(await context.input(entry, 'x')), 'denoise_encoder');
-  const x = await networks.decode({ ...mean, data: mean.data.map((value) => value * context.config.vae.scale_factor) });
+  const x = await networks.decode({ ...mean, data: mean.data.map((value) => value * networks.supir.config.vae.scale_factor) });
   return { x_stage1: toChannelsFirst(x.data, x.shape) };
+}
+
+/** One network of the autoencoder by itself: an encoder before quant_conv, or the decoder after post_quant_conv. */
+async function vaeNet(entry: CaseEntry, context: VerifyContext): Promise<Results> {
+  const { supir } = await context.model(entry);
+  const x = entry.inputs.image ? unitImage(await context.input(entry, 'image')) : toChannelsLast(await context.input(entry, 'x'));
+  const net: 'encoder' | 'denoise_encoder' | 'decoder' = entry.config.net;
+  const y = supir.first_stage_model[net].forward(input('x', x.shape));
+  return { y: toChannelsFirst((await context.run({ y }, { x: x.data })).y, y.shape) };
 }
 
 /** Runs a module that has weights of its own, given channels-last inputs by name. */
 async function local(
   entry: CaseEntry,
-  context: NetworkContext,
+  context: VerifyContext,
   module: object,
   build: (x: Record<string, Tensor>) => Tensor,
 ): Promise<Results> {
@@ -144,20 +106,20 @@ async function local(
 /** Hidden width and groups are fixed in the published ZeroSFT. */
 const [SFT_HIDDEN, GROUPS] = [128, 32];
 
-function zeroSft(entry: CaseEntry, context: NetworkContext): Promise<Results> {
+function zeroSft(entry: CaseEntry, context: VerifyContext): Promise<Results> {
   const { label_nc, norm_nc, concat_channels, control_scale } = entry.config;
   const module = new ZeroSFT(label_nc, norm_nc, concat_channels, SFT_HIDDEN, GROUPS);
   if (!entry.config.norm) module.param_free_norm = identity;
   return local(entry, context, module, ({ c, h, h_ori }) => module.forward(c, h, h_ori ?? null, control_scale));
 }
 
-function zeroCrossAttn(entry: CaseEntry, context: NetworkContext): Promise<Results> {
+function zeroCrossAttn(entry: CaseEntry, context: VerifyContext): Promise<Results> {
   const { context_dim, query_dim, dim_head, control_scale } = entry.config;
   const module = new ZeroCrossAttn(query_dim, context_dim, dim_head, GROUPS);
   return local(entry, context, module, (x) => module.forward(x.context, x.x, control_scale));
 }
 
-function zeroConv(entry: CaseEntry, context: NetworkContext): Promise<Results> {
+function zeroConv(entry: CaseEntry, context: VerifyContext): Promise<Results> {
   const module = { zero_conv: conv2d(entry.config.label_nc, entry.config.norm_nc, 1) };
   return local(entry, context, module, ({ c, h, h_ori }) => {
     const out = add(h, module.zero_conv(c));
@@ -166,7 +128,7 @@ function zeroConv(entry: CaseEntry, context: NetworkContext): Promise<Results> {
 }
 
 /** Inputs that UNet and control cases share, as graph inputs and values. */
-async function unetInputs(entry: CaseEntry, context: NetworkContext, names: string[]) {
+async function unetInputs(entry: CaseEntry, context: VerifyContext, names: string[]) {
   const values: RunInputs = {};
   const tensors: Record<string, Tensor> = {};
   for (const name of names) {
@@ -176,7 +138,7 @@ async function unetInputs(entry: CaseEntry, context: NetworkContext, names: stri
     tensors[name] = input(name, shape);
   }
   const timesteps = (await context.input(entry, 'timesteps')).data;
-  const width = context.config.unet.model_channels;
+  const width = (await context.model(entry)).supir.config.unet.model_channels;
   values.timestep = timestepEmbedding(timesteps, width);
   tensors.timestep = input('timestep', [timesteps.length, width]);
   return { values, tensors };
@@ -186,16 +148,16 @@ async function firstLayouts(results: Record<string, Float32Array>, tensors: Reco
   return Object.fromEntries(Object.entries(results).map(([name, data]) => [name, toChannelsFirst(data, tensors[name].shape)]));
 }
 
-async function glvControl(entry: CaseEntry, context: NetworkContext): Promise<Results> {
-  const { supir } = await context.model();
+async function glvControl(entry: CaseEntry, context: VerifyContext): Promise<Results> {
+  const { supir } = await context.model(entry);
   const { values, tensors: t } = await unetInputs(entry, context, ['hint', 'xt', 'context', 'y']);
   const features = supir.model.control_model.forward(t.xt, t.hint, t.timestep, t.context, t.y);
   const outputs = Object.fromEntries(features.map((feature, i) => [`control${i}`, feature]));
   return firstLayouts(await context.run(outputs, values), outputs);
 }
 
-async function unet(entry: CaseEntry, context: NetworkContext): Promise<Results> {
-  const { supir } = await context.model();
+async function unet(entry: CaseEntry, context: VerifyContext): Promise<Results> {
+  const { supir } = await context.model(entry);
   const controls = Object.keys(entry.inputs).filter((name) => name.startsWith('control'));
   const hint = 'hint' in entry.inputs ? ['hint'] : [];
   const { values, tensors: t } = await unetInputs(entry, context, ['xt', 'context', 'y', ...hint, ...controls]);
@@ -207,8 +169,8 @@ async function unet(entry: CaseEntry, context: NetworkContext): Promise<Results>
   return firstLayouts(await context.run(outputs, values), outputs);
 }
 
-async function denoiser(entry: CaseEntry, context: NetworkContext): Promise<Results> {
-  const networks = await context.model();
+async function denoiser(entry: CaseEntry, context: VerifyContext): Promise<Results> {
+  const networks = await context.model(entry);
   const [x, hint] = [toChannelsLast(await context.input(entry, 'x')), toChannelsLast(await context.input(entry, 'control'))];
   const [tokens, vector] = [await context.input(entry, 'crossattn'), await context.input(entry, 'vector')];
   const sigmas = (await context.input(entry, 'sigma')).data;
@@ -237,6 +199,7 @@ export const networkOperations: Record<string, Operation> = {
   vae_encode: vaeEncode,
   vae_decode: vaeDecode,
   vae_denoise_decode: vaeDenoiseDecode,
+  vae_net: vaeNet,
   zero_sft: zeroSft,
   zero_cross_attn: zeroCrossAttn,
   zero_conv: zeroConv,

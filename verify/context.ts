@@ -1,0 +1,61 @@
+/** What every golden operation works with: the folder, the device, and the seeded models, each attached once. */
+import type { Device } from '../core/device.ts';
+import { compile, type RunInputs } from '../core/program.ts';
+import type { Tensor } from '../core/tensor.ts';
+import { Supir } from '../models/supir.ts';
+import { Networks } from '../restore/networks.ts';
+import type { CaseEntry, Golden, GoldenFolder } from './golden.ts';
+import { modelConfig } from './models.ts';
+
+/** Results by output name, in the reference's layout. */
+export type Results = Record<string, ArrayLike<number>>;
+export type Operation = (entry: CaseEntry, context: VerifyContext) => Promise<Results>;
+
+export class VerifyContext {
+  readonly folder: GoldenFolder;
+  readonly device: Device;
+  private readonly models = new Map<string, Promise<Networks>>();
+
+  constructor(folder: GoldenFolder, device: Device) {
+    this.folder = folder;
+    this.device = device;
+  }
+
+  /** The seeded model that the case names. Weights are made when a program first needs them and stay until `dispose`. */
+  model({ weights }: CaseEntry): Promise<Networks> {
+    const name = weights?.model ?? '';
+    let networks = this.models.get(name);
+    if (!networks) {
+      networks = this.folder
+        .modelCheckpoint(name, ['sdxl', 'supir'])
+        .then((checkpoint) => new Networks(this.device, new Supir(modelConfig(this.folder, name)).attach(checkpoint)));
+      this.models.set(name, networks);
+    }
+    return networks;
+  }
+
+  input(entry: CaseEntry, name: string): Promise<Golden> {
+    return this.folder.tensor(entry, entry.inputs[name]);
+  }
+
+  /** Runs a graph once and frees its buffers; results are channels-last. */
+  async run<Names extends string>(outputs: Record<Names, Tensor>, inputs: RunInputs): Promise<Record<Names, Float32Array>> {
+    const program = await compile(this.device, outputs);
+    try {
+      return await program.run(inputs);
+    } finally {
+      program.dispose();
+    }
+  }
+
+  /** Frees the weights of every model. */
+  async dispose(): Promise<void> {
+    for (const networks of this.models.values()) {
+      await networks.then(
+        ({ supir }) => supir.release(this.device),
+        () => undefined, // a model that could not be made has nothing to free; its cases have failed
+      );
+    }
+    this.models.clear();
+  }
+}

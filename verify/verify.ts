@@ -1,0 +1,115 @@
+/**
+ * Runs every golden case of a folder that this program has an operation for, and says of each what was found against what is accepted.
+ * What is not run is listed with its reason, never left out.
+ */
+import type { Device } from '../core/device.ts';
+import { type Operation, VerifyContext } from './context.ts';
+import { type CaseEntry, type Comparison, compare, GoldenFolder, type OpenFile } from './golden.ts';
+import { hostOperations } from './host-ops.ts';
+import { networkOperations } from './network-ops.ts';
+import { pipelineOperations } from './pipeline-ops.ts';
+
+export const OPERATIONS: Readonly<Record<string, Operation>> = { ...hostOperations, ...networkOperations, ...pipelineOperations };
+
+export interface OutputComparison extends Comparison {
+  /** An intermediate result. */
+  stage: boolean;
+}
+
+export interface CaseReport {
+  id: string;
+  component: string;
+  status: 'passed' | 'failed' | 'skipped';
+  /** Why it was skipped, or what stopped it. */
+  reason?: string;
+  /** The outputs that were compared, the worst first. */
+  comparisons: OutputComparison[];
+  /** Intermediate results which the operation does not give. */
+  notCompared: string[];
+  seconds: number;
+}
+
+export interface VerifyReport {
+  cases: CaseReport[];
+  passed: number;
+  failed: number;
+  skipped: number;
+}
+
+export interface VerifyOptions {
+  /** Finds a file of the folder by name; throws UserError when there is none. */
+  open: OpenFile;
+  device: Device;
+  /** Only cases whose id, component or operation contains this text. */
+  filter?: string;
+  /** Also the cases of models without a configuration of their own: they have the published sizes, about 10 GB of weights. */
+  full?: boolean;
+  /** Called after every case, and awaited. */
+  onCase?: (report: CaseReport) => void | Promise<void>;
+}
+
+/**
+ * Throws UserError when the folder has no readable index.json. A case that cannot be run counts as failed. Every buffer that was made,
+ * weights included, is freed before this returns.
+ */
+export async function verifyFolder({ open, device, filter = '', full = false, onCase }: VerifyOptions): Promise<VerifyReport> {
+  const folder = await GoldenFolder.open(open);
+  const context = new VerifyContext(folder, device);
+  const report: VerifyReport = { cases: [], passed: 0, failed: 0, skipped: 0 };
+  try {
+    for (const entry of folder.index.cases) {
+      if (![entry.id, entry.component, entry.op].some((text) => text.includes(filter))) continue;
+      const reason = await whySkipped(entry, folder, full);
+      const result: CaseReport = reason
+        ? { id: entry.id, component: entry.component, status: 'skipped', reason, comparisons: [], notCompared: [], seconds: 0 }
+        : await runCase(entry, context);
+      report.cases.push(result);
+      report[result.status]++;
+      await onCase?.(result);
+    }
+  } finally {
+    await context.dispose();
+    await folder.close();
+  }
+  return report;
+}
+
+/** Why a case is not run; null if it is. A file that belongs to the core and is missing makes its cases fail instead. */
+async function whySkipped({ op, file, core, config, weights }: CaseEntry, folder: GoldenFolder, full: boolean): Promise<string | null> {
+  if (!(op in OPERATIONS)) return `no operation ${op}`;
+  if (config?.kind?.startsWith('Tiled')) return `no tiled sampler (operation ${op})`;
+  if (!core && !(await folder.has(file))) return `the folder has no ${file}`;
+  if (weights?.model && !folder.index.models[weights.model]?.config && !full) return 'a model of the published size (--full runs it)';
+  return null;
+}
+
+/** Runs one case and compares all it gives. Never throws: what stops a case is its failure. */
+export async function runCase(entry: CaseEntry, context: VerifyContext, operations = OPERATIONS): Promise<CaseReport> {
+  const begun = performance.now();
+  const comparisons: OutputComparison[] = [];
+  const notCompared: string[] = [];
+  const missing: string[] = [];
+  let reason: string | undefined;
+  try {
+    const results = await operations[entry.op](entry, context);
+    for (const [output, { stage = false }] of Object.entries(entry.outputs)) {
+      if (results[output]) comparisons.push({ ...(await compare(context.folder, entry, output, results[output])), stage });
+      else (stage ? notCompared : missing).push(output);
+    }
+    if (missing.length) reason = `the operation ${entry.op} gives no ${missing.join(', ')}`;
+  } catch (error) {
+    reason = (error as Error).message;
+  }
+  // NaN is the worst.
+  comparisons.sort((a, b) => (Number.isNaN(b.ratio) ? 1 : Number.isNaN(a.ratio) ? -1 : b.ratio - a.ratio));
+  const passed = reason === undefined && comparisons.length > 0 && comparisons.every(({ ratio }) => ratio <= 1);
+  return {
+    id: entry.id,
+    component: entry.component,
+    status: passed ? 'passed' : 'failed',
+    ...(reason === undefined ? {} : { reason }),
+    comparisons,
+    notCompared,
+    seconds: (performance.now() - begun) / 1000,
+  };
+}
