@@ -30,8 +30,10 @@ export const BACKPORTS = '/etc/apt/sources.list.d/supir-webgpu-backports.list';
 export function installCommand({ id, version }: OsRelease): string | null {
   const packages = 'mesa-vulkan-drivers libvulkan1';
   if (id === 'debian' && version === '12') {
+    // Backports are served by the mirror that this machine already uses.
+    const mirror = `$(grep -hroE 'https?://[^ ]+/debian/?( |$)' /etc/apt/sources.list* | head -n 1)`;
     return [
-      `echo "deb http://deb.debian.org/debian bookworm-backports main" > ${BACKPORTS}`,
+      `echo "deb ${mirror} bookworm-backports main" > ${BACKPORTS}`,
       'apt-get update',
       `apt-get install -y --no-install-recommends -t bookworm-backports ${packages}`,
     ].join(' && ');
