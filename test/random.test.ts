@@ -1,29 +1,6 @@
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { TorchRandom } from '../core/random.ts';
-import { checkGolden, goldenCases } from './support/golden.ts';
-
-for (const c of await goldenCases('rng')) {
-  test(`golden ${c.id}`, async () => {
-    const { seed, draws } = c.config as { seed: number; draws: { kind: string; shape?: number[] }[] };
-    const outputs = Object.keys(c.outputs);
-    let random = new TorchRandom(seed);
-    let compared = 0;
-    for (const { kind, shape = [] } of draws) {
-      const n = shape.reduce((a, b) => a * b, 1);
-      if (kind === 'reseed') random = new TorchRandom(BigInt(seed));
-      else if (kind === 'uint32')
-        await checkGolden(
-          c,
-          outputs[compared++],
-          Array.from({ length: n }, () => random.uint32()),
-        );
-      else if (kind === 'rand') await checkGolden(c, outputs[compared++], random.rand(n));
-      else await checkGolden(c, outputs[compared++], random.randn(n));
-    }
-    assert.is(compared, outputs.length);
-  });
-}
 
 test('a small draw keeps its second value, which a big draw leaves alone', () => {
   const a = new TorchRandom(7);

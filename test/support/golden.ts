@@ -1,72 +1,52 @@
-/** Golden cases: inputs and expected outputs of the reference program, listed in fixtures/golden/index.json. */
+/** Golden cases: recorded inputs and outputs of the reference program, in fixtures/golden. Comparing and reading are verify/'s. */
+import type { Device } from '../../core/device.ts';
+import { VerifyContext } from '../../verify/context.ts';
+import { type CaseEntry, compare, GoldenFolder, type OpenFile } from '../../verify/golden.ts';
+import { type CaseReport, runCase } from '../../verify/verify.ts';
 import { bytesSource } from '../../weights/byte-source.ts';
-import { openSafetensors, type Safetensors } from '../../weights/safetensors.ts';
-import { fixture, jsonFixture } from './fixtures.ts';
+import type { Safetensors } from '../../weights/safetensors.ts';
+import { fixture } from './fixtures.ts';
 
-export interface GoldenOutput {
-  /** Tensor in the case's file. */
-  tensor: string;
-  /** Accepted: |actual - expected| <= abs + rel |expected|, for every element. */
-  abs: number;
-  rel: number;
-  /** Spread of the expected tensor. */
-  std?: number;
-  /** An intermediate result. */
-  stage?: boolean;
-  /** Only elements 0, step, 2 step ... along `dim` are stored. */
-  select?: { dim: number; step: number };
-  metric?: 'mean_abs';
-}
+export type { CaseEntry as GoldenCase };
 
-export interface GoldenCase {
-  id: string;
-  file: string;
-  component: string;
-  op: string;
-  // biome-ignore lint/suspicious/noExplicitAny: every operation has its own fields
-  config: any;
-  // biome-ignore lint/suspicious/noExplicitAny: module-local weights or parts of a manifest
-  weights?: any;
-  inputs: Record<string, string>;
-  noise?: string[];
-  outputs: Record<string, GoldenOutput>;
+export const openGolden: OpenFile = async (name) => bytesSource(name, await fixture(`golden/${name}`));
+
+let opened: Promise<GoldenFolder> | undefined;
+
+/** The fixtures' folder, opened once. */
+export function goldenFolder(): Promise<GoldenFolder> {
+  opened ??= GoldenFolder.open(openGolden);
+  return opened;
 }
 
 /** All cases of a component. Throws if there is none: a test over no cases proves nothing. */
-export async function goldenCases(component: string): Promise<GoldenCase[]> {
-  const { cases } = await jsonFixture<{ cases: GoldenCase[] }>('golden/index.json');
-  const found = cases.filter((c) => c.component === component);
+export async function goldenCases(component: string): Promise<CaseEntry[]> {
+  const found = (await goldenFolder()).index.cases.filter((each) => each.component === component);
   if (found.length === 0) throw new Error(`index.json has no case of component "${component}"`);
   return found;
 }
 
-const files = new Map<string, Promise<Safetensors>>();
-
 /** A golden file, read once. */
-export function goldenFile(name: string): Promise<Safetensors> {
-  let file = files.get(name);
-  if (!file) {
-    file = fixture(`golden/${name}`).then((bytes) => openSafetensors(bytesSource(name, bytes)));
-    files.set(name, file);
-  }
-  return file;
+export async function goldenFile(name: string): Promise<Safetensors> {
+  return (await goldenFolder()).file(name);
 }
 
-/** Throws with the worst element unless `actual` is the expected tensor within the case's tolerance. Returns the largest difference. */
-export async function checkGolden(c: GoldenCase, output: string, actual: ArrayLike<number>): Promise<number> {
-  const { tensor, abs, rel, metric, select } = c.outputs[output];
-  const expected = await (await goldenFile(c.file)).f64(tensor);
-  const fail = (why: string): never => {
-    throw new Error(`${c.id}, output ${output}: ${why}`);
-  };
-  if (metric || select) fail('is a selection or has its own metric; compare it by hand');
-  if (actual.length !== expected.length) fail(`${actual.length} elements, expected ${expected.length}`);
-  let worst = 0;
-  for (let i = 0; i < expected.length; i++) {
-    const difference = Math.abs(actual[i] - expected[i]);
-    if (!(difference <= abs + rel * Math.abs(expected[i])))
-      fail(`element ${i} is ${actual[i]}, expected ${expected[i]} (abs ${abs}, rel ${rel})`);
-    if (difference > worst) worst = difference;
-  }
-  return worst;
+export async function goldenContext(device: Device): Promise<VerifyContext> {
+  return new VerifyContext(await goldenFolder(), device);
+}
+
+/** Throws unless `actual` is the expected tensor within the case's tolerance. */
+export async function checkGolden(entry: CaseEntry, output: string, actual: ArrayLike<number>): Promise<void> {
+  const { error, accepted, ratio } = await compare(await goldenFolder(), entry, output, actual);
+  if (!(ratio <= 1)) throw new Error(`${entry.id}, ${output}: off by ${error}, accepted ${accepted}`);
+}
+
+/** Runs a case through its operation; throws unless it passes, with all that is wrong. */
+export async function passGolden(entry: CaseEntry, context: VerifyContext): Promise<CaseReport> {
+  const report = await runCase(entry, context);
+  if (report.status === 'passed') return report;
+  const wrong = report.comparisons
+    .filter(({ ratio }) => !(ratio <= 1))
+    .map(({ output, error, accepted }) => `${output}: ${error} of ${accepted}`);
+  throw new Error([report.reason, ...wrong].filter(Boolean).join('; '));
 }
