@@ -2,6 +2,7 @@
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { ShapeError } from '../../core/errors.ts';
+import { Parameter } from '../../core/module.ts';
 import { constant, input, type Tensor } from '../../core/tensor.ts';
 import { add } from '../../kernels/binary.ts';
 import { type Conv2dOptions, conv2d } from '../../kernels/conv2d.ts';
@@ -172,6 +173,9 @@ test('shapes that do not fit are refused by operation, operands and weight', () 
   const refused = (make: () => Tensor, ...words: string[]) =>
     assert.throws(make, (error: Error) => error instanceof ShapeError && words.every((word) => error.message.includes(word)));
   const x = input('feature', [2, 5, 7, 12]);
+  const weight = new Parameter([8, 11, 3, 3], 'conv');
+  weight.name = 'unet.out.2.weight';
+  refused(() => conv2d(x, weight.tensor), 'conv2d', 'feature (2, 5, 7, 12)', 'unet.out.2.weight (8, 3, 3, 11)');
   refused(() => conv2d(x, input('kernel', [8, 3, 3, 11])), 'conv2d', 'feature (2, 5, 7, 12)', 'kernel (8, 3, 3, 11)', '12 channels');
   refused(() => conv2d(x, input('kernel', [8, 12])), 'conv2d', 'kernel (8, 12)');
   refused(() => conv2d(x, input('kernel', [8, 3, 3, 12]), input('bias', [7])), 'conv2d', '(8) f32', '(7)', 'kernel');
