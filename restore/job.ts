@@ -5,7 +5,7 @@ import { finish, prepare } from '../image/prepare.ts';
 import { resize } from '../image/resize.ts';
 import type { SupirModel } from './model-folder.ts';
 import type { Values } from './networks.ts';
-import { chooseOptions, type RestoreOptions } from './options.ts';
+import { chooseOptions, type GivenOptions, type RestoreOptions, unsuitable } from './options.ts';
 import { images, type RestoreEvents, restoreImages } from './pipeline.ts';
 
 export interface RestoredPhoto {
@@ -22,17 +22,23 @@ export interface RestoredPhoto {
 export async function restorePhoto(
   model: SupirModel,
   photo: Image,
-  given: Partial<RestoreOptions>,
+  given: GivenOptions,
   events: RestoreEvents = {},
 ): Promise<RestoredPhoto> {
   const options = chooseOptions(given, model.config);
+  const warning = unsuitable(options, model.baseNames);
+  if (warning) await events.warning?.(warning);
   const { image, width, height, width0, height0 } = prepare(photo, {
     upscale: options.upscale,
     minSize: options.minSize,
     multiple: model.config.image_multiple,
   });
   const unit: Values = { data: toUnit(image).data, shape: [1, height, width, 3] };
-  const tokens = { positive: model.tokens(options.prompt + options.positive), negative: model.tokens(options.negative) };
+  const prompts = options.tilePrompts.length > 0 ? options.tilePrompts : [options.prompt];
+  const tokens = {
+    positive: prompts.map((prompt) => model.tokens(prompt + options.positive)),
+    negative: model.tokens(options.negative),
+  };
   const result = await restoreImages(model.networks, { image: unit, ...tokens }, options, events);
 
   const alpha = photo.alpha && resizePlane(photo.alpha, photo, width0, height0);

@@ -15,11 +15,20 @@ export type OpenFile = (name: string) => Promise<ByteSource>;
 export class SupirModel {
   readonly config: SupirConfig;
   readonly networks: Networks;
+  /** The SDXL checkpoint's file name and the model's name, which tell what kind of base it is. */
+  readonly baseNames: readonly string[];
   private readonly tokenizer: ClipTokenizer;
   private readonly sources: ByteSource[];
 
-  private constructor(config: SupirConfig, networks: Networks, tokenizer: ClipTokenizer, sources: ByteSource[]) {
+  private constructor(
+    config: SupirConfig,
+    networks: Networks,
+    baseNames: readonly string[],
+    tokenizer: ClipTokenizer,
+    sources: ByteSource[],
+  ) {
     this.config = config;
+    this.baseNames = baseNames;
     this.networks = networks;
     this.tokenizer = tokenizer;
     this.sources = sources;
@@ -47,7 +56,7 @@ export class SupirModel {
     }
     const sources = [await open(named('sdxl')), await open(named('supir'))];
     const supir = new Supir(config).attach(await Checkpoint.open(sources));
-    return new SupirModel(config, new Networks(device, supir), tokenizer, sources);
+    return new SupirModel(config, new Networks(device, supir), [named('sdxl'), config.name], tokenizer, sources);
   }
 
   /** Token ids for both towers. Texts longer than the context keep their beginning. */

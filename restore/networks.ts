@@ -11,7 +11,7 @@ import { latentFactor } from '../models/config.ts';
 import type { Supir } from '../models/supir.ts';
 import { timestepEmbedding } from '../models/timestep-embedding.ts';
 import type { EncoderName } from '../models/vae.ts';
-import type { Network } from '../sampler/denoiser.ts';
+import type { Network, NetworkInput } from '../sampler/denoiser.ts';
 
 /** A dense array on the host. */
 export interface Values {
@@ -45,18 +45,18 @@ export class Networks {
   }
 
   /**
-   * Graph of one evaluation of control network and UNet for N latents, both branches of the guidance in one batch of 2 N.
-   * Inputs x and hint (N, h, w, z), timestep (1, model_channels), context (2 N, L, D), vector (2 N, V), scalar controlScale.
+   * Graph of one evaluation of control network and UNet for N latents, the B branches of the guidance (2; 1 without guidance) in one batch of
+   * B N. Inputs x and hint (N, h, w, z), timestep (1, model_channels), context (B N, L, D), vector (B N, V), scalar controlScale.
    */
-  denoiserGraph([n, h, w, z]: Shape, tokens: number) {
+  denoiserGraph([n, h, w, z]: Shape, tokens: number, branches: 1 | 2 = 2) {
     const { unet } = this.supir.config;
     const { diffusion_model, control_model } = this.supir.model;
-    const twice = (tensor: Tensor) => concat([tensor, tensor], 0);
-    const x = twice(input('x', [n, h, w, z]));
-    const hint = twice(input('hint', [n, h, w, z]));
+    const repeat = (tensor: Tensor) => concat(new Array<Tensor>(branches).fill(tensor), 0);
+    const x = repeat(input('x', [n, h, w, z]));
+    const hint = repeat(input('hint', [n, h, w, z]));
     const timestep = input('timestep', [1, unet.model_channels]);
-    const context = input('context', [2 * n, tokens, unet.context_dim]);
-    const vector = input('vector', [2 * n, unet.adm_in_channels]);
+    const context = input('context', [branches * n, tokens, unet.context_dim]);
+    const vector = input('vector', [branches * n, unet.adm_in_channels]);
     const features = control_model.forward(x, hint, timestep, context, vector);
     return { eps: diffusion_model.forward(x, timestep, context, vector, { features, scale: scalar('controlScale') }) };
   }
@@ -95,22 +95,12 @@ export class Networks {
   /**
    * Plans UNet and control network for N latents of h x w and returns what a sampler calls, once a step.
    * hint (N, h, w, z): the degraded image's latent. Conditionings hold N texts each, or one for all; both of one length.
+   * Without a negative one there is no guidance: the positive branch answers for both, at half the work.
    */
-  async denoiser(hint: Values, negative: TextConditioning, positive: TextConditioning): Promise<DenoisingNetwork> {
-    const [n] = hint.shape;
-    const both = (key: keyof TextConditioning) => {
-      const perImage = sizeOf(positive[key].shape.slice(1));
-      const data = new Float32Array(2 * n * perImage);
-      for (let i = 0; i < 2 * n; i++) {
-        const texts = (i < n ? negative : positive)[key];
-        const at = texts.shape[0] === 1 ? 0 : (i % n) * perImage;
-        data.set(texts.data.subarray(at, at + perImage), i * perImage);
-      }
-      return data;
-    };
-    const constants = { hint: hint.data, context: both('context'), vector: both('vector') };
-    const program = await compile(this.device, this.denoiserGraph(hint.shape, positive.context.shape[1]));
-    return new DenoisingNetwork(program, constants, this.supir.config.unet.model_channels);
+  async denoiser(hint: Values, negative: TextConditioning | null, positive: TextConditioning): Promise<DenoisingNetwork> {
+    const constants = { hint: hint.data, ...textInputs(hint.shape[0], negative, positive) };
+    const graph = this.denoiserGraph(hint.shape, positive.context.shape[1], negative ? 2 : 1);
+    return new DenoisingNetwork(await compile(this.device, graph), constants, this.supir.config.unet.model_channels);
   }
 
   private async once<Names extends string>(outputs: Record<Names, Tensor>, inputs: RunInputs): Promise<Record<Names, Float32Array>> {
@@ -123,7 +113,29 @@ export class Networks {
   }
 }
 
-/** One planned evaluation of control network and UNet for both branches of the guidance, replayed at every step. */
+/** The inputs context (B N, L, D) and vector (B N, V) of `denoiserGraph`: the negative branch's texts, if any, before the positive's. */
+export function textInputs(
+  n: number,
+  negative: TextConditioning | null,
+  positive: TextConditioning,
+): Record<keyof TextConditioning, Float32Array> {
+  const branches = negative ? [negative, positive] : [positive];
+  const join = (key: keyof TextConditioning) => {
+    const perText = sizeOf(positive[key].shape.slice(1));
+    const data = new Float32Array(branches.length * n * perText);
+    branches.forEach((branch, b) => {
+      const texts = branch[key];
+      for (let i = 0; i < n; i++) {
+        const at = texts.shape[0] === 1 ? 0 : i * perText;
+        data.set(texts.data.subarray(at, at + perText), (b * n + i) * perText);
+      }
+    });
+    return data;
+  };
+  return { context: join('context'), vector: join('vector') };
+}
+
+/** One planned evaluation of control network and UNet for the branches of the guidance, replayed at every step. */
 export class DenoisingNetwork {
   readonly program: Program<'eps'>;
   private pending: RunInputs;
@@ -136,12 +148,15 @@ export class DenoisingNetwork {
   }
 
   /** Predicted noise of both branches; a sampler's Network. */
-  readonly network: Network = async ({ x, timestep, controlScale }) => {
+  readonly network: Network = (input) => this.evaluate(input);
+
+  /** The same after switching some of the program's inputs (hint, context, vector), which then stay. */
+  async evaluate({ x, timestep, controlScale }: NetworkInput, switched: RunInputs = {}): ReturnType<Network> {
     const changing = { x, timestep: timestepEmbedding([timestep], this.timestepWidth), controlScale };
-    const { eps } = await this.program.run({ ...this.pending, ...changing });
+    const { eps } = await this.program.run({ ...this.pending, ...switched, ...changing });
     this.pending = {};
-    return { negative: eps.subarray(0, eps.length / 2), positive: eps.subarray(eps.length / 2) };
-  };
+    return { negative: eps.subarray(0, x.length), positive: eps.subarray(eps.length - x.length) };
+  }
 
   dispose(): void {
     this.program.dispose();

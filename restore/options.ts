@@ -8,7 +8,19 @@ import type { SupirConfig } from '../models/config.ts';
 export const COLOR_FIXES = ['wavelet', 'adain', 'none'] as const;
 export type ColorFix = (typeof COLOR_FIXES)[number];
 
+/**
+ * edm: SUPIR's own, with restoration guidance, for the SDXL base and its descendants. dpmpp2m (DPM++ 2M SDE) and euler: for distilled few-step
+ * ("Lightning") bases; they know no restoration guidance, no linear control scale and no churn.
+ */
+export const SAMPLERS = ['edm', 'dpmpp2m', 'euler'] as const;
+export type SamplerName = (typeof SAMPLERS)[number];
+
+/** Whose noise a seed gives: PyTorch's on the CPU, or PyTorch's on an NVIDIA GPU, as the published program drew it there. */
+export const RNGS = ['torch-cpu', 'torch-cuda'] as const;
+export type Rng = (typeof RNGS)[number];
+
 export interface RestoreOptions {
+  sampler: SamplerName;
   /** Sampling steps, 1 to 1000. */
   steps: number;
   /** Guidance scale at the end of sampling; 1 is no guidance. */
@@ -27,14 +39,21 @@ export interface RestoreOptions {
   churn: number;
   /** Factor on the noise that is added (s_noise). */
   sNoise: number;
-  /** Seed of PyTorch's CPU generator, a non-negative integer. */
+  /** Seed of the noise, a non-negative integer. */
   seed: number;
+  rng: Rng;
+  /** Latents with a side beyond this are sampled in tiles of it, in latent pixels; 0 samples every latent whole. */
+  tile: number;
+  /** From one tile to the next, in latent pixels; 0 is half a tile. */
+  tileStride: number;
   /** Factor on width and height. */
   upscale: number;
   /** The short side is enlarged to at least this many pixels while working. */
   minSize: number;
   /** What the image shows; empty is allowed. */
   prompt: string;
+  /** What each tile shows, row by row, in place of `prompt`; empty for one prompt for all. */
+  tilePrompts: readonly string[];
   /** Quality words, appended to the prompt without a separator. */
   positive: string;
   negative: string;
@@ -54,6 +73,7 @@ export const NEGATIVE_PROMPT =
 
 /** SUPIR's command line defaults. */
 export const DEFAULTS: RestoreOptions = {
+  sampler: 'edm',
   steps: 50,
   cfg: 4,
   cfgStart: 1,
@@ -64,17 +84,52 @@ export const DEFAULTS: RestoreOptions = {
   churn: 5,
   sNoise: 1.01,
   seed: 1234,
+  rng: 'torch-cpu',
+  tile: 128,
+  tileStride: 0,
   upscale: 1,
   minSize: 1024,
   prompt: '',
+  tilePrompts: [],
   positive: POSITIVE_PROMPT,
   negative: NEGATIVE_PROMPT,
   colorFix: 'wavelet',
   stage1Only: false,
 };
 
+/**
+ * Settings that go together. quality and fidelity are SUPIR's own for the SDXL base and its descendants: more invented detail, or closer to the
+ * photo. lightning is SUPIR's for few-step bases; fast takes such a base at the settings it was distilled for, without guidance, which
+ * halves the work of a step.
+ */
+export const PRESETS = {
+  quality: { sampler: 'edm', steps: 50, cfg: 7.5, cfgStart: 4, churn: 5, sNoise: 1.003, restoration: -1, control: 1 },
+  fidelity: { sampler: 'edm', steps: 50, cfg: 4, cfgStart: 1, churn: 5, sNoise: 1.003, restoration: -1, control: 1 },
+  lightning: { sampler: 'dpmpp2m', steps: 8, cfg: 2, cfgStart: 2, sNoise: 1.003, control: 1 },
+  fast: { sampler: 'euler', steps: 8, cfg: 1, cfgStart: 1, control: 1 },
+} satisfies Record<string, Partial<RestoreOptions>>;
+export type Preset = keyof typeof PRESETS;
+
+/** File and model names of distilled few-step bases. */
+const FEW_STEP = /lightning|turbo|hyper|lcm|dmd/i;
+
+/**
+ * Why the options do not suit the base model, or null. A base is taken to be distilled to few steps if its file or model name says so.
+ * `baseNames`: the SDXL checkpoint's file name and the model's name.
+ */
+export function unsuitable({ sampler, steps, cfg, cfgStart }: RestoreOptions, baseNames: readonly string[]): string | null {
+  const fewStep = baseNames.find((name) => FEW_STEP.test(name));
+  const most = Math.max(cfg, cfgStart);
+  if (fewStep && (sampler === 'edm' || most > 3))
+    return `${fewStep} looks like a distilled few-step base, and the sampler ${sampler} with a guidance scale of ${most} overdrives it. Take the preset lightning or fast.`;
+  if (!fewStep && sampler !== 'edm' && steps < 20)
+    return `The sampler ${sampler} with ${steps} steps is for distilled few-step bases (Lightning), and ${baseNames[0]} does not look like one. Take the preset quality or fidelity.`;
+  return null;
+}
+
 /** config.json's names of recommended settings -> ours. */
 const RECOMMENDED: Record<string, keyof RestoreOptions> = {
+  sampler: 'sampler',
   steps: 'steps',
   cfg: 'cfg',
   cfg_start: 'cfgStart',
@@ -83,14 +138,25 @@ const RECOMMENDED: Record<string, keyof RestoreOptions> = {
   restore_cfg: 'restoration',
   control_scale: 'control',
   color_fix: 'colorFix',
+  tile: 'tile',
+  tile_stride: 'tileStride',
 };
 
-/** SUPIR's defaults, then the model's recommendations, then what was given. Throws UserError naming the first impossible option. */
-export function chooseOptions(given: Partial<RestoreOptions>, config: SupirConfig): RestoreOptions {
+/** What a caller gives: some options, and a preset for the rest. */
+export type GivenOptions = Partial<RestoreOptions> & { preset?: Preset };
+
+/**
+ * SUPIR's defaults, then the model's recommendations, then the preset, then what was given. Other properties of `given` are ignored.
+ * Throws UserError naming the first impossible option.
+ */
+export function chooseOptions(given: GivenOptions, config: SupirConfig): RestoreOptions {
+  const { preset } = given;
+  if (preset !== undefined && !Object.hasOwn(PRESETS, preset))
+    throw new UserError(`There is no preset '${preset}'; there are ${Object.keys(PRESETS).join(', ')}.`);
   const recommended: Partial<Record<keyof RestoreOptions, unknown>> = { minSize: config.min_size };
   for (const [key, value] of Object.entries(config.recommended ?? {})) if (key in RECOMMENDED) recommended[RECOMMENDED[key]] = value;
-  const defined = Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined));
-  const options = { ...DEFAULTS, ...recommended, ...defined } as RestoreOptions;
+  const defined = Object.fromEntries(Object.entries(given).filter(([key, value]) => key in DEFAULTS && value !== undefined));
+  const options = { ...DEFAULTS, ...recommended, ...(preset && PRESETS[preset]), ...defined } as RestoreOptions;
   check(options);
   return options;
 }
@@ -106,6 +172,8 @@ const RANGES: Partial<Record<keyof RestoreOptions, [number, number, boolean]>> =
   churn: [0, 1000, false],
   sNoise: [0, 2, false],
   seed: [0, Number.MAX_SAFE_INTEGER, true],
+  tile: [0, 4096, true],
+  tileStride: [0, 4096, true],
   upscale: [0.125, 16, false],
   minSize: [1, 16384, true],
 };
@@ -119,6 +187,13 @@ function check(options: RestoreOptions): void {
   for (const name of ['prompt', 'positive', 'negative'] as const) {
     if (typeof options[name] !== 'string') throw new UserError(`The option '${name}' must be a text.`);
   }
-  if (!COLOR_FIXES.includes(options.colorFix))
-    throw new UserError(`The option 'colorFix' is '${options.colorFix}'; it must be one of ${COLOR_FIXES.join(', ')}.`);
+  const oneOf = <Name extends keyof RestoreOptions>(name: Name, choices: readonly RestoreOptions[Name][]) => {
+    if (!choices.includes(options[name]))
+      throw new UserError(`The option '${name}' is '${options[name]}'; it must be one of ${choices.join(', ')}.`);
+  };
+  oneOf('colorFix', COLOR_FIXES);
+  oneOf('sampler', SAMPLERS);
+  oneOf('rng', RNGS);
+  if (options.tile > 0 && options.tileStride > options.tile)
+    throw new UserError(`Tiles of ${options.tile} with a stride of ${options.tileStride} leave gaps: the stride must be at most the tile.`);
 }

@@ -8,21 +8,28 @@
  * 5. The sampler turns noise into the restored latent, which is decoded.
  * 6. Colours are taken from the stage-1 image.
  */
+import { UserError } from '../core/errors.ts';
+import { TorchCudaRandom } from '../core/philox.ts';
 import { TorchRandom } from '../core/random.ts';
 import { adainColorFix, waveletColorFix } from '../image/color-fix.ts';
 import type { FloatImage } from '../image/image.ts';
 import type { TokenPair } from '../models/conditioner.ts';
 import type { Network } from '../sampler/denoiser.ts';
+import { sampleDpmpp2m } from '../sampler/dpmpp-2m.ts';
 import { sampleEdm } from '../sampler/edm.ts';
+import { sampleEuler } from '../sampler/euler.ts';
 import type { SamplerOptions, SamplerStep } from '../sampler/sampler.ts';
 import { NoiseSchedule } from '../sampler/schedule.ts';
 import type { Networks, TextConditioning, Values } from './networks.ts';
 import type { RestoreOptions } from './options.ts';
+import { type PlannedNetwork, samplingWindows, tiledDenoiser } from './tiled-denoiser.ts';
 
 export type Stage = 'encode' | 'stage1' | 'reencode' | 'text' | 'plan' | 'sample' | 'decode';
 
 /** Called as work goes on; awaited, so that a slow listener slows the work rather than queueing. */
 export interface RestoreEvents {
+  /** Something that the person should know and that does not stop the work. */
+  warning?(text: string): void | Promise<void>;
   /** A stage begins. */
   stage?(stage: Stage): void | Promise<void>;
   /** The degradation-cleaned image is there. (N, H, W, 3) in [-1, 1], not clamped. */
@@ -40,22 +47,25 @@ export interface RestoredImages {
   stage1: Values;
   zStage1: Values | null;
   latent: Values | null;
+  /** With a text for each tile, the first one's. */
   positive: TextConditioning | null;
+  /** Null also without guidance. */
   negative: TextConditioning | null;
 }
 
 export interface RestoreInputs {
   /** Degraded images (N, H, W, 3) in [-1, 1]; sides multiples of the model's image_multiple. */
   image: Values;
-  positive: TokenPair;
+  /** One text for the whole image, or one for each tile of the latent, row by row. */
+  positive: TokenPair | TokenPair[];
   negative: TokenPair;
 }
 
-/** A sampler run from its network and options; EDM unless told otherwise. */
+/** A sampler run from its network and options; `center` and `noiseEveryStep` (of tiled sampling) matter to EDM only. */
 export type Sample = (
   network: Network,
   schedule: NoiseSchedule,
-  options: SamplerOptions & { center: Float32Array },
+  options: SamplerOptions & { center: Float32Array; noiseEveryStep: boolean },
 ) => Promise<Float32Array>;
 
 /** Runs all stages. Throws the signal's reason when aborted, DeviceError when the GPU fails; every GPU buffer but the weights is freed. */
@@ -64,10 +74,12 @@ export async function restoreImages(
   inputs: RestoreInputs,
   options: RestoreOptions,
   events: RestoreEvents = {},
-  sample: Sample = edm(options),
+  sample: Sample = samplerOf(options),
 ): Promise<RestoredImages> {
   const scale = networks.supir.config.vae.scale_factor;
   const random = new TorchRandom(options.seed);
+  // The published program draws the stage-1 latent's noise on the CPU also where it has a GPU.
+  const samplerRandom = options.rng === 'torch-cuda' ? new TorchCudaRandom(options.seed) : random;
   const begin = async (stage: Stage) => {
     events.signal?.throwIfAborted();
     await events.stage?.(stage);
@@ -81,22 +93,27 @@ export async function restoreImages(
   await events.stage1?.(stage1);
   if (options.stage1Only) return { image: stage1, zLq, stage1, zStage1: null, latent: null, positive: null, negative: null };
 
-  const noise = () => channelsLastNoise(random, zLq.shape);
   await begin('reencode');
-  const zStage1 = sampleMoments(await networks.encode(stage1, 'encoder'), noise(), scale);
+  const zStage1 = sampleMoments(await networks.encode(stage1, 'encoder'), channelsLastNoise(random, zLq.shape), scale);
 
   await begin('text');
-  const positive = await networks.condition(inputs.positive);
-  const negative = await networks.condition(inputs.negative);
+  const positives: TextConditioning[] = [];
+  for (const text of [inputs.positive].flat()) positives.push(await networks.condition(text));
+  const guided = options.cfg !== 1 || options.cfgStart !== 1;
+  const negative = guided ? await networks.condition(inputs.negative) : null;
 
   await begin('plan');
-  const denoiser = await networks.denoiser(zLq, negative, positive);
+  const windows = samplingWindows(networks, zLq.shape, options.tile, options.tileStride);
+  const denoiser = windows
+    ? await tiledDenoiser(networks, zLq, negative, positives, windows, events.signal)
+    : await wholeDenoiser(networks, zLq, negative, positives);
   let data: Float32Array;
   try {
     await begin('sample');
     data = await sample(denoiser.network, new NoiseSchedule(), {
       steps: options.steps,
-      noise,
+      noise: () => channelsLastNoise(samplerRandom, zLq.shape),
+      noiseEveryStep: windows !== null,
       cfg: options.cfg,
       cfgStart: options.cfgStart,
       controlScale: options.control,
@@ -112,13 +129,25 @@ export async function restoreImages(
 
   await begin('decode');
   const image = fixColors(await networks.decode(latent), stage1, options.colorFix);
-  return { image, zLq, stage1, zStage1, latent, positive, negative };
+  return { image, zLq, stage1, zStage1, latent, positive: positives[0], negative };
 }
 
-/** The default: EDM with the restoration's options. */
-export function edm({ churn, restoration, controlLinear, controlStart }: RestoreOptions): Sample {
-  return (network, schedule, options) =>
-    sampleEdm(network, schedule, { ...options, sChurn: churn, restoreCfg: restoration, ...(controlLinear ? { controlStart } : {}) });
+/** The sampler that the options name, with what only it understands. */
+export function samplerOf({ sampler, churn, restoration, controlLinear, controlStart }: RestoreOptions): Sample {
+  if (sampler === 'dpmpp2m') return sampleDpmpp2m;
+  if (sampler === 'euler') return sampleEuler;
+  const own = { sChurn: churn, restoreCfg: restoration, ...(controlLinear ? { controlStart } : {}) };
+  return (network, schedule, options) => sampleEdm(network, schedule, { ...options, ...own });
+}
+
+async function wholeDenoiser(
+  networks: Networks,
+  hint: Values,
+  negative: TextConditioning | null,
+  positives: TextConditioning[],
+): Promise<PlannedNetwork> {
+  if (positives.length > 1) throw new UserError(`${positives.length} tiles' prompts for a latent that is sampled whole: give one prompt.`);
+  return networks.denoiser(hint, negative, positives[0]);
 }
 
 /** scale (mean + exp(logvar / 2) noise), logvar clamped to [-30, 20]. */
@@ -131,7 +160,7 @@ function map(values: Values, f: (value: number, i: number) => number): Values {
 }
 
 /** Unit-normal noise drawn in the reference's order (N, C, H, W), laid out (N, H, W, C). */
-function channelsLastNoise(random: TorchRandom, [n, h, w, c]: readonly number[]): Float32Array {
+function channelsLastNoise(random: { randn(n: number): Float32Array }, [n, h, w, c]: readonly number[]): Float32Array {
   const drawn = random.randn(n * c * h * w);
   const noise = new Float32Array(drawn.length);
   for (let i = 0, from = 0; i < n; i++) {

@@ -9,6 +9,8 @@ import { addNoise, checkOption, checkOptions, type SamplerOptions, startLatent }
 import type { NoiseSchedule } from './schedule.ts';
 
 export interface EdmOptions extends SamplerOptions {
+  /** The noise levels, descending, 0 appended: steps + 1 values. Default `schedule.steps(steps)`. */
+  sigmas?: Float64Array;
   /** Noise added anew over the whole run, in steps' worth, 0 and up; a step's share sChurn / steps is at most sqrt 2 - 1. Default 0, SUPIR's 5. */
   sChurn?: number;
   /** Range of sigma within which noise is added. Default 0 to infinity. */
@@ -34,8 +36,10 @@ export async function sampleEdm(network: Network, schedule: NoiseSchedule, optio
   const { steps, noise, cfg: cfgEnd, cfgStart = cfgEnd, controlScale: controlEnd = 1, controlStart = controlEnd, sNoise = 1 } = options;
   const { sChurn = 0, sTmin = 0, sTmax = Number.POSITIVE_INFINITY, noiseEveryStep = false } = options;
   const { restoreCfg = -1, restoreSigmaMin = 0.05, center, signal, onStep, startStep = 0 } = options;
-  const sigmas = schedule.steps(steps);
+  const sigmas = options.sigmas ?? schedule.steps(steps);
   checkOptions(options);
+  if (sigmas.length !== steps + 1)
+    throw new UserError(`${steps} steps go through ${steps + 1} noise levels, and ${sigmas.length} were given.`);
   checkOption('sChurn', sChurn, 0);
   if (!(sTmin <= sTmax))
     throw new UserError(`The sampler options sTmin (${sTmin}) and sTmax (${sTmax}) leave no range of sigma: give sTmin <= sTmax.`);

@@ -47,6 +47,17 @@ export class NoiseSchedule {
     return sigmas;
   }
 
+  /**
+   * The same with "trailing" timesteps, evenly spaced and counted from the last one: what distilled few-step models were trained for.
+   * (Lin et al. 2023, "Common diffusion noise schedules and sample steps are flawed", table 2; SDXL-Lightning, arXiv 2402.13929)
+   */
+  trailingSteps(n: number): Float64Array {
+    const sigmas = this.steps(n); // checks n
+    const levels = this.sigmas.length;
+    for (let i = 0; i < n; i++) sigmas[i] = this.sigmas[Math.round(levels - (i * levels) / n) - 1];
+    return sigmas;
+  }
+
   /** The sigmas of a sampler with n steps, spaced by Karras between the last non-zero and the first of `steps(n)`, with 0 appended; f64 (n + 1). */
   karrasSteps(n: number): Float64Array {
     const sigmas = this.steps(n);

@@ -3,6 +3,7 @@
  * A sampler step is affine in the network's prediction, so blending the tiles' predictions inside the network equals blending their results.
  */
 import { UserError } from '../core/errors.ts';
+import type { Network, NetworkInput } from './denoiser.ts';
 
 /** Rows y0..y1 and columns x0..x1 of a latent, the ends excluded. */
 export interface TileWindow {
@@ -52,4 +53,55 @@ export function tileWeights(height: number, width: number): Float64Array {
   const down = bell(height, height / 2);
   const across = bell(width, (width - 1) / 2);
   return Float64Array.from({ length: height * width }, (_, i) => down[Math.floor(i / width)] * across[i % width]);
+}
+
+/** The window of a dense array (N, height, width, C). -> (N, y1 - y0, x1 - x0, C) */
+export function cropWindow(data: Float32Array, [n, height, width, c]: readonly number[], { y0, y1, x0, x1 }: TileWindow): Float32Array {
+  const run = (x1 - x0) * c;
+  const cropped = new Float32Array(n * (y1 - y0) * run);
+  for (let image = 0, to = 0; image < n; image++) {
+    for (let y = y0; y < y1; y++, to += run) {
+      const from = ((image * height + y) * width + x0) * c;
+      cropped.set(data.subarray(from, from + run), to);
+    }
+  }
+  return cropped;
+}
+
+/** Predicts the noise in window number `index` of the latent; input and results have the window's size. */
+export type TileNetwork = (input: NetworkInput, index: number) => ReturnType<Network>;
+
+/**
+ * A network for a latent (N, h, w, C) from one for its windows, which all have one size: the mean of the windows' predictions by `tileWeights`,
+ * summed in f64. With it any sampler samples in tiles. The windows are evaluated one after the other.
+ */
+export function tiledNetwork(tile: TileNetwork, windows: TileWindow[], shape: readonly number[]): Network {
+  const [n, height, width, c] = shape;
+  const [{ y0, y1, x0, x1 }] = windows;
+  const weights = tileWeights(y1 - y0, x1 - x0);
+  const share = new Float64Array(height * width); // the sum of the weights on each pixel
+  const everyPixel = (window: TileWindow, visit: (inWindow: number, inLatent: number) => void) => {
+    for (let y = window.y0, at = 0; y < window.y1; y++) for (let x = window.x0; x < window.x1; x++) visit(at++, y * width + x);
+  };
+  for (const window of windows) {
+    everyPixel(window, (from, to) => {
+      share[to] += weights[from];
+    });
+  }
+  return async (input) => {
+    const sums = { negative: new Float64Array(input.x.length), positive: new Float64Array(input.x.length) };
+    for (const [index, window] of windows.entries()) {
+      const predicted = await tile({ ...input, x: cropWindow(input.x, shape, window) }, index);
+      for (const branch of ['negative', 'positive'] as const) {
+        for (let image = 0; image < n; image++) {
+          everyPixel(window, (from, to) => {
+            const weight = weights[from] / share[to];
+            const [source, target] = [(image * weights.length + from) * c, (image * height * width + to) * c];
+            for (let k = 0; k < c; k++) sums[branch][target + k] += weight * predicted[branch][source + k];
+          });
+        }
+      }
+    }
+    return { negative: Float32Array.from(sums.negative), positive: Float32Array.from(sums.positive) };
+  };
 }

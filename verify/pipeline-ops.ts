@@ -5,9 +5,10 @@ import { TorchRandom } from '../core/random.ts';
 import { fromUnit } from '../image/image.ts';
 import type { TokenPair } from '../models/conditioner.ts';
 import type { TextConfig } from '../models/config.ts';
-import type { Values } from '../restore/networks.ts';
+import type { TextConditioning, Values } from '../restore/networks.ts';
 import { type ColorFix, DEFAULTS, type RestoreOptions } from '../restore/options.ts';
-import { edm, images, type RestoredImages, restoreImages } from '../restore/pipeline.ts';
+import { images, type RestoredImages, restoreImages, samplerOf } from '../restore/pipeline.ts';
+import { samplingWindows, tiledDenoiser } from '../restore/tiled-denoiser.ts';
 import type { Network } from '../sampler/denoiser.ts';
 import { sampleDpmpp2m } from '../sampler/dpmpp-2m.ts';
 import { sampleEdm } from '../sampler/edm.ts';
@@ -84,9 +85,17 @@ async function sampler(entry: CaseEntry, context: VerifyContext): Promise<Result
     restoreSigmaMin: config.restore_cfg_s_tmin,
     controlStart: config.linear_control ? config.control_start : undefined,
     center: center.data,
+    noiseEveryStep: isTiled(entry),
   };
   const networks = await context.model(entry);
-  const denoiser = await networks.denoiser(await values('control'), await conditioning('uc'), await conditioning('c'));
+  const windows = samplingWindows(networks, center.shape, config.tile_size ?? 0, config.tile_stride ?? 0);
+  const positives: TextConditioning[] = [];
+  if (config.local) for (const i of windows!.keys()) positives.push(await conditioning(`tile${i}`));
+  else positives.push(await conditioning('c'));
+  const [control, negative] = [await values('control'), await conditioning('uc')];
+  const denoiser = windows
+    ? await tiledDenoiser(networks, control, negative, positives, windows)
+    : await networks.denoiser(control, negative, positives[0]);
   try {
     const network = notes.watch(denoiser.network);
     const run = isDpmpp2m(entry) ? sampleDpmpp2m(network, schedule, options) : sampleEdm(network, schedule, edmOptions);
@@ -99,7 +108,8 @@ async function sampler(entry: CaseEntry, context: VerifyContext): Promise<Result
   }
 }
 
-const isDpmpp2m = ({ config }: CaseEntry): boolean => config.kind === 'RestoreDPMPP2MSampler';
+const isDpmpp2m = ({ config }: CaseEntry): boolean => config.kind.endsWith('RestoreDPMPP2MSampler');
+const isTiled = ({ config }: CaseEntry): boolean => config.kind.startsWith('Tiled');
 
 const COLOR_FIX: Record<string, ColorFix> = { Wavelet: 'wavelet', AdaIn: 'adain', None: 'none' };
 
@@ -111,6 +121,9 @@ async function batchifySample(entry: CaseEntry, context: VerifyContext): Promise
   const { text } = networks.supir.config;
   const options: RestoreOptions = {
     ...DEFAULTS,
+    sampler: isDpmpp2m(entry) ? 'dpmpp2m' : 'edm',
+    tile: config.tile?.tile_size ?? 0,
+    tileStride: config.tile?.tile_stride ?? 0,
     steps: config.steps,
     cfg: config.cfg_scale,
     cfgStart: config.use_linear_CFG ? config.cfg_scale_start : config.cfg_scale,
@@ -123,15 +136,17 @@ async function batchifySample(entry: CaseEntry, context: VerifyContext): Promise
     seed: config.seed,
     colorFix: COLOR_FIX[config.color_fix_type],
   };
+  const texts: number[][] = [];
+  for (let i = 0; i < (config.local ?? 1); i++) texts.push(await ids(config.local ? `p_ids_tile${i}` : 'p_ids'));
+  const quality = await ids('p_p_ids');
   const inputs = {
     image: repeated(unitImage(await context.input(entry, 'image')), config.num_samples ?? 1),
-    positive: padded([...(await ids('p_ids')), ...(await ids('p_p_ids'))], text),
+    positive: texts.map((own) => padded([...own, ...quality], text)),
     negative: padded(await ids('n_p_ids'), text),
   };
   const notes = new StepNotes(config.noise_shapes[0].map((_: number, axis: number) => config.noise_shapes[0][[0, 2, 3, 1][axis]]));
-  const sample = isDpmpp2m(entry) ? sampleDpmpp2m : edm(options);
   const result = await restoreImages(networks, inputs, options, { step: notes.onStep }, (network, noiseLevels, given) =>
-    sample(notes.watch(network), noiseLevels, given),
+    samplerOf(options)(notes.watch(network), noiseLevels, given),
   );
   const before: Results = 'before_color_fix' in entry.outputs ? { before_color_fix: first(await networks.decode(result.latent!)) } : {};
   return { ...outputsOf(result), ...before, ...notes.results };
