@@ -85,6 +85,7 @@ export class Device {
   private readonly pipelines = new Map<string, Promise<GPUComputePipeline>>();
   private failure: DeviceError | null = null;
   private closed = false;
+  private guarded: Promise<unknown> = Promise.resolve();
 
   constructor(gpu: GPUDevice, facts: AdapterFacts, settle: <T>(promise: Promise<T>) => Promise<T>) {
     this.gpu = gpu;
@@ -154,8 +155,17 @@ export class Device {
     if (this.failure) throw this.failure;
   }
 
-  /** Runs `body` and turns an out-of-memory or validation error raised meanwhile into a DeviceError that names `what`. */
-  async guard<T>(what: string, body: () => T | Promise<T>): Promise<T> {
+  /**
+   * Runs `body` and turns an out-of-memory or validation error raised meanwhile into a DeviceError that names `what`. Guards wait for one
+   * another, because the device has one stack of error scopes.
+   */
+  guard<T>(what: string, body: () => T | Promise<T>): Promise<T> {
+    const result = this.guarded.then(() => this.guardNow(what, body));
+    this.guarded = result.catch(() => undefined);
+    return result;
+  }
+
+  private async guardNow<T>(what: string, body: () => T | Promise<T>): Promise<T> {
     this.check();
     this.gpu.pushErrorScope('out-of-memory');
     this.gpu.pushErrorScope('validation');

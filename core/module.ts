@@ -65,6 +65,8 @@ export class Parameter {
   upload(device: Device, values: TensorData): void {
     if (values.length !== sizeOf(this.shape))
       throw new ShapeError(`${this.name}: ${values.length} values for shape ${showShape(this.shape)}.`);
+    if (values instanceof Uint16Array !== (this.dtype === 'f16'))
+      throw new ShapeError(`${this.name}: a ${values.constructor.name} for a weight that is stored as ${this.dtype}.`);
     const stored = reorder(values, this.shape, this.kind);
     const bytes = storageBytes(this.dtype, values.length);
     const padded = new Uint8Array(bytes);

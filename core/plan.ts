@@ -7,7 +7,7 @@ import { ShapeError } from './errors.ts';
 import { fuse, topological } from './fuse.ts';
 import type { Parameter } from './module.ts';
 import type { Dispatch, Operand } from './op.ts';
-import { type DType, storageBytes } from './shader.ts';
+import { type DType, type ShaderSpec, storageBytes } from './shader.ts';
 import { describe, type Shape, showShape, sizeOf, type Tensor, type TensorData } from './tensor.ts';
 
 /** Where a value's bytes are. Pooled storage is placed in a slot; the others have buffers of their own. */
@@ -38,12 +38,18 @@ export interface Plan {
   slots: number[];
   /** Every storage that is not pooled. */
   fixed: Set<Storage>;
-  /** Bytes of intermediates (slots), and of inputs and constants. Weights are counted apart: programs share them. */
-  bytes: { intermediates: number; inputs: number; weights: number };
+  /** Where each dispatch's uniform parameters lie in the program's parameter buffer, in bytes. */
+  paramOffsets: number[];
+  /**
+   * Bytes of every buffer a program of this plan makes: intermediates (slots), inputs and constants, parameters, and results for reading
+   * back; `total` is their sum. `weights` are apart, because programs share them.
+   */
+  bytes: { intermediates: number; inputs: number; params: number; results: number; total: number; weights: number };
 }
 
 export interface PlanLimits {
   maxStorageBufferBindingSize: number;
+  minUniformBufferOffsetAlignment: number;
 }
 
 /** Plans the graph of `outputs`. Throws ShapeError when a tensor exceeds the largest binding, naming it and the limit. */
@@ -58,7 +64,8 @@ export function plan(outputs: Record<string, Tensor>, facts: AdapterFacts, limit
     outputs: new Map(),
     slots: [],
     fixed: new Set(),
-    bytes: { intermediates: 0, inputs: 0, weights: 0 },
+    paramOffsets: [],
+    bytes: { intermediates: 0, inputs: 0, params: 0, results: 0, total: 0, weights: 0 },
   };
 
   const check = (label: string, bytes: number) => {
@@ -122,8 +129,21 @@ export function plan(outputs: Record<string, Tensor>, facts: AdapterFacts, limit
   for (const [name, tensor] of Object.entries(fused)) result.outputs.set(name, use(values.get(tensor)!, Number.POSITIVE_INFINITY));
   result.slots = placeInSlots(order.map((tensor, i) => newStorages(tensor, values, scratches[i])));
   for (const storage of result.fixed) result.bytes[storage.kind === 'parameter' ? 'weights' : 'inputs'] += storage.bytes;
-  result.bytes.intermediates = result.slots.reduce((sum, bytes) => sum + bytes, 0);
+  const { bytes } = result;
+  bytes.intermediates = result.slots.reduce((sum, slot) => sum + slot, 0);
+  for (const { shader } of result.dispatches) {
+    result.paramOffsets.push(bytes.params);
+    bytes.params += Math.ceil(paramBytes(shader) / limits.minUniformBufferOffsetAlignment) * limits.minUniformBufferOffsetAlignment;
+  }
+  bytes.params = Math.max(16, bytes.params);
+  for (const { dtype, shape } of result.outputs.values()) bytes.results += storageBytes(dtype, sizeOf(shape));
+  bytes.total = bytes.intermediates + bytes.inputs + bytes.params + bytes.results;
   return result;
+}
+
+/** Bytes of a shader's uniform struct. */
+export function paramBytes(shader: ShaderSpec): number {
+  return Math.ceil((shader.params.length * 4) / 16) * 16;
 }
 
 type Pooled = Extract<Storage, { kind: 'pooled' }>;

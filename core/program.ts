@@ -4,7 +4,7 @@
 import { type Device, GPU_COPY_DST, GPU_COPY_SRC, GPU_MAP_READ, GPU_STORAGE, GPU_UNIFORM } from './device.ts';
 import { DeviceError, ShapeError, UserError } from './errors.ts';
 import { fromF16 } from './half.ts';
-import { type Plan, type PlannedDispatch, plan, type Value } from './plan.ts';
+import { type Plan, type PlannedDispatch, paramBytes, plan, type Value } from './plan.ts';
 import { storageBytes } from './shader.ts';
 import { showShape, sizeOf, type Tensor, type TensorData } from './tensor.ts';
 
@@ -32,7 +32,7 @@ export async function compile<Names extends string>(device: Device, outputs: Rec
   const [pipelines] = await Promise.all([Promise.all(planned.dispatches.map(({ shader }) => device.pipeline(shader))), loading]);
   const program = new Program<Names>(device, planned);
   try {
-    await device.guard(`placing a program of ${planned.bytes.intermediates + planned.bytes.inputs} bytes`, () => program.place(pipelines));
+    await device.guard(`placing a program of ${planned.bytes.total} bytes`, () => program.place(pipelines));
   } catch (error) {
     program.dispose();
     throw error;
@@ -90,25 +90,20 @@ export class Program<Names extends string> {
     }
     const bufferOf = (value: Value): GPUBuffer => (value.storage.kind === 'pooled' ? slots[value.storage.slot] : fixed.get(value.storage)!);
 
-    const align = device.gpu.limits.minUniformBufferOffsetAlignment;
-    const sizes = plan.dispatches.map(({ shader }) => Math.ceil((shader.params.length * 4) / 16) * 16);
-    let end = 0;
-    const offsets = sizes.map((size) => {
-      const offset = end;
-      end += Math.ceil(size / align) * align;
-      return offset;
-    });
-    this.params = new ArrayBuffer(Math.max(16, end));
-    this.paramBuffer = this.own('parameters', this.params.byteLength, GPU_UNIFORM | GPU_COPY_DST);
+    this.params = new ArrayBuffer(plan.bytes.params);
+    this.paramBuffer = this.own('parameters', plan.bytes.params, GPU_UNIFORM | GPU_COPY_DST);
     plan.dispatches.forEach((dispatch, i) => {
-      this.writeParams(dispatch, offsets[i]);
+      this.writeParams(dispatch, plan.paramOffsets[i]);
       const groups = Math.ceil(dispatch.threads / dispatch.shader.workgroup);
       const x = Math.min(groups, device.gpu.limits.maxComputeWorkgroupsPerDimension);
       const entries = dispatch.operands.map((operand, binding) => ({
         binding: binding + 1,
         resource: operand ? { buffer: bufferOf(operand), size: operand.storage.bytes } : { buffer: device.zeros },
       }));
-      const uniform = { binding: 0, resource: { buffer: this.paramBuffer!, offset: offsets[i], size: sizes[i] } };
+      const uniform = {
+        binding: 0,
+        resource: { buffer: this.paramBuffer!, offset: plan.paramOffsets[i], size: paramBytes(dispatch.shader) },
+      };
       const group = device.gpu.createBindGroup({
         label: dispatch.label,
         layout: pipelines[i].getBindGroupLayout(0),
@@ -123,7 +118,7 @@ export class Program<Names extends string> {
       this.outputs.push({ name: name as Names, value, buffer: bufferOf(value), offset: size });
       size += storageBytes(value.dtype, sizeOf(value.shape));
     }
-    this.staging = this.own('results', size, GPU_MAP_READ | GPU_COPY_DST);
+    this.staging = this.own('results', plan.bytes.results, GPU_MAP_READ | GPU_COPY_DST);
   }
 
   /** Runs the program. Calls queue behind one another. Throws UserError for unknown or missing names and ShapeError for wrong sizes. */

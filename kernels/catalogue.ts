@@ -43,7 +43,8 @@ export function allShaders(): CatalogueShader[] {
   const found = new Map<string, CatalogueShader>();
   for (const facts of ADAPTERS) {
     for (const tensor of graphs()) {
-      for (const { shader } of plan({ tensor }, facts, { maxStorageBufferBindingSize: 2 ** 27 }).dispatches) {
+      for (const { shader } of plan({ tensor }, facts, { maxStorageBufferBindingSize: 2 ** 27, minUniformBufferOffsetAlignment: 256 })
+        .dispatches) {
         const wgsl = shaderSource(shader);
         const needs = [...(/^enable f16;/m.test(wgsl) ? ['shader-f16'] : []), ...(/^enable subgroups;/m.test(wgsl) ? ['subgroups'] : [])];
         found.set(wgsl, { name: shader.name, wgsl, needs });

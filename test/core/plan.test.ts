@@ -116,11 +116,11 @@ test('weights are counted once however often they are read, and apart from input
   weight.name = 'layer.weight';
   const x = input('x', [3, 8]);
   const { bytes } = plan({ y: linear(linear(x, weight.tensor), weight.tensor) }, FACTS, LIMITS);
-  assert.equal(bytes, { intermediates: 192, inputs: 96, weights: 128 });
+  assert.equal(bytes, { intermediates: 192, inputs: 96, params: 512, results: 96, total: 896, weights: 128 });
 });
 
 test('a tensor above the binding limit is refused with its name and the numbers', () => {
-  const limits = { maxStorageBufferBindingSize: 10_000 };
+  const limits = { ...LIMITS, maxStorageBufferBindingSize: 10_000 };
   const refused = (tensor: Tensor, ...words: string[]) =>
     assert.throws(
       () => plan({ tensor }, FACTS, limits),

@@ -11,4 +11,4 @@ export const FACTS: AdapterFacts = {
   subgroupSizes: [0, 0],
 };
 
-export const LIMITS = { maxStorageBufferBindingSize: 2 ** 27 };
+export const LIMITS = { maxStorageBufferBindingSize: 2 ** 27, minUniformBufferOffsetAlignment: 256 };
