@@ -4,11 +4,11 @@
  * in little memory. Format: https://github.com/huggingface/safetensors ("Format"). Bytes are little endian, like every host of WebGPU.
  */
 import { UserError } from '../core/errors.ts';
-import { encodeF16 } from '../core/half.ts';
-import { type ByteSource, checkRange } from './byte-source.ts';
-import { DTYPE_BYTES, decode, isDType, type NumberArray, viewAs } from './dtype.ts';
+import type { ByteSource } from './byte-source.ts';
+import { DTYPE_BYTES, isDType } from './dtype.ts';
+import { IndexedFile } from './indexed-file.ts';
 import { duplicateKey } from './json-keys.ts';
-import { checkF16Overflow, elementCount, type TensorFile, type TensorInfo } from './tensor-file.ts';
+import { elementCount, type TensorInfo } from './tensor-file.ts';
 
 /** Bytes of the longest header accepted, as in the reference implementation. */
 export const HEADER_LIMIT = 100_000_000;
@@ -30,84 +30,29 @@ export async function openSafetensors(source: ByteSource): Promise<Safetensors> 
 }
 
 /** A safetensors file whose header has been checked. Made by `openSafetensors`. */
-export class Safetensors implements TensorFile {
-  readonly name: string;
-  readonly metadata: ReadonlyMap<string, string>;
+export class Safetensors extends IndexedFile {
   readonly #source: ByteSource;
   readonly #dataStart: number;
-  readonly #tensors: Map<string, TensorInfo>;
 
   /** `header` is the JSON's bytes; the tensors' bytes begin at `dataStart`. */
   constructor(source: ByteSource, dataStart: number, header: Uint8Array) {
     const entries = parseHeader(source.name, header);
-    this.name = source.name;
-    this.metadata = readMetadata(source.name, entries.get('__metadata__'));
+    const metadata = readMetadata(source.name, entries.get('__metadata__'));
     entries.delete('__metadata__');
+    const tensors = new Map<string, TensorInfo>();
+    for (const [name, entry] of entries) tensors.set(name, readEntry(source.name, name, entry));
+    checkCover(source.name, [...tensors.values()], source.size - dataStart);
+    super(source.name, tensors, metadata);
     this.#source = source;
     this.#dataStart = dataStart;
-    this.#tensors = new Map();
-    for (const [name, entry] of entries) this.#tensors.set(name, readEntry(source.name, name, entry));
-    checkCover(source.name, [...this.#tensors.values()], source.size - dataStart);
   }
 
-  names(): string[] {
-    return [...this.#tensors.keys()];
+  protected read(info: TensorInfo, byteOffset: number, byteLength: number): Promise<Uint8Array<ArrayBuffer>> {
+    return this.#source.read(this.#dataStart + info.begin + byteOffset, byteLength);
   }
 
-  has(name: string): boolean {
-    return this.#tensors.has(name);
-  }
-
-  info(name: string): TensorInfo {
-    const info = this.#tensors.get(name);
-    if (!info) throw new UserError(`${this.name}: there is no tensor "${name}" among its ${this.#tensors.size}. Is it the right file?`);
-    return info;
-  }
-
-  async bytes(name: string, byteOffset = 0, byteLength?: number): Promise<Uint8Array<ArrayBuffer>> {
-    const { begin, end } = this.info(name);
-    const length = byteLength ?? end - begin - byteOffset;
-    checkRange({ name: `${this.name}, tensor "${name}"`, size: end - begin }, byteOffset, length);
-    const bytes = await this.#source.read(this.#dataStart + begin + byteOffset, length);
-    if (bytes.byteLength !== length) {
-      throw new UserError(
-        `${this.name}: ${bytes.byteLength} of the ${length} bytes of tensor "${name}" could be read. Was the file changed or moved while it was in use? Load it again.`,
-      );
-    }
-    return bytes;
-  }
-
-  async f32(name: string): Promise<Float32Array<ArrayBuffer>> {
-    const values = await this.#values(name);
-    return values instanceof Float32Array ? values : new Float32Array(values);
-  }
-
-  /** All elements as f64; exact except for 64-bit integers beyond 2^53. */
-  async f64(name: string): Promise<Float64Array<ArrayBuffer>> {
-    const values = await this.#values(name);
-    return values instanceof Float64Array ? values : new Float64Array(values);
-  }
-
-  async f16bits(name: string): Promise<Uint16Array<ArrayBuffer>> {
-    if (this.info(name).dtype === 'F16') return viewAs(Uint16Array, await this.bytes(name));
-    const values = await this.#values(name);
-    const bits = encodeF16(values);
-    checkF16Overflow(this.name, name, values, bits);
-    return bits;
-  }
-
-  /** All elements of an integer or boolean tensor (token ids, indices, boxes). @throws UserError for other dtypes and beyond 2^53. */
-  async ints(name: string): Promise<number[]> {
-    const { dtype } = this.info(name);
-    const values = Array.from(await this.#values(name));
-    if (/F/.test(dtype) || !values.every(Number.isSafeInteger)) {
-      throw new UserError(`${this.name}: tensor "${name}" (${dtype}) was to hold integers below 2^53 and does not. Is it the right file?`);
-    }
-    return values;
-  }
-
-  async #values(name: string): Promise<NumberArray> {
-    return decode(this.info(name).dtype, await this.bytes(name));
+  close(): Promise<void> | undefined {
+    return this.#source.close?.();
   }
 }
 
@@ -116,8 +61,9 @@ const CURE = 'It is damaged, incomplete or of another format: download it again,
 /** Tells well-known files apart that end up under the name of a safetensors file. */
 function otherFormat(start: Uint8Array): string | undefined {
   const text = String.fromCharCode(...start);
-  if (text.startsWith('PK'))
-    return 'This is a zip archive, probably a PyTorch checkpoint (.ckpt, .pt): open it as one, or convert it to safetensors.';
+  if (text.startsWith('PK')) return 'This is a zip archive, probably a PyTorch checkpoint (.ckpt, .pt): open it as one.';
+  if (start[0] === 0x80 && start[1] < 6)
+    return 'This is a pickle, probably a PyTorch checkpoint of before version 1.6: load it with PyTorch and save it again, best as safetensors.';
   if (text.startsWith('GGUF')) return 'This is a GGUF file: use the safetensors form of the model.';
   if (text.startsWith('version https://git-lfs'))
     return 'This is a Git LFS pointer and not the file itself: run `git lfs pull`, or download the file.';

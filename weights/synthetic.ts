@@ -8,9 +8,10 @@
  */
 import { UserError } from '../core/errors.ts';
 import { decodeF16, toF16 } from '../core/half.ts';
-import { checkRange } from './byte-source.ts';
 import { Checkpoint } from './checkpoint.ts';
-import { elementCount, type TensorFile, type TensorInfo } from './tensor-file.ts';
+import { DTYPE_BYTES } from './dtype.ts';
+import { IndexedFile } from './indexed-file.ts';
+import { elementCount, type TensorInfo } from './tensor-file.ts';
 
 /** How a tensor's values are spread; the names say what the tensor is in its network. */
 export interface SyntheticSpec {
@@ -56,11 +57,7 @@ export function syntheticCheckpoint(manifest: SyntheticManifest, parts: readonly
   return new Checkpoint(parts.map((part) => new SyntheticFile(manifest, part)));
 }
 
-class SyntheticFile implements TensorFile {
-  readonly name: string;
-  readonly metadata = new Map<string, string>();
-  readonly #specs: ReadonlyMap<string, SyntheticSpec>;
-  readonly #infos = new Map<string, TensorInfo>();
+class SyntheticFile extends IndexedFile<SyntheticInfo> {
   readonly #salt: number;
   readonly #gains: SyntheticGains;
 
@@ -68,55 +65,30 @@ class SyntheticFile implements TensorFile {
     const specs = manifest[part];
     if (typeof specs !== 'object' || specs === null)
       throw new UserError(`The manifest has no part "${part}". It has: ${Object.keys(manifest).join(', ')}.`);
-    this.name = `synthetic ${part}`;
-    this.#specs = new Map(Object.entries(specs as Record<string, SyntheticSpec>));
-    this.#salt = manifest.salt ?? 0;
-    this.#gains = manifest.gains ?? {};
+    const infos = new Map<string, SyntheticInfo>();
     let begin = 0;
-    for (const [name, { shape, kind }] of this.#specs) {
-      const dtype = kind === 'position_ids' ? 'I64' : 'F16';
-      const end = begin + elementCount(shape) * (dtype === 'I64' ? 8 : 2);
-      this.#infos.set(name, { name, dtype, shape, begin, end });
+    for (const [name, spec] of Object.entries(specs as Record<string, SyntheticSpec>)) {
+      const dtype = spec.kind === 'position_ids' ? 'I64' : 'F16';
+      const end = begin + elementCount(spec.shape) * DTYPE_BYTES[dtype];
+      infos.set(name, { name, dtype, shape: spec.shape, begin, end, spec });
       begin = end;
     }
+    super(`synthetic ${part}`, infos);
+    this.#salt = manifest.salt ?? 0;
+    this.#gains = manifest.gains ?? {};
   }
 
-  names(): string[] {
-    return [...this.#specs.keys()];
+  protected async read({ name, spec }: SyntheticInfo, byteOffset: number, byteLength: number): Promise<Uint8Array<ArrayBuffer>> {
+    const values =
+      spec.kind === 'position_ids'
+        ? BigInt64Array.from({ length: elementCount(spec.shape) }, (_, i) => BigInt(i))
+        : syntheticBits(name, spec, this.#salt, this.#gains);
+    return new Uint8Array(values.buffer).slice(byteOffset, byteOffset + byteLength);
   }
+}
 
-  has(name: string): boolean {
-    return this.#specs.has(name);
-  }
-
-  info(name: string): TensorInfo {
-    const info = this.#infos.get(name);
-    if (!info) throw new UserError(`${this.name}: there is no tensor "${name}" among its ${this.#infos.size}.`);
-    return info;
-  }
-
-  async bytes(name: string, byteOffset = 0, byteLength?: number): Promise<Uint8Array<ArrayBuffer>> {
-    const { dtype, begin, end } = this.info(name);
-    const length = byteLength ?? end - begin - byteOffset;
-    checkRange({ name: `${this.name}, tensor "${name}"`, size: end - begin }, byteOffset, length);
-    const values = dtype === 'F16' ? await this.f16bits(name) : BigInt64Array.from(await this.f32(name), BigInt);
-    return new Uint8Array(values.buffer).slice(byteOffset, byteOffset + length);
-  }
-
-  async f32(name: string): Promise<Float32Array<ArrayBuffer>> {
-    return syntheticTensor(name, this.#spec(name), this.#salt, this.#gains);
-  }
-
-  async f16bits(name: string): Promise<Uint16Array<ArrayBuffer>> {
-    const spec = this.#spec(name);
-    if (spec.kind === 'position_ids') return Uint16Array.from(await this.f32(name), toF16);
-    return syntheticBits(name, spec, this.#salt, this.#gains);
-  }
-
-  #spec(name: string): SyntheticSpec {
-    this.info(name);
-    return this.#specs.get(name)!;
-  }
+interface SyntheticInfo extends TensorInfo {
+  readonly spec: SyntheticSpec;
 }
 
 const GOLDEN_RATIO = 0x9e3779b1; // 2^32 over the golden ratio

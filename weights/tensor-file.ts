@@ -7,7 +7,7 @@ export interface TensorInfo {
   readonly dtype: DType;
   /** Row-major; [] is a scalar. */
   readonly shape: readonly number[];
-  /** The tensor's bytes are [begin, end), counted from the start of the file's data. */
+  /** The tensor has end - begin bytes; begin orders the tensors as they lie in the file, so that reading by it goes forward. */
   readonly begin: number;
   readonly end: number;
 }
@@ -31,6 +31,8 @@ export interface TensorFile {
    * @throws UserError if there is no such tensor, or if a finite element does not fit f16 (magnitude 65520 and above).
    */
   f16bits(name: string): Promise<Uint16Array<ArrayBuffer>>;
+  /** Closes the file behind it, where there is one. */
+  close?(): Promise<void> | undefined;
 }
 
 /** Number of elements of a shape. */

@@ -1,0 +1,238 @@
+/**
+ * PyTorch checkpoints (.ckpt, .pt, .pth, .bin since version 1.6): a zip archive with a pickle of the tensors' names, shapes and strides, and one
+ * stored entry for every storage. The pickle is read by a table of the few names that tensors need (pickle.ts); storages are read in ranges.
+ * Format: https://docs.pytorch.org/docs/stable/notes/serialization.html
+ */
+import { UserError } from '../core/errors.ts';
+import type { ByteSource } from './byte-source.ts';
+import { DTYPE_BYTES, type DType } from './dtype.ts';
+import { IndexedFile } from './indexed-file.ts';
+import { PickleGlobal, PickleObject, type PickleValue, unpickle } from './pickle.ts';
+import { elementCount, type TensorInfo } from './tensor-file.ts';
+import { openZip, type Zip, type ZipEntry } from './zip.ts';
+
+interface TorchInfo extends TensorInfo {
+  readonly entry: ZipEntry;
+  /** Where the first element is in the entry, in bytes. */
+  readonly offset: number;
+  /** Elements from one index to the next, in every dimension; null if the elements lie row by row. */
+  readonly strides: readonly number[] | null;
+}
+
+/**
+ * Opens a checkpoint: reads the archive's directory and the pickle, and no tensor. The dictionary of tensors may be wrapped (`state_dict`).
+ * @throws UserError naming what is wrong: a damaged archive, names of Python other than tensors', storages missing or of another size.
+ */
+export async function openTorch(source: ByteSource): Promise<TorchFile> {
+  const zip = await openZip(source);
+  const lists = [...zip.entries.values()].filter(({ name }) => /(^|\/)data\.pkl$/.test(name));
+  if (lists.length !== 1)
+    throw new UserError(`${source.name} is a zip archive with ${lists.length} files data.pkl; a PyTorch checkpoint has one. ${CURE}`);
+  const folder = lists[0].name.slice(0, -'data.pkl'.length);
+  const order = zip.entries.get(`${folder}byteorder`);
+  if (order && new TextDecoder().decode(await zip.readWhole(order)).trim() !== 'little')
+    throw new UserError(`${source.name} was saved on a big-endian machine: save it again on another, or as safetensors.`);
+  const root = unpickle(source.name, await zip.readWhole(lists[0]), torchNames(source.name));
+  const tensors = new Map<string, TorchInfo>();
+  for (const [name, tensor] of stateDict(source.name, root)) tensors.set(name, place(source.name, name, tensor, zip, folder));
+  return new TorchFile(source, zip, tensors);
+}
+
+/** True if a file that begins with these bytes is a zip archive, as PyTorch's are. */
+export const isZip = (start: Uint8Array): boolean => start[0] === 0x50 && start[1] === 0x4b;
+
+export class TorchFile extends IndexedFile<TorchInfo> {
+  readonly #source: ByteSource;
+  readonly #zip: Zip;
+
+  constructor(source: ByteSource, zip: Zip, tensors: ReadonlyMap<string, TorchInfo>) {
+    super(source.name, tensors);
+    this.#source = source;
+    this.#zip = zip;
+  }
+
+  protected async read(info: TorchInfo, byteOffset: number, byteLength: number): Promise<Uint8Array<ArrayBuffer>> {
+    const { entry, offset, shape, strides, dtype } = info;
+    if (!strides) return this.#zip.read(entry, offset + byteOffset, byteLength);
+    const width = DTYPE_BYTES[dtype];
+    const stored = await this.#zip.read(entry, offset, spanOf(shape, strides) * width);
+    return gather(stored, width, shape, strides).slice(byteOffset, byteOffset + byteLength);
+  }
+
+  close(): Promise<void> | undefined {
+    return this.#source.close?.();
+  }
+}
+
+const CURE = 'It is damaged, or no file of weights: download it again, or use the safetensors form of the model.';
+
+class Storage extends PickleObject {
+  readonly key: string;
+  /** null: bytes, whose dtype the tensor tells. */
+  readonly dtype: DType | null;
+  /** Elements, or bytes where dtype is null. */
+  readonly size: number;
+
+  constructor(key: string, dtype: DType | null, size: number) {
+    super();
+    this.key = key;
+    this.dtype = dtype;
+    this.size = size;
+  }
+}
+
+class Tensor extends PickleObject {
+  readonly storage: Storage;
+  readonly dtype: DType;
+  readonly offset: number;
+  readonly shape: readonly number[];
+  readonly strides: readonly number[];
+
+  constructor(storage: Storage, dtype: DType, offset: number, shape: readonly number[], strides: readonly number[]) {
+    super();
+    this.storage = storage;
+    this.dtype = dtype;
+    this.offset = offset;
+    this.shape = shape;
+    this.strides = strides;
+  }
+}
+
+/** Names of PyTorch's storage classes and dtypes. */
+const DTYPES: Readonly<Record<string, DType>> = {
+  'torch.FloatStorage': 'F32',
+  'torch.HalfStorage': 'F16',
+  'torch.BFloat16Storage': 'BF16',
+  'torch.DoubleStorage': 'F64',
+  'torch.LongStorage': 'I64',
+  'torch.IntStorage': 'I32',
+  'torch.ShortStorage': 'I16',
+  'torch.CharStorage': 'I8',
+  'torch.ByteStorage': 'U8',
+  'torch.BoolStorage': 'BOOL',
+  'torch.float32': 'F32',
+  'torch.float16': 'F16',
+  'torch.bfloat16': 'BF16',
+  'torch.float8_e4m3fn': 'F8_E4M3',
+  'torch.float8_e5m2': 'F8_E5M2',
+  'torch.uint16': 'U16',
+  'torch.uint32': 'U32',
+  'torch.uint64': 'U64',
+};
+const UNTYPED = 'torch.storage.UntypedStorage';
+
+function torchNames(file: string): { globals: Map<string, PickleGlobal>; persistent: (id: PickleValue) => PickleValue } {
+  const fail = (what: string): never => {
+    throw new UserError(`${file}: its list of tensors ${what}. ${CURE}`);
+  };
+  const tensor = (storage: PickleValue, offset: PickleValue, shape: PickleValue, strides: PickleValue, dtype: DType | null) => {
+    const isWhole = (n: unknown): n is number => Number.isSafeInteger(n) && (n as number) >= 0;
+    if (!(storage instanceof Storage) || !dtype || !isWhole(offset)) return fail('describes a tensor without its storage');
+    if (
+      !Array.isArray(shape) ||
+      !Array.isArray(strides) ||
+      !shape.every(isWhole) ||
+      !strides.every(isWhole) ||
+      shape.length !== strides.length
+    )
+      return fail('describes a tensor whose shape and strides are not lists of whole numbers of the same length');
+    return new Tensor(storage, dtype, offset, shape, strides);
+  };
+  const calls: [string, PickleGlobal['call']][] = [
+    ['collections.OrderedDict', () => new Map()],
+    ['_codecs.encode', ([text]) => text ?? null], // how protocol 2 writes bytes
+    ['torch.Size', ([sizes]) => (Array.isArray(sizes) ? sizes : fail('has a size that is none'))],
+    ['torch._utils._rebuild_parameter', ([data]) => (data instanceof Tensor ? data : fail('has a parameter that is no tensor'))],
+    [
+      'torch._utils._rebuild_tensor_v2',
+      ([storage, offset, shape, strides]) => tensor(storage, offset, shape, strides, storage instanceof Storage ? storage.dtype : null),
+    ],
+    [
+      'torch._utils._rebuild_tensor_v3',
+      ([storage, offset, shape, strides, , , dtype]) =>
+        tensor(storage, offset, shape, strides, dtype instanceof PickleGlobal ? DTYPES[dtype.name] : null),
+    ],
+    [UNTYPED, null],
+    ...Object.keys(DTYPES).map((name): [string, null] => [name, null]),
+  ];
+  return {
+    globals: new Map(calls.map(([name, call]) => [name, new PickleGlobal(name, call)])),
+    persistent(id) {
+      const [what, kind, key, , size] = Array.isArray(id) ? id : [];
+      const isStorage = what === 'storage' && kind instanceof PickleGlobal && (kind.name === UNTYPED || kind.name.endsWith('Storage'));
+      if (!isStorage || typeof key !== 'string' || typeof size !== 'number') return fail('refers to something that is no storage');
+      return new Storage(key, kind.name === UNTYPED ? null : DTYPES[kind.name], size);
+    },
+  };
+}
+
+/** Keys under which training programs wrap the dictionary of tensors. */
+const WRAPPERS = ['state_dict', 'model', 'module', 'params_ema', 'params'];
+
+function stateDict(file: string, root: PickleValue): [string, Tensor][] {
+  const tensorsIn = (value: PickleValue | undefined): [string, Tensor][] =>
+    value instanceof Map
+      ? [...value].filter((entry): entry is [string, Tensor] => typeof entry[0] === 'string' && entry[1] instanceof Tensor)
+      : [];
+  for (const value of [root, ...WRAPPERS.map((key) => (root instanceof Map ? root.get(key) : undefined))]) {
+    const found = tensorsIn(value);
+    if (found.length > 0) return found;
+  }
+  const keys = root instanceof Map ? [...root.keys()].slice(0, 10).map(String).join(', ').slice(0, 200) : '';
+  throw new UserError(
+    `${file}: there are no tensors by name in it, neither at the top nor under ${WRAPPERS.join(', ')}${keys ? `; at the top are ${keys}` : ''}. Save the model's state_dict() alone.`,
+  );
+}
+
+/** Finds a tensor's bytes and checks that they are all there. */
+function place(file: string, name: string, { storage, dtype, offset, shape, strides }: Tensor, zip: Zip, folder: string): TorchInfo {
+  const fail = (why: string): never => {
+    throw new UserError(`${file}: tensor "${name.slice(0, 160)}" ${why}. ${CURE}`);
+  };
+  const entry = zip.entries.get(`${folder}data/${storage.key}`);
+  if (!entry) return fail(`refers to ${folder}data/${storage.key}, which the archive does not hold`);
+  const width = DTYPE_BYTES[dtype];
+  const bytes = storage.size * (storage.dtype ? DTYPE_BYTES[storage.dtype] : 1);
+  if (bytes !== entry.size) return fail(`needs a storage of ${bytes} bytes, but ${entry.name} has ${entry.size}`);
+  const count = elementCount(shape);
+  const span = spanOf(shape, strides);
+  if (!((offset + span) * width <= bytes)) return fail(`is [${shape}] with strides [${strides}], which reaches beyond its storage`);
+  if (!(count <= span)) return fail(`is [${shape}] with strides [${strides}], which uses elements more than once: save it contiguous`);
+  const begin = entry.headerOffset + offset * width;
+  const end = begin + count * width;
+  return { name, dtype, shape, begin, end, entry, offset: offset * width, strides: isRowMajor(shape, strides) ? null : strides };
+}
+
+/** Elements from the first to the last, both included. */
+const spanOf = (shape: readonly number[], strides: readonly number[]): number =>
+  shape.includes(0) ? 0 : shape.reduce((last, size, i) => last + (size - 1) * strides[i], 1);
+
+function isRowMajor(shape: readonly number[], strides: readonly number[]): boolean {
+  let expected = 1;
+  for (let i = shape.length - 1; i >= 0; i--) {
+    if (shape[i] !== 1 && strides[i] !== expected) return shape.includes(0);
+    expected *= shape[i];
+  }
+  return true;
+}
+
+/** Elements of `width` bytes that lie apart -> the same, row by row. */
+function gather(
+  stored: Uint8Array<ArrayBuffer>,
+  width: number,
+  shape: readonly number[],
+  strides: readonly number[],
+): Uint8Array<ArrayBuffer> {
+  const out = new Uint8Array(elementCount(shape) * width);
+  const index = shape.map(() => 0);
+  for (let to = 0, from = 0; to < out.length; to += width) {
+    for (let byte = 0; byte < width; byte++) out[to + byte] = stored[from * width + byte];
+    for (let i = shape.length - 1; i >= 0; i--) {
+      from += strides[i];
+      if (++index[i] < shape[i]) break;
+      from -= shape[i] * strides[i];
+      index[i] = 0;
+    }
+  }
+  return out;
+}
