@@ -2,13 +2,24 @@
 /** The command line: `npm run -s supir -- <command>`. Errors are one paragraph; `--debug` adds the stack. */
 import { Command } from 'commander';
 import { DeviceError, UserError } from '../core/errors.ts';
+import { doctor } from './doctor.ts';
 import { Interrupted, restoreCommand } from './restore.ts';
+import { verifyCommand } from './verify.ts';
+
+const doctorCommand = new Command('doctor')
+  .description('Says which adapter computes here, what it offers, and what to type when none does.')
+  .option('--json', 'print a JSON object')
+  .action(async ({ json }) => {
+    process.exitCode = await doctor(json ? ['--json'] : []);
+  });
 
 const program = new Command('supir')
   .description('Photo restoration with SUPIR on WebGPU.')
   .option('--debug', 'print the stack of an error')
   .configureHelp({ sortSubcommands: true })
-  .addCommand(restoreCommand());
+  .addCommand(restoreCommand())
+  .addCommand(doctorCommand)
+  .addCommand(verifyCommand());
 for (const command of [program, ...program.commands]) command.exitOverride();
 
 process.exit(await run());
@@ -16,7 +27,7 @@ process.exit(await run());
 async function run(): Promise<number> {
   try {
     await program.parseAsync();
-    return 0;
+    return Number(process.exitCode ?? 0);
   } catch (error) {
     // commander has printed its own message already.
     if ((error as { code?: string }).code?.startsWith('commander.')) return (error as { exitCode: number }).exitCode === 0 ? 0 : 2;
