@@ -5,11 +5,12 @@
 import { Module } from '../core/module.ts';
 import type { Tensor } from '../core/tensor.ts';
 import { add } from '../kernels/binary.ts';
-import { reshape, upsampleNearest } from '../kernels/copy.ts';
+import { reshape } from '../kernels/copy.ts';
 import { silu } from '../kernels/unary.ts';
 import type { UnetConfig } from './config.ts';
 import { conv2d, groupNorm, identity, type Layer, linear, sequential } from './layers.ts';
 import { SpatialTransformer } from './transformer.ts';
+import type { Upsample } from './upsample.ts';
 
 /** What every block of a network sees beside its input. */
 export interface Conditioning {
@@ -51,20 +52,6 @@ class Downsample extends Module {
 
   forward(x: Tensor): Tensor {
     return this.op(x);
-  }
-}
-
-/** Doubles the size. */
-export class Upsample extends Module {
-  conv: Layer;
-
-  constructor(channels: number) {
-    super();
-    this.conv = conv2d(channels, channels, 3);
-  }
-
-  forward(x: Tensor): Tensor {
-    return this.conv(upsampleNearest(x, 2));
   }
 }
 

@@ -5,9 +5,10 @@
 import type { Scalar, Tensor } from '../core/tensor.ts';
 import { concat } from '../kernels/copy.ts';
 import { silu } from '../kernels/unary.ts';
-import { type Block, type Conditioning, resAndTransformer, run, skipChannels, UnetEncoder, Upsample } from './blocks.ts';
+import { type Block, type Conditioning, resAndTransformer, run, skipChannels, UnetEncoder } from './blocks.ts';
 import type { UnetConfig } from './config.ts';
 import { conv2d, groupNorm, type Layer, sequential } from './layers.ts';
+import { Upsample } from './upsample.ts';
 import { ZeroCrossAttn, ZeroSFT } from './zero-sft.ts';
 
 /** Control features as ControlNet returns them, and how strongly they act: 1 fully, 0 not at all (exactly plain SDXL). */

@@ -7,10 +7,11 @@ import { Module } from '../core/module.ts';
 import type { Tensor } from '../core/tensor.ts';
 import { attention } from '../kernels/attention.ts';
 import { add } from '../kernels/binary.ts';
-import { slice, upsampleNearest } from '../kernels/copy.ts';
+import { slice } from '../kernels/copy.ts';
 import { silu } from '../kernels/unary.ts';
 import type { VaeConfig } from './config.ts';
 import { conv2d, groupNorm, type Layer } from './layers.ts';
+import { Upsample } from './upsample.ts';
 
 /** Everywhere in the autoencoder. */
 const EPS = 1e-6;
@@ -89,20 +90,6 @@ class Downsample extends Module {
 
   forward(x: Tensor): Tensor {
     return this.conv(x);
-  }
-}
-
-/** Doubles the size. */
-class Upsample extends Module {
-  conv: Layer;
-
-  constructor(channels: number) {
-    super();
-    this.conv = conv2d(channels, channels, 3);
-  }
-
-  forward(x: Tensor): Tensor {
-    return this.conv(upsampleNearest(x, 2));
   }
 }
 
