@@ -6,6 +6,12 @@ import { DeviceError } from './errors.ts';
 import type { Profile } from './profiler.ts';
 import { type ShaderSpec, shaderSource } from './shader.ts';
 
+/**
+ * How matmul, convolution and attention divide their work. subgroup: one subgroup a workgroup, operands handed round by broadcasts, no
+ * workgroup memory, which is what CPU drivers like; tiled: many threads share tiles in workgroup memory, which is what GPUs like.
+ */
+export type Schedule = 'subgroup' | 'tiled';
+
 /** What the adapter offers; everything that chooses a schedule or a message reads it from here. */
 export interface AdapterFacts {
   vendor: string;
@@ -17,6 +23,7 @@ export interface AdapterFacts {
   features: ReadonlySet<string>;
   /** Smallest and largest subgroup, in lanes; 0 where unknown. */
   subgroupSizes: [number, number];
+  schedule: Schedule;
 }
 
 export interface OpenOptions {
@@ -25,6 +32,8 @@ export interface OpenOptions {
   /** Waits for a GPU promise the way the host does it best; the default simply awaits. */
   settle?: <T>(promise: Promise<T>) => Promise<T>;
   powerPreference?: GPUPowerPreference;
+  /** Default 'auto': by the adapter's facts. 'subgroup' throws DeviceError on adapters that cannot run it. */
+  schedule?: Schedule | 'auto';
 }
 
 const SOFTWARE = /llvmpipe|lavapipe|swiftshader|warp|basic render/i;
@@ -54,16 +63,34 @@ export async function openDevice(options: OpenOptions): Promise<Device> {
       },
     }),
   );
+  const features = new Set<string>(device.features);
+  if (features.has('subgroups') && !(await settle(compiles(device, SUBGROUP_PROBE)))) features.delete('subgroups');
   const facts: AdapterFacts = {
     vendor: info.vendor,
     architecture: info.architecture,
     device: info.device,
     description: info.description,
     software: SOFTWARE.test(`${info.vendor} ${info.architecture} ${info.device} ${info.description}`),
-    features: new Set(device.features),
+    features,
     subgroupSizes: [info.subgroupMinSize ?? 0, info.subgroupMaxSize ?? 0],
+    schedule: 'tiled',
   };
+  const [smallest, largest] = facts.subgroupSizes;
+  const oneSize = features.has('subgroups') && smallest === largest && smallest >= 4 && smallest <= 64;
+  if (options.schedule === 'subgroup' && !oneSize)
+    throw new DeviceError('This adapter cannot run the subgroup schedule: it needs subgroups of one size between 4 and 64 lanes.');
+  if (options.schedule === 'subgroup' || (options.schedule !== 'tiled' && oneSize && facts.software)) facts.schedule = 'subgroup';
   return new Device(device, facts, settle);
+}
+
+/** naga offers the feature but does not parse its directive. */
+const SUBGROUP_PROBE = 'enable subgroups;\n@compute @workgroup_size(1) fn main() { _ = subgroupBroadcast(1u, 0u); }';
+
+/** Whether the host's WGSL compiler accepts a module. */
+async function compiles(device: GPUDevice, code: string): Promise<boolean> {
+  device.pushErrorScope('validation');
+  device.createShaderModule({ code });
+  return (await device.popErrorScope()) === null;
 }
 
 /** Live GPU memory, in buffers and bytes, and the most bytes that were ever live at once. */

@@ -23,6 +23,8 @@ export interface ShaderSpec {
   params: string[];
   /** Threads of a workgroup (one-dimensional; at most 256, the least that adapters offer). */
   workgroup: number;
+  /** True where the body calls subgroup functions; only on adapters whose facts have the feature 'subgroups'. */
+  subgroups?: boolean;
   /** WGSL: helper functions and `fn run(id: u32, group: u32, local: u32)`, id being the thread's number in the whole grid. */
   code: string;
 }
@@ -30,6 +32,7 @@ export interface ShaderSpec {
 /** The whole WGSL module. Binding 0 is the uniform struct `p`; binding i + 1 is bindings[i]. */
 export function shaderSource(spec: ShaderSpec): string {
   return `// ${spec.name}
+${spec.subgroups ? 'enable subgroups;' : ''}
 struct Params { ${spec.params.join(', ')} }
 @group(0) @binding(0) var<uniform> p: Params;
 ${spec.bindings.map((binding, i) => declare(binding, i + 1)).join('\n')}

@@ -10,6 +10,7 @@ import { ShapeError } from '../core/errors.ts';
 import { apply, type Op } from '../core/op.ts';
 import { type DType, elementType, type ShaderSpec } from '../core/shader.ts';
 import { describe, sizeOf, type Tensor } from '../core/tensor.ts';
+import { queriesPerLane, subgroupAttention } from './attention-subgroup.ts';
 
 interface Attrs {
   heads: number;
@@ -19,6 +20,8 @@ interface Attrs {
 /** Loads of one head that fit in registers. */
 const CHUNK = 16;
 const KEYS = 4;
+/** Widest head of the subgroup schedule. */
+const WIDEST = 128;
 
 /** q (N, ..., heads d), k and v (N, ..., heads d). -> q's shape. A causal query sees keys up to its own position. Throws ShapeError. */
 export function attention(q: Tensor, k: Tensor, v: Tensor, heads: number, { causal = false } = {}): Tensor {
@@ -48,6 +51,18 @@ export const attentionOp: Op<Attrs> = {
     const perHead = channels / heads;
     const loads = perHead % 4 === 0 ? 4 : 1;
     const vectors = perHead / loads;
+    const lanes = to.facts.subgroupSizes[0];
+    if (to.facts.schedule === 'subgroup' && loads === 4 && perHead <= WIDEST) {
+      const blocks = Math.ceil(queries / (lanes * queriesPerLane(vectors)));
+      const groups = blocks * heads * images;
+      to.dispatch({
+        shader: subgroupAttention(lanes, vectors, [q.dtype, k.dtype, v.dtype]),
+        operands: [q, k, v, output],
+        params: [groups, blocks, queries, keys, heads, perHead ** -0.5, causal],
+        threads: groups * lanes,
+      });
+      return;
+    }
     const chunks = Math.ceil(vectors / CHUNK);
     const threads = images * heads * chunks * queries;
     to.dispatch({

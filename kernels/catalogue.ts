@@ -33,9 +33,9 @@ const CHANNELS = [8, 5];
 
 const base = { vendor: '', architecture: '', device: '', description: '', software: false };
 const ADAPTERS: AdapterFacts[] = [
-  { ...base, features: new Set(), subgroupSizes: [0, 0] },
-  { ...base, features: new Set(['shader-f16', 'subgroups']), subgroupSizes: [32, 32] },
-  { ...base, features: new Set(['shader-f16', 'subgroups']), subgroupSizes: [8, 8], software: true },
+  { ...base, features: new Set(), subgroupSizes: [0, 0], schedule: 'tiled' },
+  { ...base, features: new Set(['shader-f16', 'subgroups']), subgroupSizes: [32, 32], schedule: 'tiled' },
+  { ...base, features: new Set(['shader-f16', 'subgroups']), subgroupSizes: [8, 8], software: true, schedule: 'subgroup' },
 ];
 
 /** Each shader once, in the order of the graphs below. */

@@ -1,15 +1,22 @@
-/** Runs a graph on the shared device and compares it with the f64 reference. */
+/** Runs a graph on the shared device, in every schedule that changes its kernels, and compares it with the f64 reference. */
 import * as assert from 'uvu/assert';
+import { plan } from '../../core/plan.ts';
 import { evaluate } from '../../core/program.ts';
 import type { Tensor } from '../../core/tensor.ts';
 import { type Accuracy, assertClose } from './close.ts';
-import { testDevice } from './device.ts';
+import { testDevice, testDevices } from './device.ts';
 import type { Values } from './sample.ts';
 
 /** `what` names the kernel, then after a comma the case. */
 export async function check(what: string, actual: Tensor, expected: Values, accuracy: Accuracy = {}): Promise<void> {
   assert.equal([...actual.shape], [...expected.shape], `${what}: shape`);
-  assertClose(what, await evaluate(await testDevice(), actual), expected, accuracy);
+  const done = new Set<string>();
+  for (const device of await testDevices()) {
+    const kernels = plan({ actual }, device.facts, device.gpu.limits).dispatches.map(({ shader }) => shader.name);
+    if (done.has(kernels.join())) continue;
+    done.add(kernels.join());
+    assertClose(`${what}, ${device.facts.schedule}`, await evaluate(device, actual), expected, accuracy);
+  }
 }
 
 /** As `check`, but every value must be exactly the reference's: for kernels that only move data. */

@@ -9,6 +9,7 @@ export const FACTS: AdapterFacts = {
   software: false,
   features: new Set(),
   subgroupSizes: [0, 0],
+  schedule: 'tiled',
 };
 
 export const LIMITS = { maxStorageBufferBindingSize: 2 ** 27, minUniformBufferOffsetAlignment: 256 };

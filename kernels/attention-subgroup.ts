@@ -1,0 +1,93 @@
+/**
+ * Attention for adapters that compute a subgroup at a time (CPU drivers): queries on lanes, keys and values handed round.
+ *
+ * A workgroup is one subgroup of S lanes. A lane owns QUERIES queries of one head and keeps them and their results in arrays that fit the
+ * first-level cache. S keys and values are loaded at once, one a lane; then four at a time are sent to all lanes, so that one load from
+ * memory serves S x QUERIES queries and one pass over the results takes in four values. There are few loads in the text because each
+ * costs a CPU driver some 25 ms to compile, whereas arithmetic costs almost nothing.
+ */
+import type { DType, ShaderSpec } from '../core/shader.ts';
+
+/** Queries of one lane; fewer for wide heads, whose queries and results would leave the cache. */
+export function queriesPerLane(vectors: number): number {
+  return vectors <= 16 ? 4 : 2;
+}
+
+const each = (count: number, line: (i: number) => string) => Array.from({ length: count }, (_, i) => line(i)).join('\n');
+
+/** Load i of the keys or values r to r + 3, as a, b, c and d on every lane. */
+const fromLanes = (name: 'k' | 'v', i: number) =>
+  ['a', 'b', 'c', 'd'].map((to, n) => `let ${to} = subgroupShuffle(${name}${i}, r + ${n}u);`).join(' ');
+
+/** One workgroup for every head and S x queriesPerLane queries; heads of `vectors` times four channels. */
+export function subgroupAttention(lanes: number, vectors: number, dtypes: DType[]): ShaderSpec {
+  const mine = queriesPerLane(vectors);
+  return {
+    name: `attention ${vectors * 4} ${dtypes.join(' ')} subgroup ${lanes}`,
+    bindings: [
+      ...['q', 'k', 'v'].map((name, i) => ({ name, dtype: dtypes[i], width: 4 as const })),
+      { name: 'y', dtype: 'f32', width: 4, write: true },
+    ],
+    params: ['groups: u32', 'blocks: u32', 'queries: u32', 'keys: u32', 'heads: u32', 'scale: f32', 'causal: u32'],
+    workgroup: lanes,
+    subgroups: true,
+    code: `
+fn run(id: u32, group: u32, local: u32) {
+  if (group >= p.groups) { return; }
+  let head = (group / p.blocks) % p.heads;
+  let image = group / (p.blocks * p.heads);
+  let first = (group % p.blocks) * ${lanes * mine}u;
+  let stride = p.heads * ${vectors}u;
+  let head_at = head * ${vectors}u;
+  let k_at = image * p.keys * stride + head_at;
+  var q: array<vec4<f32>, ${vectors * mine}>;
+  var y: array<vec4<f32>, ${vectors * mine}>;
+  for (var i = 0u; i < ${vectors * mine}u; i++) {
+    let query = min(first + (i / ${vectors}u) * ${lanes}u + local, p.queries - 1u);
+    q[i] = p.scale * q_load((image * p.queries + query) * stride + head_at + i % ${vectors}u);
+    y[i] = vec4<f32>(0.0);
+  }
+  // A query may see the keys below its limit.
+  ${each(mine, (j) => `let limit${j} = select(p.keys, min(first + ${j * lanes}u + local + 1u, p.keys), p.causal == 1u);`)}
+  ${each(mine, (j) => `var largest${j} = -3.4e38; var total${j} = 0.0;`)}
+  let end = select(p.keys, min(first + ${lanes * mine}u, p.keys), p.causal == 1u);
+  for (var block = 0u; block < end; block += ${lanes}u) {
+    let at = k_at + min(block + local, p.keys - 1u) * stride;
+    ${each(vectors, (i) => `let k${i} = k_load(at + ${i}u);`)}
+    ${each(vectors, (i) => `let v${i} = v_load(at + ${i}u);`)}
+    for (var r = 0u; r < ${lanes}u; r += 4u) {
+      let keys = vec4<u32>(block + r) + vec4<u32>(0u, 1u, 2u, 3u);
+      ${each(mine, (j) => `var s${j} = vec4<f32>(0.0);`)}
+      ${each(
+        vectors,
+        (i) => `{
+        ${fromLanes('k', i)}
+        ${each(mine, (j) => `let q${j} = q[${j * vectors + i}]; s${j} += vec4<f32>(dot(q${j}, a), dot(q${j}, b), dot(q${j}, c), dot(q${j}, d));`)}
+      }`,
+      )}
+      ${each(
+        mine,
+        (j) => `s${j} = select(vec4<f32>(-3.4e38), s${j}, keys < vec4<u32>(limit${j}));
+      let now${j} = max(largest${j}, max(max(s${j}.x, s${j}.y), max(s${j}.z, s${j}.w)));
+      let fade${j} = exp(largest${j} - now${j});
+      let w${j} = exp(s${j} - vec4<f32>(now${j}));
+      total${j} = total${j} * fade${j} + (w${j}.x + w${j}.y + w${j}.z + w${j}.w);
+      largest${j} = now${j};`,
+      )}
+      ${each(
+        vectors,
+        (i) => `{
+        ${fromLanes('v', i)}
+        ${each(mine, (j) => `y[${j * vectors + i}] = y[${j * vectors + i}] * fade${j} + (w${j}.x * a + w${j}.y * b + w${j}.z * c + w${j}.w * d);`)}
+      }`,
+      )}
+    }
+  }
+  let totals = array<f32, ${mine}>(${Array.from({ length: mine }, (_, j) => `total${j}`).join(', ')});
+  for (var i = 0u; i < ${vectors * mine}u; i++) {
+    let query = first + (i / ${vectors}u) * ${lanes}u + local;
+    if (query < p.queries) { y_store((image * p.queries + query) * stride + head_at + i % ${vectors}u, y[i] / totals[i / ${vectors}u]); }
+  }
+}`,
+  };
+}
