@@ -13,6 +13,7 @@ import type { TensorFile, TensorInfo } from './tensor-file.ts';
 const LISTED = 10;
 
 export class Checkpoint {
+  readonly #files: readonly TensorFile[];
   readonly #fileOf = new Map<string, TensorFile>();
 
   /** Opens safetensors files and PyTorch checkpoints in load order. @throws UserError if one of them is damaged. */
@@ -22,6 +23,7 @@ export class Checkpoint {
 
   /** Joins files in load order: where two hold the same name, the later one counts. */
   constructor(files: readonly TensorFile[]) {
+    this.#files = files;
     for (const file of files) {
       for (const name of file.names()) this.#fileOf.set(name, file);
     }
@@ -58,6 +60,11 @@ export class Checkpoint {
   /** As TensorFile.f16bits. */
   f16bits(name: string): Promise<Uint16Array<ArrayBuffer>> {
     return this.#file(name).f16bits(name);
+  }
+
+  /** Closes all files. */
+  async close(): Promise<void> {
+    for (const file of this.#files) await file.close?.();
   }
 
   /**

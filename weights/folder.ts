@@ -1,0 +1,69 @@
+/** Folders of weights: diffusers' (unet/, vae/, text_encoder/, text_encoder_2/), one component of such a folder, or checkpoints side by side. */
+import { UserError } from '../core/errors.ts';
+import type { ByteSource } from './byte-source.ts';
+import { openTensorFile } from './open.ts';
+import { isShardIndex, openShards } from './shards.ts';
+import type { TensorFile } from './tensor-file.ts';
+
+/** Access to folders; hosts have it. */
+export interface FolderAccess {
+  fileSource(path: string): Promise<ByteSource>;
+  /** Names of the files in a folder. @throws UserError if there is no such folder. */
+  list(path: string): Promise<string[]>;
+}
+
+/** Subfolders of a diffusers folder that a restoration needs. */
+const COMPONENT_FOLDERS = ['unet', 'vae', 'text_encoder', 'text_encoder_2'];
+
+/** The names that diffusers and transformers give to the weights of one component, e.g. `diffusion_pytorch_model.fp16.safetensors`. */
+const COMPONENT_FILE =
+  /^(?:diffusion_pytorch_model|pytorch_model|model)(?:\.(?<variant>[\w-]+))?\.(?<format>safetensors|bin)(?:\.index(?:\.(?<indexVariant>[\w-]+))?\.json)?$/;
+
+const WEIGHTS = /\.(safetensors|ckpt|pt|pth|bin)$/i;
+
+/** True if a folder is one of diffusers', by its files. */
+export const isDiffusersFolder = (names: readonly string[]): boolean => names.includes('model_index.json');
+
+/**
+ * Opens the weights of a folder: of a diffusers folder those of every component, of others all files of weights. Where a component is there in several
+ * forms, safetensors come before PyTorch's and full precision before variants.
+ * @throws UserError if there are none, or one of them is damaged.
+ */
+export async function openFolder(access: FolderAccess, path: string): Promise<TensorFile[]> {
+  const names = await access.list(path);
+  const paths: string[] = [];
+  if (isDiffusersFolder(names)) {
+    for (const folder of COMPONENT_FOLDERS) {
+      const file = componentFile(await access.list(`${path}/${folder}`).catch(() => []));
+      if (file) paths.push(`${path}/${folder}/${file}`);
+    }
+  } else {
+    const component = componentFile(names);
+    const hasIndex = names.some(isShardIndex);
+    const isWhole = (name: string) => isShardIndex(name) || (WEIGHTS.test(name) && !(hasIndex && /-\d{5}-of-\d{5}\./.test(name)));
+    paths.push(...(component ? [component] : names.filter(isWhole)).map((name) => `${path}/${name}`));
+  }
+  if (paths.length === 0)
+    throw new UserError(
+      `There are no weights in ${path}: neither files such as .safetensors and .ckpt, nor the folders of a diffusers model.`,
+    );
+  return Promise.all(paths.map((file) => openWeights(access, file)));
+}
+
+/** Opens one file of weights, or all shards of an index. */
+export async function openWeights(access: FolderAccess, path: string): Promise<TensorFile> {
+  const source = await access.fileSource(path);
+  const folder = path.slice(0, path.lastIndexOf('/') + 1);
+  return isShardIndex(path) ? openShards(source, (name) => access.fileSource(folder + name)) : openTensorFile(source);
+}
+
+function componentFile(names: readonly string[]): string | undefined {
+  const rank = ({ variant, format, indexVariant }: Record<string, string | undefined>) =>
+    (format === 'safetensors' ? 0 : 2) + (variant || indexVariant ? 1 : 0);
+  return names
+    .flatMap((name) => {
+      const groups = COMPONENT_FILE.exec(name)?.groups;
+      return groups ? [{ name, rank: rank(groups) }] : [];
+    })
+    .sort((a, b) => a.rank - b.rank)[0]?.name;
+}
