@@ -97,7 +97,7 @@ test('SDXL and SUPIR as single files are recognised by their contents', () => {
 
 test('diffusers shards: every tensor comes back, byte for byte', async () => {
   assert.equal(
-    parts.map((part) =>
+    diffusers.map((part) =>
       recognize(part)
         .parts.map(({ component, layout }) => `${component} ${layout}`)
         .join(),
