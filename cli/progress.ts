@@ -20,6 +20,7 @@ export interface Progress extends RestoreEvents {
 export function progress(title: string): Progress {
   const terminal = process.stderr.isTTY === true;
   let bar: SingleBar | null = null;
+  let stageBegan = 0;
   const stop = () => {
     bar?.stop();
     bar = null;
@@ -29,17 +30,18 @@ export function progress(title: string): Progress {
     stage(stage) {
       if (!bar && terminal) {
         bar = new SingleBar(
-          { format: `${title} [{bar}] {what}`, clearOnComplete: true, stopOnComplete: false, stream: process.stderr },
+          // no gracefulExit: it would take signals away from the command, which ends the work by itself
+          { format: `${title} [{bar}] {what}`, clearOnComplete: true, gracefulExit: false, stream: process.stderr },
           Presets.legacy,
         );
         bar.start(1, 0, { what: '' });
       }
       if (bar) bar.update({ what: STAGES[stage] });
       else process.stderr.write(`${title}: ${STAGES[stage]}\n`);
-      started = performance.now();
+      stageBegan = performance.now();
     },
     step({ step, steps }) {
-      const left = ((performance.now() - started) / step) * (steps - step);
+      const left = ((performance.now() - stageBegan) / step) * (steps - step);
       const what = `step ${step} of ${steps}, ${duration(left)} left`;
       if (bar) {
         bar.setTotal(steps);
@@ -48,8 +50,6 @@ export function progress(title: string): Progress {
     },
   };
 }
-
-let started = 0;
 
 /** Milliseconds in words: 0.4 s, 12 s, 3 min 05 s. */
 export function duration(ms: number): string {

@@ -1,0 +1,171 @@
+/** What `supir restore` refuses: exit code 2, one paragraph that says what is wrong, and no output file. */
+import { copyFileSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { suite } from 'uvu';
+import * as assert from 'uvu/assert';
+import { encodePng } from '../../image/encode.ts';
+import { createImage } from '../../image/image.ts';
+import { bytesSource } from '../../weights/byte-source.ts';
+import type { DType } from '../../weights/dtype.ts';
+import { openSafetensors } from '../../weights/safetensors.ts';
+import { encodeSafetensors } from '../../weights/safetensors-writer.ts';
+import { makePng } from '../image/make-files.ts';
+import { assertRefused, inPairs, supir } from './run-cli.ts';
+
+const demo = join(dirname(dirname(dirname(fileURLToPath(import.meta.url)))), 'demo');
+
+const test = suite('refusals', { folder: '', photo: '' });
+
+test.before.each((context) => {
+  context.folder = mkdtempSync(join(tmpdir(), 'supir-refusals-'));
+  context.photo = join(context.folder, 'photo.png');
+  writeFileSync(context.photo, encodePng({ ...createImage(64, 64), data: new Uint8Array(64 * 64 * 3).map((_, i) => i & 255) }));
+});
+test.after.each((context) => rmSync(context.folder, { recursive: true, force: true }));
+
+test('photos that cannot be read', async ({ folder, photo }) => {
+  const png = readFileSync(photo);
+  const header = makePng({ width: 50_000, height: 50_000, depth: 8, color: 2, rows: [] }).subarray(0, 60);
+  const cases: [name: string, bytes: Uint8Array | null, message: RegExp][] = [
+    ['missing.png', null, /Cannot read .*missing\.png: it does not exist/],
+    ['text.png', new TextEncoder().encode('This is no picture.'), /text\.png: this is not an image file/],
+    ['cut.png', png.subarray(0, png.length / 2), /cut\.png: .*(damaged|cut off)/],
+    ['empty.png', new Uint8Array(), /empty\.png: the file is empty/],
+    ['huge.png', header, /huge\.png: 50000x50000 pixels is too large/],
+    ['web.webp', new TextEncoder().encode('RIFF\0\0\0\0WEBPVP8 '), /web\.webp: WebP files are not read; convert/],
+    ['', null, /Cannot read .*: it is a folder, not a file/],
+  ];
+  for (const [name, bytes] of cases) if (bytes) writeFileSync(join(folder, name), bytes);
+  const before = readdirSync(folder).sort();
+  await inPairs(cases, async ([name, , message]) => {
+    assertRefused(await supir(['restore', join(folder, name), '-o', join(folder, 'out.png')]), message, name || 'a folder');
+  });
+  assert.equal(readdirSync(folder).sort(), before);
+});
+
+test('options that cannot be', async ({ folder, photo }) => {
+  const cases: [args: string[], message: RegExp][] = [
+    [['--steps', 'NaN'], /'--steps <n>' argument 'NaN' is invalid\. It must be a number/],
+    [['--steps', '-3'], /'steps' is -3; it must be an integer from 1 to 1000/],
+    [['--steps', '2.5'], /'steps' is 2\.5; it must be an integer/],
+    [['--cfg', 'Infinity'], /'cfg' is Infinity; it must be a number from 0 to 100/],
+    [['--seed', '-1'], /'seed' is -1/],
+    [['--upscale', '0'], /'upscale' is 0/],
+    [['--min-size', ''], /'--min-size <pixels>' argument '' is invalid/],
+    [['--color-fix', 'sepia'], /'--color-fix <how>' argument 'sepia' is invalid\. Allowed choices are wavelet, adain, none/],
+    [['--no-such-option'], /unknown option '--no-such-option'/],
+    [['second-photo.png'], /too many arguments/],
+  ];
+  await inPairs(cases, async ([args, message]) => {
+    assertRefused(await supir(['restore', photo, '-o', join(folder, 'out.png'), ...args]), message, args.join(' '));
+  });
+  assertRefused(await supir(['restore', photo]), /required option '-o, --output <file>' not specified/, 'no output');
+  assert.equal(readdirSync(folder), ['photo.png']);
+});
+
+test('places that cannot be written to, before any work', async ({ folder, photo }) => {
+  mkdirSync(join(folder, 'taken.png'));
+  const cases: [args: string[], message: RegExp][] = [
+    [['-o', join(folder, 'out.webp')], /Cannot write .*out\.webp: the name must end in \.png or \.jpg/],
+    [['-o', join(folder, 'out')], /Cannot write .*out: the name must end/],
+    [['-o', photo], /Cannot write .*photo\.png: it is the photo itself/],
+    [['-o', join(folder, 'taken.png')], /Cannot write .*taken\.png: it is a folder/],
+    [['-o', join(photo, 'out.png')], /Cannot write .*out\.png: .*photo\.png is a file, not a folder/],
+    [['-o', join(folder, 'a.png'), '--stage1', join(folder, 'a.png')], /-o and --stage1 both name/],
+    [['-o', join(folder, 'a.png'), '--stage1', join(folder, 'a.gif')], /Cannot write .*a\.gif/],
+  ];
+  if (process.platform === 'linux') cases.push([['-o', '/proc/out.png', '--stage1-only', '--quiet'], /^Cannot write \/proc\/out\.png: /]); // seen only when written
+  await inPairs(cases, async ([args, message]) => assertRefused(await supir(['restore', photo, ...args]), message, args.join(' ')));
+  assert.equal(readdirSync(folder).sort(), ['photo.png', 'taken.png']);
+});
+
+test('model folders that are not whole', async ({ folder, photo }) => {
+  const config = JSON.parse(readFileSync(join(demo, 'config.json'), 'utf8'));
+  const weight = 'model.diffusion_model.middle_block.0.in_layers.2.weight';
+  const json = (value: unknown) => new TextEncoder().encode(JSON.stringify(value));
+  const sdxl = readFileSync(join(demo, 'sdxl.safetensors'));
+  const altered = (change: Change) => alterTensor(sdxl, weight, change);
+  const infinite = (bytes: Uint8Array) => bytes.map((byte, i) => (i === 20 ? 0 : i === 21 ? 0x7e : byte)); // element 10, an f16 NaN
+  const cases: [name: string, file: string, bytes: Uint8Array | null, message: RegExp][] = [
+    ['no config', 'config.json', null, /Cannot open .*config\.json: it does not exist/],
+    ['broken config', 'config.json', new TextEncoder().encode('{"name": "x",'), /config\.json is not JSON/],
+    ['config of nothing', 'config.json', json({}), /config\.json: 'vae' must be an object\. See demo\/config\.json/],
+    ['config without files', 'config.json', json({ ...config, files: {} }), /config\.json: 'files\.tokenizer' must name a file/],
+    ['no tokenizer', 'tokenizer.json', null, /Cannot open .*tokenizer\.json: it does not exist/],
+    ['broken tokenizer', 'tokenizer.json', json({}), /tokenizer\.json/],
+    ['no weights', 'sdxl.safetensors', null, /Cannot open .*sdxl\.safetensors: it does not exist/],
+    ['empty weights', 'sdxl.safetensors', new Uint8Array(), /sdxl\.safetensors/],
+    ['cut weights', 'sdxl.safetensors', sdxl.subarray(0, sdxl.length / 2), /sdxl\.safetensors.*(cut|short|incomplete|end)/],
+    ['weights of nothing', 'sdxl.safetensors', sdxl.map((_, i) => i), /sdxl\.safetensors/],
+    [
+      'a tensor missing',
+      'sdxl.safetensors',
+      await altered(() => null),
+      new RegExp(`1 tensor missing that the SDXL file should hold: ${weight}`),
+    ],
+    [
+      'a wrong shape',
+      'sdxl.safetensors',
+      await altered((tensor) => ({ ...tensor, shape: [...tensor.shape].reverse() })),
+      /1 tensor of another shape.*middle_block\.0\.in_layers\.2\.weight is \[3,3,64,64\] in sdxl\.safetensors and \[64,64,3,3\] in the model/,
+    ],
+    [
+      'a weight that is not a number',
+      'sdxl.safetensors',
+      await altered((tensor) => ({ ...tensor, data: infinite(tensor.data) })),
+      /sdxl\.safetensors: element 10 of tensor "model.diffusion_model.middle_block.0.in_layers.2.weight" is not a number/,
+    ],
+  ];
+  await inPairs(cases, async ([name, file, bytes, message]) => {
+    const model = join(folder, name);
+    mkdirSync(model);
+    for (const each of ['config.json', 'tokenizer.json', 'sdxl.safetensors', 'supir.safetensors']) {
+      if (each !== file) link(join(demo, each), join(model, each));
+      else if (bytes) writeFileSync(join(model, each), bytes);
+    }
+    const output = join(folder, `${name}.png`);
+    assertRefused(await supir(['restore', photo, '-o', output, '--model', model, '--steps', '1', '--quiet']), message, name);
+  });
+  assertRefused(
+    await supir(['restore', photo, '-o', join(folder, 'out.png'), '--model', join(folder, 'nowhere')]),
+    /Cannot open .*nowhere\/config\.json: it does not exist/,
+    'no folder',
+  );
+  assert.equal(
+    readdirSync(folder).filter((name) => name.endsWith('.png')),
+    ['photo.png'],
+  );
+});
+
+function link(from: string, to: string): void {
+  try {
+    symlinkSync(from, to);
+  } catch {
+    copyFileSync(from, to); // Windows asks for a privilege
+  }
+}
+
+interface StoredTensor {
+  dtype: DType;
+  shape: readonly number[];
+  data: Uint8Array;
+}
+/** A tensor in place of another, or null for none. */
+type Change = (tensor: StoredTensor) => StoredTensor | null;
+
+/** A safetensors file with one tensor changed. */
+async function alterTensor(bytes: Uint8Array, name: string, change: Change): Promise<Uint8Array> {
+  const file = await openSafetensors(bytesSource('original', bytes));
+  const tensors: [string, StoredTensor][] = [];
+  for (const each of file.names()) {
+    const { dtype, shape } = file.info(each);
+    const tensor = { dtype, shape, data: await file.bytes(each) };
+    const kept = each === name ? change(tensor) : tensor;
+    if (kept) tensors.push([each, kept]);
+  }
+  return encodeSafetensors(tensors);
+}
+
+test.run();
