@@ -3,10 +3,11 @@
  * x (N, ..., C) f32 | f16, all middle axes together P pixels; gamma, beta (C) f32; groups divides C; y x's shape, f32. Accumulates in f32.
  *
  * Three dispatches: mean and squared deviations per (n, group, slice of pixels), the sums taken about the mean of 64 elements so that they
- * do not cancel; mean and 1 / std per (n, group), by merging slices (Chan, Golub & LeVeque 1983); then the elementwise part.
+ * do not cancel; mean and variance per (n, group), by merging slices (Chan, Golub & LeVeque 1983); then the elementwise part. The first two
+ * by themselves are groupMoments, the third is normalizeGroups: with these, an image can be normalised that is only at hand in parts.
  */
 import { ShapeError } from '../core/errors.ts';
-import { apply, isOp, type Op, width } from '../core/op.ts';
+import { apply, isOp, type Lowering, type Op, type Operand, type OpTensor, width } from '../core/op.ts';
 import { type DType, elementType, type ShaderSpec } from '../core/shader.ts';
 import { describe, sameShape, sizeOf, type Tensor } from '../core/tensor.ts';
 import { type Activation, activationCode, activationWgsl } from './activation.ts';
@@ -27,55 +28,126 @@ export function groupNorm(x: Tensor, gamma: Tensor, beta: Tensor, groups: number
   return apply(groupNormOp, [x, gamma, beta], { groups, eps, activation: 'none' });
 }
 
+/** Mean and variance (divided by the count) of every group of x (N, ..., C). -> (N, groups, 2). Throws ShapeError. */
+export function groupMoments(x: Tensor, groups: number): Tensor {
+  return apply(groupMomentsOp, [x], { groups });
+}
+
+/** groupNorm with known moments (N, groups, 2), as groupMoments gives them. x (N, ..., C), gamma and beta (C). -> x's shape. Throws ShapeError. */
+export function normalizeGroups(x: Tensor, moments: Tensor, gamma: Tensor, beta: Tensor, eps = 1e-5): Tensor {
+  return apply(normalizeGroupsOp, [x, moments, gamma, beta], { groups: moments.shape[1], eps, activation: 'none' });
+}
+
 export const groupNormOp: Op<Attrs> = {
   name: 'groupNorm',
 
   infer([x, gamma, beta], { groups }) {
-    const channels = x.shape[x.shape.length - 1];
-    if (x.shape.length < 2) throw new ShapeError(`groupNorm: x must be (N, ..., C), not ${describe(x)}.`);
-    if (channels % groups) throw new ShapeError(`groupNorm: ${groups} groups do not divide the ${channels} channels of ${describe(x)}.`);
-    if ([gamma, beta].some(({ shape, dtype }) => !sameShape(shape, [channels]) || dtype !== 'f32'))
-      throw new ShapeError(`groupNorm: ${describe(gamma)} and ${describe(beta)} must match the last axis of ${describe(x)} and be f32.`);
+    checkGroups('groupNorm', x, groups);
+    checkAffine('groupNorm', x, gamma, beta);
     return { shape: x.shape, dtype: 'f32' };
   },
 
-  lower([x, gamma, beta], output, { groups, eps, activation }, to) {
-    const images = x.shape[0];
-    const channels = x.shape[x.shape.length - 1];
-    const pixels = sizeOf(x.shape) / images / channels;
-    const perGroup = channels / groups;
-    const perSlice = Math.ceil(pixels / Math.ceil((pixels * perGroup) / (ROW_THREADS * PER_THREAD)));
-    const slices = Math.ceil(pixels / perSlice);
-    const partial = to.scratch('slice moments', [images * groups * slices, 2]);
-    const moments = to.scratch('group mean and scale', [images * groups, 2]);
-    to.dispatch({
-      shader: slicesShader(x.dtype),
-      operands: [x, partial],
-      params: [images * groups * slices, slices, groups, perGroup, pixels, perSlice],
-      threads: images * groups * slices * ROW_THREADS,
-    });
-    to.dispatch({
-      shader: momentsShader,
-      operands: [partial, moments],
-      params: [images * groups, slices, perGroup, pixels, perSlice, eps],
-      threads: images * groups,
-    });
-    const loads = width(x.shape);
-    to.dispatch({
-      shader: normalizeShader(loads, perGroup % 4 === 0, x.dtype),
-      operands: [x, moments, gamma, beta, output],
-      params: [sizeOf(x.shape) / loads, channels, groups, perGroup, pixels, activationCode(activation)],
-      threads: sizeOf(x.shape) / loads,
-    });
+  lower([x, gamma, beta], output, attrs, to) {
+    const moments = to.scratch('moments', [x.shape[0], attrs.groups, 2]);
+    lowerMoments(to, x, moments, attrs.groups);
+    lowerNormalize(to, x, moments, gamma, beta, output, attrs);
   },
 
-  absorb(producer, consumer) {
-    const { inputs, attrs } = producer.source;
-    if (attrs.activation !== 'none' || !isOp(consumer, unaryOp)) return null;
-    const { fn } = consumer.source.attrs;
-    return fn === 'silu' || fn === 'gelu' || fn === 'quickGelu' ? apply(groupNormOp, inputs, { ...attrs, activation: fn }) : null;
+  absorb: (producer, consumer) => absorbActivation(groupNormOp, producer, consumer),
+};
+
+export const groupMomentsOp: Op<{ groups: number }> = {
+  name: 'groupMoments',
+
+  infer([x], { groups }) {
+    checkGroups('groupMoments', x, groups);
+    return { shape: [x.shape[0], groups, 2], dtype: 'f32' };
+  },
+
+  lower([x], output, { groups }, to) {
+    lowerMoments(to, x, output, groups);
   },
 };
+
+export const normalizeGroupsOp: Op<Attrs> = {
+  name: 'normalizeGroups',
+
+  infer([x, moments, gamma, beta], { groups }) {
+    checkGroups('normalizeGroups', x, groups);
+    checkAffine('normalizeGroups', x, gamma, beta);
+    if (!sameShape(moments.shape, [x.shape[0], groups, 2]) || moments.dtype !== 'f32')
+      throw new ShapeError(`normalizeGroups: ${describe(moments)} must be (${x.shape[0]}, groups, 2) f32 for ${describe(x)}.`);
+    return { shape: x.shape, dtype: 'f32' };
+  },
+
+  lower([x, moments, gamma, beta], output, attrs, to) {
+    lowerNormalize(to, x, moments, gamma, beta, output, attrs);
+  },
+
+  absorb: (producer, consumer) => absorbActivation(normalizeGroupsOp, producer, consumer),
+};
+
+function checkGroups(name: string, x: Tensor, groups: number): void {
+  const channels = x.shape[x.shape.length - 1];
+  if (x.shape.length < 2) throw new ShapeError(`${name}: x must be (N, ..., C), not ${describe(x)}.`);
+  if (channels % groups) throw new ShapeError(`${name}: ${groups} groups do not divide the ${channels} channels of ${describe(x)}.`);
+}
+
+function checkAffine(name: string, x: Tensor, gamma: Tensor, beta: Tensor): void {
+  const channels = x.shape[x.shape.length - 1];
+  if ([gamma, beta].some(({ shape, dtype }) => !sameShape(shape, [channels]) || dtype !== 'f32'))
+    throw new ShapeError(`${name}: ${describe(gamma)} and ${describe(beta)} must match the last axis of ${describe(x)} and be f32.`);
+}
+
+function absorbActivation(op: Op<Attrs>, producer: OpTensor<Attrs>, consumer: Tensor): Tensor | null {
+  const { inputs, attrs } = producer.source;
+  if (attrs.activation !== 'none' || !isOp(consumer, unaryOp)) return null;
+  const { fn } = consumer.source.attrs;
+  return fn === 'silu' || fn === 'gelu' || fn === 'quickGelu' ? apply(op, inputs, { ...attrs, activation: fn }) : null;
+}
+
+function lowerMoments(to: Lowering, x: Operand, moments: Operand, groups: number): void {
+  const images = x.shape[0];
+  const channels = x.shape[x.shape.length - 1];
+  const pixels = sizeOf(x.shape) / images / channels;
+  const perGroup = channels / groups;
+  const perSlice = Math.ceil(pixels / Math.ceil((pixels * perGroup) / (ROW_THREADS * PER_THREAD)));
+  const slices = Math.ceil(pixels / perSlice);
+  const partial = to.scratch('slice moments', [images * groups * slices, 2]);
+  to.dispatch({
+    shader: slicesShader(x.dtype),
+    operands: [x, partial],
+    params: [images * groups * slices, slices, groups, perGroup, pixels, perSlice],
+    threads: images * groups * slices * ROW_THREADS,
+  });
+  to.dispatch({
+    shader: momentsShader,
+    operands: [partial, moments],
+    params: [images * groups, slices, perGroup, pixels, perSlice],
+    threads: images * groups,
+  });
+}
+
+function lowerNormalize(
+  to: Lowering,
+  x: Operand,
+  moments: Operand,
+  gamma: Operand,
+  beta: Operand,
+  output: Operand,
+  { groups, eps, activation }: Attrs,
+): void {
+  const channels = x.shape[x.shape.length - 1];
+  const pixels = sizeOf(x.shape) / x.shape[0] / channels;
+  const perGroup = channels / groups;
+  const loads = width(x.shape);
+  to.dispatch({
+    shader: normalizeShader(loads, perGroup % 4 === 0, x.dtype),
+    operands: [x, moments, gamma, beta, output],
+    params: [sizeOf(x.shape) / loads, channels, groups, perGroup, pixels, activationCode(activation), eps],
+    threads: sizeOf(x.shape) / loads,
+  });
+}
 
 function slicesShader(x: DType): ShaderSpec {
   return {
@@ -118,7 +190,7 @@ const momentsShader: ShaderSpec = {
     { name: 'partial', dtype: 'f32', width: 1 },
     { name: 'moments', dtype: 'f32', width: 1, write: true },
   ],
-  params: ['count: u32', 'slices: u32', 'per_group: u32', 'pixels: u32', 'per_slice: u32', 'eps: f32'],
+  params: ['count: u32', 'slices: u32', 'per_group: u32', 'pixels: u32', 'per_slice: u32'],
   workgroup: 64,
   code: `
 fn run(id: u32, group: u32, local: u32) {
@@ -135,7 +207,7 @@ fn run(id: u32, group: u32, local: u32) {
     mean += apart * (n / elements);
   }
   moments_store(2u * id, mean);
-  moments_store(2u * id + 1u, 1.0 / sqrt(square / elements + p.eps));
+  moments_store(2u * id + 1u, square / elements);
 }`,
 };
 
@@ -151,13 +223,14 @@ function normalizeShader(loads: 1 | 4, sameGroup: boolean, x: DType): ShaderSpec
       { name: 'beta', dtype: 'f32', width: loads },
       { name: 'y', dtype: 'f32', width: loads, write: true },
     ],
-    params: ['count: u32', 'channels: u32', 'groups: u32', 'per_group: u32', 'pixels: u32', 'activation: u32'],
+    params: ['count: u32', 'channels: u32', 'groups: u32', 'per_group: u32', 'pixels: u32', 'activation: u32', 'eps: f32'],
     workgroup: 64,
     code: `
 ${activationWgsl(type)}
+// Mean and 1 / std of the channel's group.
 fn one(image: u32, channel: u32) -> vec2<f32> {
   let g = image * p.groups + channel / p.per_group;
-  return vec2<f32>(moments_load(2u * g), moments_load(2u * g + 1u));
+  return vec2<f32>(moments_load(2u * g), 1.0 / sqrt(moments_load(2u * g + 1u) + p.eps));
 }
 fn run(id: u32, group: u32, local: u32) {
   if (id >= p.count) { return; }
