@@ -7,11 +7,11 @@ import { compile, type Program, type RunInputs } from '../core/program.ts';
 import { input, type Shape, scalar, sizeOf, type Tensor } from '../core/tensor.ts';
 import { concat } from '../kernels/copy.ts';
 import type { TokenPair } from '../models/conditioner.ts';
-import { latentFactor } from '../models/config.ts';
 import type { Supir } from '../models/supir.ts';
 import { timestepEmbedding } from '../models/timestep-embedding.ts';
 import type { EncoderName } from '../models/vae.ts';
 import type { Network, NetworkInput } from '../sampler/denoiser.ts';
+import { runAutoencoder, type TilingEvents, VAE_TILING } from './tiled-vae.ts';
 
 /** A dense array on the host. */
 export interface Values {
@@ -62,26 +62,22 @@ export class Networks {
   }
 
   /** x (N, H, W, 3) in [-1, 1], sides multiples of the latent factor -> mean and log variance, each (N, H / f, W / f, z), not scaled. */
-  async encode(x: Values, which: EncoderName): Promise<{ mean: Values; logvar: Values }> {
+  async encode(x: Values, which: EncoderName, tiling = VAE_TILING, events: TilingEvents = {}): Promise<{ mean: Values; logvar: Values }> {
+    const encode = (tensor: Tensor) => this.supir.first_stage_model.encode(tensor, which);
+    const { data, shape } = await runAutoencoder(this.device, 'encoder', encode, x, tiling, events);
     const z = this.supir.config.vae.z_channels;
-    const factor = latentFactor(this.supir.config);
-    const [n, h, w] = x.shape;
-    const shape = [n, h / factor, w / factor, z];
-    const { moments } = await this.once(this.encodeGraph(x.shape, which), { x: x.data });
     const half = (from: number): Values => ({
-      shape,
-      data: new Float32Array(sizeOf(shape)).map((_, i) => moments[Math.floor(i / z) * 2 * z + from + (i % z)]),
+      shape: [...shape.slice(0, 3), z],
+      data: new Float32Array(data.length / 2).map((_, i) => data[Math.floor(i / z) * 2 * z + from + (i % z)]),
     });
     return { mean: half(0), logvar: half(z) };
   }
 
   /** Latent (N, h, w, z) in unit scale -> image (N, f h, f w, 3), not clamped. */
-  async decode(latent: Values): Promise<Values> {
-    const factor = latentFactor(this.supir.config);
-    const [n, h, w] = latent.shape;
+  async decode(latent: Values, tiling = VAE_TILING, events: TilingEvents = {}): Promise<Values> {
     const z = latent.data.map((value) => value / this.supir.config.vae.scale_factor);
-    const { x } = await this.once(this.decodeGraph(latent.shape), { z });
-    return { data: x, shape: [n, h * factor, w * factor, 3] };
+    const decode = (tensor: Tensor) => this.supir.first_stage_model.decode(tensor);
+    return runAutoencoder(this.device, 'decoder', decode, { data: z, shape: latent.shape }, tiling, events);
   }
 
   /** Token ids of one text -> what they condition. `sizes` as in Conditioner.inputs. */

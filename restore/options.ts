@@ -4,6 +4,7 @@
  */
 import { UserError } from '../core/errors.ts';
 import type { SupirConfig } from '../models/config.ts';
+import { VAE_TILING, VAE_TILINGS, type VaeTiling } from './tiled-vae.ts';
 
 export const COLOR_FIXES = ['wavelet', 'adain', 'none'] as const;
 export type ColorFix = (typeof COLOR_FIXES)[number];
@@ -46,6 +47,16 @@ export interface RestoreOptions {
   tile: number;
   /** From one tile to the next, in latent pixels; 0 is half a tile. */
   tileStride: number;
+  /**
+   * How the autoencoder runs: auto whole where it fits, else in tiles that give the same; exact always in these; published in the published
+   * program's approximate tiles; off always whole.
+   */
+  vaeTiling: VaeTiling['how'];
+  /** Exact tiles: MiB of a tile's largest feature map; the GPU holds some six such. */
+  vaeTileMiB: number;
+  /** Published tiles: side of the encoder's in pixels, and of the decoder's in latent pixels. */
+  encoderTile: number;
+  decoderTile: number;
   /** Factor on width and height. */
   upscale: number;
   /** The short side is enlarged to at least this many pixels while working. */
@@ -87,6 +98,10 @@ export const DEFAULTS: RestoreOptions = {
   rng: 'torch-cpu',
   tile: 128,
   tileStride: 0,
+  vaeTiling: VAE_TILING.how,
+  vaeTileMiB: VAE_TILING.tileBytes / 2 ** 20,
+  encoderTile: VAE_TILING.encoderTile,
+  decoderTile: VAE_TILING.decoderTile,
   upscale: 1,
   minSize: 1024,
   prompt: '',
@@ -161,6 +176,11 @@ export function chooseOptions(given: GivenOptions, config: SupirConfig): Restore
   return options;
 }
 
+/** The options about the autoencoder's tiles, as it takes them. */
+export function vaeTilingOf({ vaeTiling, vaeTileMiB, encoderTile, decoderTile }: RestoreOptions): VaeTiling {
+  return { ...VAE_TILING, how: vaeTiling, tileBytes: vaeTileMiB * 2 ** 20, encoderTile, decoderTile };
+}
+
 /** The range of every number: [least, most, must be an integer]. */
 const RANGES: Partial<Record<keyof RestoreOptions, [number, number, boolean]>> = {
   steps: [1, 1000, true],
@@ -174,6 +194,9 @@ const RANGES: Partial<Record<keyof RestoreOptions, [number, number, boolean]>> =
   seed: [0, Number.MAX_SAFE_INTEGER, true],
   tile: [0, 4096, true],
   tileStride: [0, 4096, true],
+  vaeTileMiB: [0.0625, 1024, false],
+  encoderTile: [1, 16384, true],
+  decoderTile: [1, 4096, true],
   upscale: [0.125, 16, false],
   minSize: [1, 16384, true],
 };
@@ -194,6 +217,7 @@ function check(options: RestoreOptions): void {
   oneOf('colorFix', COLOR_FIXES);
   oneOf('sampler', SAMPLERS);
   oneOf('rng', RNGS);
+  oneOf('vaeTiling', VAE_TILINGS);
   if (options.tile > 0 && options.tileStride > options.tile)
     throw new UserError(`Tiles of ${options.tile} with a stride of ${options.tileStride} leave gaps: the stride must be at most the tile.`);
 }

@@ -21,7 +21,7 @@ import { sampleEuler } from '../sampler/euler.ts';
 import type { SamplerOptions, SamplerStep } from '../sampler/sampler.ts';
 import { NoiseSchedule } from '../sampler/schedule.ts';
 import type { Networks, TextConditioning, Values } from './networks.ts';
-import type { RestoreOptions } from './options.ts';
+import { type RestoreOptions, vaeTilingOf } from './options.ts';
 import { type PlannedNetwork, samplingWindows, tiledDenoiser } from './tiled-denoiser.ts';
 
 export type Stage = 'encode' | 'stage1' | 'reencode' | 'text' | 'plan' | 'sample' | 'decode';
@@ -34,6 +34,8 @@ export interface RestoreEvents {
   stage?(stage: Stage): void | Promise<void>;
   /** The degradation-cleaned image is there. (N, H, W, 3) in [-1, 1], not clamped. */
   stage1?(image: Values): void | Promise<void>;
+  /** A tile of the autoencoder is done, of so many in this stage; not called when it runs whole. */
+  tile?(done: number, of: number): void | Promise<void>;
   /** A sampling step is done. */
   step?(step: SamplerStep): void | Promise<void>;
   signal?: AbortSignal;
@@ -85,16 +87,20 @@ export async function restoreImages(
     await events.stage?.(stage);
   };
 
+  const tiling = vaeTilingOf(options);
+  const tileEvents = { signal: events.signal, onTile: events.tile };
+
   await begin('encode');
-  const { mean } = await networks.encode(inputs.image, 'denoise_encoder');
+  const { mean } = await networks.encode(inputs.image, 'denoise_encoder', tiling, tileEvents);
   const zLq = map(mean, (value) => value * scale);
   await begin('stage1');
-  const stage1 = await networks.decode(zLq);
+  const stage1 = await networks.decode(zLq, tiling, tileEvents);
   await events.stage1?.(stage1);
   if (options.stage1Only) return { image: stage1, zLq, stage1, zStage1: null, latent: null, positive: null, negative: null };
 
   await begin('reencode');
-  const zStage1 = sampleMoments(await networks.encode(stage1, 'encoder'), channelsLastNoise(random, zLq.shape), scale);
+  const moments = await networks.encode(stage1, 'encoder', tiling, tileEvents);
+  const zStage1 = sampleMoments(moments, channelsLastNoise(random, zLq.shape), scale);
 
   await begin('text');
   const positives: TextConditioning[] = [];
@@ -128,7 +134,7 @@ export async function restoreImages(
   const latent = { data, shape: zLq.shape };
 
   await begin('decode');
-  const image = fixColors(await networks.decode(latent), stage1, options.colorFix);
+  const image = fixColors(await networks.decode(latent, tiling, tileEvents), stage1, options.colorFix);
   return { image, zLq, stage1, zStage1, latent, positive: positives[0], negative };
 }
 

@@ -6,7 +6,7 @@ import { fromUnit } from '../image/image.ts';
 import type { TokenPair } from '../models/conditioner.ts';
 import type { TextConfig } from '../models/config.ts';
 import type { TextConditioning, Values } from '../restore/networks.ts';
-import { type ColorFix, DEFAULTS, type RestoreOptions } from '../restore/options.ts';
+import { type ColorFix, DEFAULTS, type RestoreOptions, vaeTilingOf } from '../restore/options.ts';
 import { images, type RestoredImages, restoreImages, samplerOf } from '../restore/pipeline.ts';
 import { samplingWindows, tiledDenoiser } from '../restore/tiled-denoiser.ts';
 import type { Network } from '../sampler/denoiser.ts';
@@ -124,6 +124,8 @@ async function batchifySample(entry: CaseEntry, context: VerifyContext): Promise
     sampler: isDpmpp2m(entry) ? 'dpmpp2m' : 'edm',
     tile: config.tile?.tile_size ?? 0,
     tileStride: config.tile?.tile_stride ?? 0,
+    vaeTiling: config.tile_vae ? 'published' : 'off',
+    ...(config.tile_vae && { encoderTile: config.tile_vae[0], decoderTile: config.tile_vae[1] }),
     steps: config.steps,
     cfg: config.cfg_scale,
     cfgStart: config.use_linear_CFG ? config.cfg_scale_start : config.cfg_scale,
@@ -148,7 +150,8 @@ async function batchifySample(entry: CaseEntry, context: VerifyContext): Promise
   const result = await restoreImages(networks, inputs, options, { step: notes.onStep }, (network, noiseLevels, given) =>
     samplerOf(options)(notes.watch(network), noiseLevels, given),
   );
-  const before: Results = 'before_color_fix' in entry.outputs ? { before_color_fix: first(await networks.decode(result.latent!)) } : {};
+  const before: Results =
+    'before_color_fix' in entry.outputs ? { before_color_fix: first(await networks.decode(result.latent!, vaeTilingOf(options))) } : {};
   return { ...outputsOf(result), ...before, ...notes.results };
 }
 

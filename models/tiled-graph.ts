@@ -1,0 +1,289 @@
+/**
+ * Runs a graph of feature maps in tiles, with the result of the whole graph but memory for a tile: feature maps live on the host, and only
+ * windows of them go to the GPU. The graph is cut where a tile must know more than its surroundings: at the input of every group norm, whose
+ * moments are gathered over all tiles (Chan, Golub & LeVeque 1983) before a tile of the next segment is computed, and at attention's q, k, v.
+ * Between the cuts a tile is computed with as much of its surroundings as its convolutions read.
+ *
+ * Several graphs of one structure can run together and share their norms' moments; the published approximate tiling is that.
+ */
+import type { Device } from '../core/device.ts';
+import { topological } from '../core/fuse.ts';
+import { isOp, type OpTensor } from '../core/op.ts';
+import { compile } from '../core/program.ts';
+import { input, type Tensor } from '../core/tensor.ts';
+import { attentionOp } from '../kernels/attention.ts';
+import { slice } from '../kernels/copy.ts';
+import { groupMoments, groupNormOp } from '../kernels/group-norm.ts';
+import { around, FeatureMap, partition, sameWindow, type Window } from './feature-map.ts';
+import { onWindow, readWindows } from './tile-rules.ts';
+
+/** Means and variances (N, groups, 2) of group norms, by the norm's number in the graph's order. */
+export type Moments = Map<number, Float32Array>;
+
+export interface TiledGraph {
+  /** The result; its graph reads one input tensor, beside weights. */
+  output: Tensor;
+  input: FeatureMap;
+}
+
+export interface TiledOptions {
+  /** Bytes that one feature map of a tile may have, its surroundings apart. The GPU holds a few of these at a time. */
+  tileBytes: number;
+  /** Moments that are known already; the others are gathered. */
+  moments?: Moments;
+  /** How moments of several graphs become one, given each one's pixels; needed with more than one graph. */
+  combine?: (moments: Float32Array[], pixels: number[]) => Float32Array;
+  signal?: AbortSignal;
+  /** Called after every tile, and awaited. */
+  onTile?: (done: number, of: number) => void | Promise<void>;
+}
+
+/**
+ * Runs the graphs. -> their results, and the moments that their norms used.
+ * Throws ShapeError when an operation cannot be tiled, DeviceError when the GPU fails, the signal's reason when aborted.
+ */
+export async function runTiled(
+  device: Device,
+  graphs: TiledGraph[],
+  options: TiledOptions,
+): Promise<{ results: FeatureMap[]; moments: Moments }> {
+  const moments: Moments = new Map(options.moments);
+  const runs = graphs.map((graph) => new GraphRun(device, graph, moments, options.tileBytes));
+  const { segments } = runs[0];
+  const of = runs.reduce((sum, run) => sum + run.segments.reduce((tiles, segment) => tiles + segment.tiles.length, 0), 0);
+  let done = 0;
+  const onTile = async () => {
+    options.signal?.throwIfAborted();
+    await options.onTile?.(++done, of);
+  };
+  for (const [i, { norms }] of segments.entries()) {
+    const wanted = norms.filter(({ index }) => !moments.has(index));
+    const found: Float32Array[][] = [];
+    for (const run of runs) found.push(await run.compute(run.segments[i], wanted, onTile));
+    wanted.forEach(({ index }, norm) => {
+      const each = found.map((ofRun) => ofRun[norm]);
+      const pixels = runs.map((run) => run.segments[i].target.shape[1] * run.segments[i].target.shape[2]);
+      moments.set(index, each.length === 1 ? each[0] : options.combine!(each, pixels));
+    });
+  }
+  return { results: runs.map((run) => run.result), moments };
+}
+
+interface Norm {
+  /** Its number in the graph's order. */
+  index: number;
+  groups: number;
+}
+
+/** A tensor that is computed in tiles from others that lie on the host. */
+interface Segment {
+  target: Tensor;
+  tiles: Window[];
+  /** The norms that read the target. */
+  norms: Norm[];
+  /** Maps that no later segment reads. */
+  last: Tensor[];
+}
+
+/** One tile's graph, and the windows of the maps that it reads, by input name. */
+interface TileGraph {
+  output: Tensor;
+  reads: Map<string, { source: Tensor; window: Window }>;
+  norms: Map<string, number>;
+}
+
+class GraphRun {
+  readonly segments: Segment[];
+  private readonly device: Device;
+  private readonly moments: Moments;
+  private readonly order: Tensor[];
+  private readonly index: Map<Tensor, number>;
+  private readonly maps = new Map<Tensor, FeatureMap>();
+  private readonly output: Tensor;
+
+  constructor(device: Device, graph: TiledGraph, moments: Moments, tileBytes: number) {
+    this.device = device;
+    this.moments = moments;
+    this.output = graph.output;
+    this.order = topological([graph.output]);
+    this.index = new Map(this.order.map((tensor, i) => [tensor, i]));
+    const cuts = new Set<Tensor>([graph.output]);
+    for (const tensor of this.order) {
+      if (isOp(tensor, groupNormOp)) cuts.add(tensor.source.inputs[0]);
+      else if (isOp(tensor, attentionOp)) for (const operand of tensor.source.inputs) cuts.add(operand);
+      else if (tensor.source.kind === 'input') this.maps.set(tensor, graph.input);
+    }
+    const targets = this.order.filter((tensor) => cuts.has(tensor) && !this.maps.has(tensor));
+    const onHost = new Set([...cuts, ...this.maps.keys()]);
+    const sources = targets.map((target) => sourcesOf(target, onHost));
+    this.segments = targets.map((target, i) => ({
+      target,
+      tiles: partition(target.shape[1], target.shape[2], tileBytes / bytesPerPixel(target, sources[i])),
+      norms: this.order.flatMap((tensor, index) =>
+        isOp(tensor, groupNormOp) && tensor.source.inputs[0] === target ? [{ index, groups: tensor.source.attrs.groups }] : [],
+      ),
+      last: [...onHost].filter((map) => sources[i].onHost.has(map) && !sources.slice(i + 1).some((later) => later.onHost.has(map))),
+    }));
+  }
+
+  get result(): FeatureMap {
+    return this.maps.get(this.output)!;
+  }
+
+  /** Computes a segment's target tile by tile. -> its moments for each of `norms`. Tiles of one form share a program, one at a time. */
+  async compute({ target, tiles, last }: Segment, norms: Norm[], onTile: () => Promise<void>): Promise<Float32Array[]> {
+    const map = new FeatureMap(target.shape);
+    const totals = norms.map(({ groups }) => new MomentSum(target.shape[0] * groups, target.shape[3] / groups));
+    const byForm = new Map<string, { window: Window; graph: TileGraph }[]>();
+    for (const window of tiles) {
+      const graph = this.tileGraph(target, window);
+      const form = formOf(graph.output);
+      byForm.set(form, [...(byForm.get(form) ?? []), { window, graph }]);
+    }
+    for (const group of byForm.values()) {
+      const [{ graph }] = group;
+      const outputs: Record<string, Tensor> = { tile: graph.output };
+      for (const { index, groups } of norms) outputs[`moments ${index}`] = groupMoments(graph.output, groups);
+      const program = await compile(this.device, outputs);
+      try {
+        const given = new Map<string, Window>();
+        let inputs: Record<string, Float32Array> = Object.fromEntries(
+          [...graph.norms].map(([name, norm]) => [name, this.moments.get(norm)!]),
+        );
+        for (const { window, graph } of group) {
+          for (const [name, { source, window: read }] of graph.reads) {
+            const before = given.get(name);
+            if (before && sameWindow(before, read)) continue;
+            inputs[name] = this.maps.get(source)!.read(read);
+            given.set(name, read);
+          }
+          const results = await program.run(inputs);
+          inputs = {};
+          map.write(window, results.tile);
+          for (const [i, { index }] of norms.entries())
+            totals[i].add(results[`moments ${index}`], (window.y1 - window.y0) * (window.x1 - window.x0));
+          await onTile();
+        }
+      } finally {
+        program.dispose();
+      }
+    }
+    this.maps.set(target, map);
+    for (const tensor of last) this.maps.delete(tensor);
+    return totals.map((total) => total.moments());
+  }
+
+  /** The graph of a window of `target`, which reads windows of maps on the host. */
+  private tileGraph(target: Tensor, window: Window): TileGraph {
+    const needed = new Map<Tensor, Window>([[target, window]]);
+    const inner = (tensor: Tensor): tensor is OpTensor<unknown> =>
+      needed.has(tensor) && (tensor === target || !this.maps.has(tensor)) && tensor.source.kind === 'op';
+    const end = this.index.get(target)!;
+    for (let i = end; i >= 0; i--) {
+      const tensor = this.order[i];
+      if (!inner(tensor)) continue;
+      readWindows(tensor, needed.get(tensor)!).forEach((read, k) => {
+        const from = tensor.source.inputs[k];
+        if (read) needed.set(from, around(needed.get(from), read));
+      });
+    }
+
+    const built = new Map<Tensor, Tensor>();
+    const reads: TileGraph['reads'] = new Map();
+    const norms: TileGraph['norms'] = new Map();
+    for (let i = 0; i <= end; i++) {
+      const tensor = this.order[i];
+      const own = needed.get(tensor);
+      if (!own) continue;
+      const { y0, y1, x0, x1 } = own;
+      if (!inner(tensor)) {
+        const name = `map ${i}`;
+        reads.set(name, { source: tensor, window: own });
+        built.set(tensor, input(name, [tensor.shape[0], y1 - y0, x1 - x0, tensor.shape[3]]));
+        continue;
+      }
+      const inputs = readWindows(tensor, own).map((read, k) => {
+        const from = tensor.source.inputs[k];
+        return read ? part(built.get(from)!, needed.get(from)!, read) : from;
+      });
+      const moments = () => {
+        norms.set(`moments ${i}`, i);
+        return input(`moments ${i}`, [tensor.shape[0], isOp(tensor, groupNormOp) ? tensor.source.attrs.groups : 1, 2]);
+      };
+      built.set(tensor, onWindow(tensor, own, inputs, moments));
+    }
+    return { output: built.get(target)!, reads, norms };
+  }
+}
+
+/** The window `wanted` of x, which holds the window `has`. */
+function part(x: Tensor, has: Window, wanted: Window): Tensor {
+  let cut = x;
+  if (wanted.y0 !== has.y0 || wanted.y1 !== has.y1) cut = slice(cut, 1, wanted.y0 - has.y0, wanted.y1 - has.y0);
+  if (wanted.x0 !== has.x0 || wanted.x1 !== has.x1) cut = slice(cut, 2, wanted.x0 - has.x0, wanted.x1 - has.x0);
+  return cut;
+}
+
+/** What a segment reads from the host, and what it computes on the way. */
+function sourcesOf(target: Tensor, onHost: Set<Tensor>): { onHost: Set<Tensor>; inner: Set<Tensor> } {
+  const found = { onHost: new Set<Tensor>(), inner: new Set<Tensor>() };
+  const visit = (tensor: Tensor) => {
+    if (tensor !== target && onHost.has(tensor)) found.onHost.add(tensor);
+    else if (tensor.source.kind === 'op' && !found.inner.has(tensor)) {
+      found.inner.add(tensor);
+      tensor.source.inputs.forEach(visit);
+    }
+  };
+  visit(target);
+  return found;
+}
+
+/** Bytes of a segment's largest map for each pixel of its target. Keys and values of attention are read whole, and are not counted. */
+function bytesPerPixel(target: Tensor, { onHost, inner }: { onHost: Set<Tensor>; inner: Set<Tensor> }): number {
+  const whole = new Set([...inner].flatMap((tensor) => (isOp(tensor, attentionOp) ? tensor.source.inputs.slice(1) : [])));
+  const sizes = [...onHost, ...inner].filter((tensor) => !whole.has(tensor)).map(({ size }) => 4 * size);
+  return Math.max(...sizes) / (target.shape[1] * target.shape[2]);
+}
+
+/** Tells graphs apart: equal forms can share a program. Inputs are named by their place, so the shapes and attributes remain. */
+function formOf(output: Tensor): string {
+  const order = topological([output]);
+  const numbers = new Map(order.map((tensor, i) => [tensor, i]));
+  return order
+    .map(({ shape, source }) => {
+      if (source.kind === 'op')
+        return `${source.op.name} ${JSON.stringify(source.attrs)} ${source.inputs.map((each) => numbers.get(each))}`;
+      return source.kind === 'input' ? `${source.name} ${shape}` : source.kind;
+    })
+    .join(';');
+}
+
+/** Moments over tiles: counts, means and sums of squared deviations, merged in f64. */
+class MomentSum {
+  private pixels = 0;
+  private readonly mean: Float64Array;
+  private readonly square: Float64Array;
+  private readonly perPixel: number;
+
+  constructor(groups: number, channelsPerGroup: number) {
+    this.mean = new Float64Array(groups);
+    this.square = new Float64Array(groups);
+    this.perPixel = channelsPerGroup;
+  }
+
+  /** Moments (groups, 2) of so many pixels more. */
+  add(moments: Float32Array, pixels: number): void {
+    const total = this.pixels + pixels;
+    for (let i = 0; i < this.mean.length; i++) {
+      const apart = moments[2 * i] - this.mean[i];
+      this.square[i] += this.perPixel * pixels * (moments[2 * i + 1] + apart * apart * (this.pixels / total));
+      this.mean[i] += apart * (pixels / total);
+    }
+    this.pixels = total;
+  }
+
+  moments(): Float32Array {
+    const count = this.perPixel * this.pixels;
+    return Float32Array.from({ length: 2 * this.mean.length }, (_, i) => (i % 2 ? this.square[i >> 1] / count : this.mean[i >> 1]));
+  }
+}
