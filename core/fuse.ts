@@ -5,12 +5,16 @@
 import { apply, type OpTensor } from './op.ts';
 import type { Tensor } from './tensor.ts';
 
-/** Tensors reachable from `outputs`, each after everything it reads. */
+/**
+ * Tensors reachable from `outputs`, each after everything it reads: outputs in the order in which the trace made them, and what an operation
+ * reads from its first input to its last. Gradient rules put the upstream derivative first, so that a backward pass has done with later layers
+ * before it takes up what it needs of earlier ones.
+ */
 export function topological(outputs: Iterable<Tensor>): Tensor[] {
   const order: Tensor[] = [];
   const seen = new Set<Tensor>();
   // An explicit stack: deep networks would overflow the call stack.
-  const stack = [...outputs].reverse().map((tensor) => ({ tensor, expanded: false }));
+  const stack = [...outputs].sort((a, b) => b.serial - a.serial).map((tensor) => ({ tensor, expanded: false }));
   while (stack.length) {
     const entry = stack.pop()!;
     if (entry.expanded) order.push(entry.tensor);

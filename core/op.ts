@@ -45,6 +45,11 @@ export interface Op<Attrs> {
    * that replaces both, or null.
    */
   absorb?(producer: OpTensor<Attrs>, consumer: OpTensor<unknown>, index: number): Tensor | null;
+  /**
+   * Reverse mode: the derivatives of the loss by every input, from `upstream`, its derivative by the result; null for an input that has none,
+   * such as indices. f32, of the inputs' shapes. All are traced, and only those that somebody reads are ever computed.
+   */
+  gradient?(result: OpTensor<Attrs>, upstream: Tensor): (Tensor | null)[];
   /** Multiply-adds times two, for profiles. */
   flops?(inputs: readonly { shape: Shape }[], output: { shape: Shape }, attrs: Attrs): number;
 }

@@ -18,10 +18,14 @@ type Source =
   | { kind: 'parameter'; parameter: Parameter }
   | { kind: 'op'; op: Op<unknown>; inputs: Tensor[]; attrs: unknown };
 
+let made = 0;
+
 export class Tensor {
   readonly shape: Shape;
   readonly dtype: DType;
   readonly source: Source;
+  /** Counts up with every tensor made: the order of the trace. */
+  readonly serial: number = made++;
 
   constructor(shape: Shape, dtype: DType, source: Source) {
     for (const size of shape) {

@@ -9,8 +9,10 @@
 import { ShapeError } from '../core/errors.ts';
 import { apply, type Op } from '../core/op.ts';
 import { type DType, elementType, type ShaderSpec } from '../core/shader.ts';
-import { describe, sizeOf, type Tensor } from '../core/tensor.ts';
+import { describe, type Shape, sizeOf, type Tensor } from '../core/tensor.ts';
+import { attentionGradient } from './attention-gradient.ts';
 import { queriesPerLane, subgroupAttention } from './attention-subgroup.ts';
+import { reshape, slice } from './copy.ts';
 
 interface Attrs {
   heads: number;
@@ -71,6 +73,13 @@ export const attentionOp: Op<Attrs> = {
       params: [threads, queries, keys, heads, chunks, vectors, perHead ** -0.5, causal],
       threads,
     });
+  },
+
+  gradient(result, upstream) {
+    const [q, k, v] = result.source.inputs;
+    const { dq, dkv } = attentionGradient(upstream, result, q, k, v, result.source.attrs);
+    const half = (i: number, shape: Shape) => reshape(slice(reshape(dkv, [2, k.size]), 0, i, i + 1), shape);
+    return [dq, half(0, k.shape), half(1, v.shape)];
   },
 
   flops([q, k], _output, { causal }) {

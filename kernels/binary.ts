@@ -6,6 +6,9 @@ import { ShapeError } from '../core/errors.ts';
 import { apply, type Op } from '../core/op.ts';
 import { type DType, elementType, type ShaderSpec } from '../core/shader.ts';
 import { describe, type Shape, sizeOf, type Tensor } from '../core/tensor.ts';
+import { sumTo } from './sum-axis.ts';
+import { affine } from './unary.ts';
+import { unaryGradient } from './unary-gradient.ts';
 
 const FUNCTIONS = ['add', 'sub', 'mul', 'div', 'max', 'min'] as const;
 export type BinaryFunction = (typeof FUNCTIONS)[number];
@@ -64,7 +67,33 @@ export const binaryOp: Op<Attrs> = {
       threads: count,
     });
   },
+
+  gradient(result, upstream) {
+    const [a, b] = result.source.inputs;
+    const [byA, byB] = slopes(result.source.attrs.fn, upstream, a, b, result);
+    return [sumTo(byA, a.shape), sumTo(byB, b.shape)];
+  },
 };
+
+/** The derivatives by both operands, in the result's shape. Where max and min have equal operands, all of it goes to b. */
+function slopes(fn: BinaryFunction, g: Tensor, a: Tensor, b: Tensor, result: Tensor): [Tensor, Tensor] {
+  switch (fn) {
+    case 'add':
+      return [g, g];
+    case 'sub':
+      return [g, affine(g, -1, 0)];
+    case 'mul':
+      return [mul(g, b), mul(g, a)];
+    case 'div': {
+      const byA = div(g, b);
+      return [byA, affine(mul(byA, result), -1, 0)];
+    }
+    default: {
+      const byA = unaryGradient(g, fn === 'max' ? sub(a, b) : sub(b, a), 'ramp');
+      return [byA, sub(g, byA)];
+    }
+  }
+}
 
 function align(shape: Shape, rank: number): number[] {
   return [...new Array(rank - shape.length).fill(1), ...shape];

@@ -7,6 +7,7 @@ import { ShapeError } from '../core/errors.ts';
 import { apply, type Lowering, type Op, type Operand } from '../core/op.ts';
 import { type DType, elementType, type ShaderSpec } from '../core/shader.ts';
 import { describe, type Shape, showShape, sizeOf, type Tensor } from '../core/tensor.ts';
+import { sumAxis } from './sum-axis.ts';
 
 /** The same values under another shape of equal size. No data moves. */
 export function reshape(x: Tensor, shape: Shape): Tensor {
@@ -18,6 +19,7 @@ export const reshapeOp: Op<{ shape: Shape }> = {
   name: 'reshape',
   integers: true,
   infer: ([x], { shape }) => ({ shape, dtype: x.dtype }),
+  gradient: ({ source }, upstream) => [reshape(upstream, source.inputs[0].shape)],
 };
 
 /** Axis i of the result is axis order[i] of x. Up to 4 axes. */
@@ -72,6 +74,17 @@ export function upsampleNearest(x: Tensor, factor: number): Tensor {
   });
 }
 
+/** Each element along an axis (negative axes count from the last) `times` times in a row. */
+export function repeat(x: Tensor, axis: number, times: number): Tensor {
+  const at = axis < 0 ? axis + x.shape.length : axis;
+  if (!(at in x.shape) || !(Number.isInteger(times) && times > 0))
+    throw new ShapeError(`repeat: axis ${axis} of ${describe(x)} cannot be repeated ${times} times.`);
+  return apply(gatherOp, [x], {
+    name: 'repeat',
+    axes: x.shape.map((size, from) => ({ from, size: from === at ? size * times : size, before: 0, repeat: from === at ? times : 1 })),
+  });
+}
+
 interface OutAxis {
   /** The axis of x that this axis of the result walks along. */
   from: number;
@@ -111,7 +124,27 @@ export const gatherOp: Op<GatherAttrs> = {
       })),
     );
   },
+
+  gradient({ source: { inputs, attrs } }, upstream) {
+    const [x] = inputs;
+    // Repeated elements first become one again, then everything goes back to where it came from.
+    const once = attrs.axes.reduce((g, axis, i) => (axis.repeat === 1 ? g : sumRuns(g, i, axis.repeat)), upstream);
+    const axes = x.shape.map((size, from) => {
+      const i = attrs.axes.findIndex((axis) => axis.from === from);
+      return { from: i, size, before: -attrs.axes[i].before / attrs.axes[i].repeat, repeat: 1 };
+    });
+    const moved = axes.some(({ from, before, size }, i) => from !== i || before !== 0 || size !== once.shape[i]);
+    return [moved ? apply(gatherOp, [once], { name: attrs.name, axes }) : once];
+  },
 };
+
+/** Sums each run of `length` elements along an axis. */
+function sumRuns(g: Tensor, axis: number, length: number): Tensor {
+  const before = sizeOf(g.shape.slice(0, axis));
+  const after = sizeOf(g.shape.slice(axis + 1));
+  const size = g.shape[axis] / length;
+  return reshape(sumAxis(reshape(g, [before * size, length, after]), 1), g.shape.with(axis, size));
+}
 
 /** Tensors one behind the other along an axis (default the last, channels). All other axes agree. Throws ShapeError. */
 export function concat(tensors: Tensor[], axis = -1): Tensor {
@@ -145,6 +178,11 @@ export const concatOp: Op<{ axis: number }> = {
       ]);
       start += inner;
     }
+  },
+
+  gradient({ source: { inputs, attrs } }, upstream) {
+    let start = 0;
+    return inputs.map((x) => slice(upstream, attrs.axis, start, (start += x.shape[attrs.axis])));
   },
 };
 

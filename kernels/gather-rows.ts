@@ -6,6 +6,7 @@ import { ShapeError } from '../core/errors.ts';
 import { apply, type Op, width } from '../core/op.ts';
 import { type DType, elementType, type ShaderSpec } from '../core/shader.ts';
 import { describe, type Tensor } from '../core/tensor.ts';
+import { scatterRows } from './gather-rows-gradient.ts';
 
 /** Rows of x (R, C) chosen by index (L) u32. -> (L, C). Throws ShapeError. */
 export function gatherRows(x: Tensor, index: Tensor): Tensor {
@@ -35,6 +36,11 @@ export const gatherRowsOp: Op<null> = {
       params: [threads, columns, x.shape[0]],
       threads,
     });
+  },
+
+  gradient({ source }, upstream) {
+    const [x, index] = source.inputs;
+    return [scatterRows(upstream, index, x.shape[0]), null];
   },
 };
 

@@ -7,6 +7,7 @@ import { apply, type Op, width } from '../core/op.ts';
 import { type DType, elementType, type ShaderSpec } from '../core/shader.ts';
 import { describe, sizeOf, type Tensor } from '../core/tensor.ts';
 import { activationWgsl } from './activation.ts';
+import { gegluGradient } from './geglu-gradient.ts';
 
 /** x (..., 2 H) -> (..., H). Throws ShapeError when the last axis is odd. */
 export function geglu(x: Tensor): Tensor {
@@ -27,6 +28,10 @@ export const gegluOp: Op<null> = {
     const half = output.shape[output.shape.length - 1] / loads;
     const count = sizeOf(output.shape) / loads;
     to.dispatch({ shader: gegluShader(loads, x.dtype), operands: [x, output], params: [count, half], threads: count });
+  },
+
+  gradient({ source }, upstream) {
+    return [gegluGradient(upstream, source.inputs[0])];
   },
 };
 

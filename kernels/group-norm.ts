@@ -9,9 +9,12 @@
 import { ShapeError } from '../core/errors.ts';
 import { apply, isOp, type Lowering, type Op, type Operand, type OpTensor, width } from '../core/op.ts';
 import { type DType, elementType, type ShaderSpec } from '../core/shader.ts';
-import { describe, sameShape, sizeOf, type Tensor } from '../core/tensor.ts';
+import { constant, describe, sameShape, sizeOf, type Tensor } from '../core/tensor.ts';
 import { type Activation, activationCode, activationWgsl } from './activation.ts';
+import { mul } from './binary.ts';
+import { groupNormGradient } from './group-norm-gradient.ts';
 import { ROW_THREADS, rowTree } from './rows.ts';
+import { sumRows } from './sum-axis.ts';
 import { unaryOp } from './unary.ts';
 
 interface Attrs {
@@ -54,6 +57,18 @@ export const groupNormOp: Op<Attrs> = {
   },
 
   absorb: (producer, consumer) => absorbActivation(groupNormOp, producer, consumer),
+
+  gradient({ source: { inputs, attrs } }, upstream) {
+    const [x, gamma, beta] = inputs;
+    const moments = groupMoments(x, attrs.groups);
+    const one = constant(new Float32Array(gamma.size).fill(1), gamma.shape);
+    const zero = constant(new Float32Array(gamma.size), gamma.shape);
+    return [
+      groupNormGradient(upstream, x, moments, gamma, attrs.eps),
+      sumRows(mul(upstream, normalizeGroups(x, moments, one, zero, attrs.eps)), gamma.shape),
+      sumRows(upstream, beta.shape),
+    ];
+  },
 };
 
 export const groupMomentsOp: Op<{ groups: number }> = {

@@ -5,8 +5,11 @@
 import { ShapeError } from '../core/errors.ts';
 import { apply, type Op } from '../core/op.ts';
 import type { DType, ShaderSpec } from '../core/shader.ts';
-import { describe, sameShape, sizeOf, type Tensor } from '../core/tensor.ts';
+import { constant, describe, sameShape, sizeOf, type Tensor } from '../core/tensor.ts';
+import { mul } from './binary.ts';
+import { layerNormGradient } from './layer-norm-gradient.ts';
 import { ROW_THREADS, rowTree } from './rows.ts';
+import { sumRows } from './sum-axis.ts';
 
 /** x (..., C), gamma and beta (C). -> x's shape. Throws ShapeError. */
 export function layerNorm(x: Tensor, gamma: Tensor, beta: Tensor, eps = 1e-5): Tensor {
@@ -32,6 +35,14 @@ export const layerNormOp: Op<{ eps: number }> = {
       params: [rows, columns, eps],
       threads: rows * ROW_THREADS,
     });
+  },
+
+  gradient({ source: { inputs, attrs } }, upstream) {
+    const [x, gamma, beta] = inputs;
+    const one = constant(new Float32Array(gamma.size).fill(1), gamma.shape);
+    const zero = constant(new Float32Array(gamma.size), gamma.shape);
+    const normal = apply(layerNormOp, [x, one, zero], attrs);
+    return [layerNormGradient(upstream, x, gamma, attrs), sumRows(mul(upstream, normal), gamma.shape), sumRows(upstream, beta.shape)];
   },
 };
 

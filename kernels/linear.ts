@@ -8,8 +8,11 @@ import { ShapeError } from '../core/errors.ts';
 import { apply, type Op } from '../core/op.ts';
 import { describe, sameShape, showShape, sizeOf, type Tensor } from '../core/tensor.ts';
 import type { Activation } from './activation.ts';
-import { absorbEpilogue, lowerWindowed, rowsOf } from './conv2d.ts';
+import { absorbEpilogue, rowsOf } from './conv2d.ts';
+import { rowsGradient } from './conv2d-gradient.ts';
 import { permute } from './copy.ts';
+import { lowerImplicitMatmul } from './implicit-matmul.ts';
+import { sumRows } from './sum-axis.ts';
 
 interface Attrs {
   /** True when the second operand has a batch axis of its own. */
@@ -53,7 +56,7 @@ export const linearOp: Op<Attrs> = {
     const [x, w] = inputs;
     const batch = attrs.batched ? w.shape[0] : 1;
     const rows = rowsOf(x.shape) / batch;
-    lowerWindowed(to, {
+    lowerImplicitMatmul(to, {
       x,
       w,
       bias: attrs.hasBias ? inputs[2] : null,
@@ -78,6 +81,16 @@ export const linearOp: Op<Attrs> = {
         hasResidual: attrs.hasResidual || residual !== null,
       }),
     );
+  },
+
+  gradient({ source: { inputs, attrs } }, upstream) {
+    const [x, w] = inputs;
+    if (attrs.batched) return [matmul(upstream, w), matmul(permute(upstream, [0, 2, 1]), x)];
+    return [
+      linear(upstream, permute(w, [1, 0])),
+      rowsGradient(upstream, x),
+      ...inputs.slice(2).map(({ shape }) => sumRows(upstream, shape)),
+    ];
   },
 
   flops([x], output) {

@@ -2,10 +2,13 @@
  * reduce: y[r] = sum, mean or maximum of a row of x. Other axes are reduced by permuting them last.
  * x (..., L) f32 | f16; y (...) f32. Accumulates in f32, in 64 strided parts and a tree.
  */
+import { UserError } from '../core/errors.ts';
 import { apply, type Op } from '../core/op.ts';
 import type { DType, ShaderSpec } from '../core/shader.ts';
-import { sizeOf, type Tensor } from '../core/tensor.ts';
+import { describe, sizeOf, type Tensor } from '../core/tensor.ts';
+import { repeat, reshape } from './copy.ts';
 import { ROW_THREADS, rowTree } from './rows.ts';
+import { affine } from './unary.ts';
 
 type ReduceFunction = 'sum' | 'mean' | 'max';
 
@@ -32,6 +35,14 @@ export const reduceOp: Op<{ fn: ReduceFunction }> = {
       params: [rows, columns, fn === 'mean' ? 1 / columns : 1],
       threads: rows * ROW_THREADS,
     });
+  },
+
+  gradient({ source: { inputs, attrs } }, upstream) {
+    const [x] = inputs;
+    const length = x.shape[x.shape.length - 1];
+    if (attrs.fn === 'max') throw new UserError(`gradient: no rule for the maximum of ${describe(x)}.`);
+    const each = attrs.fn === 'mean' ? affine(upstream, 1 / length, 0) : upstream;
+    return [repeat(reshape(each, [...x.shape.slice(0, -1), 1]), -1, length)];
   },
 };
 

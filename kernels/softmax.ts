@@ -6,6 +6,7 @@ import { apply, type Op } from '../core/op.ts';
 import type { DType, ShaderSpec } from '../core/shader.ts';
 import { sizeOf, type Tensor } from '../core/tensor.ts';
 import { ROW_THREADS, rowTree } from './rows.ts';
+import { softmaxGradient } from './softmax-gradient.ts';
 
 /** Softmax along the last axis. */
 export function softmax(x: Tensor): Tensor {
@@ -23,6 +24,10 @@ export const softmaxOp: Op<null> = {
     const columns = x.shape[x.shape.length - 1];
     const rows = sizeOf(x.shape) / columns;
     to.dispatch({ shader: softmaxShader(x.dtype), operands: [x, output], params: [rows, columns], threads: rows * ROW_THREADS });
+  },
+
+  gradient(result, upstream) {
+    return [softmaxGradient(upstream, result)];
   },
 };
 

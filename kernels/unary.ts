@@ -6,6 +6,7 @@ import { apply, type Op } from '../core/op.ts';
 import { type DType, elementType, type ShaderSpec } from '../core/shader.ts';
 import { type Scalar, sizeOf, type Tensor } from '../core/tensor.ts';
 import { activationWgsl } from './activation.ts';
+import { unaryGradient } from './unary-gradient.ts';
 
 // The first four codes are those of activation.ts.
 const FUNCTIONS = ['affine', 'silu', 'gelu', 'quickGelu', 'exp', 'sigmoid', 'tanh', 'sqrt', 'abs', 'square', 'cast'] as const;
@@ -63,6 +64,14 @@ export const unaryOp: Op<Attrs> = {
       params: [count, FUNCTIONS.indexOf(fn), scale, shift],
       threads: count,
     });
+  },
+
+  gradient({ source: { inputs, attrs } }, upstream) {
+    const [x] = inputs;
+    const { fn, scale } = attrs;
+    if (x.dtype === 'u32') return [null];
+    if (fn === 'affine') return [affine(upstream, scale, 0)];
+    return [fn === 'cast' ? upstream : unaryGradient(upstream, x, fn)];
   },
 };
 

@@ -7,6 +7,8 @@ import { ShapeError } from '../core/errors.ts';
 import { apply, type Op } from '../core/op.ts';
 import { elementType, type ShaderSpec } from '../core/shader.ts';
 import { describe, type Scalar, sameShape, sizeOf, type Tensor } from '../core/tensor.ts';
+import { mul, sub } from './binary.ts';
+import { affine } from './unary.ts';
 
 /** All tensors of one shape. Throws ShapeError otherwise. */
 export function modulate(x: Tensor, gamma: Tensor, beta: Tensor, raw: Tensor, scale: Scalar): Tensor {
@@ -26,6 +28,12 @@ export const modulateOp: Op<{ scale: Scalar }> = {
     const size = sizeOf(output.shape);
     const loads = size % 4 === 0 ? 4 : 1;
     to.dispatch({ shader: modulateShader(loads), operands: [...inputs, output], params: [size / loads, scale], threads: size / loads });
+  },
+
+  gradient({ source: { inputs, attrs } }, upstream) {
+    const [x, gamma] = inputs;
+    const scaled = affine(upstream, attrs.scale, 0);
+    return [mul(scaled, affine(gamma, 1, 1)), mul(scaled, x), scaled, sub(upstream, scaled)];
   },
 };
 

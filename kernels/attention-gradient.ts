@@ -1,0 +1,282 @@
+/**
+ * The gradients of attention, y = softmax(scale q k^T) v in heads. Scores are computed anew and never stored: of the forward pass only the
+ * logarithm of each query's sum is needed, and D = sum g y, which stands for the softmax's own derivative. (FlashAttention-2, Dao 2023, sec. 3)
+ *   p = exp(scale q.k - l), ds = p (g.v - D); dq = scale sum ds k; dk = scale sum ds q; dv = sum p g
+ * q, g, y (N, ..., heads d), k and v (N, ..., heads d) with Lk keys; f32 | f16 but g and y f32; results f32.
+ *
+ * A thread owns some queries (or keys) of one head and walks over the keys (or queries). Heads of up to 64 channels live in registers; wider
+ * ones are cut into chunks of 64 result channels, each thread computing its scores anew.
+ */
+import { apply, type Op, type Operand } from '../core/op.ts';
+import { type DType, elementType, type ShaderSpec } from '../core/shader.ts';
+import { sizeOf, type Tensor } from '../core/tensor.ts';
+
+interface Attrs {
+  heads: number;
+  causal: boolean;
+}
+
+/** Loads of one head that fit in registers. */
+const CHUNK = 16;
+
+/** The derivatives by q, k and v, given g by attention's result y. */
+export function attentionGradient(g: Tensor, y: Tensor, q: Tensor, k: Tensor, v: Tensor, attrs: Attrs): { dq: Tensor; dkv: Tensor } {
+  const stats = apply(statisticsOp, [g, y, q, k], attrs);
+  return { dq: apply(queryGradientOp, [g, stats, q, k, v], attrs), dkv: apply(keyValueGradientOp, [g, stats, q, k, v], attrs) };
+}
+
+/** (N, heads, Lq, 2): l and D of every query. */
+export const statisticsOp: Op<Attrs> = {
+  name: 'attentionStatistics',
+
+  infer([, , q], { heads }) {
+    const { images, tokens } = sizes(q, heads);
+    return { shape: [images, heads, tokens, 2], dtype: 'f32' };
+  },
+
+  lower([g, y, q, k], output, { heads, causal }, to) {
+    const m = sizes(q, heads);
+    const threads = m.images * heads * m.tokens;
+    to.dispatch({
+      shader: statisticsShader(m.loads, m.vectors, q.dtype, k.dtype),
+      operands: [g, y, q, k, output],
+      params: [threads, m.tokens, sizes(k, heads).tokens, heads, m.vectors, m.scale, causal],
+      threads,
+    });
+  },
+
+  flops: ([g, , , k]) => 2 * sizeOf(g.shape) * (sizeOf(k.shape) / k.shape[0] / k.shape[k.shape.length - 1]),
+};
+
+/** q's shape. */
+export const queryGradientOp: Op<Attrs> = {
+  name: 'attentionQueryGradient',
+  infer: ([, , q]) => ({ shape: q.shape, dtype: 'f32' }),
+  lower: (inputs, output, attrs, to) => to.dispatch(walk('queries', inputs, output, attrs)),
+  flops: ([g, , , k]) => 6 * sizeOf(g.shape) * (sizeOf(k.shape) / k.shape[0] / k.shape[k.shape.length - 1]),
+};
+
+/** (2, ...k's shape): the derivative by k, then that by v. */
+export const keyValueGradientOp: Op<Attrs> = {
+  name: 'attentionKeyValueGradient',
+  infer: ([, , , k]) => ({ shape: [2, ...k.shape], dtype: 'f32' }),
+  lower: (inputs, output, attrs, to) => to.dispatch(walk('keys', inputs, output, attrs)),
+  flops: ([g, , , k]) => 8 * sizeOf(g.shape) * (sizeOf(k.shape) / k.shape[0] / k.shape[k.shape.length - 1]),
+};
+
+function sizes({ shape }: { shape: readonly number[] }, heads: number) {
+  const channels = shape[shape.length - 1];
+  const perHead = channels / heads;
+  const loads: 1 | 4 = perHead % 4 === 0 ? 4 : 1;
+  return { images: shape[0], tokens: sizeOf(shape) / shape[0] / channels, loads, vectors: perHead / loads, scale: perHead ** -0.5 };
+}
+
+/** The dispatch in which every thread owns some `owned` and walks over all of the others. */
+function walk(owned: 'queries' | 'keys', inputs: Operand[], output: Operand, { heads, causal }: Attrs) {
+  const [, , q, k, v] = inputs;
+  const m = sizes(q, heads);
+  const keys = sizes(k, heads).tokens;
+  const chunks = Math.ceil(m.vectors / CHUNK);
+  const each = m.vectors <= 8 && m.loads === 4 ? 2 : 1;
+  const tiles = Math.ceil((owned === 'queries' ? m.tokens : keys) / each);
+  const threads = m.images * heads * chunks * tiles;
+  const types = [q.dtype, k.dtype, v.dtype];
+  return {
+    shader: owned === 'queries' ? queryShader(m.loads, m.vectors, each, types) : keyValueShader(m.loads, m.vectors, each, types),
+    operands: [...inputs, output],
+    params: [threads, m.tokens, keys, heads, chunks, m.vectors, tiles, m.images, m.scale, causal],
+    threads,
+  };
+}
+
+const join = (count: number, line: (i: number) => string) => Array.from({ length: count }, (_, i) => line(i)).join('\n  ');
+
+function statisticsShader(loads: 1 | 4, vectors: number, q: DType, k: DType): ShaderSpec {
+  const inRegisters = vectors <= CHUNK;
+  const product = (a: string, b: string) => (loads === 4 ? `dot(${a}, ${b})` : `${a} * ${b}`);
+  return {
+    name: `attentionStatistics x${loads} ${inRegisters ? vectors : 'wide'} ${q} ${k}`,
+    bindings: [
+      { name: 'g', dtype: 'f32', width: loads },
+      { name: 'y', dtype: 'f32', width: loads },
+      { name: 'q', dtype: q, width: loads },
+      { name: 'k', dtype: k, width: loads },
+      { name: 'stats', dtype: 'f32', width: 1, write: true },
+    ],
+    params: ['count: u32', 'queries: u32', 'keys: u32', 'heads: u32', 'vectors: u32', 'scale: f32', 'causal: u32'],
+    workgroup: 64,
+    code: `
+fn run(id: u32, group: u32, local: u32) {
+  if (id >= p.count) { return; }
+  let query = id % p.queries;
+  let head = (id / p.queries) % p.heads;
+  let image = id / (p.queries * p.heads);
+  let stride = p.heads * p.vectors;
+  let q_at = (image * p.queries + query) * stride + head * p.vectors;
+  let k_at = image * p.keys * stride + head * p.vectors;
+  let end = select(p.keys, query + 1u, p.causal == 1u);
+  ${inRegisters ? join(vectors, (i) => `let q${i} = q_load(q_at + ${i}u);`) : ''}
+  var largest = -3.4e38;
+  var total = 0.0;
+  for (var key = 0u; key < end; key += 4u) {
+    var scores = vec4<f32>(-3.4e38);
+    let known = min(end - key, 4u);
+    for (var j = 0u; j < known; j++) {
+      let at = k_at + (key + j) * stride;
+      var s = 0.0;
+      ${
+        inRegisters
+          ? join(vectors, (i) => `s += ${product(`q${i}`, `k_load(at + ${i}u)`)};`)
+          : `for (var i = 0u; i < p.vectors; i++) { s += ${product('q_load(q_at + i)', 'k_load(at + i)')}; }`
+      }
+      scores[j] = s * p.scale;
+    }
+    let now = max(largest, max(max(scores.x, scores.y), max(scores.z, scores.w)));
+    let weights = exp(scores - vec4<f32>(now));
+    total = total * exp(largest - now) + weights.x + weights.y + weights.z + weights.w;
+    largest = now;
+  }
+  var d = 0.0;
+  for (var i = 0u; i < p.vectors; i++) { d += ${product('g_load(q_at + i)', 'y_load(q_at + i)')}; }
+  stats_store(2u * id, largest + log(total));
+  stats_store(2u * id + 1u, d);
+}`,
+  };
+}
+
+const WALK_PARAMS = [
+  'count: u32',
+  'queries: u32',
+  'keys: u32',
+  'heads: u32',
+  'chunks: u32',
+  'vectors: u32',
+  'tiles: u32',
+  'images: u32',
+  'scale: f32',
+  'causal: u32',
+];
+
+/** Where a thread is: its tile of owned tokens, its chunk of channels, its head and image. */
+const PLACE = `
+  let tile = id % p.tiles;
+  let chunk = (id / p.tiles) % p.chunks;
+  let head = (id / (p.tiles * p.chunks)) % p.heads;
+  let image = id / (p.tiles * p.chunks * p.heads);
+  let stride = p.heads * p.vectors;
+  let first = chunk * ${CHUNK}u;
+  let q_base = image * p.queries * stride + head * p.vectors;
+  let k_base = image * p.keys * stride + head * p.vectors;
+  let s_base = (image * p.heads + head) * p.queries;`;
+
+function walkBindings(loads: 1 | 4, [q, k, v]: DType[]): ShaderSpec['bindings'] {
+  return [
+    { name: 'g', dtype: 'f32', width: loads },
+    { name: 'stats', dtype: 'f32', width: 1 },
+    { name: 'q', dtype: q, width: loads },
+    { name: 'k', dtype: k, width: loads },
+    { name: 'v', dtype: v, width: loads },
+    { name: 'y', dtype: 'f32', width: loads, write: true },
+  ];
+}
+
+function queryShader(loads: 1 | 4, vectors: number, each: number, types: DType[]): ShaderSpec {
+  const inRegisters = vectors <= CHUNK;
+  const held = Math.min(vectors, CHUNK);
+  const type = elementType({ dtype: 'f32', width: loads });
+  const product = (a: string, b: string) => (loads === 4 ? `dot(${a}, ${b})` : `${a} * ${b}`);
+  const scores = (t: number) =>
+    inRegisters
+      ? join(held, (i) => `s += ${product(`q${t}_${i}`, `k${i}`)}; d += ${product(`g${t}_${i}`, `v${i}`)};`)
+      : `for (var i = 0u; i < p.vectors; i++) { s += ${product(`q_load(at${t} + i)`, 'k_load(k_at + i)')}; d += ${product(`g_load(at${t} + i)`, 'v_load(k_at + i)')}; }`;
+  return {
+    name: `attentionQueryGradient x${loads} ${inRegisters ? vectors : 'wide'} ${types.join(' ')}`,
+    bindings: walkBindings(loads, types),
+    params: WALK_PARAMS,
+    workgroup: 64,
+    code: `
+fn run(id: u32, group: u32, local: u32) {
+  if (id >= p.count) { return; }
+  ${PLACE}
+  ${join(held, (i) => `let c${i} = min(first + ${i}u, p.vectors - 1u);`)}
+  ${join(
+    each,
+    (t) => `
+  let query${t} = tile * ${each}u + ${t}u;
+  let token${t} = min(query${t}, p.queries - 1u);
+  let at${t} = q_base + token${t} * stride;
+  let l${t} = stats_load(2u * (s_base + token${t}));
+  let d${t} = stats_load(2u * (s_base + token${t}) + 1u);
+  ${join(held, (i) => (inRegisters ? `let q${t}_${i} = q_load(at${t} + ${i}u); let g${t}_${i} = g_load(at${t} + ${i}u);` : ''))}
+  ${join(held, (i) => `var y${t}_${i} = ${type}(0.0);`)}`,
+  )}
+  let end = select(p.keys, min(p.keys, (tile + 1u) * ${each}u), p.causal == 1u);
+  for (var key = 0u; key < end; key++) {
+    let k_at = k_base + key * stride;
+    ${join(held, (i) => `let k${i} = k_load(k_at + c${i});${inRegisters ? ` let v${i} = v_load(k_at + ${i}u);` : ''}`)}
+    ${join(
+      each,
+      (t) => `{
+      var s = 0.0;
+      var d = 0.0;
+      ${scores(t)}
+      let weight = select(exp(s * p.scale - l${t}), 0.0, p.causal == 1u && key > query${t});
+      let ds = weight * (d - d${t}) * p.scale;
+      ${join(held, (i) => `y${t}_${i} += ds * k${i};`)}
+    }`,
+    )}
+  }
+  ${join(each, (t) => `if (query${t} < p.queries) { ${join(held, (i) => `if (first + ${i}u < p.vectors) { y_store(at${t} + c${i}, y${t}_${i}); }`)} }`)}
+}`,
+  };
+}
+
+function keyValueShader(loads: 1 | 4, vectors: number, each: number, types: DType[]): ShaderSpec {
+  const inRegisters = vectors <= CHUNK;
+  const held = Math.min(vectors, CHUNK);
+  const type = elementType({ dtype: 'f32', width: loads });
+  const product = (a: string, b: string) => (loads === 4 ? `dot(${a}, ${b})` : `${a} * ${b}`);
+  const scores = (t: number) =>
+    inRegisters
+      ? join(held, (i) => `s += ${product(`q${i}`, `k${t}_${i}`)}; d += ${product(`g${i}`, `v${t}_${i}`)};`)
+      : `for (var i = 0u; i < p.vectors; i++) { s += ${product('q_load(q_at + i)', `k_load(at${t} + i)`)}; d += ${product('g_load(q_at + i)', `v_load(at${t} + i)`)}; }`;
+  return {
+    name: `attentionKeyValueGradient x${loads} ${inRegisters ? vectors : 'wide'} ${types.join(' ')}`,
+    bindings: walkBindings(loads, types),
+    params: WALK_PARAMS,
+    workgroup: 64,
+    code: `
+fn run(id: u32, group: u32, local: u32) {
+  if (id >= p.count) { return; }
+  ${PLACE}
+  ${join(held, (i) => `let c${i} = min(first + ${i}u, p.vectors - 1u);`)}
+  ${join(
+    each,
+    (t) => `
+  let key${t} = tile * ${each}u + ${t}u;
+  let at${t} = k_base + min(key${t}, p.keys - 1u) * stride;
+  ${join(held, (i) => (inRegisters ? `let k${t}_${i} = k_load(at${t} + ${i}u); let v${t}_${i} = v_load(at${t} + ${i}u);` : ''))}
+  ${join(held, (i) => `var dk${t}_${i} = ${type}(0.0); var dv${t}_${i} = ${type}(0.0);`)}`,
+  )}
+  for (var query = select(0u, tile * ${each}u, p.causal == 1u); query < p.queries; query++) {
+    let q_at = q_base + query * stride;
+    let l = stats_load(2u * (s_base + query));
+    let dy = stats_load(2u * (s_base + query) + 1u);
+    ${join(held, (i) => `let q${i} = q_load(q_at + c${i}); let g${i} = g_load(q_at + c${i});`)}
+    ${join(
+      each,
+      (t) => `{
+      var s = 0.0;
+      var d = 0.0;
+      ${scores(t)}
+      let weight = select(exp(s * p.scale - l), 0.0, p.causal == 1u && key${t} > query);
+      let ds = weight * (d - dy) * p.scale;
+      ${join(held, (i) => `dk${t}_${i} += ds * q${i}; dv${t}_${i} += weight * g${i};`)}
+    }`,
+    )}
+  }
+  let behind = p.images * p.keys * stride;
+  ${join(each, (t) => `if (key${t} < p.keys) { ${join(held, (i) => `if (first + ${i}u < p.vectors) { y_store(at${t} + c${i}, dk${t}_${i}); y_store(behind + at${t} + c${i}, dv${t}_${i}); }`)} }`)}
+}`,
+  };
+}

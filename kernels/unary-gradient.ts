@@ -1,0 +1,80 @@
+/**
+ * unaryGradient: dx = g f'(x) elementwise, for the functions of unary.ts and the ramp max(x, 0), whose slope at 0 is taken as 0.
+ * g f32 and x f32 | f16 of one shape; dx f32. One pipeline for every function: which one is a uniform.
+ */
+import { apply, type Op } from '../core/op.ts';
+import { type DType, elementType, type ShaderSpec } from '../core/shader.ts';
+import { sizeOf, type Tensor } from '../core/tensor.ts';
+import { activationWgsl } from './activation.ts';
+
+const FUNCTIONS = ['silu', 'gelu', 'quickGelu', 'exp', 'sigmoid', 'tanh', 'sqrt', 'abs', 'square', 'ramp'] as const;
+export type Sloped = (typeof FUNCTIONS)[number];
+
+/** g f'(x). */
+export function unaryGradient(g: Tensor, x: Tensor, fn: Sloped): Tensor {
+  return apply(unaryGradientOp, [g, x], { fn });
+}
+
+export const unaryGradientOp: Op<{ fn: Sloped }> = {
+  name: 'unaryGradient',
+
+  infer([, x]) {
+    return { shape: x.shape, dtype: 'f32' };
+  },
+
+  lower([g, x], output, { fn }, to) {
+    const size = sizeOf(x.shape);
+    const loads = size % 4 === 0 ? 4 : 1;
+    to.dispatch({
+      shader: unaryGradientShader(loads, x.dtype),
+      operands: [g, x, output],
+      params: [size / loads, FUNCTIONS.indexOf(fn)],
+      threads: size / loads,
+    });
+  },
+};
+
+/** WGSL of `sigmoid(x)` and `gelu_slope(x)`; needs activationWgsl's `erf`. */
+export function slopeWgsl(type: 'f32' | 'vec4<f32>'): string {
+  return `
+fn sigmoid(x: ${type}) -> ${type} { return ${type}(1.0) / (${type}(1.0) + exp(-x)); }
+fn gelu_slope(x: ${type}) -> ${type} {
+  return 0.5 * (${type}(1.0) + erf(x * 0.70710678118654752)) + x * exp(-0.5 * x * x) * 0.39894228040143268;
+}`;
+}
+
+function unaryGradientShader(loads: 1 | 4, x: DType): ShaderSpec {
+  const type = elementType({ dtype: 'f32', width: loads }) as 'f32' | 'vec4<f32>';
+  return {
+    name: `unaryGradient ${x} x${loads}`,
+    bindings: [
+      { name: 'g', dtype: 'f32', width: loads },
+      { name: 'x', dtype: x, width: loads },
+      { name: 'y', dtype: 'f32', width: loads, write: true },
+    ],
+    params: ['count: u32', 'fn_code: u32'],
+    workgroup: 64,
+    code: `
+${activationWgsl(type)}
+${slopeWgsl(type)}
+fn slope(x: ${type}) -> ${type} {
+  let one = ${type}(1.0);
+  switch (p.fn_code) {
+    case 0u: { let s = sigmoid(x); return s * (one + x * (one - s)); }
+    case 1u: { return gelu_slope(x); }
+    case 2u: { let s = sigmoid(1.702 * x); return s * (one + 1.702 * x * (one - s)); }
+    case 3u: { return exp(x); }
+    case 4u: { let s = sigmoid(x); return s * (one - s); }
+    case 5u: { let t = tanh(clamp(x, ${type}(-15.0), ${type}(15.0))); return one - t * t; }
+    case 6u: { return 0.5 / sqrt(x); }
+    case 7u: { return sign(x); }
+    case 8u: { return 2.0 * x; }
+    default: { return select(${type}(0.0), one, x > ${type}(0.0)); }
+  }
+}
+fn run(id: u32, group: u32, local: u32) {
+  if (id >= p.count) { return; }
+  y_store(id, g_load(id) * slope(x_load(id)));
+}`,
+  };
+}
