@@ -12,7 +12,7 @@ import type { TensorFile, TensorInfo } from './tensor-file.ts';
 /** Names listed per kind of problem in one message. */
 const LISTED = 10;
 
-export class Checkpoint {
+export class Checkpoint implements TensorFile {
   readonly #files: readonly TensorFile[];
   readonly #fileOf = new Map<string, TensorFile>();
 
@@ -29,9 +29,22 @@ export class Checkpoint {
     }
   }
 
+  /** Names of the files. */
+  get name(): string {
+    return this.#files.map((file) => file.name).join(', ') || 'no files';
+  }
+
+  get metadata(): ReadonlyMap<string, string> {
+    return new Map(this.#files.flatMap((file) => [...file.metadata]));
+  }
+
   /** All names, in load order. */
   keys(): string[] {
     return [...this.#fileOf.keys()];
+  }
+
+  names(): string[] {
+    return this.keys();
   }
 
   has(name: string): boolean {
@@ -99,9 +112,8 @@ export class Checkpoint {
       ),
     ].filter((problem) => problem !== '');
     if (problems.length === 0) return;
-    const files = [...new Set([...this.#fileOf.values()].map((file) => file.name))].join(', ') || 'no files';
     throw new UserError(
-      `The checkpoint (${files}) does not fit the model: ${problems.join('; ')}. Give the SDXL base model as one file and the SUPIR model as the other, both of the kind the configuration is for.`,
+      `The checkpoint (${this.name}) does not fit the model: ${problems.join('; ')}. Give the SDXL base model as one file and the SUPIR model as the other, both of the kind the configuration is for.`,
     );
   }
 

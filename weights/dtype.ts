@@ -1,5 +1,5 @@
 /** Element types of stored tensors, under their safetensors names, and their decoding to numbers. */
-import { decodeBF16, decodeF16, fromF8E4M3, fromF8E5M2 } from '../core/half.ts';
+import { decodeBF16, decodeF16, encodeF16, fromF8E4M3, fromF8E5M2 } from '../core/half.ts';
 
 /** Bytes an element takes. */
 export const DTYPE_BYTES = {
@@ -70,6 +70,36 @@ export function decode(dtype: DType, bytes: Uint8Array<ArrayBuffer>): NumberArra
     case 'F64':
       return viewAs(Float64Array, bytes);
   }
+}
+
+/** Dtypes that hold real numbers. */
+export const isFloat = (dtype: DType): boolean => /F/.test(dtype);
+
+/** Dtypes that weights can be written in. */
+export type FloatDType = 'F16' | 'BF16' | 'F32';
+
+/** Numbers -> little-endian elements, to nearest even; what overflows F16 becomes infinity (the caller decides whether that is an error). */
+export function encode(dtype: FloatDType, values: NumberArray): Uint16Array<ArrayBuffer> | Float32Array<ArrayBuffer> {
+  switch (dtype) {
+    case 'F16':
+      return encodeF16(values);
+    case 'BF16':
+      return encodeBF16(values);
+    case 'F32':
+      return new Float32Array(values);
+  }
+}
+
+/** Numbers -> bfloat16 bits, rounded to f32 and then to nearest even; NaN stays NaN. */
+function encodeBF16(values: NumberArray): Uint16Array<ArrayBuffer> {
+  const words = new Uint32Array(new Float32Array(values).buffer);
+  const bits = new Uint16Array(words.length);
+  for (let i = 0; i < words.length; i++) {
+    const word = words[i];
+    const nan = (word & 0x7fffffff) > 0x7f800000;
+    bits[i] = nan ? (word >>> 16) | 0x40 : (word + 0x7fff + ((word >>> 16) & 1)) >>> 16;
+  }
+  return bits;
 }
 
 interface ArrayKind<A> {

@@ -2,7 +2,7 @@
 import { UserError } from '../core/errors.ts';
 import { encodeF16 } from '../core/half.ts';
 import { checkRange } from './byte-source.ts';
-import { decode, type NumberArray, viewAs } from './dtype.ts';
+import { decode, isFloat, type NumberArray, viewAs } from './dtype.ts';
 import { checkF16Overflow, type TensorFile, type TensorInfo } from './tensor-file.ts';
 
 export abstract class IndexedFile<Info extends TensorInfo = TensorInfo> implements TensorFile {
@@ -70,7 +70,7 @@ export abstract class IndexedFile<Info extends TensorInfo = TensorInfo> implemen
   async ints(name: string): Promise<number[]> {
     const { dtype } = this.info(name);
     const values = Array.from(await this.#values(name));
-    if (/F/.test(dtype) || !values.every(Number.isSafeInteger)) {
+    if (isFloat(dtype) || !values.every(Number.isSafeInteger)) {
       throw new UserError(`${this.name}: tensor "${name}" (${dtype}) was to hold integers below 2^53 and does not. Is it the right file?`);
     }
     return values;

@@ -38,12 +38,12 @@ export interface TensorFile {
 /** Number of elements of a shape. */
 export const elementCount = (shape: readonly number[]): number => shape.reduce((n, d) => n * d, 1);
 
-/** @throws UserError naming file, tensor and element, if rounding to f16 made an infinity of a finite value. */
-export function checkF16Overflow(file: string, name: string, values: ArrayLike<number>, bits: Uint16Array): void {
+/** @throws UserError naming file, tensor and element (the first of `values` is element `first`), if rounding to f16 made an infinity of a finite value. */
+export function checkF16Overflow(file: string, name: string, values: ArrayLike<number>, bits: Uint16Array, first = 0): void {
   for (let i = 0; i < bits.length; i++) {
     if ((bits[i] & 0x7fff) === 0x7c00 && Number.isFinite(values[i])) {
       throw new UserError(
-        `${file}: element ${i} of tensor "${name}" is ${values[i]}, which is beyond the range of 16-bit floats (±65504). Load this tensor as f32, or use a checkpoint that was trained or saved for half precision.`,
+        `${file}: element ${first + i} of tensor "${name}" is ${values[i]}, which is beyond the range of 16-bit floats (±65504). Load this tensor as f32, or use a checkpoint that was trained or saved for half precision.`,
       );
     }
   }

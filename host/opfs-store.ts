@@ -1,0 +1,37 @@
+/** Blocks of weights in the browser's private file system (https://fs.spec.whatwg.org), for `cachedSource`: one file a block, complete or absent. */
+import { UserError } from '../core/errors.ts';
+import type { BlockStore } from '../weights/range-cache.ts';
+
+/** Opens a folder of blocks. @throws UserError if the page has no private file system. */
+export async function opfsStore(folder = 'weights'): Promise<BlockStore & { clear(): Promise<void> }> {
+  if (!navigator.storage?.getDirectory) throw new UserError('This page cannot keep files: serve it over https or from localhost.');
+  const root = await navigator.storage.getDirectory();
+  const open = () => root.getDirectoryHandle(folder, { create: true });
+  const fileName = (key: string) => encodeURIComponent(key).replaceAll('*', '%2A').slice(-250);
+  return {
+    async get(key) {
+      try {
+        return await (await (await open()).getFileHandle(fileName(key))).getFile();
+      } catch (error) {
+        if ((error as DOMException).name === 'NotFoundError') return null;
+        throw error;
+      }
+    },
+    async put(key, bytes) {
+      const directory = await open();
+      const handle = await directory.getFileHandle(fileName(key), { create: true });
+      const writable = await handle.createWritable();
+      try {
+        await writable.write(bytes);
+        await writable.close(); // the block is there from here on, whole
+      } catch (error) {
+        await writable.abort().catch(() => {});
+        await directory.removeEntry(fileName(key)).catch(() => {});
+        throw error;
+      }
+    },
+    async clear() {
+      await root.removeEntry(folder, { recursive: true }).catch(() => {});
+    },
+  };
+}
