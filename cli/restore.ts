@@ -225,8 +225,8 @@ export class Interrupted extends Error {
 
 function encoderFor(path: string): (image: Image) => Uint8Array<ArrayBuffer> {
   const extension = extname(path).toLowerCase();
-  if (extension === '.png') return (image) => encodePng(image) as Uint8Array<ArrayBuffer>;
-  if (extension === '.jpg' || extension === '.jpeg') return (image) => encodeJpeg(image, 95) as Uint8Array<ArrayBuffer>;
+  if (extension === '.png') return (image) => encodePng(image);
+  if (extension === '.jpg' || extension === '.jpeg') return (image) => encodeJpeg(image, 95);
   throw new UserError(`Cannot write ${path}: the name must end in .png or .jpg.`);
 }
 

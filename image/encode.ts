@@ -11,7 +11,7 @@ export interface PngOptions {
 }
 
 /** Bytes of an 8-bit RGB PNG file, RGBA if the image has alpha. UserError for an empty image or text that PNG does not allow. */
-export function encodePng(image: Image, options: PngOptions = {}): Uint8Array {
+export function encodePng(image: Image, options: PngOptions = {}): Uint8Array<ArrayBuffer> {
   const texts = Object.entries(options.text ?? {}).map(([keyword, text]) => writeChunk(textChunk(keyword, text)));
   const png = new PNG({ width: image.width, height: image.height });
   png.data.set(toRgba(image));
@@ -30,7 +30,7 @@ export function encodePng(image: Image, options: PngOptions = {}): Uint8Array {
 const HEADER_END = 8 + 25;
 
 /** Bytes of a JPEG file (JFIF, 4:4:4), quality 1 to 100; alpha is dropped. UserError for an empty image or a quality out of range. */
-export function encodeJpeg(image: Image, quality: number): Uint8Array {
+export function encodeJpeg(image: Image, quality: number): Uint8Array<ArrayBuffer> {
   if (!(quality >= 1 && quality <= 100)) throw new UserError(`JPEG quality is ${quality}; it must be from 1 to 100.`);
   const rgba = toRgba({ ...image, alpha: undefined });
   const { data } = withBuffer(() => jpeg.encode({ width: image.width, height: image.height, data: rgba }, Math.round(quality)));

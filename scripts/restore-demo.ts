@@ -58,6 +58,6 @@ async function read(path: string): Promise<Image> {
 }
 
 async function write(path: string, image: Image): Promise<void> {
-  await host.writeFileAtomic(path, encodePng(image) as Uint8Array<ArrayBuffer>);
+  await host.writeFileAtomic(path, encodePng(image));
   console.log(`  ${path}`);
 }
