@@ -109,17 +109,25 @@ export function named<T extends object>(root: T, prefix: string): T {
   return root;
 }
 
-function reorder(values: TensorData, shape: Shape, kind: ParameterKind): TensorData {
+/** Values in the order a weight is stored on the GPU, such as its gradient -> in the checkpoint's order. */
+export function checkpointOrder(stored: Float32Array, { shape, kind }: Parameter): Float32Array {
+  return reorder(stored, shape, kind, true) as Float32Array;
+}
+
+/** The checkpoint's order -> the stored one, or back. */
+function reorder(values: TensorData, shape: Shape, kind: ParameterKind, back = false): TensorData {
   if (kind !== 'conv' && kind !== 'transposed') return values;
   const [rows, columns] = shape;
   const pixels = kind === 'conv' ? shape[2] * shape[3] : 1;
-  const stored = new (values.constructor as new (n: number) => TensorData)(values.length);
-  for (let row = 0, from = 0; row < rows; row++) {
+  const ordered = new (values.constructor as new (n: number) => TensorData)(values.length);
+  for (let row = 0, checkpoint = 0; row < rows; row++) {
     for (let column = 0; column < columns; column++) {
-      for (let pixel = 0; pixel < pixels; pixel++, from++) {
-        stored[kind === 'conv' ? (row * pixels + pixel) * columns + column : column * rows + row] = values[from];
+      for (let pixel = 0; pixel < pixels; pixel++, checkpoint++) {
+        const stored = kind === 'conv' ? (row * pixels + pixel) * columns + column : column * rows + row;
+        if (back) ordered[checkpoint] = values[stored];
+        else ordered[stored] = values[checkpoint];
       }
     }
   }
-  return stored;
+  return ordered;
 }

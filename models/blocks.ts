@@ -42,7 +42,7 @@ export class ResBlock extends Module {
 }
 
 /** Halves the size. */
-class Downsample extends Module {
+export class Downsample extends Module {
   op: Layer;
 
   constructor(channels: number) {

@@ -32,18 +32,18 @@ export class CrossAttention extends Module {
   }
 }
 
-/** x (..., C) -> (..., 4 C): value times gelu(gate). */
-function gegluLayer(channels: number): Layer {
-  const proj = linear(channels, 8 * channels);
+/** x (..., channels) -> (..., inner): value times gelu(gate). */
+export function gegluLayer(channels: number, inner: number): Layer {
+  const proj = linear(channels, 2 * inner);
   return Object.assign((x: Tensor) => geglu(proj(x)), { proj });
 }
 
-class FeedForward extends Module {
+export class FeedForward extends Module {
   net: Layer;
 
   constructor(channels: number) {
     super();
-    this.net = sequential(gegluLayer(channels), identity, linear(4 * channels, channels));
+    this.net = sequential(gegluLayer(channels, 4 * channels), identity, linear(4 * channels, channels));
   }
 
   forward(x: Tensor): Tensor {
@@ -51,7 +51,7 @@ class FeedForward extends Module {
   }
 }
 
-class BasicTransformerBlock extends Module {
+export class BasicTransformerBlock extends Module {
   attn1: CrossAttention;
   ff: FeedForward;
   attn2: CrossAttention;

@@ -5,6 +5,7 @@
 import type { Device } from '../core/device.ts';
 import { type Operation, VerifyContext } from './context.ts';
 import { type CaseEntry, type Comparison, compare, GoldenFolder, type OpenFile } from './golden.ts';
+import { gradientOperations } from './gradient-ops.ts';
 import { hostOperations } from './host-ops.ts';
 import { networkOperations } from './network-ops.ts';
 import { pipelineOperations } from './pipeline-ops.ts';
@@ -15,6 +16,7 @@ export const OPERATIONS: Readonly<Record<string, Operation>> = {
   ...networkOperations,
   ...pipelineOperations,
   ...tiledOperations,
+  ...gradientOperations,
 };
 
 export interface OutputComparison extends Comparison {
