@@ -17,6 +17,9 @@ import { groupMoments, groupNormOp } from '../kernels/group-norm.ts';
 import { around, FeatureMap, partition, sameWindow, type Window } from './feature-map.ts';
 import { onWindow, readWindows } from './tile-rules.ts';
 
+/** Floating-point operations of a tile at most: seconds on slow adapters, whose drivers stop what takes longer, as attention over a large map would. */
+const MOST_WORK = 2 ** 38;
+
 /** Means and variances (N, groups, 2) of group norms, by the norm's number in the graph's order. */
 export type Moments = Map<number, Float32Array>;
 
@@ -118,7 +121,7 @@ class GraphRun {
     const sources = targets.map((target) => sourcesOf(target, onHost));
     this.segments = targets.map((target, i) => ({
       target,
-      tiles: partition(target.shape[1], target.shape[2], tileBytes / bytesPerPixel(target, sources[i])),
+      tiles: partition(target.shape[1], target.shape[2], pixelsOfTile(target, sources[i], tileBytes)),
       norms: this.order.flatMap((tensor, index) =>
         isOp(tensor, groupNormOp) && tensor.source.inputs[0] === target ? [{ index, groups: tensor.source.attrs.groups }] : [],
       ),
@@ -238,11 +241,20 @@ function sourcesOf(target: Tensor, onHost: Set<Tensor>): { onHost: Set<Tensor>; 
   return found;
 }
 
-/** Bytes of a segment's largest map for each pixel of its target. Keys and values of attention are read whole, and are not counted. */
-function bytesPerPixel(target: Tensor, { onHost, inner }: { onHost: Set<Tensor>; inner: Set<Tensor> }): number {
-  const whole = new Set([...inner].flatMap((tensor) => (isOp(tensor, attentionOp) ? tensor.source.inputs.slice(1) : [])));
-  const sizes = [...onHost, ...inner].filter((tensor) => !whole.has(tensor)).map(({ size }) => 4 * size);
-  return Math.max(...sizes) / (target.shape[1] * target.shape[2]);
+/**
+ * Pixels that a tile of the target may have: its largest map has at most `tileBytes`, its work is at most MOST_WORK. Keys and values of
+ * attention are read whole, and do not count.
+ */
+function pixelsOfTile(target: Tensor, { onHost, inner }: { onHost: Set<Tensor>; inner: Set<Tensor> }, tileBytes: number): number {
+  let work = 0;
+  const whole = new Set<Tensor>();
+  for (const { source, shape } of inner) {
+    if (source.kind !== 'op') continue;
+    work += source.op.flops?.(source.inputs, { shape }, source.attrs) ?? 0;
+    if (source.op === attentionOp) for (const operand of source.inputs.slice(1)) whole.add(operand);
+  }
+  const largest = Math.max(...[...onHost, ...inner].filter((tensor) => !whole.has(tensor)).map(({ size }) => 4 * size));
+  return target.shape[1] * target.shape[2] * Math.min(tileBytes / largest, MOST_WORK / Math.max(work, 1));
 }
 
 /** Tells graphs apart: equal forms can share a program. Inputs are named by their place, so the shapes and attributes remain. */
