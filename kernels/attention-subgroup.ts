@@ -28,9 +28,10 @@ export function subgroupAttention(lanes: number, vectors: number, dtypes: DType[
       ...['q', 'k', 'v'].map((name, i) => ({ name, dtype: dtypes[i], width: 4 as const })),
       { name: 'y', dtype: 'f32', width: 4, write: true },
     ],
-    params: ['groups: u32', 'blocks: u32', 'queries: u32', 'keys: u32', 'heads: u32', 'scale: f32', 'causal: u32'],
+    params: ['groups: u32', 'blocks: u32', 'queries: u32', 'keys: u32', 'heads: u32', 'scale: f32', 'causal: u32', 'held: u32'],
     workgroup: lanes,
     subgroups: true,
+    // held is vectors x queriesPerLane: as a constant it would make compilers unroll the loops that use it.
     code: `
 fn run(id: u32, group: u32, local: u32) {
   if (group >= p.groups) { return; }
@@ -42,7 +43,7 @@ fn run(id: u32, group: u32, local: u32) {
   let k_at = image * p.keys * stride + head_at;
   var q: array<vec4<f32>, ${vectors * mine}>;
   var y: array<vec4<f32>, ${vectors * mine}>;
-  for (var i = 0u; i < ${vectors * mine}u; i++) {
+  for (var i = 0u; i < p.held; i++) {
     let query = min(first + (i / ${vectors}u) * ${lanes}u + local, p.queries - 1u);
     q[i] = p.scale * q_load((image * p.queries + query) * stride + head_at + i % ${vectors}u);
     y[i] = vec4<f32>(0.0);
@@ -84,7 +85,7 @@ fn run(id: u32, group: u32, local: u32) {
     }
   }
   let totals = array<f32, ${mine}>(${Array.from({ length: mine }, (_, j) => `total${j}`).join(', ')});
-  for (var i = 0u; i < ${vectors * mine}u; i++) {
+  for (var i = 0u; i < p.held; i++) {
     let query = first + (i / ${vectors}u) * ${lanes}u + local;
     if (query < p.queries) { y_store((image * p.queries + query) * stride + head_at + i % ${vectors}u, y[i] / totals[i / ${vectors}u]); }
   }

@@ -60,7 +60,7 @@ export const attentionOp: Op<Attrs> = {
       to.dispatch({
         shader: subgroupAttention(lanes, vectors, [q.dtype, k.dtype, v.dtype]),
         operands: [q, k, v, output],
-        params: [groups, blocks, queries, keys, heads, perHead ** -0.5, causal],
+        params: [groups, blocks, queries, keys, heads, perHead ** -0.5, causal, vectors * queriesPerLane(vectors)],
         threads: groups * lanes,
       });
       return;

@@ -1,0 +1,69 @@
+/**
+ * Implicit matmul for adapters that compute a subgroup at a time (CPU drivers), where a load costs as much as 25 multiply-adds, handing a
+ * value to all lanes costs one, and barriers are dear.
+ *
+ * A workgroup is one subgroup. A lane loads some rows of x and four columns of w, four channels at a time; each row is then broadcast, so
+ * that every lane multiplies it with its own columns. The sums, 32 x 4 for a lane, stay in registers or the first-level cache.
+ */
+import type { ShaderSpec } from '../core/shader.ts';
+import { each, finishWgsl, MATMUL_PARAMS, type MatmulVariant, matmulBindings, type Tile } from './implicit-matmul.ts';
+
+/** What one workgroup computes: enough rows for every lane to load one. */
+export function subgroupTile(lanes: number): Tile {
+  return { rows: Math.max(32, lanes), columns: 4 * lanes };
+}
+
+export function subgroupMatmul(lanes: number, variant: MatmulVariant): ShaderSpec {
+  const { rows, columns } = subgroupTile(lanes);
+  const { x, w, inWidth, outWidth } = variant;
+  const products = inWidth === 4 ? 'vec4<f32>(dot(v, u0), dot(v, u1), dot(v, u2), dot(v, u3))' : 'v * vec4<f32>(u0, u1, u2, u3)';
+  const zero = inWidth === 4 ? 'vec4<f32>(0.0)' : '0.0';
+  return {
+    name: `matmul ${x}x${inWidth} ${w} -> x${outWidth} subgroup ${lanes}`,
+    bindings: matmulBindings(variant),
+    params: MATMUL_PARAMS,
+    workgroup: lanes,
+    subgroups: true,
+    code: `
+${finishWgsl(outWidth)}
+fn run(id: u32, group: u32, local: u32) {
+  let tiles = p.row_tiles * p.column_tiles;
+  if (group >= tiles * p.batch) { return; }
+  let batch = group / tiles;
+  let tile = group % tiles;
+  let row = (tile / p.column_tiles) * ${rows}u;
+  let column = (tile % p.column_tiles) * ${columns}u + 4u * local;
+  // Rows and columns beyond the edge repeat the last one; finish drops them.
+  ${each(4, (j) => `let w${j} = batch * p.w_batch + min(column + ${j}u, p.columns - 1u) * p.k;`)}
+  ${each(
+    rows / lanes,
+    (i) => `let r${i} = min(row + ${i * lanes}u + local, p.rows - 1u);
+  let n${i} = r${i} / (p.oh * p.ow);
+  let top${i} = i32(((r${i} / p.ow) % p.oh) * p.stride) - i32(p.top);
+  let left${i} = i32((r${i} % p.ow) * p.stride) - i32(p.left);`,
+  )}
+  var sums: array<vec4<f32>, ${rows}>;
+  var tap = 0u;
+  for (var ky = 0u; ky < p.kh; ky++) {
+    for (var kx = 0u; kx < p.kw; kx++) {
+      ${each(
+        rows / lanes,
+        (i) => `let y${i} = top${i} + i32(ky);
+      let x${i} = left${i} + i32(kx);
+      let inside${i} = y${i} >= 0 && y${i} < i32(p.h) && x${i} >= 0 && x${i} < i32(p.width);
+      let a${i} = batch * p.x_batch + select(0u, ((n${i} * p.h + u32(y${i})) * p.width + u32(x${i})) * p.channels, inside${i});`,
+      )}
+      for (var c = 0u; c < p.channels; c++) {
+        ${each(rows / lanes, (i) => `let v${i} = select(${zero}, x_load(a${i} + c), inside${i});`)}
+        ${each(4, (j) => `let u${j} = w_load(w${j} + tap + c);`)}
+        ${each(rows, (r) => `{ let v = subgroupBroadcast(v${Math.floor(r / lanes)}, ${r % lanes}u); sums[${r}] += ${products}; }`)}
+      }
+      tap += p.channels;
+    }
+  }
+  // The bound is not a constant: compilers would unroll the loop and compile its body once for every row.
+  let known = min(${rows}u, p.rows - row);
+  for (var r = 0u; r < known; r++) { finish4(batch, row + r, column, sums[r]); }
+}`,
+  };
+}

@@ -1,0 +1,149 @@
+/**
+ * Implicit matmul: y[b, r, o] = act(sum over ky, kx, c of x[b, pixel of r under (ky, kx), c] w[b, o, ky, kx, c] + bias[o]) + residual[b, r, o].
+ * A convolution is a matmul whose rows are gathered from the image instead of being stored (im2col without the columns; Chellapilla et al.
+ * 2006). Linear layers are the case of a 1 x 1 window, in which every token is a pixel; products of two activations have a batch axis.
+ *
+ * Here is what the schedules share: sizes, bindings and the last step. The schedules are in files of their own.
+ */
+import { type Lowering, type Operand, width } from '../core/op.ts';
+import { type Binding, elementType, type ShaderSpec } from '../core/shader.ts';
+import { sizeOf } from '../core/tensor.ts';
+import { type Activation, activationCode, activationWgsl } from './activation.ts';
+import { subgroupMatmul, subgroupTile } from './implicit-matmul-subgroup.ts';
+import { TILE, tiledMatmul } from './implicit-matmul-tiled.ts';
+
+export interface ImplicitMatmul {
+  x: Operand;
+  w: Operand;
+  bias: Operand | null;
+  residual: Operand | null;
+  output: Operand;
+  /** Rows of the result in one batch, its columns, and channels of x. */
+  rows: number;
+  columns: number;
+  channels: number;
+  /** Size of x's image and of the result's. */
+  image: { h: number; w: number; oh: number; ow: number };
+  window: { kh: number; kw: number; stride: number; top: number; left: number };
+  /** Number of independent products; each has its own x, w and y. */
+  batch: number;
+  activation: Activation;
+}
+
+type Float = 'f32' | 'f16';
+
+/** Which shader: element types, and elements a load of x and w moves (along channels) and a store of y (along columns). */
+export interface MatmulVariant {
+  x: Float;
+  w: Float;
+  residual: Float;
+  inWidth: 1 | 4;
+  outWidth: 1 | 4;
+}
+
+/** Rows and columns of the result that one workgroup, or one thread, computes. */
+export interface Tile {
+  rows: number;
+  columns: number;
+}
+
+/** Emits the dispatch of an implicit matmul, in the schedule of the adapter. */
+export function lowerImplicitMatmul(to: Lowering, m: ImplicitMatmul): void {
+  const variant: MatmulVariant = {
+    x: m.x.dtype as Float,
+    w: m.w.dtype as Float,
+    residual: (m.residual?.dtype ?? 'f32') as Float,
+    inWidth: m.channels % 4 === 0 ? 4 : 1,
+    outWidth: width(m.output.shape),
+  };
+  const lanes = to.facts.subgroupSizes[0];
+  const subgroup = to.facts.schedule === 'subgroup';
+  const tile = subgroup ? subgroupTile(lanes) : TILE;
+  const rowTiles = Math.ceil(m.rows / tile.rows);
+  const columnTiles = Math.ceil(m.columns / tile.columns);
+  to.dispatch({
+    shader: subgroup ? subgroupMatmul(lanes, variant) : tiledMatmul(variant),
+    operands: [m.x, m.w, m.bias, m.residual, m.output],
+    params: [
+      m.rows,
+      m.columns,
+      m.channels / variant.inWidth,
+      (m.window.kh * m.window.kw * m.channels) / variant.inWidth,
+      rowTiles,
+      columnTiles,
+      m.batch,
+      sizeOf(m.x.shape) / variant.inWidth / m.batch,
+      sizeOf(m.w.shape) / variant.inWidth / m.batch,
+      m.image.h,
+      m.image.w,
+      m.image.oh,
+      m.image.ow,
+      m.window.kh,
+      m.window.kw,
+      m.window.stride,
+      m.window.top,
+      m.window.left,
+      activationCode(m.activation),
+      m.bias !== null,
+      m.residual !== null,
+    ],
+    threads: rowTiles * columnTiles * m.batch * (subgroup ? lanes : 1),
+  });
+}
+
+/** Uniform parameters of every schedule. */
+export const MATMUL_PARAMS: ShaderSpec['params'] = [
+  'rows: u32',
+  'columns: u32',
+  'channels: u32', // of x, in loads
+  'k: u32', // window elements of one output channel, in loads
+  'row_tiles: u32',
+  'column_tiles: u32',
+  'batch: u32',
+  'x_batch: u32', // elements of x and w in one batch, in loads
+  'w_batch: u32',
+  'h: u32',
+  'width: u32',
+  'oh: u32',
+  'ow: u32',
+  'kh: u32',
+  'kw: u32',
+  'stride: u32',
+  'top: u32',
+  'left: u32',
+  'activation: u32',
+  'has_bias: u32',
+  'has_residual: u32',
+];
+
+export function matmulBindings({ x, w, residual, inWidth, outWidth }: MatmulVariant): Binding[] {
+  return [
+    { name: 'x', dtype: x, width: inWidth },
+    { name: 'w', dtype: w, width: inWidth },
+    { name: 'bias', dtype: 'f32', width: outWidth },
+    { name: 'residual', dtype: residual, width: outWidth },
+    { name: 'y', dtype: 'f32', width: outWidth, write: true },
+  ];
+}
+
+/** WGSL of `finish4(batch, row, column, sums: vec4<f32>)`: bias, activation, residual and store of four columns; what lies outside is dropped. */
+export function finishWgsl(outWidth: 1 | 4): string {
+  const type = elementType({ dtype: 'f32', width: outWidth }) as 'f32' | 'vec4<f32>';
+  return `
+${activationWgsl(type)}
+fn finish(batch: u32, row: u32, column: u32, sum: ${type}) {
+  if (row >= p.rows || column >= p.columns) { return; }
+  var v = sum;
+  if (p.has_bias == 1u) { v += bias_load(column / ${outWidth}u); }
+  v = activate(p.activation, v);
+  let i = ((batch * p.rows + row) * p.columns + column) / ${outWidth}u;
+  if (p.has_residual == 1u) { v += residual_load(i); }
+  y_store(i, v);
+}
+fn finish4(batch: u32, row: u32, column: u32, sums: vec4<f32>) {
+  ${outWidth === 4 ? 'finish(batch, row, column, sums);' : 'for (var j = 0u; j < 4u; j++) { finish(batch, row, column + j, sums[j]); }'}
+}`;
+}
+
+/** Lines of WGSL, one for each number below `count`. */
+export const each = (count: number, line: (i: number) => string): string => Array.from({ length: count }, (_, i) => line(i)).join('\n');
