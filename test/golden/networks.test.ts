@@ -5,7 +5,7 @@ import type { VerifyContext } from '../../verify/context.ts';
 import { testDevice } from '../support/device.ts';
 import { goldenCases, goldenContext, passGolden } from '../support/golden.ts';
 
-const COUNTS = { text_encoders: 9, vae: 8, zero_sft: 11, control: 2, unet: 10, sampler: 4, end_to_end: 3 };
+const COUNTS = { text_encoders: 9, vae: 8, zero_sft: 11, control: 2, unet: 10, sampler: 4, sampler_tiled: 4, end_to_end: 3 };
 
 /** What samplers and restorations give in full: every step's latents and every stage. */
 const ALL_STAGES = ['sampler', 'end_to_end'];
