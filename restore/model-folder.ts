@@ -1,12 +1,19 @@
-/** A model folder opened for restoring: config.json with sizes and file names, the checkpoint files it names, and the tokenizer. */
+/**
+ * A model opened for restoring: a folder whose config.json tells sizes and file names, or files of the published model in any layout, which need
+ * nothing beside them.
+ */
 import type { Device } from '../core/device.ts';
 import { UserError } from '../core/errors.ts';
 import type { TokenPair } from '../models/conditioner.ts';
-import { parseConfig, type SupirConfig } from '../models/config.ts';
+import { parseConfig, SUPIR_SDXL, type SupirConfig } from '../models/config.ts';
 import { Supir } from '../models/supir.ts';
 import { ClipTokenizer } from '../models/tokenizer.ts';
 import type { ByteSource } from '../weights/byte-source.ts';
-import { Checkpoint } from '../weights/checkpoint.ts';
+import type { Checkpoint } from '../weights/checkpoint.ts';
+import type { FolderAccess } from '../weights/folder.ts';
+import { openModelFiles, openModelFolder } from '../weights/model-files.ts';
+import { openTensorFile } from '../weights/open.ts';
+import type { TensorFile } from '../weights/tensor-file.ts';
 import { Networks } from './networks.ts';
 
 /** Opens a file of the folder by name. */
@@ -18,20 +25,48 @@ export class SupirModel {
   /** The SDXL checkpoint's file name and the model's name, which tell what kind of base it is. */
   readonly baseNames: readonly string[];
   private readonly tokenizer: ClipTokenizer;
-  private readonly sources: ByteSource[];
+  private readonly checkpoint: Checkpoint;
 
   private constructor(
     config: SupirConfig,
     networks: Networks,
     baseNames: readonly string[],
     tokenizer: ClipTokenizer,
-    sources: ByteSource[],
+    checkpoint: Checkpoint,
   ) {
     this.config = config;
     this.baseNames = baseNames;
     this.networks = networks;
     this.tokenizer = tokenizer;
-    this.sources = sources;
+    this.checkpoint = checkpoint;
+  }
+
+  /**
+   * Opens a folder: by its config.json where it has one that names files, else as the published SDXL and SUPIR checkpoints that lie in it.
+   * Throws UserError as `open` and `openFiles`.
+   */
+  static async openFolder(device: Device, access: FolderAccess, path: string): Promise<SupirModel> {
+    if ((await access.list(path)).includes('config.json')) {
+      const json = (await readJson(await access.fileSource(`${path}/config.json`))) as { files?: unknown } | null;
+      if (json?.files) return SupirModel.open(device, (name) => access.fileSource(`${path}/${name}`));
+    }
+    return SupirModel.ofPublished(device, await openModelFolder(access, path));
+  }
+
+  /**
+   * Opens checkpoints of the published sizes, in load order: SDXL whole or in parts, and SUPIR. Which file is what is told by its contents.
+   * Throws UserError naming what is missing, of no use, or of another size.
+   */
+  static async openFiles(device: Device, files: readonly TensorFile[]): Promise<SupirModel> {
+    return SupirModel.ofPublished(device, openModelFiles(files));
+  }
+
+  private static async ofPublished(device: Device, checkpoint: Checkpoint): Promise<SupirModel> {
+    const supir = new Supir(SUPIR_SDXL).attach(checkpoint);
+    const { clipTokenizerJson } = await import('../models/clip-vocabulary.ts');
+    const tokenizer = new ClipTokenizer(await clipTokenizerJson());
+    const base = checkpoint.fileOf('model.diffusion_model.time_embed.0.weight');
+    return new SupirModel(SUPIR_SDXL, new Networks(device, supir), [base], tokenizer, checkpoint);
   }
 
   /**
@@ -55,8 +90,9 @@ export class SupirModel {
       );
     }
     const sources = [await open(named('sdxl')), await open(named('supir'))];
-    const supir = new Supir(config).attach(await Checkpoint.open(sources));
-    return new SupirModel(config, new Networks(device, supir), [named('sdxl'), config.name], tokenizer, sources);
+    const checkpoint = openModelFiles(await Promise.all(sources.map(openTensorFile)));
+    const supir = new Supir(config).attach(checkpoint);
+    return new SupirModel(config, new Networks(device, supir), [named('sdxl'), config.name], tokenizer, checkpoint);
   }
 
   /** Token ids for both towers. Texts longer than the context keep their beginning. */
@@ -76,7 +112,7 @@ export class SupirModel {
   /** Frees the weights and closes the files. */
   async close(): Promise<void> {
     this.networks.supir.release(this.networks.device);
-    for (const source of this.sources) await source.close?.();
+    await this.checkpoint.close();
   }
 }
 

@@ -21,9 +21,6 @@ const COMPONENT_FILE =
 
 const WEIGHTS = /\.(safetensors|ckpt|pt|pth|bin)$/i;
 
-/** True if a folder is one of diffusers', by its files. */
-export const isDiffusersFolder = (names: readonly string[]): boolean => names.includes('model_index.json');
-
 /**
  * Opens the weights of a folder: of a diffusers folder those of every component, of others all files of weights. Where a component is there in several
  * forms, safetensors come before PyTorch's and full precision before variants.
@@ -32,7 +29,7 @@ export const isDiffusersFolder = (names: readonly string[]): boolean => names.in
 export async function openFolder(access: FolderAccess, path: string): Promise<TensorFile[]> {
   const names = await access.list(path);
   const paths: string[] = [];
-  if (isDiffusersFolder(names)) {
+  if (names.includes('model_index.json') || !names.some((name) => WEIGHTS.test(name))) {
     for (const folder of COMPONENT_FOLDERS) {
       const file = componentFile(await access.list(`${path}/${folder}`).catch(() => []));
       if (file) paths.push(`${path}/${folder}/${file}`);

@@ -38,11 +38,16 @@ export interface TensorFile {
 /** Number of elements of a shape. */
 export const elementCount = (shape: readonly number[]): number => shape.reduce((n, d) => n * d, 1);
 
-/** @throws UserError naming file, tensor and element (the first of `values` is element `first`), if rounding to f16 made an infinity of a finite value. */
+/** A value that the wanted dtype cannot hold. */
+export class OverflowError extends UserError {
+  override name = 'OverflowError';
+}
+
+/** @throws OverflowError naming file, tensor and element (the first of `values` is element `first`), if rounding to f16 made an infinity of a finite value. */
 export function checkF16Overflow(file: string, name: string, values: ArrayLike<number>, bits: Uint16Array, first = 0): void {
   for (let i = 0; i < bits.length; i++) {
     if ((bits[i] & 0x7fff) === 0x7c00 && Number.isFinite(values[i])) {
-      throw new UserError(
+      throw new OverflowError(
         `${file}: element ${first + i} of tensor "${name}" is ${values[i]}, which is beyond the range of 16-bit floats (±65504). Load this tensor as f32, or use a checkpoint that was trained or saved for half precision.`,
       );
     }

@@ -1,0 +1,165 @@
+/** `convert <in...> -o <out>`: weights of any layout and dtype as safetensors, written front to back, whole or not at all. */
+import { mkdir, open, rename, rm, statfs } from 'node:fs/promises';
+import { dirname, join, resolve } from 'node:path';
+import { Command, Option } from 'commander';
+import { UserError } from '../core/errors.ts';
+import { Checkpoint } from '../weights/checkpoint.ts';
+import { type Conversion, convert } from '../weights/convert.ts';
+import { bigGRules, clipRules, unetRules, vaeRules } from '../weights/diffusers.ts';
+import { DTYPE_BYTES, type FloatDType } from '../weights/dtype.ts';
+import { COMPONENTS, componentOf, isIgnored } from '../weights/layouts.ts';
+import { checkUsable, recognize } from '../weights/recognize.ts';
+import { elementCount, OverflowError, type TensorFile } from '../weights/tensor-file.ts';
+import { type Rule, toOther } from '../weights/translate.ts';
+import { size } from './inspect.ts';
+import { openInputs } from './weights-input.ts';
+
+const EXAMPLES = `
+Examples:
+  $ npm run -s supir -- convert SUPIR-v0Q.ckpt -o SUPIR-v0Q_fp16.safetensors
+  $ npm run -s supir -- convert models/juggernaut-diffusers -o juggernaut.safetensors
+  $ npm run -s supir -- convert juggernaut.safetensors -o juggernaut-diffusers --layout diffusers
+
+An interrupted conversion is continued by the same command; until it is done, its part lies beside the target as <name>.part.`;
+
+interface Flags {
+  output: string;
+  dtype: 'f16' | 'bf16' | 'f32';
+  layout: 'single' | 'diffusers';
+  quiet?: boolean;
+}
+
+export function convertCommand(): Command {
+  return new Command('convert')
+    .description('Converts weights to safetensors of another dtype or layout.')
+    .argument('<in...>', 'files, folders or web addresses, joined in this order: where two hold the same tensor, the later counts')
+    .requiredOption('-o, --output <file>', 'file to write; with --layout diffusers, a folder')
+    .addOption(new Option('--dtype <name>', 'how real numbers are stored').choices(['f16', 'bf16', 'f32']).default('f16'))
+    .addOption(
+      new Option('--layout <name>', 'one file, or a folder with one for every component')
+        .choices(['single', 'diffusers'])
+        .default('single'),
+    )
+    .option('--quiet', 'no progress')
+    .addHelpText('after', EXAMPLES)
+    .action((inputs: string[], flags: Flags) => convertFiles(inputs, flags));
+}
+
+async function convertFiles(inputs: string[], { output, dtype, layout, quiet }: Flags): Promise<void> {
+  const files = await openInputs(inputs);
+  const source = joinInputs(files);
+  const targets = layout === 'single' ? [{ path: output, file: source }] : diffusersFiles(source, output);
+  for (const { path } of targets) {
+    const clash = inputs.find((input) => resolve(input) === resolve(path));
+    if (clash) throw new UserError(`${clash} is read and cannot be written at once: choose another name for the output.`);
+  }
+  for (const { path, file } of targets) {
+    const conversion = await convert(file, dtype.toUpperCase() as FloatDType);
+    const show = quiet || !process.stderr.isTTY ? () => {} : (done: number) => status(path, done, conversion.plan.size);
+    await write(path, conversion, show);
+    if (!quiet) console.log(`${path}: ${conversion.plan.tensors.length} tensors, ${size(conversion.plan.size)}`);
+  }
+  for (const file of files) await file.close?.();
+}
+
+/** The inputs under the single file's names. A lone file that is no part of a model keeps its names. */
+function joinInputs(files: readonly TensorFile[]): Checkpoint {
+  const recognized = files.map(recognize);
+  if (files.length === 1 && recognized[0].refusal) return new Checkpoint(files);
+  for (const [i, found] of recognized.entries()) checkUsable(files[i], found);
+  return new Checkpoint(recognized.map(({ model }) => model));
+}
+
+function diffusersFiles(source: Checkpoint, folder: string): { path: string; file: TensorFile }[] {
+  const names = source.names();
+  const layouts: [string, Rule[]][] = [
+    ['unet/diffusion_pytorch_model', unetRules(names)],
+    ['vae/diffusion_pytorch_model', vaeRules(names)],
+    ['text_encoder/model', clipRules()],
+    ['text_encoder_2/model', bigGRules(names)],
+  ];
+  const parts = new Set(names.map(componentOf));
+  const supir = [...parts].filter((part) => part && COMPONENTS[part].origin === 'SUPIR');
+  if (supir.length > 0)
+    throw new UserError(
+      `${source.name}: diffusers has no place for SUPIR's own weights. Convert the SDXL checkpoint alone, or use --layout single.`,
+    );
+  const targets = layouts.map(([path, rules]) => ({ path: join(folder, `${path}.safetensors`), file: toOther(source, rules) }));
+  const kept = targets.reduce((sum, { file }) => sum + elements(file, file.names()), 0);
+  const wanted = names.filter((name) => !isIgnored(name));
+  if (kept < elements(source, wanted)) {
+    const lost = wanted.filter((name) => !componentOf(name));
+    throw new UserError(
+      `${source.name}: some of its tensors have no names in diffusers${lost.length > 0 ? `, such as ${lost.slice(0, 3).join(', ')}` : ''}. Use --layout single.`,
+    );
+  }
+  return targets.filter(({ file }) => file.names().length > 0);
+}
+
+const elements = (file: TensorFile, names: readonly string[]): number =>
+  names.reduce((sum, name) => sum + elementCount(file.info(name).shape), 0);
+
+/** Writes a file beside its target and renames it when it is whole; continues one that was begun with the same header. */
+async function write(path: string, { plan, tensor }: Conversion, show: (done: number) => void): Promise<void> {
+  const part = `${path}.part`;
+  await mkdir(dirname(resolve(path)), { recursive: true });
+  const file = await open(part, 'a+').catch((cause) => {
+    throw new UserError(`Cannot write ${part}: ${cause.message}.`, { cause });
+  });
+  try {
+    const { size: begun } = await file.stat();
+    let { index, at } = await resumeFrom(file, begun, plan);
+    await file.truncate(at);
+    const { bavail, bsize } = await statfs(dirname(resolve(path)));
+    if (plan.size - at > bavail * bsize)
+      throw new UserError(
+        `${path} takes ${size(plan.size - at)}, and the disk has ${size(bavail * bsize)} left. Free some, or write to another.`,
+      );
+    const append = async (bytes: Uint8Array) => {
+      await file.appendFile(bytes);
+      at += bytes.length;
+    };
+    if (at === 0) await append(plan.header);
+    for (; index < plan.tensors.length; index++) {
+      for await (const bytes of tensor(index)) await append(bytes);
+      show(at);
+    }
+    await file.sync();
+  } catch (cause) {
+    if ((cause as NodeJS.ErrnoException).code === 'ENOSPC')
+      throw new UserError(
+        `Cannot write ${path}: the disk is full. Free some space and run the command again; it continues where it stopped.`,
+        { cause },
+      );
+    if (cause instanceof OverflowError) await rm(part, { force: true }); // no other run could go on from it
+    throw cause;
+  } finally {
+    await file.close();
+  }
+  await rename(part, path);
+}
+
+/** The first tensor that is still to be written, and where it goes. A part with another header is begun anew. */
+async function resumeFrom(
+  file: Awaited<ReturnType<typeof open>>,
+  begun: number,
+  { header, tensors, size: whole }: Conversion['plan'],
+): Promise<{ index: number; at: number }> {
+  const start = new Uint8Array(header.length);
+  const { bytesRead } = await file.read(start, 0, header.length, 0);
+  if (bytesRead < header.length || begun > whole || !start.every((byte, i) => byte === header[i])) return { index: 0, at: 0 };
+  let at = header.length;
+  let index = 0;
+  for (const { dtype, shape } of tensors) {
+    const end = at + elementCount(shape) * DTYPE_BYTES[dtype];
+    if (end > begun) break;
+    at = end;
+    index++;
+  }
+  return { index, at };
+}
+
+function status(path: string, done: number, total: number): void {
+  process.stderr.write(`\r${path}: ${size(done)} of ${size(total)} `);
+  if (done === total) process.stderr.write('\n');
+}
