@@ -7,9 +7,10 @@
  * A thread owns some queries (or keys) of one head and walks over the keys (or queries). Heads of up to 64 channels live in registers; wider
  * ones are cut into chunks of 64 result channels, each thread computing its scores anew.
  */
-import { apply, type Op, type Operand } from '../core/op.ts';
+import { apply, type Dispatch, type Lowering, type Op, type Operand } from '../core/op.ts';
 import { type DType, elementType, type ShaderSpec } from '../core/shader.ts';
 import { sizeOf, type Tensor } from '../core/tensor.ts';
+import { subgroupKeyValueGradient, subgroupQueryGradient, subgroupStatistics, tokensPerLane } from './attention-gradient-subgroup.ts';
 
 interface Attrs {
   heads: number;
@@ -36,6 +37,15 @@ export const statisticsOp: Op<Attrs> = {
 
   lower([g, y, q, k], output, { heads, causal }, to) {
     const m = sizes(q, heads);
+    const subgroup = onLanes(to, q, m.tokens, heads);
+    if (subgroup) {
+      return to.dispatch({
+        shader: subgroupStatistics(subgroup.lanes, m.vectors, [g.dtype, y.dtype, q.dtype, k.dtype]),
+        operands: [g, y, q, k, output],
+        params: [...subgroup.place, m.tokens, sizes(k, heads).tokens, heads, m.scale, causal, subgroup.held],
+        threads: subgroup.threads,
+      });
+    }
     const threads = m.images * heads * m.tokens;
     to.dispatch({
       shader: statisticsShader(m.loads, m.vectors, q.dtype, k.dtype),
@@ -52,7 +62,7 @@ export const statisticsOp: Op<Attrs> = {
 export const queryGradientOp: Op<Attrs> = {
   name: 'attentionQueryGradient',
   infer: ([, , q]) => ({ shape: q.shape, dtype: 'f32' }),
-  lower: (inputs, output, attrs, to) => to.dispatch(walk('queries', inputs, output, attrs)),
+  lower: (inputs, output, attrs, to) => to.dispatch(walk('queries', inputs, output, attrs, to)),
   flops: ([g, , , k]) => 6 * sizeOf(g.shape) * (sizeOf(k.shape) / k.shape[0] / k.shape[k.shape.length - 1]),
 };
 
@@ -60,7 +70,7 @@ export const queryGradientOp: Op<Attrs> = {
 export const keyValueGradientOp: Op<Attrs> = {
   name: 'attentionKeyValueGradient',
   infer: ([, , , k]) => ({ shape: [2, ...k.shape], dtype: 'f32' }),
-  lower: (inputs, output, attrs, to) => to.dispatch(walk('keys', inputs, output, attrs)),
+  lower: (inputs, output, attrs, to) => to.dispatch(walk('keys', inputs, output, attrs, to)),
   flops: ([g, , , k]) => 8 * sizeOf(g.shape) * (sizeOf(k.shape) / k.shape[0] / k.shape[k.shape.length - 1]),
 };
 
@@ -71,11 +81,35 @@ function sizes({ shape }: { shape: readonly number[] }, heads: number) {
   return { images: shape[0], tokens: sizeOf(shape) / shape[0] / channels, loads, vectors: perHead / loads, scale: perHead ** -0.5 };
 }
 
+/** Heads of more channels are not computed by subgroups: the shader grows with them. */
+const WIDEST = 128;
+
+/** How a subgroup schedule shares `tokens` owned tokens, or null where it is not the adapter's or does not suit the heads. */
+function onLanes(to: Lowering, q: Operand, tokens: number, heads: number) {
+  const { images, loads, vectors } = sizes(q, heads);
+  if (to.facts.schedule !== 'subgroup' || loads !== 4 || vectors * 4 > WIDEST) return null;
+  const lanes = to.facts.subgroupSizes[0];
+  const blocks = Math.ceil(tokens / (lanes * tokensPerLane(vectors)));
+  const groups = blocks * heads * images;
+  return { lanes, place: [groups, blocks], held: vectors * tokensPerLane(vectors), threads: groups * lanes };
+}
+
 /** The dispatch in which every thread owns some `owned` and walks over all of the others. */
-function walk(owned: 'queries' | 'keys', inputs: Operand[], output: Operand, { heads, causal }: Attrs) {
+function walk(owned: 'queries' | 'keys', inputs: Operand[], output: Operand, { heads, causal }: Attrs, to: Lowering): Dispatch {
   const [, , q, k, v] = inputs;
   const m = sizes(q, heads);
   const keys = sizes(k, heads).tokens;
+  const subgroup = onLanes(to, q, owned === 'queries' ? m.tokens : keys, heads);
+  if (subgroup) {
+    const shader = owned === 'queries' ? subgroupQueryGradient : subgroupKeyValueGradient;
+    const params = [...subgroup.place, m.tokens, keys, heads, m.scale, causal, subgroup.held];
+    return {
+      shader: shader(subgroup.lanes, m.vectors, [q.dtype, k.dtype, v.dtype]),
+      operands: [...inputs, output],
+      params: owned === 'queries' ? params : [...params, m.images],
+      threads: subgroup.threads,
+    };
+  }
   const chunks = Math.ceil(m.vectors / CHUNK);
   const each = m.vectors <= 8 && m.loads === 4 ? 2 : 1;
   const tiles = Math.ceil((owned === 'queries' ? m.tokens : keys) / each);

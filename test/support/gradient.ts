@@ -1,12 +1,12 @@
 /**
- * Gradients on the shared device against central differences of the f64 reference, whose own error is of the order of 1e-9: no rule is
+ * Gradients on the shared device, in every schedule, against central differences of the f64 reference, whose own error is of the order of 1e-9: no rule is
  * written down twice.
  */
 import { compile } from '../../core/program.ts';
-import { constant, type Tensor } from '../../core/tensor.ts';
+import type { Tensor } from '../../core/tensor.ts';
 import { gradient } from '../../kernels/gradient.ts';
 import { type Accuracy, assertClose } from './close.ts';
-import { testDevice } from './device.ts';
+import { testDevices } from './device.ts';
 import { type Sample, sampler, type Values } from './sample.ts';
 
 const STEP = 1e-5;
@@ -29,33 +29,38 @@ export async function checkGradient(
     inputs.map(({ tensor }) => tensor),
     { upstream: upstream.tensor },
   );
-  const program = await compile(await testDevice(), Object.fromEntries(derivatives.map((tensor, i) => [`d${i}`, tensor])));
-  try {
-    const results = await program.run({});
-    inputs.forEach((input, i) => {
-      const values = inputs.map(({ shape, data }) => ({ shape, data: data.slice() }));
-      const at = values[i].data;
-      const loss = () => {
-        const { data } = reference(...values);
-        return data.reduce((sum, value, j) => sum + value * upstream.data[j], 0);
-      };
-      const expected = Float64Array.from(at, (x, j) => {
-        at[j] = x + STEP;
-        const above = loss();
-        at[j] = x - STEP;
-        const below = loss();
-        at[j] = x;
-        return (above - below) / (2 * STEP);
+  const expected = inputs.map((_, i) => differences(inputs, i, (values) => dot(reference(...values).data, upstream.data)));
+  const outputs = Object.fromEntries(derivatives.map((tensor, i) => [`d${i}`, tensor]));
+  const done = new Set<string>();
+  for (const device of await testDevices()) {
+    const program = await compile(device, outputs);
+    const kernels = program.plan.dispatches.map(({ shader }) => shader.name).join();
+    try {
+      if (done.has(kernels)) continue;
+      done.add(kernels);
+      const results = await program.run({});
+      inputs.forEach(({ shape }, i) => {
+        const name = `gradient of ${what}, input ${i}, ${device.facts.schedule}`;
+        assertClose(name, results[`d${i}`], { shape, data: expected[i] }, accuracy[Math.min(i, accuracy.length - 1)]);
       });
-      const name = `gradient of ${what}, input ${i}`;
-      assertClose(name, results[`d${i}`], { shape: input.shape, data: expected }, accuracy[Math.min(i, accuracy.length - 1)]);
-    });
-  } finally {
-    program.dispose();
+    } finally {
+      program.dispose();
+    }
   }
 }
 
-/** A tensor of the sample's values, for graphs that fix an operand. */
-export function fixed({ data, shape }: Values): Tensor {
-  return constant(Float32Array.from(data), shape);
+const dot = (a: Float64Array, b: Float64Array) => a.reduce((sum, value, i) => sum + value * b[i], 0);
+
+/** The derivative of `loss` by every element of input i. */
+function differences(inputs: Values[], i: number, loss: (values: Values[]) => number): Float64Array {
+  const values = inputs.map(({ shape, data }) => ({ shape, data: data.slice() }));
+  const at = values[i].data;
+  return Float64Array.from(at, (x, j) => {
+    at[j] = x + STEP;
+    const above = loss(values);
+    at[j] = x - STEP;
+    const below = loss(values);
+    at[j] = x;
+    return (above - below) / (2 * STEP);
+  });
 }
