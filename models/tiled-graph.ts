@@ -6,9 +6,10 @@
  *
  * Several graphs of one structure can run together and share their norms' moments; the published approximate tiling is that.
  */
-import type { Device } from '../core/device.ts';
+import type { AdapterFacts, Device } from '../core/device.ts';
 import { topological } from '../core/fuse.ts';
 import { isOp, type OpTensor } from '../core/op.ts';
+import { type PlanLimits, plan } from '../core/plan.ts';
 import { compile } from '../core/program.ts';
 import { input, type Tensor } from '../core/tensor.ts';
 import { attentionOp } from '../kernels/attention.ts';
@@ -51,7 +52,7 @@ export async function runTiled(
   options: TiledOptions,
 ): Promise<{ results: FeatureMap[]; moments: Moments }> {
   const moments: Moments = new Map(options.moments);
-  const runs = graphs.map((graph) => new GraphRun(device, graph, moments, options.tileBytes));
+  const runs = graphs.map(({ output, input }) => new GraphRun(output, input, options.tileBytes));
   const { segments } = runs[0];
   const of = runs.reduce((sum, run) => sum + run.segments.reduce((tiles, segment) => tiles + segment.tiles.length, 0), 0);
   let done = 0;
@@ -62,7 +63,7 @@ export async function runTiled(
   for (const [i, { norms }] of segments.entries()) {
     const wanted = norms.filter(({ index }) => !moments.has(index));
     const found: Float32Array[][] = [];
-    for (const run of runs) found.push(await run.compute(run.segments[i], wanted, onTile));
+    for (const run of runs) found.push(await run.compute(device, run.segments[i], wanted, moments, onTile));
     wanted.forEach(({ index }, norm) => {
       const each = found.map((ofRun) => ofRun[norm]);
       const pixels = runs.map((run) => run.segments[i].target.shape[1] * run.segments[i].target.shape[2]);
@@ -70,6 +71,36 @@ export async function runTiled(
     });
   }
   return { results: runs.map((run) => run.result), moments };
+}
+
+export interface TiledForecast {
+  /** GPU memory at most, beside weights. */
+  gpuBytes: number;
+  /** Host memory of the feature maps at most. */
+  hostBytes: number;
+  tiles: number;
+}
+
+/** What `runTiled` of one graph will need; nothing is run. Throws ShapeError when a tile's tensor exceeds the largest binding. */
+export function forecastTiled(output: Tensor, tileBytes: number, facts: AdapterFacts, limits: PlanLimits): TiledForecast {
+  const run = new GraphRun(output, null, tileBytes);
+  const onHost = new Set(run.inputs);
+  const forecast = { gpuBytes: 0, hostBytes: 0, tiles: 0 };
+  for (const { target, tiles, norms, last } of run.segments) {
+    // The first tile lies at a corner; an inner one has the largest surroundings.
+    for (const window of [tiles[0], tiles[tiles.length >> 1]]) {
+      const { bytes } = plan(tileOutputs(run.tileGraph(target, window), norms), facts, limits);
+      forecast.gpuBytes = Math.max(forecast.gpuBytes, bytes.total);
+    }
+    onHost.add(target);
+    forecast.hostBytes = Math.max(
+      forecast.hostBytes,
+      [...onHost].reduce((sum, { size }) => sum + 4 * size, 0),
+    );
+    for (const tensor of last) onHost.delete(tensor);
+    forecast.tiles += tiles.length;
+  }
+  return forecast;
 }
 
 interface Norm {
@@ -97,27 +128,27 @@ interface TileGraph {
 
 class GraphRun {
   readonly segments: Segment[];
-  private readonly device: Device;
-  private readonly moments: Moments;
+  readonly inputs: Tensor[];
   private readonly order: Tensor[];
   private readonly index: Map<Tensor, number>;
+  /** What is kept on the host, now or when its turn has come. */
+  private readonly onHost: Set<Tensor>;
   private readonly maps = new Map<Tensor, FeatureMap>();
   private readonly output: Tensor;
 
-  constructor(device: Device, graph: TiledGraph, moments: Moments, tileBytes: number) {
-    this.device = device;
-    this.moments = moments;
-    this.output = graph.output;
-    this.order = topological([graph.output]);
+  constructor(output: Tensor, input: FeatureMap | null, tileBytes: number) {
+    this.output = output;
+    this.order = topological([output]);
     this.index = new Map(this.order.map((tensor, i) => [tensor, i]));
-    const cuts = new Set<Tensor>([graph.output]);
+    this.inputs = this.order.filter(({ source }) => source.kind === 'input');
+    for (const tensor of this.inputs) if (input) this.maps.set(tensor, input);
+    const onHost = new Set([...this.inputs, output]);
     for (const tensor of this.order) {
-      if (isOp(tensor, groupNormOp)) cuts.add(tensor.source.inputs[0]);
-      else if (isOp(tensor, attentionOp)) for (const operand of tensor.source.inputs) cuts.add(operand);
-      else if (tensor.source.kind === 'input') this.maps.set(tensor, graph.input);
+      if (isOp(tensor, groupNormOp)) onHost.add(tensor.source.inputs[0]);
+      else if (isOp(tensor, attentionOp)) for (const operand of tensor.source.inputs) onHost.add(operand);
     }
-    const targets = this.order.filter((tensor) => cuts.has(tensor) && !this.maps.has(tensor));
-    const onHost = new Set([...cuts, ...this.maps.keys()]);
+    this.onHost = onHost;
+    const targets = this.order.filter((tensor) => onHost.has(tensor) && !this.inputs.includes(tensor));
     const sources = targets.map((target) => sourcesOf(target, onHost));
     this.segments = targets.map((target, i) => ({
       target,
@@ -134,7 +165,13 @@ class GraphRun {
   }
 
   /** Computes a segment's target tile by tile. -> its moments for each of `norms`. Tiles of one form share a program, one at a time. */
-  async compute({ target, tiles, last }: Segment, norms: Norm[], onTile: () => Promise<void>): Promise<Float32Array[]> {
+  async compute(
+    device: Device,
+    { target, tiles, last }: Segment,
+    norms: Norm[],
+    known: Moments,
+    onTile: () => Promise<void>,
+  ): Promise<Float32Array[]> {
     const map = new FeatureMap(target.shape);
     const totals = norms.map(({ groups }) => new MomentSum(target.shape[0] * groups, target.shape[3] / groups));
     const byForm = new Map<string, { window: Window; graph: TileGraph }[]>();
@@ -145,14 +182,10 @@ class GraphRun {
     }
     for (const group of byForm.values()) {
       const [{ graph }] = group;
-      const outputs: Record<string, Tensor> = { tile: graph.output };
-      for (const { index, groups } of norms) outputs[`moments ${index}`] = groupMoments(graph.output, groups);
-      const program = await compile(this.device, outputs);
+      const program = await compile(device, tileOutputs(graph, norms));
       try {
         const given = new Map<string, Window>();
-        let inputs: Record<string, Float32Array> = Object.fromEntries(
-          [...graph.norms].map(([name, norm]) => [name, this.moments.get(norm)!]),
-        );
+        let inputs: Record<string, Float32Array> = Object.fromEntries([...graph.norms].map(([name, norm]) => [name, known.get(norm)!]));
         for (const { window, graph } of group) {
           for (const [name, { source, window: read }] of graph.reads) {
             const before = given.get(name);
@@ -177,10 +210,10 @@ class GraphRun {
   }
 
   /** The graph of a window of `target`, which reads windows of maps on the host. */
-  private tileGraph(target: Tensor, window: Window): TileGraph {
+  tileGraph(target: Tensor, window: Window): TileGraph {
     const needed = new Map<Tensor, Window>([[target, window]]);
     const inner = (tensor: Tensor): tensor is OpTensor<unknown> =>
-      needed.has(tensor) && (tensor === target || !this.maps.has(tensor)) && tensor.source.kind === 'op';
+      needed.has(tensor) && (tensor === target || !this.onHost.has(tensor)) && tensor.source.kind === 'op';
     const end = this.index.get(target)!;
     for (let i = end; i >= 0; i--) {
       const tensor = this.order[i];
@@ -217,6 +250,12 @@ class GraphRun {
     }
     return { output: built.get(target)!, reads, norms };
   }
+}
+
+/** What a tile's program gives: the tile, and its moments for each norm. */
+function tileOutputs({ output }: TileGraph, norms: Norm[]): Record<string, Tensor> {
+  const moments = norms.map(({ index, groups }) => [`moments ${index}`, groupMoments(output, groups)] as const);
+  return { tile: output, ...Object.fromEntries(moments) };
 }
 
 /** The window `wanted` of x, which holds the window `has`. */

@@ -9,8 +9,10 @@ import { TorchRandom } from '../../core/random.ts';
 import { constant, input, sizeOf, type Tensor } from '../../core/tensor.ts';
 import { permute } from '../../kernels/copy.ts';
 import { groupMoments, groupNorm, normalizeGroups } from '../../kernels/group-norm.ts';
+import { SUPIR_SDXL } from '../../models/config.ts';
 import { FeatureMap, partition } from '../../models/feature-map.ts';
-import { runTiled } from '../../models/tiled-graph.ts';
+import { forecastTiled, runTiled } from '../../models/tiled-graph.ts';
+import { Vae } from '../../models/vae.ts';
 import type { Networks, Values } from '../../restore/networks.ts';
 import { publishedTiles, runAutoencoder, VAE_TILING } from '../../restore/tiled-vae.ts';
 import type { VerifyContext } from '../../verify/context.ts';
@@ -94,6 +96,21 @@ test('auto runs whole what fits, and in tiles what does not', async () => {
   const tiled = await runAutoencoder(device, 'decoder', decoder, z, { ...VAE_TILING, mostWhole: 2 ** 18, tileBytes: 2 ** 18 }, events);
   assert.ok(tiles > 0);
   assert.ok(farthest(tiled, whole) < TOLERANCE);
+});
+
+test('an SDXL-size decoder of 2048 x 2048 pixels needs no binding above 128 MiB; the forecast is what a run takes', async () => {
+  const limits = { maxStorageBufferBindingSize: 2 ** 27, minUniformBufferOffsetAlignment: 256 };
+  const sdxl = new Vae(SUPIR_SDXL.vae).decode(input('z', [1, 256, 256, 4]));
+  const { gpuBytes, hostBytes } = forecastTiled(sdxl, VAE_TILING.tileBytes, device.facts, limits);
+  assert.ok(gpuBytes < 600 * 2 ** 20, `${gpuBytes} bytes on the GPU`);
+  assert.ok(hostBytes < 9 * 2 ** 30, `${hostBytes} bytes on the host`);
+
+  const z = drawn([1, 16, 12, 4], 7);
+  const forecast = forecastTiled(decoder(input('z', z.shape)), 2 ** 17, device.facts, device.gpu.limits);
+  const before = device.memory.bytes;
+  device.memory.peak = before;
+  await runAutoencoder(device, 'decoder', decoder, z, exact(2 ** 17));
+  assert.is(forecast.gpuBytes, device.memory.peak - before);
 });
 
 test('an abort stops between tiles and frees the tile’s buffers', async () => {
