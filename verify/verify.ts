@@ -7,6 +7,7 @@ import { type Operation, VerifyContext } from './context.ts';
 import { type CaseEntry, type Comparison, compare, GoldenFolder, type OpenFile } from './golden.ts';
 import { gradientOperations } from './gradient-ops.ts';
 import { hostOperations } from './host-ops.ts';
+import { loraOperations } from './lora-ops.ts';
 import { networkOperations } from './network-ops.ts';
 import { pipelineOperations } from './pipeline-ops.ts';
 import { tiledOperations } from './tiled-ops.ts';
@@ -17,6 +18,7 @@ export const OPERATIONS: Readonly<Record<string, Operation>> = {
   ...pipelineOperations,
   ...tiledOperations,
   ...gradientOperations,
+  ...loraOperations,
 };
 
 export interface OutputComparison extends Comparison {
