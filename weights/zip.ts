@@ -31,7 +31,7 @@ const WHOLE_LIMIT = 64 * 2 ** 20;
 export async function openZip(source: ByteSource): Promise<Zip> {
   const { offset, size, count } = await findDirectory(source);
   const bytes = await source.read(offset, size);
-  return new Zip(source, readDirectory(source, bytes, count), offset);
+  return new Zip(source, readDirectory(source, bytes, count, offset), offset);
 }
 
 /** An archive whose directory has been read. Made by `openZip`. */
@@ -108,7 +108,7 @@ async function findDirectory(source: ByteSource): Promise<{ offset: number; size
   return found;
 }
 
-function readDirectory(source: ByteSource, bytes: Uint8Array<ArrayBuffer>, count: number): Map<string, ZipEntry> {
+function readDirectory(source: ByteSource, bytes: Uint8Array<ArrayBuffer>, count: number, dataEnd: number): Map<string, ZipEntry> {
   const view = new DataView(bytes.buffer);
   const entries = new Map<string, ZipEntry>();
   const text = new TextDecoder();
@@ -132,6 +132,8 @@ function readDirectory(source: ByteSource, bytes: Uint8Array<ArrayBuffer>, count
     }
     const stored = view.getUint16(at + 10, true) === 0 && (view.getUint16(at + 8, true) & 1) === 0;
     if (entries.has(name)) throw new UserError(`${source.name}: the zip archive holds ${name} twice, so it is not certain which is meant.`);
+    if (!(headerOffset + 30 + (stored ? size : 0) <= dataEnd))
+      throw new UserError(`${source.name}: its entry ${name} is not where the archive's directory says. ${DAMAGED}`);
     entries.set(name, { name, size, stored, headerOffset });
     at = next;
   }
