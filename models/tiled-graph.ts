@@ -2,12 +2,12 @@
  * Runs a graph of feature maps in tiles, with the result of the whole graph but memory for a tile: feature maps live on the host, and only
  * windows of them go to the GPU. The graph is cut where a tile must know more than its surroundings: at the input of every group norm, whose
  * moments are gathered over all tiles (Chan, Golub & LeVeque 1983) before a tile of the next segment is computed, and at attention's q, k, v.
- * Between the cuts a tile is computed with as much of its surroundings as its convolutions read.
+ * From one cut to the next a tile is computed with as much of its surroundings as its convolutions read.
  *
  * Several graphs of one structure can run together and share their norms' moments; the published approximate tiling is that.
  */
 import type { AdapterFacts, Device } from '../core/device.ts';
-import { topological } from '../core/fuse.ts';
+import { inputsOf, topological } from '../core/fuse.ts';
 import { isOp, type OpTensor } from '../core/op.ts';
 import { type PlanLimits, plan } from '../core/plan.ts';
 import { compile } from '../core/program.ts';
@@ -63,6 +63,7 @@ export async function runTiled(
   for (const [i, { norms }] of segments.entries()) {
     const wanted = norms.filter(({ index }) => !moments.has(index));
     const found: Float32Array[][] = [];
+    if (!segments[i].kept && wanted.length === 0) continue;
     for (const run of runs) found.push(await run.compute(device, run.segments[i], wanted, moments, onTile));
     wanted.forEach(({ index }, norm) => {
       const each = found.map((ofRun) => ofRun[norm]);
@@ -86,13 +87,12 @@ export function forecastTiled(output: Tensor, tileBytes: number, facts: AdapterF
   const run = new GraphRun(output, null, tileBytes);
   const onHost = new Set(run.inputs);
   const forecast = { gpuBytes: 0, hostBytes: 0, tiles: 0 };
-  for (const { target, tiles, norms, last } of run.segments) {
-    // The first tile lies at a corner; an inner one has the largest surroundings.
-    for (const window of [tiles[0], tiles[tiles.length >> 1]]) {
-      const { bytes } = plan(tileOutputs(run.tileGraph(target, window), norms), facts, limits);
+  for (const { target, kept, tiles, norms, last } of run.segments) {
+    for (const [{ graph }] of run.tileGraphs(target, tiles)) {
+      const { bytes } = plan(tileOutputs(graph, kept, norms), facts, limits);
       forecast.gpuBytes = Math.max(forecast.gpuBytes, bytes.total);
     }
-    onHost.add(target);
+    if (kept) onHost.add(target);
     forecast.hostBytes = Math.max(
       forecast.hostBytes,
       [...onHost].reduce((sum, { size }) => sum + 4 * size, 0),
@@ -112,6 +112,8 @@ interface Norm {
 /** A tensor that is computed in tiles from others that lie on the host. */
 interface Segment {
   target: Tensor;
+  /** Whether the target stays on the host, or only its moments are wanted. */
+  kept: boolean;
   tiles: Window[];
   /** The norms that read the target. */
   norms: Norm[];
@@ -131,7 +133,11 @@ class GraphRun {
   readonly inputs: Tensor[];
   private readonly order: Tensor[];
   private readonly index: Map<Tensor, number>;
-  /** What is kept on the host, now or when its turn has come. */
+  /**
+   * What is kept on the host, now or when its turn has come: of the cuts, those that are read more than once, as a residual block's input is.
+   * Of one that only a norm reads, as the tensor within the block, the moments are gathered, and its tiles are computed anew where they are
+   * read: on a GPU that takes less time than bringing them to the host and back.
+   */
   private readonly onHost: Set<Tensor>;
   private readonly maps = new Map<Tensor, FeatureMap>();
   private readonly output: Tensor;
@@ -142,22 +148,32 @@ class GraphRun {
     this.index = new Map(this.order.map((tensor, i) => [tensor, i]));
     this.inputs = this.order.filter(({ source }) => source.kind === 'input');
     for (const tensor of this.inputs) if (input) this.maps.set(tensor, input);
-    const onHost = new Set([...this.inputs, output]);
+    const cuts = new Set([...this.inputs, output]);
     for (const tensor of this.order) {
-      if (isOp(tensor, groupNormOp)) onHost.add(tensor.source.inputs[0]);
-      else if (isOp(tensor, attentionOp)) for (const operand of tensor.source.inputs) onHost.add(operand);
+      if (isOp(tensor, groupNormOp)) cuts.add(tensor.source.inputs[0]);
+      else if (isOp(tensor, attentionOp)) for (const operand of tensor.source.inputs) cuts.add(operand);
+    }
+    const targets = this.order.filter((tensor) => cuts.has(tensor) && !this.inputs.includes(tensor));
+    const onHost = new Set(cuts);
+    for (const target of targets) {
+      const passing = this.readersOf(target).length === 1 && isOp(this.readersOf(target)[0], groupNormOp);
+      if (passing && [...sourcesOf(target, cuts).onHost].every((source) => onHost.has(source))) onHost.delete(target);
     }
     this.onHost = onHost;
-    const targets = this.order.filter((tensor) => onHost.has(tensor) && !this.inputs.includes(tensor));
     const sources = targets.map((target) => sourcesOf(target, onHost));
     this.segments = targets.map((target, i) => ({
       target,
+      kept: onHost.has(target),
       tiles: partition(target.shape[1], target.shape[2], pixelsOfTile(target, sources[i], tileBytes)),
       norms: this.order.flatMap((tensor, index) =>
         isOp(tensor, groupNormOp) && tensor.source.inputs[0] === target ? [{ index, groups: tensor.source.attrs.groups }] : [],
       ),
       last: [...onHost].filter((map) => sources[i].onHost.has(map) && !sources.slice(i + 1).some((later) => later.onHost.has(map))),
     }));
+  }
+
+  private readersOf(tensor: Tensor): Tensor[] {
+    return this.order.filter((reader) => inputsOf(reader).includes(tensor));
   }
 
   get result(): FeatureMap {
@@ -167,22 +183,16 @@ class GraphRun {
   /** Computes a segment's target tile by tile. -> its moments for each of `norms`. Tiles of one form share a program, one at a time. */
   async compute(
     device: Device,
-    { target, tiles, last }: Segment,
+    { target, kept, tiles, last }: Segment,
     norms: Norm[],
     known: Moments,
     onTile: () => Promise<void>,
   ): Promise<Float32Array[]> {
-    const map = new FeatureMap(target.shape);
+    const map = kept ? new FeatureMap(target.shape) : null;
     const totals = norms.map(({ groups }) => new MomentSum(target.shape[0] * groups, target.shape[3] / groups));
-    const byForm = new Map<string, { window: Window; graph: TileGraph }[]>();
-    for (const window of tiles) {
-      const graph = this.tileGraph(target, window);
-      const form = formOf(graph.output);
-      byForm.set(form, [...(byForm.get(form) ?? []), { window, graph }]);
-    }
-    for (const group of byForm.values()) {
+    for (const group of this.tileGraphs(target, tiles)) {
       const [{ graph }] = group;
-      const program = await compile(device, tileOutputs(graph, norms));
+      const program = await compile(device, tileOutputs(graph, kept, norms));
       try {
         const given = new Map<string, Window>();
         let inputs: Record<string, Float32Array> = Object.fromEntries([...graph.norms].map(([name, norm]) => [name, known.get(norm)!]));
@@ -195,7 +205,7 @@ class GraphRun {
           }
           const results = await program.run(inputs);
           inputs = {};
-          map.write(window, results.tile);
+          map?.write(window, results.tile);
           for (const [i, { index }] of norms.entries())
             totals[i].add(results[`moments ${index}`], (window.y1 - window.y0) * (window.x1 - window.x0));
           await onTile();
@@ -204,13 +214,26 @@ class GraphRun {
         program.dispose();
       }
     }
-    this.maps.set(target, map);
+    if (map) this.maps.set(target, map);
     for (const tensor of last) this.maps.delete(tensor);
     return totals.map((total) => total.moments());
   }
 
+  /** The graphs of a target's tiles, in groups of one form: those of a group can share a program. */
+  tileGraphs(target: Tensor, tiles: Window[]): { window: Window; graph: TileGraph }[][] {
+    const byForm = new Map<string, { window: Window; graph: TileGraph }[]>();
+    for (const window of tiles) {
+      const graph = this.tileGraph(target, window);
+      const form = formOf(graph.output);
+      const group = byForm.get(form);
+      if (group) group.push({ window, graph });
+      else byForm.set(form, [{ window, graph }]);
+    }
+    return [...byForm.values()];
+  }
+
   /** The graph of a window of `target`, which reads windows of maps on the host. */
-  tileGraph(target: Tensor, window: Window): TileGraph {
+  private tileGraph(target: Tensor, window: Window): TileGraph {
     const needed = new Map<Tensor, Window>([[target, window]]);
     const inner = (tensor: Tensor): tensor is OpTensor<unknown> =>
       needed.has(tensor) && (tensor === target || !this.onHost.has(tensor)) && tensor.source.kind === 'op';
@@ -252,10 +275,10 @@ class GraphRun {
   }
 }
 
-/** What a tile's program gives: the tile, and its moments for each norm. */
-function tileOutputs({ output }: TileGraph, norms: Norm[]): Record<string, Tensor> {
+/** What a tile's program gives: the tile where it is kept, and its moments for each norm. */
+function tileOutputs({ output }: TileGraph, kept: boolean, norms: Norm[]): Record<string, Tensor> {
   const moments = norms.map(({ index, groups }) => [`moments ${index}`, groupMoments(output, groups)] as const);
-  return { tile: output, ...Object.fromEntries(moments) };
+  return { ...(kept && { tile: output }), ...Object.fromEntries(moments) };
 }
 
 /** The window `wanted` of x, which holds the window `has`. */
@@ -296,7 +319,7 @@ function pixelsOfTile(target: Tensor, { onHost, inner }: { onHost: Set<Tensor>; 
   return target.shape[1] * target.shape[2] * Math.min(tileBytes / largest, MOST_WORK / Math.max(work, 1));
 }
 
-/** Tells graphs apart: equal forms can share a program. Inputs are named by their place, so the shapes and attributes remain. */
+/** Equal for graphs that differ only in the values of their inputs. */
 function formOf(output: Tensor): string {
   const order = topological([output]);
   const numbers = new Map(order.map((tensor, i) => [tensor, i]));
