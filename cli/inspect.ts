@@ -67,7 +67,7 @@ async function inspect(paths: string[], flags: Flags): Promise<void> {
     return;
   }
   for (const [i, found] of reports.entries()) {
-    console.log(describe(found));
+    console.log(describe(found, found.refusal ?? (missing === null && files.length > 1 ? '' : found.combine)));
     if (flags.tree) console.log(tree(recognized[i].model, flags.tree === true ? Number.POSITIVE_INFINITY : Number(flags.tree)));
   }
   if (usable.length > 0) console.log(missing ?? 'Together they are a complete model.');
@@ -120,6 +120,8 @@ function advice(parts: readonly Part[]): string {
   return `Give it after a full checkpoint, whose own it replaces: ${parts.map(({ component }) => COMPONENTS[component].title).join(', ')}.${note}`;
 }
 
+const count = (n: number, what: string): string => `${grouped(n)} ${what}${n === 1 ? '' : 's'}`;
+
 const grouped = (n: number): string => n.toLocaleString('en');
 
 /** Bytes in the largest unit of 1000 below them. */
@@ -128,9 +130,9 @@ export function size(bytes: number): string {
   return `${exponent === 0 ? bytes : (bytes / 1000 ** exponent).toFixed(2)} ${['B', 'kB', 'MB', 'GB'][exponent]}`;
 }
 
-function describe(found: FileReport): string {
+function describe(found: FileReport, advice: string): string {
   const lines = [
-    `${found.file}: ${found.title}, ${grouped(found.tensors)} tensors, ${grouped(found.parameters)} parameters, ${size(found.bytes)}`,
+    `${found.file}: ${found.title}, ${count(found.tensors, 'tensor')}, ${count(found.parameters, 'parameter')}, ${size(found.bytes)}`,
   ];
   const isOther = found.parts.length > 0 && found.parts.every(({ otherShapes }) => otherShapes > 0);
   for (const { title, tensors, parameters, dtypes, layout, missing, otherShapes } of found.parts) {
@@ -138,12 +140,12 @@ function describe(found: FileReport): string {
     lines.push(`  ${cells.join('  ')}`);
     if (otherShapes > 0 && !isOther)
       lines.push(`    ${grouped(otherShapes)} tensors have other shapes than the published model's: it needs a config.json of its own.`);
-    else if (missing.length > 0 && !isOther) lines.push(`    ${grouped(missing.length)} tensors missing: ${shown(missing)}`);
+    else if (missing.length > 0 && !isOther) lines.push(`    ${count(missing.length, 'tensor')} missing: ${shown(missing)}`);
   }
   if (isOther) lines.push("  Its shapes are not the published model's: a config.json beside it must tell the sizes.");
-  if (found.unknown.length > 0) lines.push(`  of no part of the model: ${grouped(found.unknown.length)} tensors: ${shown(found.unknown)}`);
+  if (found.unknown.length > 0) lines.push(`  of no part of the model: ${count(found.unknown.length, 'tensor')}: ${shown(found.unknown)}`);
   if (found.ignored.length > 0) lines.push(`  passed over: ${shown(found.ignored)}`);
-  lines.push(`  ${found.refusal ?? found.combine}`);
+  if (advice) lines.push(`  ${advice}`);
   return lines.join('\n');
 }
 
@@ -178,7 +180,7 @@ function tree(file: TensorFile, depth: number): string {
 function* lines({ children }: Branch, indent: string, depth: number): Generator<string> {
   if (depth < 1) return;
   for (const [key, child] of children) {
-    yield `${indent}${key}  ${child.leaf || `${grouped(child.tensors)} tensors, ${grouped(child.parameters)} parameters`}`;
+    yield `${indent}${key}  ${child.leaf || `${count(child.tensors, 'tensor')}, ${count(child.parameters, 'parameter')}`}`;
     yield* lines(child, `${indent}  `, depth - 1);
   }
 }

@@ -44,14 +44,19 @@ export async function openFolder(access: FolderAccess, path: string): Promise<Te
     throw new UserError(
       `There are no weights in ${path}: neither files such as .safetensors and .ckpt, nor the folders of a diffusers model.`,
     );
-  return Promise.all(paths.map((file) => openWeights(access, file)));
+  return Promise.all(paths.map((file) => openWeights(access, file, file.slice(path.length + 1))));
 }
 
-/** Opens one file of weights, or all shards of an index. */
-export async function openWeights(access: FolderAccess, path: string): Promise<TensorFile> {
-  const source = await access.fileSource(path);
+/** Opens one file of weights, or all shards of an index; `name`, if given, is what messages call it. */
+export async function openWeights(access: FolderAccess, path: string, name?: string): Promise<TensorFile> {
+  const source = named(await access.fileSource(path), name);
   const folder = path.slice(0, path.lastIndexOf('/') + 1);
   return isShardIndex(path) ? openShards(source, (name) => access.fileSource(folder + name)) : openTensorFile(source);
+}
+
+/** A source under another name: many files of diffusers are called the same. */
+function named(source: ByteSource, name = source.name): ByteSource {
+  return { name, size: source.size, read: (offset, length) => source.read(offset, length), close: async () => source.close?.() };
 }
 
 function componentFile(names: readonly string[]): string | undefined {

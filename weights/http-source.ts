@@ -10,7 +10,7 @@ export interface HttpOptions {
   fetch?: typeof fetch;
   /** Times a request is tried again without any progress before it is given up. Default 4. */
   retries?: number;
-  /** Milliseconds before the first new try; doubled for each that follows. Default 500. */
+  /** Milliseconds before a new try that follows one without progress; doubled for each further one. Default 500. */
   delay?: number;
   signal?: AbortSignal;
 }
@@ -74,7 +74,7 @@ export async function httpSource(
         signal?.throwIfAborted();
         failures = done > before ? 0 : failures + 1;
         if (failures > retries) throw unreachable(url, offset + done, retries, cause);
-        await new Promise((resolve) => setTimeout(resolve, delay * 2 ** Math.max(0, failures - 1)));
+        if (failures > 0) await new Promise((resolve) => setTimeout(resolve, delay * 2 ** (failures - 1)));
       }
     }
   }

@@ -59,20 +59,22 @@ test('a diffusers folder yields its components, each in its best form', async ()
     'm/vae_1_0/model.safetensors',
   );
   assert.equal(await opened(of(...paths)), [
-    'm/unet/diffusion_pytorch_model.safetensors',
-    'm/vae/diffusion_pytorch_model.fp16.safetensors',
-    'm/text_encoder/model.safetensors',
+    'unet/diffusion_pytorch_model.safetensors',
+    'vae/diffusion_pytorch_model.fp16.safetensors',
+    'text_encoder/model.safetensors',
   ]);
-  assert.equal(await opened(of('m/readme.md', 'm/unet/model.safetensors')), ['m/unet/model.safetensors']);
+  assert.equal(await opened(of('m/readme.md', 'm/unet/model.safetensors')), ['unet/model.safetensors']);
 });
 
 test('shards come with their index; a component’s folder is one file; others are all files', async () => {
   const index = () =>
     bytesSource('index', text.encode('{"weight_map":{"in m/model-00001-of-00001.safetensors":"model-00001-of-00001.safetensors"}}'));
   const shard = 'm/model-00001-of-00001.safetensors';
-  assert.equal(await opened(access({ 'm/model.safetensors.index.json': index, [shard]: () => small(shard) })), ['index']);
-  assert.equal(await opened(of('m/config.json', 'm/model.fp16.safetensors', 'm/model.safetensors')), ['m/model.safetensors']);
-  assert.equal(await opened(of('m/a.ckpt', 'm/b.safetensors', 'm/c.txt')), ['m/a.ckpt', 'm/b.safetensors']);
+  assert.equal(await opened(access({ 'm/model.safetensors.index.json': index, [shard]: () => small(shard) })), [
+    'model.safetensors.index.json',
+  ]);
+  assert.equal(await opened(of('m/config.json', 'm/model.fp16.safetensors', 'm/model.safetensors')), ['model.safetensors']);
+  assert.equal(await opened(of('m/a.ckpt', 'm/b.safetensors', 'm/c.txt')), ['a.ckpt', 'b.safetensors']);
   const error = await opened(of('m/readme.md')).catch((e) => e);
   assert.instance(error, UserError);
   assert.match(error.message, /no weights in m/);
@@ -104,7 +106,7 @@ test('a folder without config.json, with checkpoints of the published sizes', as
     'm',
   );
   assert.is(model.config, SUPIR_SDXL);
-  assert.equal(model.baseNames, ['sdxl.safetensors']);
+  assert.equal(model.baseNames, ['b.safetensors']);
   assert.equal(model.tokens('a photo of a cat').tower1.slice(0, 8), [49406, 320, 1125, 539, 320, 2368, 49407, 49407]);
   assert.equal(model.tokens('a photo of a cat').tower2.slice(5, 8), [2368, 49407, 0]);
 });
@@ -124,7 +126,7 @@ test('folders that lack something, hold it twice, or hold something else', async
   await refuses({ 'm/a.safetensors': lora }, /is a LoRA/);
   await refuses(
     { 'm/a.safetensors': sdxl, 'm/b.safetensors': published('v0F', 'SUPIR'), 'm/c.safetensors': published('v0Q', 'SUPIR') },
-    /m holds the SUPIR project modules twice, in v0F and in v0Q/,
+    /m holds the SUPIR project modules twice, in b\.safetensors and in c\.safetensors/,
   );
 });
 
