@@ -82,6 +82,20 @@ function* graphs(): Generator<Tensor> {
       }
     }
   }
+  // Large enough for Winograd's convolution, and with an activation.
+  for (const dtype of FLOATS) {
+    for (const weight of FLOATS) {
+      for (const residual of FLOATS) {
+        yield add(conv2d(of([1, 64, 64, 64], dtype), of([64, 3, 3, 64], weight), null, { padding: 1 }), of([1, 64, 64, 64], residual));
+        yield add(
+          silu(conv2d(of([1, 64, 64, 64], dtype), of([64, 3, 3, 64], weight), null, { padding: 1 })),
+          of([1, 64, 64, 64], residual),
+        );
+        for (const c of CHANNELS)
+          for (const o of CHANNELS) yield add(silu(linear(of([3, c], dtype), of([o, c], weight))), of([3, o], residual));
+      }
+    }
+  }
   for (const c of CHANNELS) yield modulate(of([2, c]), of([2, c]), of([2, c]), of([2, c]), 1);
   for (const c of CHANNELS) {
     yield cast(of([2, c], 'u32'), 'f32');

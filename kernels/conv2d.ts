@@ -8,9 +8,10 @@ import { describe, type Shape, sameShape, showShape, sizeOf, type Tensor } from 
 import type { Activation } from './activation.ts';
 import { binaryOp } from './binary.ts';
 import { reverseWindow, spread, weightGradient } from './conv2d-gradient.ts';
-import { lowerImplicitMatmul } from './implicit-matmul.ts';
+import { type ImplicitMatmul, lowerImplicitMatmul } from './implicit-matmul.ts';
 import { sumRows } from './sum-axis.ts';
 import { unaryOp } from './unary.ts';
+import { lowerWinograd, suitsWinograd } from './winograd.ts';
 
 export interface Conv2dOptions {
   /** Step of the window in pixels. Default 1. */
@@ -62,7 +63,7 @@ export const conv2dOp: Op<Attrs> = {
     const [, h, wid, c] = x.shape;
     const [, kh, kw] = w.shape;
     const [, oh, ow, o] = output.shape;
-    lowerImplicitMatmul(to, {
+    const convolution: ImplicitMatmul = {
       x,
       w,
       bias: attrs.hasBias ? inputs[2] : null,
@@ -75,7 +76,9 @@ export const conv2dOp: Op<Attrs> = {
       window: { kh, kw, stride: attrs.stride, top: attrs.padding[0], left: attrs.padding[2] },
       batch: 1,
       activation: attrs.activation,
-    });
+    };
+    if (suitsWinograd(convolution)) lowerWinograd(to, convolution);
+    else lowerImplicitMatmul(to, convolution);
   },
 
   absorb(producer, consumer, index) {

@@ -15,17 +15,17 @@ export function subgroupTile(lanes: number): Tile {
 
 export function subgroupMatmul(lanes: number, variant: MatmulVariant): ShaderSpec {
   const { rows, columns } = subgroupTile(lanes);
-  const { x, w, inWidth, outWidth } = variant;
+  const { x, w, inWidth, outWidth, activated } = variant;
   const products = inWidth === 4 ? 'vec4<f32>(dot(v, u0), dot(v, u1), dot(v, u2), dot(v, u3))' : 'v * vec4<f32>(u0, u1, u2, u3)';
   const zero = inWidth === 4 ? 'vec4<f32>(0.0)' : '0.0';
   return {
-    name: `matmul ${x}x${inWidth} ${w} -> x${outWidth} subgroup ${lanes}`,
+    name: `matmul ${x}x${inWidth} ${w} -> x${outWidth}${activated ? ' activated' : ''} subgroup ${lanes}`,
     bindings: matmulBindings(variant),
     params: MATMUL_PARAMS,
     workgroup: lanes,
     subgroups: true,
     code: `
-${finishWgsl(outWidth)}
+${finishWgsl(outWidth, activated)}
 fn run(id: u32, group: u32, local: u32) {
   let tiles = p.row_tiles * p.column_tiles;
   if (group >= tiles * p.batch) { return; }

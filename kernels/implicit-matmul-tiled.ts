@@ -10,7 +10,7 @@ const COLUMNS = 8;
 export const TILE: Tile = { rows: ROWS, columns: COLUMNS };
 
 export function tiledMatmul(variant: MatmulVariant): ShaderSpec {
-  const { x, w, inWidth, outWidth } = variant;
+  const { x, w, inWidth, outWidth, activated } = variant;
   const element = elementType({ dtype: 'f32', width: inWidth });
   const product = (a: string, b: string) => (inWidth === 4 ? `dot(${a}, ${b})` : `${a} * ${b}`);
   const store = (row: number) =>
@@ -19,12 +19,12 @@ export function tiledMatmul(variant: MatmulVariant): ShaderSpec {
       (j) => `finish4(batch, row + ${row}u, column + ${4 * j}u, vec4<f32>(${[0, 1, 2, 3].map((q) => `s${row}_${4 * j + q}`).join(', ')}));`,
     );
   return {
-    name: `matmul ${x}x${inWidth} ${w} -> x${outWidth}`,
+    name: `matmul ${x}x${inWidth} ${w} -> x${outWidth}${activated ? ' activated' : ''}`,
     bindings: matmulBindings(variant),
     params: MATMUL_PARAMS,
     workgroup: 64,
     code: `
-${finishWgsl(outWidth)}
+${finishWgsl(outWidth, activated)}
 fn run(id: u32, group: u32, local: u32) {
   let tiles = p.row_tiles * p.column_tiles;
   if (id >= tiles * p.batch) { return; }

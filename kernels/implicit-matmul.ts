@@ -39,6 +39,8 @@ export interface MatmulVariant {
   residual: Float;
   inWidth: 1 | 4;
   outWidth: 1 | 4;
+  /** Whether there is an activation. CPU drivers compute every branch of `activate`, which costs as much as many channels. */
+  activated: boolean;
 }
 
 /** Rows and columns of the result that one workgroup, or one thread, computes. */
@@ -55,6 +57,7 @@ export function lowerImplicitMatmul(to: Lowering, m: ImplicitMatmul): void {
     residual: (m.residual?.dtype ?? 'f32') as Float,
     inWidth: m.channels % 4 === 0 ? 4 : 1,
     outWidth: width(m.output.shape),
+    activated: m.activation !== 'none',
   };
   const lanes = to.facts.subgroupSizes[0];
   const subgroup = to.facts.schedule === 'subgroup';
@@ -127,15 +130,15 @@ export function matmulBindings({ x, w, residual, inWidth, outWidth }: MatmulVari
 }
 
 /** WGSL of `finish4(batch, row, column, sums: vec4<f32>)`: bias, activation, residual and store of four columns; what lies outside is dropped. */
-export function finishWgsl(outWidth: 1 | 4): string {
+export function finishWgsl(outWidth: 1 | 4, activated: boolean): string {
   const type = elementType({ dtype: 'f32', width: outWidth }) as 'f32' | 'vec4<f32>';
   return `
-${activationWgsl(type)}
+${activated ? activationWgsl(type) : ''}
 fn finish(batch: u32, row: u32, column: u32, sum: ${type}) {
   if (row >= p.rows || column >= p.columns) { return; }
   var v = sum;
   if (p.has_bias == 1u) { v += bias_load(column / ${outWidth}u); }
-  v = activate(p.activation, v);
+  ${activated ? 'v = activate(p.activation, v);' : ''}
   let i = ((batch * p.rows + row) * p.columns + column) / ${outWidth}u;
   if (p.has_residual == 1u) { v += residual_load(i); }
   y_store(i, v);

@@ -3,14 +3,21 @@ import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { ShapeError } from '../../core/errors.ts';
 import { Parameter } from '../../core/module.ts';
+import { apply, type Op } from '../../core/op.ts';
+import { plan } from '../../core/plan.ts';
 import { constant, input, type Tensor } from '../../core/tensor.ts';
 import { add } from '../../kernels/binary.ts';
 import { type Conv2dOptions, conv2d } from '../../kernels/conv2d.ts';
 import { linear, matmul } from '../../kernels/linear.ts';
 import { gelu, quickGelu, silu } from '../../kernels/unary.ts';
+import { lowerWinograd } from '../../kernels/winograd.ts';
 import { check } from '../support/check.ts';
+import { FACTS, LIMITS } from '../support/facts.ts';
 import * as reference from '../support/reference.ts';
 import { sampleOf, sampler } from '../support/sample.ts';
+
+/** Names of the kernels that compute a tensor. */
+const kernelsOf = (tensor: Tensor) => plan({ tensor }, FACTS, LIMITS).dispatches.map(({ shader }) => shader.name);
 
 const four = (padding: Conv2dOptions['padding'] = 0) => (typeof padding === 'number' ? [padding, padding, padding, padding] : padding);
 
@@ -187,6 +194,36 @@ test('shapes that do not fit are refused by operation, operands and weight', () 
   refused(() => matmul(input('a', [2, 3, 5]), input('b', [2, 4, 5])), 'matmul', 'a (2, 3, 5)', 'b (2, 4, 5)');
   refused(() => matmul(input('a', [2, 3, 5]), input('b', [3, 5, 4])), 'matmul', 'a (2, 3, 5)', 'b (3, 5, 4)');
   refused(() => matmul(input('a', [3, 5]), input('b', [5, 4])), 'matmul', 'a (3, 5)', 'b (5, 4)');
+});
+
+test('conv2d by Winograd: odd sizes, uneven padding, bias, activation and residual', async () => {
+  const draw = sampler(11);
+  const [x, w, bias] = [draw([2, 21, 27, 64]), draw([128, 3, 3, 64], { dtype: 'f16', std: 0.2 }), draw([128])];
+  const convolution = conv2d(x.tensor, w.tensor, bias.tensor, { padding: [0, 2, 1, 2] });
+  assert.ok(kernelsOf(convolution).some((name) => name.startsWith('winograd')));
+  const plain = reference.conv2d(x, w, bias, { padding: [0, 2, 1, 2] });
+  await check('conv2d by Winograd, bias', convolution, plain, { terms: 576 });
+  const residual = draw(plain.shape);
+  const expected = reference.add(reference.map(plain, reference.silu), residual);
+  await check('conv2d by Winograd, all', add(silu(convolution), residual.tensor), expected, { terms: 576, ulps: 12 });
+});
+
+test('conv2d by Winograd: f16 pixels, in many parts', async () => {
+  const draw = sampler(12);
+  const [x, w] = [draw([2, 13, 22, 32], { dtype: 'f16' }), draw([68, 3, 3, 32])];
+  const inParts: Op<null> = {
+    name: 'conv2d in parts',
+    infer: () => ({ shape: [2, 13, 22, 68], dtype: 'f32' }),
+    lower([pixels, windows], output, _attrs, to) {
+      const image = { h: 13, w: 22, oh: 13, ow: 22 };
+      const window = { kh: 3, kw: 3, stride: 1, top: 1, left: 1 };
+      const sizes = { rows: 2 * 13 * 22, columns: 68, channels: 32, image, window, batch: 1 };
+      lowerWinograd(to, { x: pixels, w: windows, bias: null, residual: null, output, ...sizes, activation: 'none' }, 1);
+    },
+  };
+  const y = apply(inParts, [x.tensor, w.tensor], null);
+  assert.ok(kernelsOf(y).length > 12);
+  await check('conv2d by Winograd, parts', y, reference.conv2d(x, w, null, { padding: [1, 1, 1, 1] }), { terms: 288 });
 });
 
 test.run();

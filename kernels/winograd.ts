@@ -1,0 +1,272 @@
+/**
+ * Winograd's convolution F(4x4, 3x3) for 3x3 windows of stride 1: 4x4 results from 36 multiplications a channel instead of 144.
+ * (Winograd 1980; Lavin & Gray 2016)
+ *
+ * With g the window and d the 6x6 pixels under a tile of results, y = A^T [(G g G^T) * (B^T d B)] A: both are transformed, multiplied
+ * element by element, which summed over channels is 36 independent matmuls, and transformed back. The interpolation points are 0, +-sqrt(1/2),
+ * +-sqrt(2) and infinity: about half the rounding error of the usual 0, +-1, +-2, so that f32 results keep to the tolerances of a direct
+ * convolution. Transformed windows and tiles are f32 scratch, in parts of at most PART bytes whatever the image and the weight.
+ */
+import type { Lowering, Operand } from '../core/op.ts';
+import type { DType, ShaderSpec } from '../core/shader.ts';
+import { activationCode } from './activation.ts';
+import { each, finishWgsl, type ImplicitMatmul, lowerImplicitMatmul } from './implicit-matmul.ts';
+
+/** Side of a tile of results, and of the pixels under it. */
+const TILE = 4;
+const PATCH = 6;
+const POINTS = PATCH * PATCH;
+const PART = 2 ** 26;
+
+/** Whether Winograd's convolution applies and is the cheaper way: the transforms must be worth it. */
+export function suitsWinograd({ x, window, image, channels, columns, rows }: ImplicitMatmul): boolean {
+  const { kh, kw, stride } = window;
+  if (kh !== 3 || kw !== 3 || stride !== 1 || channels % 4 || columns % 4) return false;
+  const tiles = x.shape[0] * tilesAlong(image.oh) * tilesAlong(image.ow);
+  // Multiply-adds and, at some 75 of them for every four values loaded and stored, the transforms of windows, pixels and results.
+  const transforms = 20 * channels * columns + 28 * tiles * channels + 20 * tiles * columns;
+  return 36 * tiles * channels * columns + 75 * transforms < 9 * rows * channels * columns;
+}
+
+const tilesAlong = (size: number) => Math.ceil(size / TILE);
+
+/** Emits a 3x3 convolution of stride 1, in parts of at most `part` bytes of each kind of scratch. */
+export function lowerWinograd(to: Lowering, m: ImplicitMatmul, part = PART): void {
+  const { x, w, output, channels, image, window } = m;
+  const down = tilesAlong(image.oh);
+  const across = tilesAlong(image.ow);
+  const tiles = x.shape[0] * down * across;
+  const perPoint = part / 4 / POINTS;
+  const columnPart = Math.min(m.columns, Math.max(32, 32 * Math.floor(perPoint / channels / 32)));
+  const tilePart = Math.min(tiles, Math.max(32, 32 * Math.floor(perPoint / Math.max(channels, columnPart) / 32)));
+  const windows = to.scratch('transformed windows', [POINTS, columnPart, channels]);
+  const patches = to.scratch('transformed pixels', [POINTS, tilePart, channels]);
+  const products = to.scratch('transformed results', [POINTS, tilePart, columnPart]);
+  // As a constant the number of passes would make CPU drivers unroll loops whose text is dear to compile; GPUs want them unrolled.
+  const unrolled = to.facts.schedule !== 'subgroup';
+  for (let column = 0; column < m.columns; column += columnPart) {
+    const columns = Math.min(columnPart, m.columns - column);
+    const shape = (operand: Operand, ...sizes: number[]): Operand => ({ ...operand, shape: sizes });
+    const u = shape(windows, POINTS, columns, channels);
+    const transformed = (columns * channels) / 4;
+    to.dispatch({
+      shader: windowsShader(w.dtype, unrolled),
+      operands: [w, u],
+      params: [transformed, channels / 4, column, 3],
+      threads: transformed,
+    });
+    for (let tile = 0; tile < tiles; tile += tilePart) {
+      const count = Math.min(tilePart, tiles - tile);
+      const v = shape(patches, POINTS, count, channels);
+      const y = shape(products, POINTS, count, columns);
+      const grid = [tile, down, across];
+      to.dispatch({
+        shader: patchesShader(x.dtype, unrolled),
+        operands: [x, v],
+        params: [(count * channels) / 4, channels / 4, ...grid, image.h, image.w, window.top, window.left, PATCH],
+        threads: (count * channels) / 4,
+      });
+      lowerImplicitMatmul(to, {
+        x: v,
+        w: u,
+        bias: null,
+        residual: null,
+        output: y,
+        rows: count,
+        columns,
+        channels,
+        image: { h: 1, w: count, oh: 1, ow: count },
+        window: { kh: 1, kw: 1, stride: 1, top: 0, left: 0 },
+        batch: POINTS,
+        activation: 'none',
+      });
+      to.dispatch({
+        shader: resultsShader((m.residual?.dtype ?? 'f32') as 'f32' | 'f16', m.activation !== 'none', unrolled),
+        operands: [y, m.bias, m.residual, output],
+        params: [
+          (count * columns) / 4,
+          columns / 4,
+          ...grid,
+          image.oh,
+          image.ow,
+          column,
+          m.rows,
+          m.columns,
+          activationCode(m.activation),
+          m.bias !== null,
+          m.residual !== null,
+          PATCH,
+          TILE,
+        ],
+        threads: (count * columns) / 4,
+      });
+    }
+  }
+}
+
+const A = Math.SQRT1_2;
+const B = Math.SQRT2;
+
+/** A loop bound: a constant, or the uniform parameter of that name. */
+const bound = (name: 'three' | 'four' | 'six', unrolled: boolean) => (unrolled ? `${{ three: 3, four: 4, six: 6 }[name]}u` : `p.${name}`);
+
+/** Windows (O, 3, 3, C) from column `first` on -> (36, columns, C): G g G^T. A thread transforms four channels of one window. */
+function windowsShader(w: DType, unrolled: boolean): ShaderSpec {
+  const three = bound('three', unrolled);
+  return {
+    name: `winograd windows ${w}`,
+    bindings: [
+      { name: 'w', dtype: w, width: 4 },
+      { name: 'out', dtype: 'f32', width: 4, write: true },
+    ],
+    params: ['count: u32', 'channels: u32', 'first: u32', 'three: u32'],
+    workgroup: 64,
+    code: `
+fn to_points(g0: vec4<f32>, g1: vec4<f32>, g2: vec4<f32>) -> array<vec4<f32>, 6> {
+  let even = (g0 + 0.5 * g2) / -1.5;
+  let odd = g1 * ${A / -1.5};
+  let far_even = (g0 + 2.0 * g2) / 6.0;
+  let far_odd = g1 * ${B / 6};
+  return array<vec4<f32>, 6>(g0, even + odd, even - odd, far_even + far_odd, far_even - far_odd, g2);
+}
+fn run(id: u32, group: u32, local: u32) {
+  if (id >= p.count) { return; }
+  let column = id / p.channels;
+  let channel = id % p.channels;
+  var rows: array<vec4<f32>, 18>;
+  for (var ky = 0u; ky < ${three}; ky++) {
+    let at = ((p.first + column) * 9u + ky * 3u) * p.channels + channel;
+    let along = to_points(w_load(at), w_load(at + p.channels), w_load(at + 2u * p.channels));
+    ${each(PATCH, (j) => `rows[ky * 6u + ${j}u] = along[${j}];`)}
+  }
+  for (var j = 0u; j < 2u * ${three}; j++) {
+    let down = to_points(rows[j], rows[6u + j], rows[12u + j]);
+    ${each(PATCH, (i) => `out_store((${6 * i}u + j) * p.count + id, down[${i}]);`)}
+  }
+}`,
+  };
+}
+
+/** WGSL of B^T d. */
+const PATCH_TRANSFORM = `
+fn to_points(d: array<vec4<f32>, 6>) -> array<vec4<f32>, 6> {
+  let even = d[4] - 2.0 * d[2];
+  let odd = ${A} * (d[3] - 2.0 * d[1]);
+  let far_even = d[4] - 0.5 * d[2];
+  let far_odd = ${B} * (d[3] - 0.5 * d[1]);
+  return array<vec4<f32>, 6>(d[0] - 2.5 * d[2] + d[4], even + odd, even - odd, far_even + far_odd, far_even - far_odd, d[1] - 2.5 * d[3] + d[5]);
+}`;
+
+/** Pixels (N, H, W, C) under tiles from number `first` on -> (36, tiles, C): B^T d B. A thread transforms four channels of one tile. */
+function patchesShader(x: DType, unrolled: boolean): ShaderSpec {
+  const six = bound('six', unrolled);
+  return {
+    name: `winograd pixels ${x}`,
+    bindings: [
+      { name: 'x', dtype: x, width: 4 },
+      { name: 'out', dtype: 'f32', width: 4, write: true },
+    ],
+    params: [
+      'count: u32',
+      'channels: u32',
+      'first: u32',
+      'down: u32',
+      'across: u32',
+      'h: u32',
+      'width: u32',
+      'top: u32',
+      'left: u32',
+      'six: u32',
+    ],
+    workgroup: 64,
+    code: `
+${PATCH_TRANSFORM}
+fn run(id: u32, group: u32, local: u32) {
+  if (id >= p.count) { return; }
+  let tile = p.first + id / p.channels;
+  let channel = id % p.channels;
+  let image = tile / (p.down * p.across);
+  let top = i32(((tile / p.across) % p.down) * ${TILE}u) - i32(p.top);
+  let left = i32((tile % p.across) * ${TILE}u) - i32(p.left);
+  var rows: array<vec4<f32>, ${POINTS}>;
+  for (var i = 0u; i < ${six}; i++) {
+    let y = top + i32(i);
+    let in_rows = y >= 0 && y < i32(p.h);
+    ${each(
+      PATCH,
+      (j) => `let x${j} = left + ${j};
+    let inside${j} = in_rows && x${j} >= 0 && x${j} < i32(p.width);
+    let d${j} = select(vec4<f32>(0.0), x_load(select(0u, ((image * p.h + u32(y)) * p.width + u32(x${j})) * p.channels + channel, inside${j})), inside${j});`,
+    )}
+    let along = to_points(array<vec4<f32>, 6>(d0, d1, d2, d3, d4, d5));
+    ${each(PATCH, (j) => `rows[i * 6u + ${j}u] = along[${j}];`)}
+  }
+  for (var j = 0u; j < ${six}; j++) {
+    let down = to_points(array<vec4<f32>, 6>(rows[j], rows[6u + j], rows[12u + j], rows[18u + j], rows[24u + j], rows[30u + j]));
+    ${each(PATCH, (i) => `out_store((${6 * i}u + j) * p.count + id, down[${i}]);`)}
+  }
+}`,
+  };
+}
+
+/** Products (36, tiles, columns) -> results (N, OH, OW, O): A^T m A, and what a convolution ends in. A thread makes four columns of a tile. */
+function resultsShader(residual: 'f32' | 'f16', activated: boolean, unrolled: boolean): ShaderSpec {
+  const six = bound('six', unrolled);
+  const four = bound('four', unrolled);
+  return {
+    name: `winograd results ${residual}${activated ? ' activated' : ''}`,
+    bindings: [
+      { name: 'm', dtype: 'f32', width: 4 },
+      { name: 'bias', dtype: 'f32', width: 4 },
+      { name: 'residual', dtype: residual, width: 4 },
+      { name: 'y', dtype: 'f32', width: 4, write: true },
+    ],
+    params: [
+      'count: u32',
+      'quads: u32',
+      'first: u32',
+      'down: u32',
+      'across: u32',
+      'oh: u32',
+      'ow: u32',
+      'first_column: u32',
+      'rows: u32',
+      'columns: u32',
+      'activation: u32',
+      'has_bias: u32',
+      'has_residual: u32',
+      'six: u32',
+      'four: u32',
+    ],
+    workgroup: 64,
+    code: `
+${finishWgsl(4, activated)}
+fn from_points(m: array<vec4<f32>, 6>) -> array<vec4<f32>, 4> {
+  let even = m[1] + m[2];
+  let odd = ${A} * (m[1] - m[2]);
+  let far_even = m[3] + m[4];
+  let far_odd = ${B} * (m[3] - m[4]);
+  return array<vec4<f32>, 4>(m[0] + even + far_even, odd + far_odd, 0.5 * even + 2.0 * far_even, 0.5 * odd + 2.0 * far_odd + m[5]);
+}
+fn run(id: u32, group: u32, local: u32) {
+  if (id >= p.count) { return; }
+  let tile = p.first + id / p.quads;
+  let column = p.first_column + 4u * (id % p.quads);
+  let image = tile / (p.down * p.across);
+  let top = ((tile / p.across) % p.down) * ${TILE}u;
+  let left = (tile % p.across) * ${TILE}u;
+  var rows: array<vec4<f32>, 24>;
+  for (var i = 0u; i < ${six}; i++) {
+    let m = i * 6u * p.count + id;
+    let along = from_points(array<vec4<f32>, 6>(${Array.from({ length: PATCH }, (_, j) => `m_load(m + ${j}u * p.count)`).join(', ')}));
+    ${each(TILE, (j) => `rows[i * 4u + ${j}u] = along[${j}];`)}
+  }
+  for (var j = 0u; j < ${four}; j++) {
+    let down = from_points(array<vec4<f32>, 6>(rows[j], rows[4u + j], rows[8u + j], rows[12u + j], rows[16u + j], rows[20u + j]));
+    for (var i = 0u; i < ${four}; i++) {
+      if (top + i < p.oh && left + j < p.ow) { finish(0u, (image * p.oh + top + i) * p.ow + left + j, column, down[i]); }
+    }
+  }
+}`,
+  };
+}
