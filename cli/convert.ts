@@ -102,10 +102,11 @@ const elements = (file: TensorFile, names: readonly string[]): number =>
 /** Writes a file beside its target and renames it when it is whole; continues one that was begun with the same header. */
 async function write(path: string, { plan, tensor }: Conversion, show: (done: number) => void): Promise<void> {
   const part = `${path}.part`;
-  await mkdir(dirname(resolve(path)), { recursive: true });
-  const file = await open(part, 'a+').catch((cause) => {
-    throw new UserError(`Cannot write ${part}: ${cause.message}.`, { cause });
-  });
+  const file = await mkdir(dirname(resolve(path)), { recursive: true })
+    .then(() => open(part, 'a+'))
+    .catch((cause) => {
+      throw new UserError(`Cannot write ${part}: ${cause.message}.`, { cause });
+    });
   try {
     const { size: begun } = await file.stat();
     let { index, at } = await resumeFrom(file, begun, plan);
