@@ -85,4 +85,19 @@ export const host: Host = {
       throw fileError('list', folder, cause);
     }
   },
+  async exists(path) {
+    try {
+      const [folder, name] = await locate(path);
+      for await (const [entry] of folder.entries()) if (entry === name) return true;
+    } catch {} // a folder on the way is not there
+    return false;
+  },
+  async remove(path) {
+    try {
+      const [folder, name] = await locate(path);
+      await folder.removeEntry(name);
+    } catch (cause) {
+      if ((cause as DOMException).name !== 'NotFoundError') throw fileError('remove', path, cause);
+    }
+  },
 };

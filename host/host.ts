@@ -22,4 +22,8 @@ export interface Files {
   writeFileAtomic(path: string, bytes: Uint8Array<ArrayBuffer>): Promise<void>;
   /** Names of the files in a folder, sorted; folders are left out. */
   list(folder: string): Promise<string[]>;
+  /** Whether there is a file or folder of that name. */
+  exists(path: string): Promise<boolean>;
+  /** Removes a file; nothing happens where there is none. */
+  remove(path: string): Promise<void>;
 }

@@ -1,7 +1,7 @@
 /** Files through Node's API, which Bun and Deno share. */
 import { randomBytes } from 'node:crypto';
 import { rmSync } from 'node:fs';
-import { mkdir, open, readdir, readFile as readWhole, rename, rm } from 'node:fs/promises';
+import { access, mkdir, open, readdir, readFile as readWhole, rename, rm } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
 import { UserError } from '../core/errors.ts';
 import { type ByteSource, checkRange } from '../weights/byte-source.ts';
@@ -66,6 +66,21 @@ async function list(folder: string): Promise<string[]> {
   }
 }
 
+async function exists(path: string): Promise<boolean> {
+  return access(path).then(
+    () => true,
+    () => false,
+  );
+}
+
+async function remove(path: string): Promise<void> {
+  try {
+    await rm(path, { force: true });
+  } catch (cause) {
+    throw fileError('remove', path, cause);
+  }
+}
+
 /** Temporary files being written; an exit or an unhandled signal removes them. */
 const unfinished = new Set<string>();
 const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
@@ -119,4 +134,4 @@ async function writeFileAtomic(path: string, bytes: Uint8Array<ArrayBuffer>): Pr
   }
 }
 
-export const nodeFiles: Files = { fileSource, readFile, writeFileAtomic, list };
+export const nodeFiles: Files = { fileSource, readFile, writeFileAtomic, list, exists, remove };

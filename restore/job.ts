@@ -7,6 +7,7 @@ import type { SupirModel } from './model-folder.ts';
 import type { Values } from './networks.ts';
 import { chooseOptions, type GivenOptions, type RestoreOptions, unsuitable } from './options.ts';
 import { images, type RestoreEvents, restoreImages } from './pipeline.ts';
+import type { SamplerState } from './run-state.ts';
 
 export interface RestoredPhoto {
   image: Image;
@@ -24,6 +25,7 @@ export async function restorePhoto(
   photo: Image,
   given: GivenOptions,
   events: RestoreEvents = {},
+  resume: SamplerState | null = null,
 ): Promise<RestoredPhoto> {
   const options = chooseOptions(given, model.config);
   const warning = unsuitable(options, model.baseNames);
@@ -39,7 +41,7 @@ export async function restorePhoto(
     positive: prompts.map((prompt) => model.tokens(prompt + options.positive)),
     negative: model.tokens(options.negative),
   };
-  const result = await restoreImages(model.networks, { image: unit, ...tokens }, options, events);
+  const result = await restoreImages(model.networks, { image: unit, ...tokens, resume }, options, events);
 
   const alpha = photo.alpha && resizePlane(photo.alpha, photo, width0, height0);
   const picture = (values: Values): Image => ({ ...finish(images(values)[0], width0, height0, 'round'), ...(alpha ? { alpha } : {}) });

@@ -25,7 +25,7 @@ export class SupirModel {
   /** The SDXL checkpoint's file name and the model's name, which tell what kind of base it is. */
   readonly baseNames: readonly string[];
   private readonly tokenizer: ClipTokenizer;
-  private readonly checkpoint: Checkpoint;
+  readonly checkpoint: Checkpoint;
 
   private constructor(
     config: SupirConfig,

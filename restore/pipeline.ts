@@ -22,6 +22,7 @@ import type { SamplerOptions, SamplerStep } from '../sampler/sampler.ts';
 import { NoiseSchedule } from '../sampler/schedule.ts';
 import type { Networks, TextConditioning, Values } from './networks.ts';
 import { type RestoreOptions, vaeTilingOf } from './options.ts';
+import type { SamplerState } from './run-state.ts';
 import { type PlannedNetwork, samplingWindows, tiledDenoiser } from './tiled-denoiser.ts';
 
 export type Stage = 'encode' | 'stage1' | 'reencode' | 'text' | 'plan' | 'sample' | 'decode';
@@ -61,13 +62,15 @@ export interface RestoreInputs {
   /** One text for the whole image, or one for each tile of the latent, row by row. */
   positive: TokenPair | TokenPair[];
   negative: TokenPair;
+  /** Where an interrupted run of the same inputs and options goes on. */
+  resume?: SamplerState | null;
 }
 
 /** A sampler run from its network and options; `center` and `noiseEveryStep` (of tiled sampling) matter to EDM only. */
 export type Sample = (
   network: Network,
   schedule: NoiseSchedule,
-  options: SamplerOptions & { center: Float32Array; noiseEveryStep: boolean },
+  options: SamplerOptions & { center: Float32Array; noiseEveryStep: boolean; denoised?: Float32Array },
 ) => Promise<Float32Array>;
 
 /** Runs all stages. Throws the signal's reason when aborted, DeviceError when the GPU fails; every GPU buffer but the weights is freed. */
@@ -127,6 +130,7 @@ export async function restoreImages(
       center: zStage1.data,
       onStep: events.step,
       signal: events.signal,
+      ...inputs.resume,
     });
   } finally {
     denoiser.dispose();

@@ -1,0 +1,135 @@
+/**
+ * The restorer as a library user holds it: a device and a model, loaded once, that restore photo after photo. It keeps each run's state, goes on
+ * from it, and when the device is lost opens a new one and goes on there, once.
+ */
+import { type Device, openDevice } from '../core/device.ts';
+import { DeviceError } from '../core/errors.ts';
+import type { Host } from '../host/host.ts';
+import type { Image } from '../image/image.ts';
+import type { SamplerStep } from '../sampler/sampler.ts';
+import { type RestoredPhoto, restorePhoto } from './job.ts';
+import { SupirModel } from './model-folder.ts';
+import { chooseOptions, type GivenOptions } from './options.ts';
+import type { RestoreEvents } from './pipeline.ts';
+import { fingerprint, makeRecipe, type Recipe } from './recipe.ts';
+import { RunState, type SamplerState } from './run-state.ts';
+
+export interface RestoreSettings extends RestoreEvents {
+  /** The photo's name, for messages and the recipe. */
+  name?: string;
+  /** Folder that keeps the sampler's last step, to go on from after an interruption. */
+  state?: string;
+  /** Called with the recipe before the work begins; throwing stops it. */
+  recipe?(recipe: Recipe): void | Promise<void>;
+}
+
+export interface RestoredWithRecipe extends RestoredPhoto {
+  recipe: Recipe;
+  /** Steps that an earlier, interrupted run had done. */
+  resumedAt: number;
+  /** To be called when the result is safe: removes the run's state. */
+  finished(): Promise<void>;
+}
+
+interface Opened {
+  device: Device;
+  model: SupirModel;
+  fingerprint: string;
+}
+
+export class Restorer {
+  private readonly host: Host;
+  private readonly folder: string;
+  private opened: Opened;
+
+  private constructor(host: Host, folder: string, opened: Opened) {
+    this.host = host;
+    this.folder = folder;
+    this.opened = opened;
+  }
+
+  /** Opens the preferred adapter and a model folder. Throws DeviceError without an adapter, UserError for a folder that is no model. */
+  static async load(host: Host, folder: string): Promise<Restorer> {
+    return new Restorer(host, folder, await open(host, folder));
+  }
+
+  get device(): Device {
+    return this.opened.device;
+  }
+
+  get model(): SupirModel {
+    return this.opened.model;
+  }
+
+  /**
+   * Restores one photo. Throws UserError for impossible options or sizes, DeviceError when the GPU fails twice, the signal's reason when
+   * aborted; a state that was asked for is kept in all these cases.
+   */
+  async restore(photo: Image, given: GivenOptions, settings: RestoreSettings = {}): Promise<RestoredWithRecipe> {
+    const { name = 'photo', state: folder } = settings;
+    const recipe = await this.recipe(photo, name, given);
+    await settings.recipe?.(recipe);
+    const state = folder === undefined ? null : await RunState.open(this.host, folder, recipe);
+    if (state && !state.saved && state.others > 0) {
+      await settings.warning?.(
+        `${folder} holds ${state.others === 1 ? 'the state of another run' : `states of ${state.others} other runs`}; this one starts anew.`,
+      );
+    }
+    let last: SamplerState | null = state?.saved ?? null;
+    const resumedAt = last?.startStep ?? 0;
+    const step = async (done: SamplerStep) => {
+      last = done.step < done.steps ? { startStep: done.step, latent: done.latent, denoised: done.denoised } : last;
+      await state?.save(done);
+      await settings.step?.(done);
+    };
+    const run = () => restorePhoto(this.opened.model, photo, given, { ...settings, step }, last);
+    let result: RestoredPhoto;
+    try {
+      result = await run();
+    } catch (error) {
+      if (!(error instanceof DeviceError)) throw error;
+      await settings.warning?.(
+        `${error.message} Trying once more on a new device${last ? `, from step ${(last as SamplerState).startStep}` : ''}.`,
+      );
+      await this.reopen();
+      result = await run();
+    }
+    return { ...result, recipe, resumedAt, finished: async () => state?.remove() };
+  }
+
+  /** The recipe that restoring `photo` with these options would have. */
+  recipe(photo: Image, name: string, given: GivenOptions): Promise<Recipe> {
+    const { device, model, fingerprint } = this.opened;
+    const { description, device: chip, vendor } = device.facts;
+    return makeRecipe(
+      photo,
+      name,
+      chooseOptions(given, model.config),
+      { name: model.config.name, fingerprint },
+      description || chip || vendor,
+    );
+  }
+
+  private async reopen(): Promise<void> {
+    this.opened.device.close();
+    await this.opened.model.checkpoint.close();
+    this.opened = await open(this.host, this.folder);
+  }
+
+  /** Frees the weights, closes the files and gives the device back. */
+  async close(): Promise<void> {
+    await this.opened.model.close();
+    this.opened.device.close();
+  }
+}
+
+async function open(host: Host, folder: string): Promise<Opened> {
+  const device = await openDevice({ gpu: await host.gpu(), settle: host.settle });
+  try {
+    const model = await SupirModel.openFolder(device, host, folder);
+    return { device, model, fingerprint: await fingerprint(model.checkpoint) };
+  } catch (error) {
+    device.close();
+    throw error;
+  }
+}

@@ -1,0 +1,112 @@
+/** Runs that are stopped, crash or lose their device go on to the same bits; a picture's recipe makes it again. */
+import { mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { test } from 'uvu';
+import * as assert from 'uvu/assert';
+import { host } from '../../host/node.ts';
+import { decode } from '../../image/decode.ts';
+import { encodePng } from '../../image/encode.ts';
+import type { Image } from '../../image/image.ts';
+import { readPngText } from '../../image/png-chunks.ts';
+import { compareRecipes, makeRecipe, parseRecipe, RECIPE_KEYWORD, type Recipe } from '../../restore/recipe.ts';
+import { Restorer } from '../../restore/restorer.ts';
+import { projectFile } from '../support/fixtures.ts';
+
+const demo = new URL('../../demo', import.meta.url).pathname;
+const options = { steps: 4, cfg: 2, seed: 3, minSize: 64 };
+let restorer: Restorer;
+let photo: Image;
+let undisturbed: Uint8Array;
+let folder: string;
+
+test.before(async () => {
+  folder = mkdtempSync(join(tmpdir(), 'supir-state-'));
+  restorer = await Restorer.load(host, demo);
+  const whole = await decode(await projectFile('demo/photos/cat-noisy.jpg'), 'cat-noisy.jpg');
+  const side = 64;
+  const row = (y: number) => whole.data.subarray((80 + y) * whole.width * 3 + 240, (80 + y) * whole.width * 3 + 240 + side * 3);
+  photo = { width: side, height: side, data: new Uint8Array(side * side * 3) };
+  for (let y = 0; y < side; y++) photo.data.set(row(y), y * side * 3);
+  undisturbed = (await restorer.restore(photo, options)).image.data;
+});
+
+test.after(async () => {
+  await restorer.close();
+  assert.is(restorer.device.memory.buffers, 0);
+  rmSync(folder, { recursive: true });
+});
+
+for (const sampler of ['edm', 'dpmpp2m'] as const) {
+  test(`a stopped run (${sampler}) goes on from its last step, to the same bits`, async () => {
+    const given = { ...options, sampler };
+    const whole = (await restorer.restore(photo, given)).image.data;
+    const stop = new AbortController();
+    const stopped = restorer.restore(photo, given, {
+      state: folder,
+      signal: stop.signal,
+      step: ({ step }) => void (step === 2 && stop.abort(new Error('stopped'))),
+    });
+    await stopped.then(
+      () => assert.unreachable(),
+      (error) => assert.is(error.message, 'stopped'),
+    );
+    assert.is(readdirSync(folder).length, 1);
+    const steps: number[] = [];
+    const result = await restorer.restore(photo, given, { state: folder, step: ({ step }) => void steps.push(step) });
+    assert.equal(steps, [3, 4]);
+    assert.is(result.resumedAt, 2);
+    assert.equal(result.image.data, whole);
+    await result.finished();
+    assert.is(readdirSync(folder).length, 0);
+  });
+}
+
+test('a lost device is replaced once, and the run goes on to the same bits', async () => {
+  const warnings: string[] = [];
+  let lost = false;
+  const result = await restorer.restore(photo, options, {
+    warning: (text) => void warnings.push(text),
+    step({ step }) {
+      if (step === 2 && !lost) {
+        lost = true;
+        restorer.device.gpu.destroy();
+      }
+    },
+  });
+  assert.equal(result.image.data, undisturbed);
+  assert.is(warnings.length, 1);
+  assert.match(warnings[0], /new device, from step 2/);
+});
+
+test('a state of another run is left alone, with a warning', async () => {
+  writeFileSync(join(folder, '0123456789abcdef.state.safetensors'), 'x');
+  const warnings: string[] = [];
+  const result = await restorer.restore(photo, { ...options, steps: 1 }, { state: folder, warning: (text) => void warnings.push(text) });
+  await result.finished();
+  assert.equal(warnings, [`${folder} holds the state of another run; this one starts anew.`]);
+  assert.equal(readdirSync(folder), ['0123456789abcdef.state.safetensors']);
+});
+
+test('a recipe travels in the PNG and makes the same picture', async () => {
+  const first = await restorer.restore(photo, options, { name: 'cat' });
+  const png = encodePng(first.image, { text: { [RECIPE_KEYWORD]: JSON.stringify(first.recipe) } });
+  const recipe = parseRecipe(readPngText(png, 'out.png')[RECIPE_KEYWORD], 'out.png');
+  assert.equal(recipe, first.recipe);
+  assert.equal(compareRecipes(recipe, await restorer.recipe(photo, 'other name', recipe.options)), []);
+  const again = await restorer.restore(photo, recipe.options);
+  assert.equal(again.image.data, first.image.data);
+});
+
+test('a recipe of another photo, model or adapter is told', async () => {
+  const { recipe } = await restorer.restore(photo, { ...options, stage1Only: true });
+  const other = { ...photo, data: photo.data.map((value) => 255 - value) };
+  const model = { name: 'm', fingerprint: 'f'.repeat(64) };
+  const changed: Partial<Recipe>[] = [{ photo: (await makeRecipe(other, 'x', recipe.options, model, 'a')).photo }, { model }];
+  for (const change of changed) assert.throws(() => compareRecipes(recipe, { ...recipe, ...change }), /Give that/);
+  assert.match(compareRecipes(recipe, { ...recipe, adapter: 'another' })[0], /another adapter/);
+  assert.throws(() => parseRecipe(undefined, 'a.png'), /carries no recipe/);
+  assert.throws(() => parseRecipe('{', 'a.png'), /damaged/);
+});
+
+test.run();
