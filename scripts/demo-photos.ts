@@ -7,7 +7,7 @@ export const PHOTO_FOLDER = fileURLToPath(new URL('../demo/photos', import.meta.
 /** In units of image/degrade.ts. JPEG comes last, so that the damaged photo is that very JPEG file. */
 export const DEGRADATIONS = {
   noisy: { blur: 0.8, noise: 20, jpeg: 50, seed: 1 },
-  mild: { blur: 1.2, scale: 2, noise: 6, jpeg: 70, seed: 2 },
+  small: { blur: 1.2, scale: 2, noise: 12, jpeg: 60, seed: 2 },
 } satisfies Record<string, Degradation & { jpeg: number }>;
 
 export interface DemoPhoto {
@@ -21,7 +21,7 @@ export const DEMO_PHOTOS: DemoPhoto[] = [
   { name: 'astronaut', damage: 'noisy' },
   { name: 'cat', damage: 'noisy' },
   { name: 'dandelion', damage: 'noisy' },
-  { name: 'astronaut', damage: 'mild' },
+  { name: 'astronaut', damage: 'small' },
 ];
 
 export const originalPath = ({ name }: DemoPhoto): string => `${PHOTO_FOLDER}/${name}.png`;

@@ -18,14 +18,23 @@ import { DEGRADATIONS, DEMO_PHOTOS, type DemoPhoto, damagedPath, originalPath } 
 const OUT = 'out/demo';
 
 const { values } = parseArgs({ options: { all: { type: 'boolean', default: false } } });
-const device = await openDevice({ gpu: await host.gpu(), settle: host.settle });
-const model = await SupirModel.open(device, (name) => host.fileSource(`demo/${name}`));
-console.log(`Adapter: ${device.facts.description || device.facts.device}`);
-for (const photo of values.all ? DEMO_PHOTOS : DEMO_PHOTOS.slice(0, 1)) await show(photo);
-await model.close();
-device.close();
+try {
+  await restoreDemo(values.all ? DEMO_PHOTOS : DEMO_PHOTOS.slice(0, 1));
+} catch (error) {
+  console.error((error as Error).message);
+  process.exit(1);
+}
 
-async function show(photo: DemoPhoto): Promise<void> {
+async function restoreDemo(photos: DemoPhoto[]): Promise<void> {
+  const device = await openDevice({ gpu: await host.gpu(), settle: host.settle });
+  console.log(`Adapter: ${device.facts.description || device.facts.device}`);
+  const model = await SupirModel.open(device, (name) => host.fileSource(`demo/${name}`));
+  for (const photo of photos) await show(model, photo);
+  await model.close();
+  device.close();
+}
+
+async function show(model: SupirModel, photo: DemoPhoto): Promise<void> {
   const [original, degraded] = [await read(originalPath(photo)), await read(damagedPath(photo))];
   const { seed: _, ...damage } = DEGRADATIONS[photo.damage];
   const title = `${photo.name}, ${photo.damage}`;
