@@ -149,7 +149,7 @@ test('help shows the commands and examples', async () => {
   const restore = await supir(['restore', '--help']);
   assert.is(restore.code, 0);
   assert.match(restore.stdout, /Examples:\n {2}\$ npm run -s supir -- restore old\.jpg -o new\.png/);
-  assert.match(restore.stdout, /--color-fix <how>[^]{0,80}\(SUPIR:\s+wavelet/);
+  assert.match(restore.stdout, /--color-fix <how>[\s\S]{0,80}\(SUPIR:\s+wavelet/);
 });
 
 test.run();
