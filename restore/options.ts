@@ -52,7 +52,7 @@ export interface RestoreOptions {
    * program's approximate tiles; off always whole.
    */
   vaeTiling: VaeTiling['how'];
-  /** Exact tiles: MiB of a tile's largest feature map; the GPU holds some six such. */
+  /** Exact tiles: MiB of a tile's largest feature map; the GPU holds some ten such. */
   vaeTileMiB: number;
   /** Published tiles: side of the encoder's in pixels, and of the decoder's in latent pixels. */
   encoderTile: number;
