@@ -11,6 +11,7 @@ import { loraOperations } from './lora-ops.ts';
 import { networkOperations } from './network-ops.ts';
 import { pipelineOperations } from './pipeline-ops.ts';
 import { tiledOperations } from './tiled-ops.ts';
+import { trainOperations } from './train-ops.ts';
 
 export const OPERATIONS: Readonly<Record<string, Operation>> = {
   ...hostOperations,
@@ -19,6 +20,7 @@ export const OPERATIONS: Readonly<Record<string, Operation>> = {
   ...tiledOperations,
   ...gradientOperations,
   ...loraOperations,
+  ...trainOperations,
 };
 
 export interface OutputComparison extends Comparison {

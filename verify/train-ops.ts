@@ -1,0 +1,99 @@
+/** The golden operation of training: AdamW on the factors of adapters of the plain UNet, a few steps. */
+import { parameters } from '../core/module.ts';
+import { input } from '../core/tensor.ts';
+import { releaseAdapters, withLora } from '../models/lora.ts';
+import { timestepEmbedding } from '../models/timestep-embedding.ts';
+import { NoiseSchedule } from '../sampler/schedule.ts';
+import { AdamW } from '../train/adamw.ts';
+import { factorsOf, LORA_TARGETS, trainedAdapter } from '../train/lora.ts';
+import { addDecay, noiseLoss, noisy } from '../train/loss.ts';
+import { TrainingStep } from '../train/step.ts';
+import type { Operation, Results, VerifyContext } from './context.ts';
+import { type CaseEntry, toChannelsFirst, toChannelsLast } from './golden.ts';
+
+const norm = (values: Float32Array) => Math.sqrt(values.reduce((sum, value) => sum + value * value, 0));
+
+async function loraTrain(entry: CaseEntry, context: VerifyContext): Promise<Results> {
+  const { lr, zero_init, lam, rank, steps, betas, eps, weight_decay } = entry.config;
+  const { supir, device } = await context.model(entry);
+  const unet = supir.model.diffusion_model;
+  const prefix: string = entry.weights!.prefix!;
+
+  const start = await context.folder.modelCheckpoint(entry.weights!.model!, ['lora_train_init']);
+  const weights = [...parameters(unet)].map(([, parameter]) => parameter).filter(({ name }) => LORA_TARGETS.attention.test(name));
+  const adapters = await Promise.all(
+    weights.map(async (parameter) => {
+      const key = `lora_train/init/${parameter.name.slice(prefix.length).replace(/\.weight$/, '')}`;
+      const [outs, ins] = parameter.shape;
+      const a = zero_init === 'A' ? new Float32Array(rank * ins) : await start.f32(`${key}.A`);
+      const b = zero_init === 'B' ? new Float32Array(outs * rank) : await start.f32(`${key}.B`);
+      return trainedAdapter(parameter, [a, b], 1);
+    }),
+  );
+  const { factors, values } = factorsOf(adapters);
+
+  const { unet: config } = supir.config;
+  const given = async (name: string) => {
+    const { data, shape } = await context.input(entry, name);
+    const one = shape.slice(1);
+    const size = data.length / shape[0];
+    return { shape: one, step: (s: number) => ({ data: data.subarray(s * size, (s + 1) * size), shape: one }) };
+  };
+  const [x0, noise, text, vector] = [await given('x0'), await given('noise'), await given('context'), await given('y')];
+  const levels = (await context.input(entry, 'sigma_idx')).data;
+  const latent = toChannelsLast(x0.step(0)).shape;
+  const schedule = new NoiseSchedule();
+
+  const [x, timestep] = [input('x', latent), input('timestep', [1, config.model_channels])];
+  const predicted = unet.forward(x, timestep, input('context', text.shape), input('vector', vector.shape), null);
+  const { loss } = noiseLoss(predicted, input('noise', latent), input('weight', [1]));
+  const step = await TrainingStep.compile(device, withLora({ loss, predicted }, [{ adapters, scale: 1 }]), factors);
+  const adam = new AdamW(
+    values.map(({ length }) => length),
+    { betas, epsilon: eps, weightDecay: weight_decay },
+  );
+  const results: Record<string, ArrayLike<number>> = {};
+  const series = { loss_total: [] as number[], loss_eps: [] as number[], reg_sum_of_squares: [] as number[] };
+  try {
+    for (let s = 0; s < steps; s++) {
+      const sigma = schedule.sigmas[levels[s]];
+      const truth = toChannelsLast(noise.step(s)).data;
+      const { loss, gradients, outputs } = await step.run({
+        x: noisy(toChannelsLast(x0.step(s)).data, truth, [sigma]),
+        noise: truth,
+        weight: Float32Array.of(1),
+        timestep: timestepEmbedding([levels[s]], config.model_channels),
+        context: Float32Array.from(text.step(s).data),
+        vector: Float32Array.from(vector.step(s).data),
+      });
+      const squares = addDecay(values, gradients, lam);
+      series.loss_eps.push(loss);
+      series.reg_sum_of_squares.push(squares);
+      series.loss_total.push(loss + lam * squares);
+      if (s === 0) {
+        results['step0/pred'] = toChannelsFirst(outputs.predicted, latent);
+        adapters.forEach(({ path }, i) => {
+          results[`step0/grad/${path.slice(prefix.length)}.A`] = gradients[2 * i];
+          results[`step0/grad/${path.slice(prefix.length)}.B`] = gradients[2 * i + 1];
+        });
+      }
+      adam.update(values, gradients, lr);
+      for (const [i, factor] of factors.entries()) factor.upload(device, values[i]);
+    }
+  } finally {
+    step.dispose();
+    releaseAdapters(device, adapters);
+  }
+  for (const { path, values } of adapters) {
+    results[`final/${path.slice(prefix.length)}.A`] = values[0];
+    results[`final/${path.slice(prefix.length)}.B`] = values[1];
+  }
+  return {
+    ...results,
+    ...series,
+    final_norm_A: adapters.map(({ values: [a] }) => norm(a)),
+    final_norm_B: adapters.map(({ values: [, b] }) => norm(b)),
+  };
+}
+
+export const trainOperations: Record<string, Operation> = { lora_train: loraTrain };
