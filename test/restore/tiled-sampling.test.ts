@@ -30,9 +30,12 @@ function picture(h: number, w: number): Values {
   return { data, shape: [1, h, w, 3] };
 }
 
+/** Whatever the model recommends. */
+const OPTIONS: GivenOptions = { cfg: 2, cfgStart: 1, churn: 5, sNoise: 1.003, restoration: 1, colorFix: 'none' };
+
 async function restore(image: Values, given: GivenOptions, prompts = [''], events: RestoreEvents = {}) {
   const texts = { positive: prompts.map((prompt) => model.tokens(prompt)), negative: model.tokens('blurry') };
-  return restoreImages(networks, { image, ...texts }, chooseOptions({ colorFix: 'none', ...given }, model.config), events);
+  return restoreImages(networks, { image, ...texts }, chooseOptions({ ...OPTIONS, ...given }, model.config), events);
 }
 
 /** Mean squared difference across the line between latent rows `row` - 1 and `row`, over the image's pixels there. */
