@@ -164,32 +164,21 @@ function newStorages(tensor: Tensor, values: Map<Tensor, Value>, scratch: Value[
 }
 
 /**
- * Greedy placement by liveness: each new storage takes the smallest free slot that holds it, else grows the largest free one, else opens
- * a new one. Every storage has a slot to itself while it lives, for WebGPU forbids reading and writing one buffer in one dispatch.
+ * Greedy placement by size: the largest storage first, each takes the smallest slot that nobody else has while it lives, else opens a new one
+ * of its size. (Pisarchyk & Lee 2020, arXiv 2001.03288, sec. 4.3) Every storage has a slot to itself while it lives, for WebGPU forbids reading
+ * and writing one buffer in one dispatch.
  */
 function placeInSlots(born: Pooled[][]): number[] {
-  const slots: number[] = [];
-  const free = new Set<number>();
-  const dying = new Map<number, Pooled[]>();
-  born.forEach((storages, step) => {
-    for (const storage of storages) {
-      let best = -1;
-      for (const slot of free) {
-        const fits = slots[slot] >= storage.bytes;
-        const better =
-          best < 0 ||
-          (fits ? slots[best] < storage.bytes || slots[slot] < slots[best] : slots[best] < storage.bytes && slots[slot] > slots[best]);
-        if (better) best = slot;
-      }
-      if (best < 0) best = slots.push(0) - 1;
-      free.delete(best);
-      slots[best] = Math.max(slots[best], storage.bytes);
-      storage.slot = best;
-      if (Number.isFinite(storage.last)) dying.set(storage.last, [...(dying.get(storage.last) ?? []), storage]);
-    }
-    for (const storage of dying.get(step) ?? []) free.add(storage.slot);
-  });
-  return slots;
+  const slots: { bytes: number; lives: { from: number; to: number }[] }[] = [];
+  const storages = born.flatMap((list, from) => list.map((storage) => ({ storage, from, to: storage.last })));
+  for (const { storage, from, to } of storages.sort((a, b) => b.storage.bytes - a.storage.bytes)) {
+    // Slots are in order of size, the smallest last.
+    let best = slots.findLastIndex(({ lives }) => lives.every((life) => life.to < from || life.from > to));
+    if (best < 0) best = slots.push({ bytes: storage.bytes, lives: [] }) - 1;
+    slots[best].lives.push({ from, to });
+    storage.slot = best;
+  }
+  return slots.map(({ bytes }) => bytes);
 }
 
 function addInput(into: Plan, name: string, value: Value): void {
