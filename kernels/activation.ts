@@ -13,7 +13,7 @@ export function activationCode(activation: Activation): number {
   return ACTIVATIONS.indexOf(activation);
 }
 
-/** WGSL of `activate(code: u32, x: type) -> type` and `gelu(x: type) -> type`. */
+/** WGSL of `silu`, `gelu` and `quickGelu(x: type) -> type`, and of `activate(code: u32, x: type) -> type`, which chooses at run time. */
 export function activationWgsl(type: 'f32' | 'vec4<f32>'): string {
   return `
 fn erf(x: ${type}) -> ${type} {
@@ -23,11 +23,13 @@ fn erf(x: ${type}) -> ${type} {
   return sign(x) * (${type}(1.0) - poly * exp(-a * a));
 }
 fn gelu(x: ${type}) -> ${type} { return 0.5 * x * (${type}(1.0) + erf(x * 0.70710678118654752)); }
+fn silu(x: ${type}) -> ${type} { return x / (${type}(1.0) + exp(-x)); }
+fn quickGelu(x: ${type}) -> ${type} { return x / (${type}(1.0) + exp(-1.702 * x)); }
 fn activate(code: u32, x: ${type}) -> ${type} {
   switch (code) {
-    case 1u: { return x / (${type}(1.0) + exp(-x)); }
+    case 1u: { return silu(x); }
     case 2u: { return gelu(x); }
-    case 3u: { return x / (${type}(1.0) + exp(-1.702 * x)); }
+    case 3u: { return quickGelu(x); }
     default: { return x; }
   }
 }`;

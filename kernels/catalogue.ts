@@ -17,7 +17,7 @@ import { layerNorm } from './layer-norm.ts';
 import { linear } from './linear.ts';
 import { max, sum } from './reduce.ts';
 import { softmax } from './softmax.ts';
-import { cast, silu } from './unary.ts';
+import { cast, gelu, quickGelu, silu } from './unary.ts';
 import { modulate } from './zero-sft.ts';
 
 export interface CatalogueShader {
@@ -71,7 +71,9 @@ function* graphs(): Generator<Tensor> {
       yield geglu(of([3, 2 * c], dtype));
       yield gatherRows(of([3, c], dtype), of([2], 'u32'));
       for (const other of FLOATS) yield add(x, of([2, 3, 3, c], other));
-      for (const groups of [1, 2, 4, 8, 5]) if (c % groups === 0) yield groupNorm(x, of([c]), of([c]), groups);
+      for (const groups of [1, 2, 4, 8, 5])
+        if (c % groups === 0)
+          yield* [(y: Tensor) => y, silu, gelu, quickGelu].map((activate) => activate(groupNorm(x, of([c]), of([c]), groups)));
       for (const weight of FLOATS) {
         for (const o of CHANNELS) {
           for (const residual of FLOATS) {

@@ -10,7 +10,7 @@ import { ShapeError } from '../core/errors.ts';
 import { apply, isOp, type Lowering, type Op, type Operand, type OpTensor, width } from '../core/op.ts';
 import { type DType, elementType, type ShaderSpec } from '../core/shader.ts';
 import { constant, describe, sameShape, sizeOf, type Tensor } from '../core/tensor.ts';
-import { type Activation, activationCode, activationWgsl } from './activation.ts';
+import { type Activation, activationWgsl } from './activation.ts';
 import { mul } from './binary.ts';
 import { groupNormGradient } from './group-norm-gradient.ts';
 import { ROW_THREADS, rowTree } from './rows.ts';
@@ -126,14 +126,16 @@ function lowerMoments(to: Lowering, x: Operand, moments: Operand, groups: number
   const channels = x.shape[x.shape.length - 1];
   const pixels = sizeOf(x.shape) / images / channels;
   const perGroup = channels / groups;
-  const perSlice = Math.ceil(pixels / Math.ceil((pixels * perGroup) / (ROW_THREADS * PER_THREAD)));
+  const alone = to.facts.schedule === 'subgroup';
+  const threads = alone ? 1 : ROW_THREADS;
+  const perSlice = Math.ceil(pixels / Math.ceil((pixels * perGroup) / (threads * PER_THREAD)));
   const slices = Math.ceil(pixels / perSlice);
   const partial = to.scratch('slice moments', [images * groups * slices, 2]);
   to.dispatch({
-    shader: slicesShader(x.dtype),
+    shader: alone ? slicesAloneShader(x.dtype, perGroup % 4 === 0 ? 4 : 1) : slicesShader(x.dtype),
     operands: [x, partial],
     params: [images * groups * slices, slices, groups, perGroup, pixels, perSlice],
-    threads: images * groups * slices * ROW_THREADS,
+    threads: images * groups * slices * threads,
   });
   to.dispatch({
     shader: momentsShader,
@@ -157,9 +159,9 @@ function lowerNormalize(
   const perGroup = channels / groups;
   const loads = width(x.shape);
   to.dispatch({
-    shader: normalizeShader(loads, perGroup % 4 === 0, x.dtype),
+    shader: normalizeShader(loads, perGroup % 4 === 0, x.dtype, activation),
     operands: [x, moments, gamma, beta, output],
-    params: [sizeOf(x.shape) / loads, channels, groups, perGroup, pixels, activationCode(activation), eps],
+    params: [sizeOf(x.shape) / loads, channels, groups, perGroup, pixels, eps],
     threads: sizeOf(x.shape) / loads,
   });
 }
@@ -199,6 +201,43 @@ fn run(id: u32, group: u32, local: u32) {
   };
 }
 
+/** The same with a slice to a thread alone: small enough to be read twice, so that its mean is known before its squares are summed. */
+function slicesAloneShader(x: DType, loads: 1 | 4): ShaderSpec {
+  const type = elementType({ dtype: 'f32', width: loads });
+  const total = (parts: string) => (loads === 4 ? `dot(${parts}, vec4<f32>(1.0))` : parts);
+  const walk = (body: string) => `
+  for (var pixel = first; pixel < end; pixel++) {
+    for (var c = 0u; c < size; c++) {
+      let v = x_load((image * p.pixels + pixel) * p.groups * size + (g % p.groups) * size + c);
+      ${body}
+    }
+  }`;
+  return {
+    ...slicesShader(x),
+    name: `groupNorm slices ${x} x${loads} alone`,
+    bindings: [
+      { name: 'x', dtype: x, width: loads },
+      { name: 'partial', dtype: 'f32', width: 1, write: true },
+    ],
+    code: `
+fn run(id: u32, group: u32, local: u32) {
+  if (id >= p.slots) { return; }
+  let g = id / p.slices;
+  let image = g / p.groups;
+  let first = (id % p.slices) * p.per_slice;
+  let end = min(first + p.per_slice, p.pixels);
+  let size = p.per_group / ${loads}u;
+  var sum = ${type}(0.0);
+  ${walk('sum += v;')}
+  let mean = ${total('sum')} / f32((end - first) * p.per_group);
+  var square = ${type}(0.0);
+  ${walk('square += (v - mean) * (v - mean);')}
+  partial_store(2u * id, mean);
+  partial_store(2u * id + 1u, ${total('square')});
+}`,
+  };
+}
+
 const momentsShader: ShaderSpec = {
   name: 'groupNorm moments',
   bindings: [
@@ -226,11 +265,11 @@ fn run(id: u32, group: u32, local: u32) {
 }`,
 };
 
-function normalizeShader(loads: 1 | 4, sameGroup: boolean, x: DType): ShaderSpec {
+function normalizeShader(loads: 1 | 4, sameGroup: boolean, x: DType, activation: Activation): ShaderSpec {
   const type = elementType({ dtype: 'f32', width: loads }) as 'f32' | 'vec4<f32>';
   const lane = (i: number) => `one(image, channel + ${i}u)`;
   return {
-    name: `groupNorm apply ${x} x${loads}`,
+    name: `groupNorm apply ${x} x${loads}${activation === 'none' ? '' : ` ${activation}`}`,
     bindings: [
       { name: 'x', dtype: x, width: loads },
       { name: 'moments', dtype: 'f32', width: 1 },
@@ -238,10 +277,10 @@ function normalizeShader(loads: 1 | 4, sameGroup: boolean, x: DType): ShaderSpec
       { name: 'beta', dtype: 'f32', width: loads },
       { name: 'y', dtype: 'f32', width: loads, write: true },
     ],
-    params: ['count: u32', 'channels: u32', 'groups: u32', 'per_group: u32', 'pixels: u32', 'activation: u32', 'eps: f32'],
+    params: ['count: u32', 'channels: u32', 'groups: u32', 'per_group: u32', 'pixels: u32', 'eps: f32'],
     workgroup: 64,
     code: `
-${activationWgsl(type)}
+${activation === 'none' ? '' : activationWgsl(type)}
 // Mean and 1 / std of the channel's group.
 fn one(image: u32, channel: u32) -> vec2<f32> {
   let g = image * p.groups + channel / p.per_group;
@@ -262,7 +301,7 @@ fn run(id: u32, group: u32, local: u32) {
   let scale = vec4<f32>(m0.y, m1.y, m2.y, m3.y);`
   }
   let c = channel / ${loads}u;
-  y_store(id, activate(p.activation, (x_load(id) - mean) * scale * gamma_load(c) + beta_load(c)));
+  y_store(id, ${activation === 'none' ? '' : activation}((x_load(id) - mean) * scale * gamma_load(c) + beta_load(c)));
 }`,
   };
 }

@@ -3,12 +3,12 @@
  * x (..., C) f32 | f16; gamma, beta (C) f32; y (..., C) f32. The variance is taken about the mean in a second read, so it cannot cancel.
  */
 import { ShapeError } from '../core/errors.ts';
-import { apply, type Op } from '../core/op.ts';
-import type { DType, ShaderSpec } from '../core/shader.ts';
+import { apply, type Op, width } from '../core/op.ts';
+import { type DType, elementType, type ShaderSpec } from '../core/shader.ts';
 import { constant, describe, sameShape, sizeOf, type Tensor } from '../core/tensor.ts';
 import { mul } from './binary.ts';
 import { layerNormGradient } from './layer-norm-gradient.ts';
-import { ROW_THREADS, rowTree } from './rows.ts';
+import { ROW_THREADS, rowAlone, rowTree } from './rows.ts';
 import { sumRows } from './sum-axis.ts';
 
 /** x (..., C), gamma and beta (C). -> x's shape. Throws ShapeError. */
@@ -29,11 +29,13 @@ export const layerNormOp: Op<{ eps: number }> = {
   lower([x, gamma, beta], output, { eps }, to) {
     const columns = x.shape[x.shape.length - 1];
     const rows = sizeOf(x.shape) / columns;
+    const alone = to.facts.schedule === 'subgroup';
+    const loads = width(x.shape);
     to.dispatch({
-      shader: layerNormShader(x.dtype),
+      shader: layerNormShader(x.dtype, loads, alone),
       operands: [x, gamma, beta, output],
-      params: [rows, columns, eps],
-      threads: rows * ROW_THREADS,
+      params: [rows, columns / loads, eps],
+      threads: rows * (alone ? 1 : ROW_THREADS),
     });
   },
 
@@ -46,34 +48,40 @@ export const layerNormOp: Op<{ eps: number }> = {
   },
 };
 
-function layerNormShader(x: DType): ShaderSpec {
+/** A workgroup, or a thread alone, has a row. */
+function layerNormShader(x: DType, loads: 1 | 4, alone: boolean): ShaderSpec {
+  const type = elementType({ dtype: 'f32', width: loads });
+  const total = (parts: string) => (loads === 4 ? `dot(${parts}, vec4<f32>(1.0))` : parts);
+  const walk = `for (var c = ${alone ? '0u' : 'local'}; c < p.columns; c += ${alone ? 1 : ROW_THREADS}u)`;
   return {
-    name: `layerNorm ${x}`,
+    name: `layerNorm ${x} x${loads}${alone ? ' alone' : ''}`,
     bindings: [
-      { name: 'x', dtype: x, width: 1 },
-      { name: 'gamma', dtype: 'f32', width: 1 },
-      { name: 'beta', dtype: 'f32', width: 1 },
-      { name: 'y', dtype: 'f32', width: 1, write: true },
+      { name: 'x', dtype: x, width: loads },
+      { name: 'gamma', dtype: 'f32', width: loads },
+      { name: 'beta', dtype: 'f32', width: loads },
+      { name: 'y', dtype: 'f32', width: loads, write: true },
     ],
     params: ['rows: u32', 'columns: u32', 'eps: f32'],
     workgroup: ROW_THREADS,
     code: `
-${rowTree('sum', 'f32', (a, b) => `${a} + ${b}`)}
+${alone ? rowAlone('sum', 'f32') : rowTree('sum', 'f32', (a, b) => `${a} + ${b}`)}
 fn run(id: u32, group: u32, local: u32) {
-  let row = min(group, p.rows - 1u) * p.columns;
-  var part = 0.0;
-  for (var c = local; c < p.columns; c += ${ROW_THREADS}u) { part += x_load(row + c); }
-  let mean = combine_sum(local, part) / f32(p.columns);
-  part = 0.0;
-  for (var c = local; c < p.columns; c += ${ROW_THREADS}u) {
-    let d = x_load(row + c) - mean;
+  let row = ${alone ? 'id' : 'group'};
+  let at = min(row, p.rows - 1u) * p.columns;
+  let count = f32(p.columns * ${loads}u);
+  // About the first element, so that a large mean does not round the sum.
+  let about = x_load(at)${loads === 4 ? '.x' : ''};
+  var part = ${type}(0.0);
+  ${walk} { part += x_load(at + c) - about; }
+  let mean = about + combine_sum(local, ${total('part')}) / count;
+  part = ${type}(0.0);
+  ${walk} {
+    let d = x_load(at + c) - mean;
     part += d * d;
   }
-  let scale = 1.0 / sqrt(combine_sum(local, part) / f32(p.columns) + p.eps);
-  if (group >= p.rows) { return; }
-  for (var c = local; c < p.columns; c += ${ROW_THREADS}u) {
-    y_store(row + c, (x_load(row + c) - mean) * scale * gamma_load(c) + beta_load(c));
-  }
+  let scale = 1.0 / sqrt(combine_sum(local, ${total('part')}) / count + p.eps);
+  if (row >= p.rows) { return; }
+  ${walk} { y_store(at + c, (x_load(at + c) - mean) * scale * gamma_load(c) + beta_load(c)); }
 }`,
   };
 }

@@ -1,5 +1,6 @@
 /**
- * What the kernels that reduce a row share: one workgroup a row, each thread a strided part of it, then a tree in workgroup memory.
+ * What the kernels that reduce a row share: one workgroup a row, each thread a strided part of it, then a tree in workgroup memory. In the
+ * subgroup schedule, where barriers are dear and neighbouring threads gain nothing from neighbouring loads, a thread has a row to itself.
  */
 
 /** Threads that share one row. */
@@ -20,4 +21,9 @@ fn combine_${name}(local: u32, value: ${type}) -> ${type} {
   workgroupBarrier();
   return result;
 }`;
+}
+
+/** WGSL of a `combine_<name>` for threads that have the row to themselves. */
+export function rowAlone(name: string, type: string): string {
+  return `fn combine_${name}(local: u32, value: ${type}) -> ${type} { return value; }`;
 }
