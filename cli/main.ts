@@ -2,8 +2,10 @@
 /** The command line: `npm run -s supir -- <command>`. Errors are one paragraph; `--debug` adds the stack. */
 import { Command } from 'commander';
 import { DeviceError, UserError } from '../core/errors.ts';
+import { convertCommand } from './convert.ts';
 import { doctor } from './doctor.ts';
-import { Interrupted, restoreCommand } from './restore.ts';
+import { inspectCommand } from './inspect.ts';
+import { Interrupted, PartialFailure, restoreCommand } from './restore.ts';
 import { verifyCommand } from './verify.ts';
 
 const doctorCommand = new Command('doctor')
@@ -19,7 +21,9 @@ const program = new Command('supir')
   .configureHelp({ sortSubcommands: true })
   .addCommand(restoreCommand())
   .addCommand(doctorCommand)
-  .addCommand(verifyCommand());
+  .addCommand(verifyCommand())
+  .addCommand(inspectCommand())
+  .addCommand(convertCommand());
 for (const command of [program, ...program.commands]) command.exitOverride();
 
 process.exit(await run());
@@ -32,6 +36,7 @@ async function run(): Promise<number> {
     // commander has printed its own message already.
     if ((error as { code?: string }).code?.startsWith('commander.')) return (error as { exitCode: number }).exitCode === 0 ? 0 : 2;
     process.stderr.write(`${program.opts().debug ? (error as Error).stack : (error as Error).message}\n`);
+    if (error instanceof PartialFailure) return 1;
     if (error instanceof UserError) return 2;
     if (error instanceof DeviceError) return 3;
     if (error instanceof Interrupted) return 130;

@@ -1,44 +1,25 @@
-/** `restore <image> -o <file>`: one photo through the whole of SUPIR. */
-import { accessSync, constants, existsSync, realpathSync, statSync } from 'node:fs';
-import { dirname, extname, resolve } from 'node:path';
-import { fileURLToPath } from 'node:url';
-import { Command, InvalidArgumentError, Option } from 'commander';
-import { openDevice } from '../core/device.ts';
-import { UserError } from '../core/errors.ts';
+/** `restore <photos...> -o <path>`: photos through the whole of SUPIR, with one loading of the model. */
+import { existsSync } from 'node:fs';
+import { appendFile, readFile } from 'node:fs/promises';
+import { extname, resolve } from 'node:path';
+import type { Command } from 'commander';
+import { DeviceError, UserError } from '../core/errors.ts';
 import { type KernelTime, Profile } from '../core/profiler.ts';
 import { host } from '../host/node.ts';
 import { decode } from '../image/decode.ts';
 import { encodeJpeg, encodePng } from '../image/encode.ts';
 import type { Image } from '../image/image.ts';
-import { restorePhoto } from '../restore/job.ts';
-import { SupirModel } from '../restore/model-folder.ts';
-import {
-  COLOR_FIXES,
-  DEFAULTS,
-  type GivenOptions,
-  NEGATIVE_PROMPT,
-  POSITIVE_PROMPT,
-  PRESETS,
-  type RestoreOptions,
-  RNGS,
-  SAMPLERS,
-} from '../restore/options.ts';
-import { duration, progress } from './progress.ts';
+import { readPngText } from '../image/png-chunks.ts';
+import { DEFAULTS, type GivenOptions } from '../restore/options.ts';
+import { compareRecipes, parseRecipe, RECIPE_KEYWORD, type Recipe } from '../restore/recipe.ts';
+import { Restorer } from '../restore/restorer.ts';
+import { checkOutput, type PhotoFile, photoFiles } from './photo-files.ts';
+import { duration, type Progress, progress } from './progress.ts';
+import { type RestoreFlags, restoreDefinition } from './restore-options.ts';
 
-/** The model that ships with the program; compiled files lie one folder deeper than sources. */
-const DEMO = fileURLToPath(new URL(import.meta.url.endsWith('.ts') ? '../demo' : '../../demo', import.meta.url));
-
-const EXAMPLES = `
-Examples:
-  $ npm run -s supir -- restore old.jpg -o new.png
-  $ npm run -s supir -- restore old.jpg -o new.png --upscale 2 --prompt "a lighthouse at dusk. " --seed 7
-  $ npm run -s supir -- restore old.jpg -o clean.png --stage1-only
-
-Settings that are not given are those of the preset, else those that the model recommends (config.json), else SUPIR's own, shown above.
-Exit codes: 0 done, 2 bad input or option, 3 no adapter or the GPU failed, 130 interrupted.`;
-
-/** What --json prints, on one line. */
+/** What --json prints and --log appends for every photo, on one line. */
 export interface RestoreReport {
+  input: string;
   output: string;
   /** The file of --stage1. */
   stage1?: string;
@@ -54,149 +35,172 @@ export interface RestoreReport {
   pipelines: number;
   /** Most bytes of GPU buffers that were alive at once. */
   peakGpuBytes: number;
+  /** Steps that an earlier, interrupted run had done; with --state. */
+  resumedAt: number;
   /** How many tokens of the prompt did not fit. */
   promptTokensCut: number;
   /** Sentences for a person. */
   warnings: string[];
-  /** The settings that were in force. */
-  options: RestoreOptions;
+  /** Everything that decides the pixels, the settings in force included. */
+  recipe: Recipe;
   /** With --profile. */
   kernels?: KernelTime[];
 }
 
-type Flags = GivenOptions & {
-  output: string;
-  model: string;
-  stage1?: string;
-  profile?: boolean;
-  json?: boolean;
-  quiet?: boolean;
-};
-
-function number(text: string): number {
-  const value = Number(text);
-  if (text.trim() === '' || Number.isNaN(value)) throw new InvalidArgumentError('It must be a number.');
-  return value;
-}
-
-/** A numeric option whose default is shown but not set, so that the model's recommendation can come between. */
-function setting(flags: string, text: string, key: keyof RestoreOptions): Option {
-  return new Option(flags, `${text} (SUPIR: ${DEFAULTS[key]})`).argParser(number);
-}
-
 export function restoreCommand(): Command {
-  return new Command('restore')
-    .description('Restores a photo: removes blur, noise and compression, and fills in detail.')
-    .argument('<image>', 'PNG or JPEG file')
-    .requiredOption('-o, --output <file>', 'where to write the result: .png or .jpg')
-    .option('--model <folder>', 'folder with config.json and the checkpoints it names', DEMO)
-    .addOption(new Option('--preset <name>', 'settings that go together').choices(Object.keys(PRESETS)))
-    .addOption(new Option('--sampler <name>', `how noise becomes a picture (SUPIR: ${DEFAULTS.sampler})`).choices(SAMPLERS))
-    .addOption(setting('--steps <n>', 'sampling steps', 'steps'))
-    .addOption(setting('--cfg <scale>', 'guidance scale at the end', 'cfg'))
-    .addOption(setting('--cfg-start <scale>', 'guidance scale at the start', 'cfgStart'))
-    .addOption(setting('--control <scale>', 'control scale: how strongly the photo steers', 'control'))
-    .option('--control-linear', 'let the control scale change over the run')
-    .addOption(setting('--control-start <scale>', 'control scale at the start, with --control-linear', 'controlStart'))
-    .addOption(
-      setting('--restoration <power>', 'restoration guidance towards the stage-1 image; higher is weaker, -1 is off', 'restoration'),
-    )
-    .addOption(setting('--churn <amount>', 'noise added anew over the run', 'churn'))
-    .addOption(setting('--s-noise <factor>', 'factor on added noise', 'sNoise'))
-    .addOption(setting('--seed <n>', 'seed of the noise', 'seed'))
-    .addOption(new Option('--rng <name>', `whose noise a seed gives (SUPIR: ${DEFAULTS.rng})`).choices(RNGS))
-    .addOption(setting('--upscale <factor>', 'factor on width and height', 'upscale'))
-    .addOption(
-      new Option('--min-size <pixels>', "work with a short side of at least this (default: the model's, SUPIR: 1024)").argParser(number),
-    )
-    .addOption(setting('--tile <latent-pixels>', 'sample larger latents in tiles of this; 0 never does', 'tile'))
-    .addOption(setting('--tile-stride <latent-pixels>', 'from one tile to the next; 0 is half a tile', 'tileStride'))
-    .option('--prompt <text>', 'what the photo shows')
-    .option('--positive <text>', `quality words, put right behind the prompt (default: "${POSITIVE_PROMPT.slice(0, 40)}...")`)
-    .option('--negative <text>', `what it should not look like (default: "${NEGATIVE_PROMPT.slice(0, 40)}...")`)
-    .addOption(new Option('--color-fix <how>', `take colours from the stage-1 image (SUPIR: ${DEFAULTS.colorFix})`).choices(COLOR_FIXES))
-    .option('--stage1-only', 'stop at the stage-1 image: no sampling')
-    .option('--stage1 <file>', 'write the stage-1 image too')
-    .option('--profile', 'print time per kernel')
-    .option('--quiet', 'no progress')
-    .option('--json', 'print a JSON object about the run on standard output; no progress')
-    .addHelpText('after', EXAMPLES)
-    .action((image: string, flags: Flags) => restore(image, flags));
+  return restoreDefinition().action((photos: string[], flags: RestoreFlags) => restore(photos, flags));
 }
 
-async function restore(path: string, flags: Flags): Promise<void> {
-  const begun = performance.now();
-  checkOutputs(path, flags);
-  const photo = await decode(await host.readFile(path), path);
-  const warnings: string[] = [];
-  const shown = flags.quiet || flags.json ? null : progress(path);
-  const interruption = onInterrupt(() => shown?.stop());
-  const device = await openDevice({ gpu: await host.gpu(), settle: host.settle });
-  if (flags.profile) device.profile = new Profile();
+/** Some photos of several could not be restored. */
+export class PartialFailure extends Error {
+  override name = 'PartialFailure';
+}
+
+async function restore(named: string[], flags: RestoreFlags): Promise<void> {
+  const { photos, single } = photoFiles(named, flags);
+  if (flags.stage1 !== undefined) {
+    if (!single) throw new UserError('--stage1 is for one photo whose result is a file.');
+    checkOutput(flags.stage1, named[0]);
+    if (resolve(flags.stage1) === resolve(flags.output))
+      throw new UserError(`-o and --stage1 both name ${flags.output}; give them different names.`);
+  }
+  const recipe =
+    flags.from === undefined ? null : parseRecipe(readPngText(await host.readFile(flags.from), flags.from)[RECIPE_KEYWORD], flags.from);
+  // One photo is read before the model, so that a wrong name is told at once.
+  if (single) await readPhoto(photos[0]);
+
+  const work = new Work(flags, recipe, single);
+  const interruption = onInterrupt(() => work.shown?.stop());
+  const restorer = await Restorer.load(host, flags.model);
+  const failures: string[] = [];
+  let skipped = 0;
   try {
-    const model = await SupirModel.open(device, (name) => host.fileSource(`${flags.model}/${name}`));
-    const cut = model.tokensCut((flags.prompt ?? DEFAULTS.prompt) + (flags.positive ?? DEFAULTS.positive));
-    const warning = (text: string) => {
-      warnings.push(text);
-      shown?.stop();
-      if (!flags.json) process.stderr.write(`Warning: ${text}\n`);
-    };
-    if (cut) warning(`The prompt is ${cut} tokens too long; its end is ignored.`);
-    const result = await restorePhoto(model, photo, flags, { ...shown, warning, signal: interruption.signal });
-    const peak = device.memory.peak;
-    await model.close();
-    shown?.stop();
-    await host.writeFileAtomic(flags.output, encoderFor(flags.output)(result.image));
-    if (flags.stage1) await host.writeFileAtomic(flags.stage1, encoderFor(flags.stage1)(result.stage1));
-    const { width, height } = result.image;
-    const ms = performance.now() - begun;
-    const kernels = device.profile?.kernels();
-    if (flags.json) {
-      const report: RestoreReport = {
-        output: flags.output,
-        ...(flags.stage1 ? { stage1: flags.stage1 } : {}),
-        width,
-        height,
-        working: result.working,
-        seconds: ms / 1000,
-        adapter: device.facts.description || device.facts.device,
-        pipelines: device.pipelineCount,
-        peakGpuBytes: peak,
-        promptTokensCut: cut,
-        warnings,
-        options: result.options,
-        ...(kernels ? { kernels } : {}),
-      };
-      console.log(JSON.stringify(report));
-    } else if (!flags.quiet) {
-      if (kernels) console.log(table(kernels, device.pipelineCount));
-      console.log(`${flags.output}: ${width}x${height}, ${duration(ms)}, ${Math.round(peak / 1e6)} MB of GPU memory at most`);
+    for (const photo of photos) {
+      if (flags.skipExisting && existsSync(photo.output)) {
+        skipped++;
+        continue;
+      }
+      try {
+        await work.restore(restorer, photo, interruption.signal);
+      } catch (error) {
+        if (single || !(error instanceof UserError || error instanceof DeviceError)) throw error;
+        failures.push(photo.input);
+        await work.failed(photo, error);
+      }
     }
   } finally {
-    shown?.stop();
+    work.shown?.stop();
     interruption.done();
-    device.close();
+    await restorer.close();
+  }
+  if (single) return;
+  if (!flags.quiet && !flags.json)
+    console.log(`${photos.length - failures.length - skipped} restored, ${failures.length} failed, ${skipped} skipped`);
+  if (failures.length)
+    throw new PartialFailure(`${failures.length} of ${photos.length} photos could not be restored: ${failures.join(', ')}`);
+}
+
+/** What every photo of one command shares. */
+class Work {
+  shown: Progress | null = null;
+  private readonly flags: RestoreFlags;
+  private readonly recipe: Recipe | null;
+  private readonly single: boolean;
+
+  constructor(flags: RestoreFlags, recipe: Recipe | null, single: boolean) {
+    this.flags = flags;
+    this.recipe = recipe;
+    this.single = single;
+  }
+
+  /** Restores and writes one photo, and reports on it. */
+  async restore(restorer: Restorer, file: PhotoFile, signal: AbortSignal): Promise<void> {
+    const { flags } = this;
+    const begun = performance.now();
+    const photo = await readPhoto(file);
+    const given = await this.options(file);
+    this.shown = flags.quiet || flags.json ? null : progress(file.input);
+    if (flags.profile) restorer.device.profile = new Profile();
+    const warnings: string[] = [];
+    const warning = (text: string) => {
+      warnings.push(text);
+      this.shown?.stop();
+      if (!flags.json) process.stderr.write(`Warning: ${text}\n`);
+    };
+    const cut = restorer.model.tokensCut((given.prompt ?? DEFAULTS.prompt) + (given.positive ?? DEFAULTS.positive));
+    if (cut) warning(`The prompt is ${cut} tokens too long; its end is ignored.`);
+    const checkRecipe = (now: Recipe) => {
+      for (const difference of this.recipe ? compareRecipes(this.recipe, now) : []) warning(difference);
+    };
+    const result = await restorer.restore(photo, given, {
+      ...this.shown,
+      warning,
+      signal,
+      name: file.input,
+      state: flags.state,
+      recipe: checkRecipe,
+    });
+    this.shown?.stop();
+    await host.writeFileAtomic(file.output, encode(file.output, result.image, flags.quality, result.recipe));
+    if (flags.stage1 !== undefined) await host.writeFileAtomic(flags.stage1, encode(flags.stage1, result.stage1, flags.quality));
+    await result.finished();
+
+    const { device } = restorer;
+    const kernels = device.profile?.kernels();
+    const report: RestoreReport = {
+      input: file.input,
+      output: file.output,
+      ...(flags.stage1 === undefined ? {} : { stage1: flags.stage1 }),
+      width: result.image.width,
+      height: result.image.height,
+      working: result.working,
+      seconds: (performance.now() - begun) / 1000,
+      adapter: result.recipe.adapter,
+      pipelines: device.pipelineCount,
+      peakGpuBytes: device.memory.peak,
+      resumedAt: result.resumedAt,
+      promptTokensCut: cut,
+      warnings,
+      recipe: result.recipe,
+      ...(kernels ? { kernels } : {}),
+    };
+    await this.print(report);
+    if (flags.json || flags.quiet) return;
+    if (kernels) console.log(table(kernels, device.pipelineCount));
+    const resumed = result.resumedAt ? `, from step ${result.resumedAt} on` : '';
+    console.log(
+      `${file.output}: ${report.width}x${report.height}, ${duration(report.seconds * 1000)}${resumed}, ${Math.round(report.peakGpuBytes / 1e6)} MB of GPU memory at most`,
+    );
+  }
+
+  /** Reports a photo of several that could not be restored. */
+  async failed({ input, output }: PhotoFile, error: Error): Promise<void> {
+    this.shown?.stop();
+    await this.print({ input, output, error: error.message });
+    if (!this.flags.json) process.stderr.write(`${error.message.includes(input) ? '' : `${input}: `}${error.message}\n`);
+  }
+
+  /** The recipe's options, else those of the command line with the caption beside the photo. */
+  private async options(file: PhotoFile): Promise<GivenOptions> {
+    if (this.recipe) return this.recipe.options;
+    if (this.single || this.flags.prompt !== undefined || !existsSync(file.caption)) return this.flags;
+    return { ...this.flags, prompt: (await readFile(file.caption, 'utf8')).trim() };
+  }
+
+  private async print(report: object): Promise<void> {
+    if (this.flags.json) console.log(JSON.stringify(report));
+    if (this.flags.log !== undefined) await appendFile(this.flags.log, `${JSON.stringify(report)}\n`);
   }
 }
 
-/** Finds out before the work what would stop the result from being written after it. Throws UserError. */
-function checkOutputs(input: string, { output, stage1 }: Flags): void {
-  for (const path of stage1 === undefined ? [output] : [output, stage1]) {
-    encoderFor(path);
-    if (existsSync(path) && existsSync(input) && realpathSync(path) === realpathSync(input))
-      throw new UserError(`Cannot write ${path}: it is the photo itself. Give the result another name.`);
-    if (existsSync(path) && statSync(path).isDirectory()) throw new UserError(`Cannot write ${path}: it is a folder.`);
-    let folder = dirname(resolve(path));
-    while (!existsSync(folder)) folder = dirname(folder); // missing folders will be made
-    if (!statSync(folder).isDirectory()) throw new UserError(`Cannot write ${path}: ${folder} is a file, not a folder.`);
-    try {
-      accessSync(folder, constants.W_OK);
-    } catch {
-      throw new UserError(`Cannot write ${path}: the folder ${folder} may not be written to.`);
-    }
-  }
-  if (stage1 !== undefined && resolve(stage1) === resolve(output))
-    throw new UserError(`-o and --stage1 both name ${output}; give them different names.`);
+async function readPhoto({ input }: PhotoFile): Promise<Image> {
+  return decode(await host.readFile(input), input);
+}
+
+/** Bytes of a result; a PNG carries the recipe. */
+function encode(path: string, image: Image, quality: number, recipe?: Recipe): Uint8Array<ArrayBuffer> {
+  if (extname(path).toLowerCase() !== '.png') return encodeJpeg(image, quality);
+  return encodePng(image, recipe ? { text: { [RECIPE_KEYWORD]: JSON.stringify(recipe) } } : {});
 }
 
 /** Ctrl-C and requests to end stop the work at its next step; a second one ends the process at once. */
@@ -220,14 +224,7 @@ function onInterrupt(restoreTerminal: () => void): { signal: AbortSignal; done()
 /** Ctrl-C, or a request to end. */
 export class Interrupted extends Error {
   override name = 'Interrupted';
-  override message = 'Interrupted; nothing was written.';
-}
-
-function encoderFor(path: string): (image: Image) => Uint8Array<ArrayBuffer> {
-  const extension = extname(path).toLowerCase();
-  if (extension === '.png') return (image) => encodePng(image);
-  if (extension === '.jpg' || extension === '.jpeg') return (image) => encodeJpeg(image, 95);
-  throw new UserError(`Cannot write ${path}: the name must end in .png or .jpg.`);
+  override message = 'Interrupted; no unfinished result was written.';
 }
 
 function table(kernels: KernelTime[], pipelines: number): string {

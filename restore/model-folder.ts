@@ -42,15 +42,17 @@ export class SupirModel {
   }
 
   /**
-   * Opens a folder: by its config.json where it has one that names files, else as the published SDXL and SUPIR checkpoints that lie in it.
+   * Opens a folder: by its config.json where it has one, else as the published SDXL and SUPIR checkpoints that lie in it.
    * Throws UserError as `open` and `openFiles`.
    */
   static async openFolder(device: Device, access: FolderAccess, path: string): Promise<SupirModel> {
-    if ((await access.list(path)).includes('config.json')) {
-      const json = (await readJson(await access.fileSource(`${path}/config.json`))) as { files?: unknown } | null;
-      if (json?.files) return SupirModel.open(device, (name) => access.fileSource(`${path}/${name}`));
+    if ((await access.list(path)).includes('config.json')) return SupirModel.open(device, (name) => access.fileSource(`${path}/${name}`));
+    try {
+      return await SupirModel.ofPublished(device, await openModelFolder(access, path));
+    } catch (error) {
+      if (!(error instanceof UserError)) throw error;
+      throw new UserError(`${error.message} (${path} has no config.json, so the published model's sizes are expected.)`, { cause: error });
     }
-    return SupirModel.ofPublished(device, await openModelFolder(access, path));
   }
 
   /**

@@ -10,7 +10,7 @@ import { openTensorFile } from './open.ts';
 import type { TensorFile, TensorInfo } from './tensor-file.ts';
 
 /** Names listed per kind of problem in one message. */
-const LISTED = 10;
+const LISTED = 3;
 
 export class Checkpoint implements TensorFile {
   readonly #files: readonly TensorFile[];

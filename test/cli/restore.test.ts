@@ -48,7 +48,7 @@ test('writes the result and reports on it; the same seed gives the same bytes, a
   assert.ok(report.seconds > 0 && report.pipelines > 0 && report.adapter.length > 0);
   assert.ok(report.peakGpuBytes > 13e6, `${report.peakGpuBytes} bytes; the weights alone are more`);
   assert.equal([report.promptTokensCut, report.warnings], [0, []]);
-  const { options } = report;
+  const { options } = report.recipe;
   assert.equal([options.steps, options.seed, options.prompt, options.stage1Only, options.colorFix], [2, 7, 'a face. ', false, 'wavelet']);
   assert.not('output' in options || 'json' in options || 'model' in options);
   assert.not('kernels' in report);
@@ -136,7 +136,7 @@ test('an interrupted run ends with 130 and leaves nothing behind', async ({ fold
     });
     assert.is(code, 130, stderr);
     assert.is(stdout, '');
-    assert.match(stderr, /\nInterrupted; nothing was written\.\n$/);
+    assert.match(stderr, /\nInterrupted; no unfinished result was written\.\n$/);
     assert.not(existsSync(output));
     assert.equal(readdirSync(folder), ['in.png']);
   }

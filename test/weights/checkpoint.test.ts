@@ -82,7 +82,7 @@ test('every mismatch is told at once, by name and file', async () => {
 test('long lists are cut and counted', async () => {
   const c = await open({});
   const text = message(() => c.checkKeys(new Map(Array.from({ length: 25 }, (_, i) => [`t${i}`, [1]])), isIgnored));
-  assert.match(text, /25 tensors missing.*t0, t1, .*t9 and 15 more/);
+  assert.match(text, /25 tensors missing.*: t0, t1, t2 and 22 more/);
   assert.not.match(text, /t10/);
 });
 

@@ -1,0 +1,120 @@
+/** The options of `restore`, as commander reads them. */
+import { fileURLToPath } from 'node:url';
+import { Command, InvalidArgumentError, Option } from 'commander';
+import {
+  COLOR_FIXES,
+  DEFAULTS,
+  type GivenOptions,
+  NEGATIVE_PROMPT,
+  POSITIVE_PROMPT,
+  PRESETS,
+  type RestoreOptions,
+  RNGS,
+  SAMPLERS,
+} from '../restore/options.ts';
+
+/** The model that ships with the program; compiled files lie one folder deeper than sources. */
+const DEMO = fileURLToPath(new URL(import.meta.url.endsWith('.ts') ? '../demo' : '../../demo', import.meta.url));
+
+const EXAMPLES = `
+Examples:
+  $ npm run -s supir -- restore old.jpg -o new.png
+  $ npm run -s supir -- restore old.jpg -o new.png --upscale 2 --prompt "a lighthouse at dusk. " --seed 7
+  $ npm run -s supir -- restore old.jpg -o clean.png --stage1-only
+  $ npm run -s supir -- restore album --recursive -o restored --skip-existing --state .state
+  $ npm run -s supir -- restore old.jpg --from new.png -o again.png
+
+Settings that are not given are those of the preset, else those that the model recommends (config.json), else SUPIR's own, shown above.
+With several photos -o is a folder, and a photo without --prompt takes its caption from the text file beside it (old.jpg: old.txt).
+Exit codes: 0 done, 1 some photos of several failed, 2 bad input or option, 3 no adapter or the GPU failed, 130 interrupted.`;
+
+export type RestoreFlags = GivenOptions & {
+  output: string;
+  model: string;
+  stage1?: string;
+  from?: string;
+  state?: string;
+  recursive?: boolean;
+  skipExisting?: boolean;
+  nameTemplate: string;
+  format: 'png' | 'jpg';
+  quality: number;
+  shard?: { index: number; count: number };
+  log?: string;
+  profile?: boolean;
+  json?: boolean;
+  quiet?: boolean;
+};
+
+function number(text: string): number {
+  const value = Number(text);
+  if (text.trim() === '' || Number.isNaN(value)) throw new InvalidArgumentError('It must be a number.');
+  return value;
+}
+
+function quality(text: string): number {
+  const value = number(text);
+  if (!Number.isInteger(value) || value < 1 || value > 100) throw new InvalidArgumentError('It must be an integer from 1 to 100.');
+  return value;
+}
+
+function shard(text: string): { index: number; count: number } {
+  const [, index, count] = /^(\d+)\/(\d+)$/.exec(text) ?? [];
+  if (!(Number(index) >= 1 && Number(index) <= Number(count)))
+    throw new InvalidArgumentError('It must be i/n with 1 <= i <= n, such as 2/8.');
+  return { index: Number(index), count: Number(count) };
+}
+
+/** A numeric option whose default is shown but not set, so that the model's recommendation can come between. */
+function setting(flags: string, text: string, key: keyof RestoreOptions): Option {
+  return new Option(flags, `${text} (SUPIR: ${DEFAULTS[key]})`).argParser(number);
+}
+
+/** The command without its action. */
+export function restoreDefinition(): Command {
+  return new Command('restore')
+    .description('Restores photos: removes blur, noise and compression, and fills in detail.')
+    .argument('<photos...>', 'PNG or JPEG files, folders, or patterns such as "album/*.jpg"')
+    .requiredOption('-o, --output <path>', 'where to write: a .png or .jpg file, or a folder for several photos')
+    .option('--model <folder>', 'folder with config.json and the checkpoints it names, or with published checkpoints', DEMO)
+    .addOption(new Option('--preset <name>', 'settings that go together').choices(Object.keys(PRESETS)))
+    .addOption(new Option('--sampler <name>', `how noise becomes a picture (SUPIR: ${DEFAULTS.sampler})`).choices(SAMPLERS))
+    .addOption(setting('--steps <n>', 'sampling steps', 'steps'))
+    .addOption(setting('--cfg <scale>', 'guidance scale at the end', 'cfg'))
+    .addOption(setting('--cfg-start <scale>', 'guidance scale at the start', 'cfgStart'))
+    .addOption(setting('--control <scale>', 'control scale: how strongly the photo steers', 'control'))
+    .option('--control-linear', 'let the control scale change over the run')
+    .addOption(setting('--control-start <scale>', 'control scale at the start, with --control-linear', 'controlStart'))
+    .addOption(
+      setting('--restoration <power>', 'restoration guidance towards the stage-1 image; higher is weaker, -1 is off', 'restoration'),
+    )
+    .addOption(setting('--churn <amount>', 'noise added anew over the run', 'churn'))
+    .addOption(setting('--s-noise <factor>', 'factor on added noise', 'sNoise'))
+    .addOption(setting('--seed <n>', 'seed of the noise', 'seed'))
+    .addOption(new Option('--rng <name>', `whose noise a seed gives (SUPIR: ${DEFAULTS.rng})`).choices(RNGS))
+    .addOption(setting('--upscale <factor>', 'factor on width and height', 'upscale'))
+    .addOption(
+      new Option('--min-size <pixels>', "work with a short side of at least this (default: the model's, SUPIR: 1024)").argParser(number),
+    )
+    .addOption(setting('--tile <latent-pixels>', 'sample larger latents in tiles of this; 0 never does', 'tile'))
+    .addOption(setting('--tile-stride <latent-pixels>', 'from one tile to the next; 0 is half a tile', 'tileStride'))
+    .option('--prompt <text>', 'what the photo shows')
+    .option('--positive <text>', `quality words, put right behind the prompt (default: "${POSITIVE_PROMPT.slice(0, 40)}...")`)
+    .option('--negative <text>', `what it should not look like (default: "${NEGATIVE_PROMPT.slice(0, 40)}...")`)
+    .addOption(new Option('--color-fix <how>', `take colours from the stage-1 image (SUPIR: ${DEFAULTS.colorFix})`).choices(COLOR_FIXES))
+    .option('--stage1-only', 'stop at the stage-1 image: no sampling')
+    .option('--stage1 <file>', 'write the stage-1 image too (one photo)')
+    .option('--from <file>', 'take all settings from the recipe inside a PNG that this program wrote')
+    .option('--state <folder>', 'keep the last step there, and go on from it after an interruption')
+    .option('--recursive', 'look into folders within folders')
+    .option('--skip-existing', 'leave photos whose result is there already')
+    .option('--name-template <name>', 'name of a result in the output folder, without ending', '{name}')
+    .addOption(new Option('--format <ending>', 'file format in the output folder').choices(['png', 'jpg']).default('png'))
+    .addOption(new Option('--quality <n>', 'of JPEG files, 1 to 100').argParser(quality).default(95))
+    .addOption(new Option('--shard <i/n>', 'of several photos, only every n-th from the i-th on: for job arrays').argParser(shard))
+    .option('--log <file>', 'append a line of JSON for every photo')
+    .option('--profile', 'print time per kernel')
+    .option('--quiet', 'no progress')
+    .option('--json', 'print a line of JSON for every photo on standard output; no progress')
+    .addHelpText('after', EXAMPLES);
+}

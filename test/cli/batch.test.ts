@@ -1,0 +1,112 @@
+/** `supir restore` on several photos: one model, one set of options, failures told and passed over, nothing left half-written. */
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { suite } from 'uvu';
+import * as assert from 'uvu/assert';
+import type { RestoreReport } from '../../cli/restore.ts';
+import { crop } from '../../image/compose.ts';
+import { decode } from '../../image/decode.ts';
+import { encodeJpeg, encodePng } from '../../image/encode.ts';
+import { projectFile } from '../support/fixtures.ts';
+import { assertRefused, supir } from './run-cli.ts';
+
+const test = suite('supir restore, several photos', { folder: '' });
+
+test.before.each((context) => {
+  context.folder = mkdtempSync(join(tmpdir(), 'supir-batch-'));
+});
+test.after.each((context) => rmSync(context.folder, { recursive: true, force: true }));
+
+const quick = ['--steps', '1', '--min-size', '64'];
+
+/** An album: two photos and their kind of trouble, one of them a folder deeper and with a caption. */
+async function album(folder: string): Promise<string> {
+  const path = join(folder, 'album');
+  mkdirSync(join(path, 'inner'), { recursive: true });
+  const photo = await decode(await projectFile('demo/photos/astronaut-noisy.jpg'), 'astronaut');
+  writeFileSync(join(path, 'a.png'), encodePng(crop(photo, 96, 48, 64, 48)));
+  writeFileSync(join(path, 'inner', 'b.jpg'), encodeJpeg(crop(photo, 32, 64, 48, 64), 90));
+  writeFileSync(join(path, 'inner', 'b.txt'), 'a woman. \n');
+  writeFileSync(join(path, 'cut.png'), encodePng(photo).subarray(0, 3000));
+  writeFileSync(join(path, 'no.jpg'), 'not a photo');
+  writeFileSync(join(path, 'notes.md'), 'passed over');
+  return path;
+}
+
+test('a folder: good photos are restored, bad ones told, the summary says how many', async ({ folder }) => {
+  const [photos, results, log] = [await album(folder), join(folder, 'out'), join(folder, 'log.jsonl')];
+  const { code, stdout, stderr } = await supir(['restore', photos, '--recursive', '-o', results, '--log', log, ...quick]);
+  assert.is(code, 1, stderr);
+  assert.match(stdout, /^2 restored, 2 failed, 0 skipped$/m);
+  assert.match(stderr, /2 of 4 photos could not be restored: .*cut\.png, .*no\.jpg\n$/);
+  assert.not.match(stderr, /\n\s+at /);
+  assert.equal(readdirSync(results, { recursive: true }).sort(), ['a.png', 'inner', join('inner', 'b.png')]);
+  const lines = readFileSync(log, 'utf8')
+    .trim()
+    .split('\n')
+    .map((line) => JSON.parse(line) as RestoreReport & { error?: string });
+  assert.equal(lines.map(({ error }) => error !== undefined).sort(), [false, false, true, true]);
+  const prompts = lines.flatMap(({ recipe }) => (recipe ? [[recipe.photo.name.slice(-5), recipe.options.prompt]] : [])).sort();
+  assert.equal(prompts, [
+    ['a.png', ''],
+    ['b.jpg', 'a woman.'],
+  ]);
+
+  const again = await supir(['restore', photos, '--recursive', '-o', results, '--skip-existing', ...quick]);
+  assert.match(again.stdout, /^0 restored, 2 failed, 2 skipped$/m);
+});
+
+test('shards part the photos among them; patterns and templates name files', async ({ folder }) => {
+  const photos = await album(folder);
+  const names = async (i: number) => {
+    const results = join(folder, `out${i}`);
+    const { code } = await supir([
+      'restore',
+      join(photos, '{a.png,inner/*.jpg}'),
+      '-o',
+      results,
+      '--shard',
+      `${i}/2`,
+      '--name-template',
+      'new-{name}',
+      '--format',
+      'jpg',
+      ...quick,
+    ]);
+    assert.is(code, 0);
+    return readdirSync(results);
+  };
+  assert.equal([...(await names(1)), ...(await names(2))].sort(), ['new-a.jpg', 'new-b.jpg']);
+});
+
+test('a recipe makes the same file again, and refuses another photo', async ({ folder }) => {
+  const photos = await album(folder);
+  const [photo, first, again] = [join(photos, 'a.png'), join(folder, 'first.png'), join(folder, 'again.png')];
+  assert.is((await supir(['restore', photo, '-o', first, '--seed', '5', '--cfg', '1.5', ...quick])).code, 0);
+  assert.is((await supir(['restore', photo, '-o', again, '--from', first])).code, 0);
+  assert.equal(readFileSync(again), readFileSync(first));
+  assertRefused(
+    await supir(['restore', join(photos, 'inner', 'b.jpg'), '-o', again, '--from', first, '--quiet']),
+    /other pixels/,
+    'another photo',
+  );
+  assertRefused(await supir(['restore', photo, '-o', again, '--from', photo]), /carries no recipe/, 'no recipe');
+});
+
+test('what cannot be is refused before the work', async ({ folder }) => {
+  const photos = await album(folder);
+  const out = join(folder, 'out');
+  writeFileSync(join(photos, 'a.jpg'), 'x');
+  assertRefused(await supir(['restore', photos, '-o', out]), /would both become/, 'one result for two');
+  assertRefused(await supir(['restore', join(folder, 'nothing*.png'), '-o', out]), /No PNG or JPEG photo/, 'an empty pattern');
+  assertRefused(
+    await supir(['restore', photos, '-o', out, '--stage1', join(folder, 's.png'), '--name-template', '{name}']),
+    /would both become|one photo/,
+    'stage 1 of many',
+  );
+  assert.is((await supir(['restore', photos, '-o', out, '--shard', '3/2'])).code, 2);
+  assert.not(readdirSync(folder).includes('out'));
+});
+
+test.run();
