@@ -1,0 +1,256 @@
+/** Training of a LoRA on a tiny SUPIR: it learns, resumes bit for bit, saves standard files, and stops in time. */
+import { test } from 'uvu';
+import * as assert from 'uvu/assert';
+import { UserError } from '../../core/errors.ts';
+import { parameters } from '../../core/module.ts';
+import { compile } from '../../core/program.ts';
+import { TorchRandom } from '../../core/random.ts';
+import { input } from '../../core/tensor.ts';
+import { adaptersOf, releaseAdapters, withLora } from '../../models/lora.ts';
+import { LoraTraining, type LoraTrainingOptions, type TrainingImage } from '../../train/lora-training.ts';
+import { type RunOptions, runTraining } from '../../train/run.ts';
+import { bytesSource } from '../../weights/byte-source.ts';
+import { readLora } from '../../weights/lora.ts';
+import { openSafetensors } from '../../weights/safetensors.ts';
+import { testDevice } from '../support/device.ts';
+import { MemoryFiles } from '../support/memory-files.ts';
+import { TINY, tinySupir } from '../support/tiny-supir.ts';
+
+const device = await testDevice();
+const supir = await tinySupir();
+
+/** Latents of flat patches: something to learn. */
+function image(seed: number, side = 4): TrainingImage {
+  const random = new TorchRandom(seed);
+  const patch = random.randn(4);
+  const size = side * side * 4;
+  return {
+    name: `image ${seed}`,
+    shape: [side, side, 4],
+    mean: Float32Array.from({ length: size }, (_, i) => patch[i % 4]),
+    deviation: new Float32Array(size).fill(0.01),
+    hint: random.randn(size),
+    context: random.randn(6 * TINY.unet.context_dim),
+    vector: random.randn(TINY.unet.adm_in_channels),
+  };
+}
+
+const images = [1, 2, 3, 4].map((seed) => image(seed));
+const held = [image(9)];
+
+const options: LoraTrainingOptions = {
+  mode: 'denoising',
+  steps: 6,
+  batch: 2,
+  seed: 5,
+  rank: 2,
+  targets: ['attention', 'feedForward', 'conv'],
+  rate: 1e-3,
+};
+
+const running: RunOptions = { folder: 'out', name: 'tiny', format: 'kohya', dtype: 'f32', saveEvery: 100, validateEvery: 3, resume: false };
+
+async function withTraining<T>(given: Partial<LoraTrainingOptions>, body: (training: LoraTraining) => Promise<T>): Promise<T> {
+  const training = new LoraTraining(device, supir, { ...options, ...given });
+  try {
+    return await body(training);
+  } finally {
+    await training.dispose();
+  }
+}
+
+const refused = async (work: Promise<unknown>, text: RegExp) => {
+  const error = await work.then(
+    () => null,
+    (reason: Error) => reason,
+  );
+  assert.instance(error, UserError);
+  assert.match(error!.message, text);
+};
+
+test('the loss falls, in both modes, with every option', async () => {
+  for (const mode of ['denoising', 'restoration'] as const) {
+    await withTraining(
+      { mode, steps: 30, rate: 1e-2, ema: 0.9, minSnr: 5, noiseOffset: 0.05, lambda: 1e-5, accumulate: 2, decay: 'cosine', warmup: 3 },
+      async (training) => {
+        const before = await training.validate(images);
+        let last = 0;
+        for (let i = 0; i < 30; i++) last = (await training.update(images)).step;
+        assert.is(last, 30);
+        const after = await training.validate(images);
+        assert.ok(after < 0.9 * before, `${mode}: ${before} to ${after}`);
+        assert.is(await training.validate(images), after, 'validation changes nothing and is the same again');
+      },
+    );
+  }
+});
+
+test('checkpointing changes memory, not the result', async () => {
+  const [kept, computed] = await Promise.all(
+    [false, true].map((checkpointing) =>
+      withTraining({ checkpointing }, async (training) => {
+        await training.update(images);
+        return training.adapters.flatMap(({ values }) => values.flatMap((each) => [...each]));
+      }),
+    ),
+  );
+  const apart = Math.max(...kept.map((value, i) => Math.abs(value - computed[i])));
+  assert.ok(apart < 1e-6, `${apart}`);
+});
+
+test('interrupted and resumed gives the same files as uninterrupted, bit for bit', async () => {
+  const whole = new MemoryFiles();
+  const ema = { ema: 0.9 };
+  await withTraining(ema, (training) => runTraining(whole, training, images, held, running));
+  const parts = new MemoryFiles();
+  let asked = 0;
+  const first = await withTraining(ema, (training) =>
+    runTraining(parts, training, images, held, { ...running, stopped: () => ++asked > 4 }),
+  );
+  assert.equal([first.step, first.interrupted], [4, true]);
+  await refused(
+    withTraining(ema, (training) => runTraining(parts, training, images, held, running)),
+    /already holds a training/,
+  );
+  await refused(
+    withTraining({ ...ema, rate: 2e-3 }, (training) => runTraining(parts, training, images, held, { ...running, resume: true })),
+    /rate was 0\.001 and is 0\.002/,
+  );
+  await refused(
+    withTraining(ema, (training) => runTraining(parts, training, [image(7)], held, { ...running, resume: true })),
+    /other images/,
+  );
+  const second = await withTraining(ema, (training) => runTraining(parts, training, images, held, { ...running, resume: true }));
+  assert.equal([second.step, second.interrupted], [6, false]);
+  assert.equal([...parts.files.keys()].sort(), [
+    'out/log.jsonl',
+    'out/loss.svg',
+    'out/state.safetensors',
+    'out/tiny-best.safetensors',
+    'out/tiny.safetensors',
+  ]);
+  for (const [path, bytes] of whole.files) assert.equal(parts.files.get(path), bytes, path);
+  const log = new TextDecoder()
+    .decode(whole.files.get('out/log.jsonl'))
+    .trim()
+    .split('\n')
+    .map((line) => JSON.parse(line));
+  assert.equal(
+    log.filter(({ loss }) => loss !== undefined).map(({ step }) => step),
+    [1, 2, 3, 4, 5, 6],
+  );
+  assert.equal(
+    log.filter(({ validation }) => validation !== undefined).map(({ step }) => step),
+    [0, 3, 6],
+  );
+  assert.match(new TextDecoder().decode(whole.files.get('out/loss.svg')), /^<svg [\s\S]*<polyline [\s\S]*<\/svg>\n$/);
+});
+
+test('a saved LoRA loads again under both spellings and gives the trained result', async () => {
+  const weights = [...parameters(supir)].map(([, parameter]) => parameter);
+  const { unet } = TINY;
+  const of = () => ({
+    eps: supir.model.diffusion_model.forward(
+      input('x', [1, 4, 4, 4]),
+      input('t', [1, 8]),
+      input('c', [1, 6, 16]),
+      input('v', [1, unet.adm_in_channels]),
+      null,
+    ),
+  });
+  const random = new TorchRandom(3);
+  const values = { x: random.randn(64), t: random.randn(8), c: random.randn(96), v: random.randn(unet.adm_in_channels) };
+  const run = async (graph: ReturnType<typeof of>) => {
+    const program = await compile(device, graph);
+    const { eps } = await program.run(values);
+    program.dispose();
+    return eps;
+  };
+  for (const format of ['kohya', 'peft'] as const) {
+    await withTraining({ alpha: 1 }, async (training) => {
+      const files = new MemoryFiles();
+      await runTraining(files, training, images, [], { ...running, folder: format, format });
+      const trained = await run(withLora(of(), [{ adapters: training.adapters, scale: 1 }]));
+      const saved = await openSafetensors(bytesSource('saved', files.files.get(`${format}/tiny.safetensors`)!));
+      assert.is(saved.metadata.get('ss_network_dim'), '2');
+      assert.match(saved.names()[0], format === 'kohya' ? /^lora_unet_\w+\.lora_down\.weight$/ : /^unet\.[\w.]+\.lora_A\.weight$/);
+      const adapters = adaptersOf(await readLora(saved, weights));
+      assert.is(adapters.length, training.adapters.length);
+      const again = await run(withLora(of(), [{ adapters, scale: 1 }]));
+      releaseAdapters(device, adapters);
+      const apart = Math.max(...again.map((value, i) => Math.abs(value - trained[i])));
+      assert.ok(apart < 1e-5, `${format}: ${apart}`);
+      const plain = await run(of());
+      assert.ok(Math.max(...plain.map((value, i) => Math.abs(value - trained[i]))) > 1e-4, 'it acts');
+    });
+  }
+});
+
+test('a loss that is no number stops it and keeps the last good state', async () => {
+  const files = new MemoryFiles();
+  const bad = { ...images[0], name: 'bad', mean: images[0].mean.map(() => Number.NaN) };
+  let at = 0;
+  const mixed = new Proxy(images, { get: (target, key) => (key === 'filter' && at >= 2 ? () => [bad] : Reflect.get(target, key)) });
+  await withTraining({}, async (training) => {
+    await refused(
+      runTraining(files, training, mixed, [], { ...running, onStep: ({ step }) => void (at = step) }),
+      /Step 3: the loss is NaN .* after step 2/,
+    );
+    assert.is(training.step, 2);
+    assert.ok(training.adapters.every(({ values }) => values.every((each) => each.every(Number.isFinite))));
+  });
+  const state = await openSafetensors(bytesSource('state', files.files.get('out/state.safetensors')!));
+  assert.is(state.metadata.get('step'), '2');
+});
+
+test('a full disk leaves the files of the save before', async () => {
+  const files = new MemoryFiles();
+  await withTraining({}, async (training) => {
+    const onStep = ({ step }: { step: number }) => {
+      if (step === 3) files.capacity = 0;
+    };
+    await refused(runTraining(files, training, images, [], { ...running, saveEvery: 2, onStep }), /the disk is full/);
+  });
+  const state = await openSafetensors(bytesSource('state', files.files.get('out/state.safetensors')!));
+  assert.is(state.metadata.get('step'), '2');
+});
+
+test('settings that make no sense are refused', async () => {
+  for (const [given, text] of [
+    [{ steps: 0 }, /'steps' is 0/],
+    [{ batch: 1.5 }, /'batch' is 1\.5/],
+    [{ rank: 0 }, /rank 0/],
+    [{ targets: [] }, /No layer of the UNet/],
+    [{ rate: 0 }, /learning rate 0/],
+    [{ minSnr: -1 }, /gamma is -1/],
+    [{ betas: [0.9, 1] }, /betas/],
+  ] as [Partial<LoraTrainingOptions>, RegExp][]) {
+    assert.throws(
+      () => new LoraTraining(device, supir, { ...options, ...given }),
+      (error: Error) => error instanceof UserError && text.test(error.message),
+    );
+  }
+  await refused(
+    withTraining({}, (training) => training.update([])),
+    /no images/,
+  );
+  await refused(
+    withTraining({ mode: 'restoration' }, (training) => training.update(images.map(({ hint: _, ...rest }) => rest))),
+    /no degraded counterpart/,
+  );
+});
+
+test('no buffer stays', async () => {
+  supir.release(device);
+  const before = { ...device.memory };
+  await withTraining({}, async (training) => {
+    await training.update(images);
+    await training.validate(held);
+    assert.ok(device.memory.buffers > before.buffers);
+  });
+  supir.release(device);
+  assert.is(device.memory.buffers, before.buffers);
+  assert.is(device.memory.bytes, before.bytes);
+});
+
+test.run();
