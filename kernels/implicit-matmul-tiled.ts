@@ -1,64 +1,143 @@
 /**
- * Implicit matmul without subgroup functions. A thread computes ROWS x COLUMNS results from registers, with no workgroup memory: each
- * loaded vec4 of x serves COLUMNS results, each of w ROWS.
+ * Implicit matmul for GPUs: a workgroup of 128 threads computes 128 x 64 results, 8 x 8 of them a thread.
+ *
+ * Tiles of x (128 rows) and w (64 columns), 16 elements of the window deep, pass through workgroup memory. A thread fetches blocks of 4 rows
+ * or columns by 4 elements, turns them around in registers and stores them element by element, so that the inner loop reads rows and
+ * columns in fours. Memory is waited for while other workgroups of the same processor compute. Indices are written so that compilers see
+ * that they stay inside the tiles, for a check would cost as much as several multiply-adds.
  */
-import { elementType, type ShaderSpec } from '../core/shader.ts';
+import type { ShaderSpec } from '../core/shader.ts';
 import { each, finishWgsl, MATMUL_PARAMS, type MatmulVariant, matmulBindings, type Tile } from './implicit-matmul.ts';
 
-const ROWS = 4;
-const COLUMNS = 8;
-export const TILE: Tile = { rows: ROWS, columns: COLUMNS };
+/** What one workgroup computes. */
+export const TILE: Tile = { rows: 128, columns: 64 };
+export const TILED_THREADS = 128;
+/** Elements of the window in a tile, and loads. */
+const DEPTH = 16;
 
 export function tiledMatmul(variant: MatmulVariant): ShaderSpec {
-  const { x, w, inWidth, outWidth, activated } = variant;
-  const element = elementType({ dtype: 'f32', width: inWidth });
-  const product = (a: string, b: string) => (inWidth === 4 ? `dot(${a}, ${b})` : `${a} * ${b}`);
-  const store = (row: number) =>
-    each(
-      COLUMNS / 4,
-      (j) => `finish4(batch, row + ${row}u, column + ${4 * j}u, vec4<f32>(${[0, 1, 2, 3].map((q) => `s${row}_${4 * j + q}`).join(', ')}));`,
-    );
+  const { x, w, inWidth, outWidth, activated, windowed } = variant;
+  const load = inWidth === 4 ? { depth: DEPTH / 4, step: 1 } : { depth: DEPTH, step: 4 };
   return {
-    name: `matmul ${x}x${inWidth} ${w} -> x${outWidth}${activated ? ' activated' : ''}`,
+    name: `matmul ${x}x${inWidth} ${w} -> x${outWidth}${windowed ? ' windowed' : ''}${activated ? ' activated' : ''} tiled`,
     bindings: matmulBindings(variant),
     params: MATMUL_PARAMS,
-    workgroup: 64,
+    workgroup: TILED_THREADS,
     code: `
 ${finishWgsl(outWidth, activated)}
+var<workgroup> x_tile: array<vec4<f32>, ${DEPTH * (TILE.rows / 4)}>;
+var<workgroup> w_tile: array<vec4<f32>, ${DEPTH * (TILE.columns / 4)}>;
+${inWidth === 4 ? '' : windowed ? SCALAR_WINDOW : SCALAR_ROW}
 fn run(id: u32, group: u32, local: u32) {
   let tiles = p.row_tiles * p.column_tiles;
-  if (id >= tiles * p.batch) { return; }
-  let batch = id / tiles;
-  let tile = id % tiles;
-  let row = (tile / p.column_tiles) * ${ROWS}u;
-  let column = (tile % p.column_tiles) * ${COLUMNS}u;
-  // Rows and columns beyond the edge repeat the last one; finish() drops them.
-  ${each(COLUMNS, (j) => `let w${j} = batch * p.w_batch + min(column + ${j}u, p.columns - 1u) * p.k;`)}
-  ${each(ROWS, (i) => {
-    return `let r${i} = min(row + ${i}u, p.rows - 1u);
-  let n${i} = r${i} / (p.oh * p.ow);
-  let top${i} = i32(((r${i} / p.ow) % p.oh) * p.stride) - i32(p.top);
-  let left${i} = i32((r${i} % p.ow) * p.stride) - i32(p.left);
-  ${each(COLUMNS, (j) => `var s${i}_${j} = 0.0;`)}`;
-  })}
-  var tap = 0u;
-  for (var ky = 0u; ky < p.kh; ky++) {
-    for (var kx = 0u; kx < p.kw; kx++) {
-      ${each(ROWS, (i) => {
-        return `let y${i} = top${i} + i32(ky);
-      let x${i} = left${i} + i32(kx);
-      let inside${i} = y${i} >= 0 && y${i} < i32(p.h) && x${i} >= 0 && x${i} < i32(p.width);
-      let a${i} = batch * p.x_batch + select(0u, ((n${i} * p.h + u32(y${i})) * p.width + u32(x${i})) * p.channels, inside${i});`;
-      })}
-      for (var c = 0u; c < p.channels; c++) {
-        ${each(ROWS, (i) => `let v${i} = select(${element}(0.0), x_load(a${i} + c), inside${i});`)}
-        ${each(COLUMNS, (j) => `let u${j} = w_load(w${j} + tap + c);`)}
-        ${each(ROWS, (i) => each(COLUMNS, (j) => `s${i}_${j} += ${product(`v${i}`, `u${j}`)};`))}
+  if (group >= tiles * p.batch) { return; }
+  let batch = group / tiles;
+  let first_row = ((group % tiles) / p.column_tiles) * ${TILE.rows}u;
+  let first_column = (group % p.column_tiles) * ${TILE.columns}u;
+  // Four rows of x and four columns of w to fetch; those beyond the edge repeat the last one, and finish drops them.
+  let rows = min(first_row + 4u * (local % 32u) + vec4<u32>(0u, 1u, 2u, 3u), vec4<u32>(p.rows - 1u));
+  let columns = min(first_column + 4u * (local % 16u) + vec4<u32>(0u, 1u, 2u, 3u), vec4<u32>(p.columns - 1u));
+  let x_quad = (local / 32u) % 4u;
+  let w_quad = (local / 16u) % 4u;
+  let w_at = batch * p.w_batch + columns * p.k;
+  ${
+    windowed
+      ? `let x_at = batch * p.x_batch + rows / (p.oh * p.ow) * (p.h * p.width * p.channels);
+  let top = vec4<i32>(((rows / p.ow) % p.oh) * p.stride) - i32(p.top);
+  let left = vec4<i32>((rows % p.ow) * p.stride) - i32(p.left);
+  var c = x_quad;
+  var kx = 0u;
+  var ky = 0u;`
+      : 'let x_at = batch * p.x_batch + rows * p.k;'
+  }
+  let my_rows = ((local / 8u) % 16u) * 2u;
+  let my_columns = (local % 8u) * 2u;
+  ${each(8, (i) => `var s${i}_0 = vec4<f32>(0.0); var s${i}_1 = vec4<f32>(0.0);`)}
+  for (var done = 0u; done < p.k; done += ${load.depth}u) {
+    ${each(4, (i) => `var x${i} = vec4<f32>(0.0);`)}
+    ${
+      inWidth === 1
+        ? each(4, (i) => `x${i} = x_four(${windowed ? `x_at[${i}], top[${i}], left[${i}]` : `x_at[${i}]`}, done + 4u * x_quad);`)
+        : windowed
+          ? `while (c >= p.channels) {
+      c -= p.channels;
+      kx++;
+      if (kx == p.kw) {
+        kx = 0u;
+        ky++;
       }
-      tap += p.channels;
+    }
+    if (ky < p.kh) {
+      let y = top + i32(ky);
+      let x = left + i32(kx);
+      let inside = (y >= vec4<i32>(0)) & (y < vec4<i32>(i32(p.h))) & (x >= vec4<i32>(0)) & (x < vec4<i32>(i32(p.width)));
+      let at = x_at + (vec4<u32>(y) * p.width + vec4<u32>(x)) * p.channels + c;
+      ${each(4, (i) => `if (inside[${i}]) { x${i} = x_load(at[${i}]); }`)}
+    }
+    c += ${load.depth}u;`
+          : `if (done + x_quad < p.k) { ${each(4, (i) => `x${i} = x_load(x_at[${i}] + done + x_quad);`)} }`
+    }
+    workgroupBarrier();
+    ${each(4, (j) => `x_tile[(4u * x_quad + ${j}u) * ${TILE.rows / 4}u + local % 32u] = vec4<f32>(x0[${j}], x1[${j}], x2[${j}], x3[${j}]);`)}
+    if (local < 64u) {
+      // What w holds beyond its end is multiplied by zeros, but must not be a NaN.
+      ${
+        inWidth === 1
+          ? each(4, (i) => `let w${i} = w_four(w_at[${i}], done + 4u * w_quad);`)
+          : `let q = min(done + w_quad, p.k - 1u);
+      ${each(4, (i) => `let w${i} = w_load(w_at[${i}] + q);`)}`
+      }
+      ${each(4, (j) => `w_tile[(4u * w_quad + ${j}u) * ${TILE.columns / 4}u + local % 16u] = vec4<f32>(w0[${j}], w1[${j}], w2[${j}], w3[${j}]);`)}
+    }
+    workgroupBarrier();
+    for (var k = 0u; k < ${DEPTH}u; k++) {
+      let a = x_tile[k * ${TILE.rows / 4}u + my_rows];
+      let b = x_tile[k * ${TILE.rows / 4}u + my_rows + 1u];
+      let u = w_tile[k * ${TILE.columns / 4}u + my_columns];
+      let v = w_tile[k * ${TILE.columns / 4}u + my_columns + 1u];
+      ${each(8, (i) => {
+        const factor = `vec4<f32>(${i < 4 ? 'a' : 'b'}[${i % 4}])`;
+        return `s${i}_0 = fma(${factor}, u, s${i}_0); s${i}_1 = fma(${factor}, v, s${i}_1);`;
+      })}
     }
   }
-  ${each(ROWS, store)}
+  var sums = array<vec4<f32>, 16>(${Array.from({ length: 16 }, (_, i) => `s${i >> 1}_${i & 1}`).join(', ')});
+  for (var i = 0u; i < 16u; i++) {
+    finish4(batch, first_row + my_rows * 4u + i / 2u, first_column + my_columns * 4u + 4u * (i % 2u), sums[i]);
+  }
 }`,
   };
 }
+
+/** Four elements of a row, zero beyond its end, where channels are not in fours. */
+const SCALAR_ROW = `
+fn x_four(at: u32, k: u32) -> vec4<f32> {
+  var v = vec4<f32>(0.0);
+  for (var i = 0u; i < 4u; i++) { if (k + i < p.k) { v[i] = x_load(at + k + i); } }
+  return v;
+}
+fn w_four(at: u32, k: u32) -> vec4<f32> {
+  var v = vec4<f32>(0.0);
+  for (var i = 0u; i < 4u; i++) { if (k + i < p.k) { v[i] = w_load(at + k + i); } }
+  return v;
+}`;
+
+/** Four elements of a window, zero outside the image. */
+const SCALAR_WINDOW = `
+fn x_four(at: u32, top: i32, left: i32, k: u32) -> vec4<f32> {
+  var v = vec4<f32>(0.0);
+  for (var i = 0u; i < 4u; i++) {
+    let tap = (k + i) / p.channels;
+    let y = top + i32(tap / p.kw);
+    let x = left + i32(tap % p.kw);
+    if (tap / p.kw < p.kh && y >= 0 && y < i32(p.h) && x >= 0 && x < i32(p.width)) {
+      v[i] = x_load(at + (u32(y) * p.width + u32(x)) * p.channels + (k + i) % p.channels);
+    }
+  }
+  return v;
+}
+fn w_four(at: u32, k: u32) -> vec4<f32> {
+  var v = vec4<f32>(0.0);
+  for (var i = 0u; i < 4u; i++) { if (k + i < p.k) { v[i] = w_load(at + k + i); } }
+  return v;
+}`;

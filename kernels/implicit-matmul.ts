@@ -10,7 +10,7 @@ import { type Binding, elementType, type ShaderSpec } from '../core/shader.ts';
 import { sizeOf } from '../core/tensor.ts';
 import { type Activation, activationCode, activationWgsl } from './activation.ts';
 import { subgroupMatmul, subgroupTile } from './implicit-matmul-subgroup.ts';
-import { TILE, tiledMatmul } from './implicit-matmul-tiled.ts';
+import { TILE, TILED_THREADS, tiledMatmul } from './implicit-matmul-tiled.ts';
 
 export interface ImplicitMatmul {
   x: Operand;
@@ -41,6 +41,8 @@ export interface MatmulVariant {
   outWidth: 1 | 4;
   /** Whether there is an activation. CPU drivers compute every branch of `activate`, which costs as much as many channels. */
   activated: boolean;
+  /** False where rows of x are read as they are: a 1 x 1 window, stride 1, no padding. */
+  windowed: boolean;
 }
 
 /** Rows and columns of the result that one workgroup, or one thread, computes. */
@@ -51,6 +53,7 @@ export interface Tile {
 
 /** Emits the dispatch of an implicit matmul, in the schedule of the adapter. */
 export function lowerImplicitMatmul(to: Lowering, m: ImplicitMatmul): void {
+  const { kh, kw, stride, top, left } = m.window;
   const variant: MatmulVariant = {
     x: m.x.dtype as Float,
     w: m.w.dtype as Float,
@@ -58,6 +61,7 @@ export function lowerImplicitMatmul(to: Lowering, m: ImplicitMatmul): void {
     inWidth: m.channels % 4 === 0 ? 4 : 1,
     outWidth: width(m.output.shape),
     activated: m.activation !== 'none',
+    windowed: kh * kw * stride > 1 || top > 0 || left > 0 || m.image.oh > m.image.h || m.image.ow > m.image.w,
   };
   const lanes = to.facts.subgroupSizes[0];
   const subgroup = to.facts.schedule === 'subgroup';
@@ -90,7 +94,7 @@ export function lowerImplicitMatmul(to: Lowering, m: ImplicitMatmul): void {
       m.bias !== null,
       m.residual !== null,
     ],
-    threads: rowTiles * columnTiles * m.batch * (subgroup ? lanes : 1),
+    threads: rowTiles * columnTiles * m.batch * (subgroup ? lanes : TILED_THREADS),
   });
 }
 
