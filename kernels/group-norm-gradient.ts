@@ -3,12 +3,16 @@
  * image's group of channels.
  * g (N, ..., C) f32; x (N, ..., C) f32 | f16; moments (N, groups, 2) f32 as groupMoments gives them; gamma (C) f32; dx x's shape, f32.
  *
- * Two dispatches: both means of every (image, group), one workgroup each; then the elementwise part.
+ * Dispatches: both sums per (image, group, slice of pixels); the sums of the slices; then the elementwise part.
  */
 import { apply, type Op, width } from '../core/op.ts';
 import { type DType, elementType, type ShaderSpec } from '../core/shader.ts';
 import { sizeOf, type Tensor } from '../core/tensor.ts';
-import { ROW_THREADS, rowTree } from './rows.ts';
+import { ROW_THREADS, rowAlone, rowTree } from './rows.ts';
+import { lowerSum } from './sum-axis.ts';
+
+/** Elements that one thread sums at most; more pixels make more slices. */
+const PER_THREAD = 256;
 
 export function groupNormGradient(g: Tensor, x: Tensor, moments: Tensor, gamma: Tensor, eps: number): Tensor {
   return apply(groupNormGradientOp, [g, x, moments, gamma], { eps });
@@ -26,55 +30,69 @@ export const groupNormGradientOp: Op<{ eps: number }> = {
     const channels = x.shape[x.shape.length - 1];
     const pixels = sizeOf(x.shape) / images / channels;
     const perGroup = channels / groups;
-    const means = to.scratch('means', [images * groups, 2]);
+    const alone = to.facts.schedule === 'subgroup';
+    const threads = alone ? 1 : ROW_THREADS;
+    const perSlice = Math.ceil(pixels / Math.ceil((pixels * perGroup) / (threads * PER_THREAD)));
+    const slices = Math.ceil(pixels / perSlice);
+    const sums = to.scratch('sums', [images * groups, 1, 2]);
+    const partial = slices === 1 ? sums : to.scratch('sums of slices', [images * groups, slices, 2]);
+    const perLoad = perGroup % 4 === 0 ? 4 : 1;
     to.dispatch({
-      shader: meansShader(x.dtype),
-      operands: [g, x, moments, gamma, means],
-      params: [images * groups, groups, perGroup, pixels, eps],
-      threads: images * groups * ROW_THREADS,
+      shader: sumsShader(x.dtype, perLoad, alone),
+      operands: [g, x, moments, gamma, partial],
+      params: [images * groups * slices, slices, groups, perGroup / perLoad, pixels, perSlice, eps],
+      threads: images * groups * slices * threads,
     });
+    if (slices > 1) lowerSum(to, partial, sums, images * groups, slices);
     const loads = width(x.shape);
     to.dispatch({
       shader: applyShader(loads, perGroup % 4 === 0, x.dtype),
-      operands: [g, x, moments, gamma, means, output],
+      operands: [g, x, moments, gamma, sums, output],
       params: [sizeOf(x.shape) / loads, channels, groups, perGroup, pixels, eps],
       threads: sizeOf(x.shape) / loads,
     });
   },
 };
 
-function meansShader(x: DType): ShaderSpec {
+/** A workgroup, or a thread alone, has a slice of the pixels of an image's group. Sizes of groups are in loads. */
+function sumsShader(x: DType, loads: 1 | 4, alone: boolean): ShaderSpec {
+  const type = elementType({ dtype: 'f32', width: loads });
+  const total = (parts: string) => (loads === 4 ? `dot(${parts}, vec4<f32>(1.0))` : parts);
   return {
-    name: `groupNormGradient means ${x}`,
+    name: `groupNormGradient sums ${x} x${loads}${alone ? ' alone' : ''}`,
     bindings: [
-      { name: 'g', dtype: 'f32', width: 1 },
-      { name: 'x', dtype: x, width: 1 },
+      { name: 'g', dtype: 'f32', width: loads },
+      { name: 'x', dtype: x, width: loads },
       { name: 'moments', dtype: 'f32', width: 1 },
-      { name: 'gamma', dtype: 'f32', width: 1 },
-      { name: 'means', dtype: 'f32', width: 1, write: true },
+      { name: 'gamma', dtype: 'f32', width: loads },
+      { name: 'partial', dtype: 'f32', width: 1, write: true },
     ],
-    params: ['count: u32', 'groups: u32', 'per_group: u32', 'pixels: u32', 'eps: f32'],
+    params: ['count: u32', 'slices: u32', 'groups: u32', 'size: u32', 'pixels: u32', 'per_slice: u32', 'eps: f32'],
     workgroup: ROW_THREADS,
     code: `
-${rowTree('sums', 'vec2<f32>', (a, b) => `${a} + ${b}`)}
+${alone ? rowAlone('sums', 'vec2<f32>') : rowTree('sums', 'vec2<f32>', (a, b) => `${a} + ${b}`)}
 fn run(id: u32, group: u32, local: u32) {
-  let slot = min(group, p.count - 1u);
-  let channels = p.groups * p.per_group;
-  let channel = (slot % p.groups) * p.per_group;
-  let base = (slot / p.groups) * p.pixels * channels + channel;
-  let count = p.pixels * p.per_group;
+  let slice = min(${alone ? 'id' : 'group'}, p.count - 1u);
+  let slot = slice / p.slices;
+  let first = (slice % p.slices) * p.per_slice;
+  let count = (min(first + p.per_slice, p.pixels) - first) * p.size;
+  let stride = p.groups * p.size;
+  let channel = (slot % p.groups) * p.size;
+  let base = ((slot / p.groups) * p.pixels + first) * stride + channel;
   let mean = moments_load(2u * slot);
-  let scale = 1.0 / sqrt(moments_load(2u * slot + 1u) + p.eps);
-  var part = vec2<f32>(0.0);
-  for (var i = local; i < count; i += ${ROW_THREADS}u) {
-    let at = base + (i / p.per_group) * channels + i % p.per_group;
-    let h = g_load(at) * gamma_load(channel + i % p.per_group);
-    part += vec2<f32>(h, h * (x_load(at) - mean) * scale);
+  var part = ${type}(0.0);
+  var product = ${type}(0.0);
+  for (var i = ${alone ? '0u' : 'local'}; i < count; i += ${alone ? 1 : ROW_THREADS}u) {
+    let at = base + (i / p.size) * stride + i % p.size;
+    let h = g_load(at) * gamma_load(channel + i % p.size);
+    part += h;
+    product += h * (x_load(at) - mean);
   }
-  let total = combine_sums(local, part) / f32(count);
-  if (local == 0u && group < p.count) {
-    means_store(2u * slot, total.x);
-    means_store(2u * slot + 1u, total.y);
+  let scale = 1.0 / sqrt(moments_load(2u * slot + 1u) + p.eps);
+  let sums = combine_sums(local, vec2<f32>(${total('part')}, ${total('product')} * scale));
+  if (${alone ? 'id < p.count' : 'local == 0u && group < p.count'}) {
+    partial_store(2u * slice, sums.x);
+    partial_store(2u * slice + 1u, sums.y);
   }
 }`,
   };
@@ -92,7 +110,7 @@ function applyShader(loads: 1 | 4, sameGroup: boolean, x: DType): ShaderSpec {
       { name: 'x', dtype: x, width: loads },
       { name: 'moments', dtype: 'f32', width: 1 },
       { name: 'gamma', dtype: 'f32', width: loads },
-      { name: 'means', dtype: 'f32', width: 1 },
+      { name: 'sums', dtype: 'f32', width: 1 },
       { name: 'y', dtype: 'f32', width: loads, write: true },
     ],
     params: ['count: u32', 'channels: u32', 'groups: u32', 'per_group: u32', 'pixels: u32', 'eps: f32'],
@@ -105,7 +123,8 @@ fn run(id: u32, group: u32, local: u32) {
   let image = (id * ${loads}u) / (p.channels * p.pixels);
   let scale = ${type}(1.0) / sqrt(${pick('moments', 1)} + p.eps);
   let n = (x_load(id) - ${pick('moments', 0)}) * scale;
-  y_store(id, scale * (g_load(id) * gamma_load(channel / ${loads}u) - ${pick('means', 0)} - n * ${pick('means', 1)}));
+  let count = f32(p.per_group * p.pixels);
+  y_store(id, scale * (g_load(id) * gamma_load(channel / ${loads}u) - (${pick('sums', 0)} + n * ${pick('sums', 1)}) / count));
 }`,
   };
 }

@@ -2,10 +2,10 @@
  * layerNormGradient: dx = s (h - mean(h) - n mean(h n)) with h = g gamma, n = (x - mean) s, s = 1 / sqrt(var + eps), means over the last axis.
  * g (..., C) f32; x (..., C) f32 | f16; gamma (C) f32; dx (..., C) f32.
  */
-import { apply, type Op } from '../core/op.ts';
-import type { DType, ShaderSpec } from '../core/shader.ts';
+import { apply, type Op, width } from '../core/op.ts';
+import { type DType, elementType, type ShaderSpec } from '../core/shader.ts';
 import { sizeOf, type Tensor } from '../core/tensor.ts';
-import { ROW_THREADS, rowTree } from './rows.ts';
+import { ROW_THREADS, rowAlone, rowTree } from './rows.ts';
 
 export function layerNormGradient(g: Tensor, x: Tensor, gamma: Tensor, attrs: { eps: number }): Tensor {
   return apply(layerNormGradientOp, [g, x, gamma], attrs);
@@ -21,52 +21,61 @@ export const layerNormGradientOp: Op<{ eps: number }> = {
   lower([g, x, gamma], output, { eps }, to) {
     const columns = x.shape[x.shape.length - 1];
     const rows = sizeOf(x.shape) / columns;
+    const alone = to.facts.schedule === 'subgroup';
+    const loads = width(x.shape);
     to.dispatch({
-      shader: layerNormGradientShader(x.dtype),
+      shader: layerNormGradientShader(x.dtype, loads, alone),
       operands: [g, x, gamma, output],
-      params: [rows, columns, eps],
-      threads: rows * ROW_THREADS,
+      params: [rows, columns / loads, eps],
+      threads: rows * (alone ? 1 : ROW_THREADS),
     });
   },
 };
 
-function layerNormGradientShader(x: DType): ShaderSpec {
+/** A workgroup, or a thread alone, has a row. */
+function layerNormGradientShader(x: DType, loads: 1 | 4, alone: boolean): ShaderSpec {
+  const type = elementType({ dtype: 'f32', width: loads });
+  const total = (parts: string) => (loads === 4 ? `dot(${parts}, vec4<f32>(1.0))` : parts);
+  const walk = `for (var c = ${alone ? '0u' : 'local'}; c < p.columns; c += ${alone ? 1 : ROW_THREADS}u)`;
+  const combine = (name: string, kind: string) => (alone ? rowAlone(name, kind) : rowTree(name, kind, (a, b) => `${a} + ${b}`));
   return {
-    name: `layerNormGradient ${x}`,
+    name: `layerNormGradient ${x} x${loads}${alone ? ' alone' : ''}`,
     bindings: [
-      { name: 'g', dtype: 'f32', width: 1 },
-      { name: 'x', dtype: x, width: 1 },
-      { name: 'gamma', dtype: 'f32', width: 1 },
-      { name: 'y', dtype: 'f32', width: 1, write: true },
+      { name: 'g', dtype: 'f32', width: loads },
+      { name: 'x', dtype: x, width: loads },
+      { name: 'gamma', dtype: 'f32', width: loads },
+      { name: 'y', dtype: 'f32', width: loads, write: true },
     ],
     params: ['rows: u32', 'columns: u32', 'eps: f32'],
     workgroup: ROW_THREADS,
     code: `
-${rowTree('sum', 'f32', (a, b) => `${a} + ${b}`)}
-${rowTree('sums', 'vec2<f32>', (a, b) => `${a} + ${b}`)}
+${combine('sum', 'f32')}
+${combine('sums', 'vec2<f32>')}
 fn run(id: u32, group: u32, local: u32) {
-  let row = min(group, p.rows - 1u) * p.columns;
-  let count = f32(p.columns);
-  var part = 0.0;
-  for (var c = local; c < p.columns; c += ${ROW_THREADS}u) { part += x_load(row + c); }
-  let mean = combine_sum(local, part) / count;
-  part = 0.0;
-  for (var c = local; c < p.columns; c += ${ROW_THREADS}u) {
-    let d = x_load(row + c) - mean;
+  let row = ${alone ? 'id' : 'group'};
+  let at = min(row, p.rows - 1u) * p.columns;
+  let count = f32(p.columns * ${loads}u);
+  // About the first element, so that a large mean does not round the sum.
+  let about = x_load(at)${loads === 4 ? '.x' : ''};
+  var part = ${type}(0.0);
+  ${walk} { part += x_load(at + c) - about; }
+  let mean = about + combine_sum(local, ${total('part')}) / count;
+  part = ${type}(0.0);
+  ${walk} {
+    let d = x_load(at + c) - mean;
     part += d * d;
   }
-  let scale = 1.0 / sqrt(combine_sum(local, part) / count + p.eps);
-  var parts = vec2<f32>(0.0);
-  for (var c = local; c < p.columns; c += ${ROW_THREADS}u) {
-    let h = g_load(row + c) * gamma_load(c);
-    parts += vec2<f32>(h, h * (x_load(row + c) - mean) * scale);
+  let scale = 1.0 / sqrt(combine_sum(local, ${total('part')}) / count + p.eps);
+  part = ${type}(0.0);
+  var product = ${type}(0.0);
+  ${walk} {
+    let h = g_load(at + c) * gamma_load(c);
+    part += h;
+    product += h * (x_load(at + c) - mean);
   }
-  let means = combine_sums(local, parts) / count;
-  if (group >= p.rows) { return; }
-  for (var c = local; c < p.columns; c += ${ROW_THREADS}u) {
-    let n = (x_load(row + c) - mean) * scale;
-    y_store(row + c, scale * (g_load(row + c) * gamma_load(c) - means.x - n * means.y));
-  }
+  let means = combine_sums(local, vec2<f32>(${total('part')}, ${total('product')} * scale)) / count;
+  if (row >= p.rows) { return; }
+  ${walk} { y_store(at + c, scale * (g_load(at + c) * gamma_load(c) - means.x - (x_load(at + c) - mean) * scale * means.y)); }
 }`,
   };
 }
