@@ -5,6 +5,7 @@
 export { type AdapterFacts, Device, type MemoryUse, openDevice } from './core/device.ts';
 export { DeviceError, ShapeError, UserError } from './core/errors.ts';
 export { Module, Parameter, parameters } from './core/module.ts';
+export { TorchCudaRandom } from './core/philox.ts';
 export { type KernelTime, Profile } from './core/profiler.ts';
 export { compile, evaluate, Program } from './core/program.ts';
 export { TorchRandom } from './core/random.ts';
@@ -28,10 +29,11 @@ export { abs, affine, cast, exp, gelu, quickGelu, sigmoid, silu, sqrt, square, t
 export { modulate } from './kernels/zero-sft.ts';
 export { parseConfig, SUPIR_SDXL, type SupirConfig } from './models/config.ts';
 export { Supir } from './models/supir.ts';
+export { forecastTiled, runTiled } from './models/tiled-graph.ts';
 export { type RestoredPhoto, restorePhoto } from './restore/job.ts';
 export { SupirModel } from './restore/model-folder.ts';
 export { Networks } from './restore/networks.ts';
-export { DEFAULTS, type RestoreOptions } from './restore/options.ts';
+export { DEFAULTS, PRESETS, type RestoreOptions } from './restore/options.ts';
 export { type RestoreEvents, restoreImages } from './restore/pipeline.ts';
 export type { Recipe } from './restore/recipe.ts';
 export { Restorer, type RestoreSettings } from './restore/restorer.ts';

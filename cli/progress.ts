@@ -40,6 +40,11 @@ export function progress(title: string): Progress {
       else process.stderr.write(`${title}: ${STAGES[stage]}\n`);
       stageBegan = performance.now();
     },
+    tile(done, of) {
+      const what = `tile ${done} of ${of}`;
+      if (bar) bar.update({ what });
+      else process.stderr.write(`${title}: ${what}\n`);
+    },
     step({ step, steps }) {
       const left = ((performance.now() - stageBegan) / step) * (steps - step);
       const what = `step ${step} of ${steps}, ${duration(left)} left`;

@@ -1,4 +1,5 @@
 /** The options of `restore`, as commander reads them. */
+import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { Command, InvalidArgumentError, Option } from 'commander';
 import {
@@ -12,6 +13,7 @@ import {
   RNGS,
   SAMPLERS,
 } from '../restore/options.ts';
+import { VAE_TILINGS } from '../restore/tiled-vae.ts';
 
 /** The model that ships with the program; compiled files lie one folder deeper than sources. */
 const DEMO = fileURLToPath(new URL(import.meta.url.endsWith('.ts') ? '../demo' : '../../demo', import.meta.url));
@@ -26,6 +28,7 @@ Examples:
 
 Settings that are not given are those of the preset, else those that the model recommends (config.json), else SUPIR's own, shown above.
 With several photos -o is a folder, and a photo without --prompt takes its caption from the text file beside it (old.jpg: old.txt).
+{name} in the names of --compare, --preview and --report stands for the result's name, so that each of several results has its own.
 Exit codes: 0 done, 1 some photos of several failed, 2 bad input or option, 3 no adapter or the GPU failed, 130 interrupted.`;
 
 export type RestoreFlags = GivenOptions & {
@@ -41,6 +44,10 @@ export type RestoreFlags = GivenOptions & {
   quality: number;
   shard?: { index: number; count: number };
   log?: string;
+  numSamples: number;
+  compare?: string;
+  preview?: string;
+  report?: string;
   profile?: boolean;
   json?: boolean;
   quiet?: boolean;
@@ -58,11 +65,26 @@ function quality(text: string): number {
   return value;
 }
 
+function samples(text: string): number {
+  const value = number(text);
+  if (!Number.isInteger(value) || value < 1 || value > 100) throw new InvalidArgumentError('It must be an integer from 1 to 100.');
+  return value;
+}
+
 function shard(text: string): { index: number; count: number } {
   const [, index, count] = /^(\d+)\/(\d+)$/.exec(text) ?? [];
   if (!(Number(index) >= 1 && Number(index) <= Number(count)))
     throw new InvalidArgumentError('It must be i/n with 1 <= i <= n, such as 2/8.');
   return { index: Number(index), count: Number(count) };
+}
+
+/** The lines of a text file; a last empty one does not count. */
+function lines(path: string): string[] {
+  try {
+    return readFileSync(path, 'utf8').replace(/\n$/, '').split('\n');
+  } catch (error) {
+    throw new InvalidArgumentError(`It cannot be read: ${(error as Error).message}.`);
+  }
 }
 
 /** A numeric option whose default is shown but not set, so that the model's recommendation can come between. */
@@ -98,12 +120,25 @@ export function restoreDefinition(): Command {
     )
     .addOption(setting('--tile <latent-pixels>', 'sample larger latents in tiles of this; 0 never does', 'tile'))
     .addOption(setting('--tile-stride <latent-pixels>', 'from one tile to the next; 0 is half a tile', 'tileStride'))
+    .addOption(new Option('--tile-prompts <file>', 'a text file with a prompt for each tile, a line each, row by row').argParser(lines))
+    .addOption(new Option('--vae-tiling <how>', `the autoencoder in tiles (default: ${DEFAULTS.vaeTiling})`).choices(VAE_TILINGS))
+    .addOption(setting('--vae-tile-mib <MiB>', 'GPU memory that one of its exact tiles may take', 'vaeTileMib'))
+    .addOption(setting('--encoder-tile <pixels>', 'its published tiles, encoding', 'encoderTile'))
+    .addOption(setting('--decoder-tile <latent-pixels>', 'its published tiles, decoding', 'decoderTile'))
     .option('--prompt <text>', 'what the photo shows')
     .option('--positive <text>', `quality words, put right behind the prompt (default: "${POSITIVE_PROMPT.slice(0, 40)}...")`)
     .option('--negative <text>', `what it should not look like (default: "${NEGATIVE_PROMPT.slice(0, 40)}...")`)
     .addOption(new Option('--color-fix <how>', `take colours from the stage-1 image (SUPIR: ${DEFAULTS.colorFix})`).choices(COLOR_FIXES))
     .option('--stage1-only', 'stop at the stage-1 image: no sampling')
     .option('--stage1 <file>', 'write the stage-1 image too (one photo)')
+    .addOption(
+      new Option('--num-samples <n>', 'restore with n seeds, one after another: name-1.png and so on, and name-samples.png with all')
+        .argParser(samples)
+        .default(1),
+    )
+    .option('--compare <file>', 'write photo, stage 1 and result side by side (.png), or a page with a slider between them (.html)')
+    .option('--preview <folder>', 'write the stage-1 image and a quick picture of every step there')
+    .option('--report <file>', 'write how far the result is from the photo (.json), and a picture of what changed beside it')
     .option('--from <file>', 'take all settings from the recipe inside a PNG that this program wrote')
     .option('--state <folder>', 'keep the last step there, and go on from it after an interruption')
     .option('--recursive', 'look into folders within folders')

@@ -44,7 +44,12 @@ export async function restorePhoto(
   const result = await restoreImages(model.networks, { image: unit, ...tokens, resume }, options, events);
 
   const alpha = photo.alpha && resizePlane(photo.alpha, photo, width0, height0);
-  const picture = (values: Values): Image => ({ ...finish(images(values)[0], width0, height0, 'round'), ...(alpha ? { alpha } : {}) });
+  const { metadata } = photo;
+  const picture = (values: Values): Image => ({
+    ...finish(images(values)[0], width0, height0, 'round'),
+    ...(alpha ? { alpha } : {}),
+    ...(metadata ? { metadata } : {}),
+  });
   return { image: picture(result.image), stage1: picture(result.stage1), options, working: { width, height } };
 }
 

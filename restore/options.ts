@@ -53,7 +53,7 @@ export interface RestoreOptions {
    */
   vaeTiling: VaeTiling['how'];
   /** Exact tiles: MiB of a tile's largest feature map; the GPU holds some ten such. */
-  vaeTileMiB: number;
+  vaeTileMib: number;
   /** Published tiles: side of the encoder's in pixels, and of the decoder's in latent pixels. */
   encoderTile: number;
   decoderTile: number;
@@ -99,7 +99,7 @@ export const DEFAULTS: RestoreOptions = {
   tile: 128,
   tileStride: 0,
   vaeTiling: VAE_TILING.how,
-  vaeTileMiB: VAE_TILING.tileBytes / 2 ** 20,
+  vaeTileMib: VAE_TILING.tileBytes / 2 ** 20,
   encoderTile: VAE_TILING.encoderTile,
   decoderTile: VAE_TILING.decoderTile,
   upscale: 1,
@@ -177,8 +177,8 @@ export function chooseOptions(given: GivenOptions, config: SupirConfig): Restore
 }
 
 /** The options about the autoencoder's tiles, as it takes them. */
-export function vaeTilingOf({ vaeTiling, vaeTileMiB, encoderTile, decoderTile }: RestoreOptions): VaeTiling {
-  return { ...VAE_TILING, how: vaeTiling, tileBytes: vaeTileMiB * 2 ** 20, encoderTile, decoderTile };
+export function vaeTilingOf({ vaeTiling, vaeTileMib, encoderTile, decoderTile }: RestoreOptions): VaeTiling {
+  return { ...VAE_TILING, how: vaeTiling, tileBytes: vaeTileMib * 2 ** 20, encoderTile, decoderTile };
 }
 
 /** The range of every number: [least, most, must be an integer]. */
@@ -194,7 +194,7 @@ const RANGES: Partial<Record<keyof RestoreOptions, [number, number, boolean]>> =
   seed: [0, Number.MAX_SAFE_INTEGER, true],
   tile: [0, 4096, true],
   tileStride: [0, 4096, true],
-  vaeTileMiB: [0.0625, 1024, false],
+  vaeTileMib: [0.0625, 1024, false],
   encoderTile: [1, 16384, true],
   decoderTile: [1, 4096, true],
   upscale: [0.125, 16, false],

@@ -33,8 +33,8 @@ export interface RestoreEvents {
   warning?(text: string): void | Promise<void>;
   /** A stage begins. */
   stage?(stage: Stage): void | Promise<void>;
-  /** The degradation-cleaned image is there. (N, H, W, 3) in [-1, 1], not clamped. */
-  stage1?(image: Values): void | Promise<void>;
+  /** The degradation-cleaned image is there, (N, H, W, 3) in [-1, 1], not clamped, and the latent (N, h, w, z) that it was decoded from. */
+  stage1?(image: Values, latent: Values): void | Promise<void>;
   /** A tile of the autoencoder is done, of so many in this stage; not called when it runs whole. */
   tile?(done: number, of: number): void | Promise<void>;
   /** A sampling step is done. */
@@ -98,7 +98,7 @@ export async function restoreImages(
   const zLq = map(mean, (value) => value * scale);
   await begin('stage1');
   const stage1 = await networks.decode(zLq, tiling, tileEvents);
-  await events.stage1?.(stage1);
+  await events.stage1?.(stage1, zLq);
   if (options.stage1Only) return { image: stage1, zLq, stage1, zStage1: null, latent: null, positive: null, negative: null };
 
   await begin('reencode');
