@@ -8,6 +8,7 @@ import { type DType, shaderSource } from '../core/shader.ts';
 import { input, type Shape, type Tensor } from '../core/tensor.ts';
 import { attention } from './attention.ts';
 import { add } from './binary.ts';
+import { gradientGraphs } from './catalogue-gradient.ts';
 import { conv2d } from './conv2d.ts';
 import { permute } from './copy.ts';
 import { gatherRows } from './gather-rows.ts';
@@ -98,6 +99,7 @@ function* graphs(): Generator<Tensor> {
       }
     }
   }
+  yield* gradientGraphs(of, CHANNELS);
   for (const c of CHANNELS) yield modulate(of([2, c]), of([2, c]), of([2, c]), of([2, c]), 1);
   for (const c of CHANNELS) {
     yield cast(of([2, c], 'u32'), 'f32');

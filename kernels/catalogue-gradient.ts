@@ -1,0 +1,53 @@
+/** The graphs of catalogue.ts for gradients: every rule that has a kernel of its own, in its types and load widths. */
+import type { DType } from '../core/shader.ts';
+import type { Shape, Tensor } from '../core/tensor.ts';
+import { attention } from './attention.ts';
+import { add } from './binary.ts';
+import { conv2d } from './conv2d.ts';
+import { gatherRows } from './gather-rows.ts';
+import { geglu } from './geglu.ts';
+import { gradient } from './gradient.ts';
+import { groupNorm } from './group-norm.ts';
+import { layerNorm } from './layer-norm.ts';
+import { linear } from './linear.ts';
+import { softmax } from './softmax.ts';
+import { silu } from './unary.ts';
+
+/** `of` makes an input of a shape and type. */
+export function* gradientGraphs(of: (shape: Shape, dtype?: DType) => Tensor, channels: readonly number[]): Generator<Tensor> {
+  const by = (y: Tensor, wrt: Tensor[]) => gradient(y, wrt, { upstream: of(y.shape) });
+  for (const dtype of ['f32', 'f16'] as const) {
+    for (const c of channels) {
+      const x = of([2, 3, 3, c], dtype);
+      const [gamma, beta] = [of([c]), of([c])];
+      yield* by(silu(x), [x]);
+      yield* by(softmax(x), [x]);
+      yield* by(layerNorm(x, gamma, beta), [x, gamma, beta]);
+      for (const groups of [1, 2, 4, 8, 5]) if (c % groups === 0) yield* by(groupNorm(x, gamma, beta, groups), [x, gamma, beta]);
+      const pairs = of([3, 2 * c], dtype);
+      yield* by(geglu(pairs), [pairs]);
+      const table = of([3, c], dtype);
+      yield* by(gatherRows(table, of([2], 'u32')), [table]);
+      const row = of([c], dtype);
+      yield* by(add(of([2, 3, 3, c]), row), [row]);
+      for (const o of channels) {
+        for (const weight of ['f32', 'f16'] as const) {
+          const [w, matrix] = [of([o, 3, 3, c], weight), of([o, c], weight)];
+          yield* by(conv2d(x, w, null, { padding: 1 }), [x, w]);
+          yield* by(linear(x, matrix), [x, matrix]);
+        }
+      }
+    }
+    // As in catalogue.ts: a shader for every width of heads that are held in registers, one for all wider ones.
+    for (const width of [
+      ...Array.from({ length: 17 }, (_, i) => i + 1),
+      ...Array.from({ length: 13 }, (_, i) => 20 + 4 * i),
+      72,
+      128,
+      132,
+    ]) {
+      const [q, k, v] = [of([1, 2, width], dtype), of([1, 3, width], dtype), of([1, 3, width], dtype)];
+      yield* by(attention(q, k, v, 1), [q, k, v]);
+    }
+  }
+}
