@@ -71,10 +71,12 @@ export function photoFiles(named: string[], placing: Placing): { photos: PhotoFi
   return { photos: all.filter((_, i) => i % count === index - 1), single };
 }
 
-/** Finds out before the work what would stop a file from being written after it. Throws UserError. */
-export function checkOutput(path: string, input: string): void {
-  if (!WRITABLE.includes(extname(path).toLowerCase()))
-    throw new UserError(`Cannot write ${path}: the name must end in .png or .jpg, or with / for a folder.`);
+/** Finds out before the work what would stop a file from being written after it. Throws UserError. `endings`: those it may have, images' if left out. */
+export function checkOutput(path: string, input: string, endings?: string[]): void {
+  if (!(endings ?? WRITABLE).includes(extname(path).toLowerCase()))
+    throw new UserError(
+      `Cannot write ${path}: the name must end in ${endings ? `${endings.join(' or ')}.` : '.png or .jpg, or with / for a folder.'}`,
+    );
   if (existsSync(path) && existsSync(input) && realpathSync(path) === realpathSync(input))
     throw new UserError(`Cannot write ${path}: it is the photo itself. Give the result another name.`);
   if (isFolder(path)) throw new UserError(`Cannot write ${path}: it is a folder.`);

@@ -10,12 +10,13 @@ import { decode } from '../image/decode.ts';
 import { encodeJpeg, encodePng } from '../image/encode.ts';
 import type { Image } from '../image/image.ts';
 import { readPngText } from '../image/png-chunks.ts';
-import { DEFAULTS, type GivenOptions } from '../restore/options.ts';
+import { chooseOptions, DEFAULTS, type GivenOptions } from '../restore/options.ts';
 import { compareRecipes, parseRecipe, RECIPE_KEYWORD, type Recipe } from '../restore/recipe.ts';
 import { Restorer } from '../restore/restorer.ts';
 import { checkOutput, type PhotoFile, photoFiles } from './photo-files.ts';
 import { duration, type Progress, progress } from './progress.ts';
 import { type RestoreFlags, restoreDefinition } from './restore-options.ts';
+import { checkSideFiles, contactSheet, previews, sampleFiles, sheetPath, sidePaths, thumbnail, writeSideFiles } from './side-files.ts';
 
 /** What --json prints and --log appends for every photo, on one line. */
 export interface RestoreReport {
@@ -23,6 +24,11 @@ export interface RestoreReport {
   output: string;
   /** The file of --stage1. */
   stage1?: string;
+  /** The files of --compare and --report, with the picture to the report, and the folder of --preview. */
+  compare?: string;
+  report?: string;
+  changeMap?: string;
+  preview?: string;
   /** Size of the result in pixels. */
   width: number;
   height: number;
@@ -59,11 +65,12 @@ export class PartialFailure extends Error {
 async function restore(named: string[], flags: RestoreFlags): Promise<void> {
   const { photos, single } = photoFiles(named, flags);
   if (flags.stage1 !== undefined) {
-    if (!single) throw new UserError('--stage1 is for one photo whose result is a file.');
+    if (!single || flags.numSamples > 1) throw new UserError('--stage1 is for one photo whose result is a file.');
     checkOutput(flags.stage1, named[0]);
     if (resolve(flags.stage1) === resolve(flags.output))
       throw new UserError(`-o and --stage1 both name ${flags.output}; give them different names.`);
   }
+  checkSideFiles(flags, photos, single ? null : flags.output, flags.stage1 === undefined ? [] : [flags.stage1]);
   const recipe =
     flags.from === undefined ? null : parseRecipe(readPngText(await host.readFile(flags.from), flags.from)[RECIPE_KEYWORD], flags.from);
   // One photo is read before the model, so that a wrong name is told at once.
@@ -76,12 +83,8 @@ async function restore(named: string[], flags: RestoreFlags): Promise<void> {
   let skipped = 0;
   try {
     for (const photo of photos) {
-      if (flags.skipExisting && existsSync(photo.output)) {
-        skipped++;
-        continue;
-      }
       try {
-        await work.restore(restorer, photo, interruption.signal);
+        if (!(await work.restoreSamples(restorer, photo, interruption.signal))) skipped++;
       } catch (error) {
         if (single || !(error instanceof UserError || error instanceof DeviceError)) throw error;
         failures.push(photo.input);
@@ -113,12 +116,36 @@ class Work {
     this.single = single;
   }
 
+  /** Restores one photo as often as asked for, with one seed after another. False when all of its results were there already. */
+  async restoreSamples(restorer: Restorer, photo: PhotoFile, signal: AbortSignal): Promise<boolean> {
+    const { numSamples, skipExisting } = this.flags;
+    const files = sampleFiles(photo, numSamples);
+    if (skipExisting && files.every(({ output }) => existsSync(output))) return false;
+    const given = await this.options(photo);
+    if (numSamples === 1) {
+      await this.restore(restorer, photo, given, signal);
+      return true;
+    }
+    const { seed } = chooseOptions(given, restorer.model.config);
+    const cells: { image: Image; label: string }[] = [];
+    for (const [i, file] of files.entries()) {
+      const there = skipExisting && existsSync(file.output);
+      const image = there
+        ? await decode(await host.readFile(file.output), file.output)
+        : await this.restore(restorer, file, { ...given, seed: seed + i }, signal);
+      cells.push({ image: thumbnail(image), label: `seed ${seed + i}` });
+    }
+    await host.writeFileAtomic(sheetPath(photo), encodePng(contactSheet(cells)));
+    return true;
+  }
+
   /** Restores and writes one photo, and reports on it. */
-  async restore(restorer: Restorer, file: PhotoFile, signal: AbortSignal): Promise<void> {
+  private async restore(restorer: Restorer, file: PhotoFile, given: GivenOptions, signal: AbortSignal): Promise<Image> {
     const { flags } = this;
     const begun = performance.now();
     const photo = await readPhoto(file);
-    const given = await this.options(file);
+    const paths = sidePaths(flags, file.output, this.single ? null : flags.output);
+    const preview = previews(paths);
     this.shown = flags.quiet || flags.json ? null : progress(file.input);
     if (flags.profile) restorer.device.profile = new Profile();
     const warnings: string[] = [];
@@ -134,6 +161,11 @@ class Work {
     };
     const result = await restorer.restore(photo, given, {
       ...this.shown,
+      ...preview,
+      step: async (step) => {
+        await this.shown?.step?.(step);
+        await preview.step?.(step);
+      },
       warning,
       signal,
       name: file.input,
@@ -143,6 +175,7 @@ class Work {
     this.shown?.stop();
     await host.writeFileAtomic(file.output, encode(file.output, result.image, flags.quality, result.recipe));
     if (flags.stage1 !== undefined) await host.writeFileAtomic(flags.stage1, encode(flags.stage1, result.stage1, flags.quality));
+    await writeSideFiles(paths, file, photo, result);
     await result.finished();
 
     const { device } = restorer;
@@ -151,6 +184,7 @@ class Work {
       input: file.input,
       output: file.output,
       ...(flags.stage1 === undefined ? {} : { stage1: flags.stage1 }),
+      ...paths,
       width: result.image.width,
       height: result.image.height,
       working: result.working,
@@ -165,12 +199,13 @@ class Work {
       ...(kernels ? { kernels } : {}),
     };
     await this.print(report);
-    if (flags.json || flags.quiet) return;
+    if (flags.json || flags.quiet) return result.image;
     if (kernels) console.log(table(kernels, device.pipelineCount));
     const resumed = result.resumedAt ? `, from step ${result.resumedAt} on` : '';
     console.log(
       `${file.output}: ${report.width}x${report.height}, ${duration(report.seconds * 1000)}${resumed}, ${Math.round(report.peakGpuBytes / 1e6)} MB of GPU memory at most`,
     );
+    return result.image;
   }
 
   /** Reports a photo of several that could not be restored. */

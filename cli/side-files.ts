@@ -1,0 +1,153 @@
+/** What `restore` writes beside a result when asked: a comparison, previews, a fidelity report; and a contact sheet of several samples. */
+import { existsSync, statSync } from 'node:fs';
+import { basename, dirname, extname, join, relative, resolve } from 'node:path';
+import { UserError } from '../core/errors.ts';
+import { host } from '../host/node.ts';
+import { paste, sideBySide, write } from '../image/compose.ts';
+import { encodePng } from '../image/encode.ts';
+import { createImage, type Image } from '../image/image.ts';
+import { resize } from '../image/resize.ts';
+import type { RestoredPhoto } from '../restore/job.ts';
+import { previewEvents } from '../restore/preview.ts';
+import { changeMap, fidelity } from '../restore/report.ts';
+import { comparePage } from './compare-page.ts';
+import { checkOutput, type PhotoFile } from './photo-files.ts';
+
+/** Paths as given, in which {name} stands for the result's name without ending. */
+export interface SideFlags {
+  /** An .html or .png file. */
+  compare?: string;
+  /** A folder. */
+  preview?: string;
+  /** A .json file. */
+  report?: string;
+}
+
+/** Paths of one result's side files, each only where asked for; `changeMap` belongs to `report`. */
+export type SidePaths = SideFlags & { changeMap?: string };
+
+const ENDINGS = { compare: ['.html', '.png'], report: ['.json'] };
+
+/** The results of one photo: itself, or name-1 to name-n. */
+export function sampleFiles(photo: PhotoFile, samples: number): PhotoFile[] {
+  if (samples === 1) return [photo];
+  return Array.from({ length: samples }, (_, i) => ({ ...photo, output: suffixed(photo.output, `-${i + 1}`) }));
+}
+
+/** Where the contact sheet of a photo's samples goes. */
+export function sheetPath(photo: PhotoFile): string {
+  return `${withoutEnding(photo.output)}-samples.png`;
+}
+
+/** The side files of a result; `folder` is the output folder where there are several photos, so that their names stay apart. */
+export function sidePaths(flags: SideFlags, output: string, folder: string | null): SidePaths {
+  const name = withoutEnding(folder === null ? basename(output) : relative(folder, output));
+  const paths: SidePaths = {};
+  for (const key of ['compare', 'preview', 'report'] as const) {
+    const given = flags[key];
+    if (given !== undefined) paths[key] = given.replaceAll('{name}', name);
+  }
+  if (paths.report !== undefined) paths.changeMap = `${withoutEnding(paths.report)}-changes.png`;
+  return paths;
+}
+
+/**
+ * Finds out before the work what would stop a file of any result from being written. Throws UserError, also where two files would have one
+ * name. `further`: other files that the command writes.
+ */
+export function checkSideFiles(
+  flags: SideFlags & { numSamples: number },
+  photos: PhotoFile[],
+  folder: string | null,
+  further: string[] = [],
+): void {
+  const taken = new Set<string>(further.map((path) => resolve(path)));
+  const claim = (path: string) => {
+    if (taken.has(resolve(path)))
+      throw new UserError(`Two files would be written to ${path}. Give them different names; {name} in a name stands for the result's.`);
+    taken.add(resolve(path));
+  };
+  for (const photo of photos) {
+    const results = sampleFiles(photo, flags.numSamples);
+    const { input } = photo;
+    const outputs = results.map(({ output }) => output);
+    for (const output of flags.numSamples > 1 ? [...outputs, sheetPath(photo)] : outputs) {
+      checkOutput(output, input);
+      claim(output);
+    }
+    for (const output of outputs) {
+      const paths = sidePaths(flags, output, folder);
+      for (const key of ['compare', 'report'] as const) if (paths[key] !== undefined) checkOutput(paths[key], input, ENDINGS[key]);
+      if (paths.preview !== undefined) {
+        checkOutput(join(paths.preview, 'stage1.png'), input);
+        if (existsSync(paths.preview) && !statSync(paths.preview).isDirectory())
+          throw new UserError(`Cannot write previews to ${paths.preview}: it is a file. Name a folder.`);
+      }
+      for (const path of Object.values(paths)) claim(path);
+    }
+  }
+}
+
+/** Listeners that write the pictures of --preview. */
+export function previews({ preview }: SidePaths): Partial<ReturnType<typeof previewEvents>> {
+  if (preview === undefined) return {};
+  return previewEvents((name, picture) => host.writeFileAtomic(join(preview, `${name}.png`), encodePng(picture)));
+}
+
+/** Writes the comparison and the report of a result. */
+export async function writeSideFiles(paths: SidePaths, file: PhotoFile, photo: Image, result: RestoredPhoto): Promise<void> {
+  if (paths.compare !== undefined) await host.writeFileAtomic(paths.compare, comparison(paths.compare, file, photo, result));
+  if (paths.report === undefined || paths.changeMap === undefined) return;
+  const report = { input: file.input, output: file.output, changeMap: paths.changeMap, ...fidelity(photo, result.stage1, result.image) };
+  await host.writeFileAtomic(paths.report, new TextEncoder().encode(`${JSON.stringify(report, null, 2)}\n`));
+  await host.writeFileAtomic(paths.changeMap, encodePng(changeMap(photo, result.stage1, result.image)));
+}
+
+function comparison(path: string, file: PhotoFile, photo: Image, { image, stage1, options }: RestoredPhoto): Uint8Array<ArrayBuffer> {
+  const { width, height } = image;
+  const enlarged = resize({ ...photo, alpha: undefined }, width, height, 'bicubic');
+  if (extname(path).toLowerCase() === '.png') {
+    const parts = [
+      { image: enlarged, label: 'photo' },
+      { image: stage1, label: 'stage 1' },
+      { image, label: 'restored' },
+    ];
+    return encodePng(sideBySide(options.stage1Only ? parts.slice(0, 2) : parts));
+  }
+  const { sampler, steps, cfg, seed } = options;
+  const how = options.stage1Only ? 'stage 1 only' : `${sampler}, ${steps} steps, guidance ${cfg}, seed ${seed}`;
+  const caption = `Photo ${photo.width} × ${photo.height}, result ${width} × ${height} pixels; ${how}.`;
+  return new TextEncoder().encode(comparePage({ title: basename(file.input), caption, photo: enlarged, stage1, restored: image }));
+}
+
+/** Longest side of a picture on a contact sheet, in pixels. */
+const CELL = 384;
+const LABEL = 13;
+
+/** A picture of the size it has on a contact sheet. */
+export function thumbnail({ width, height, data }: Image): Image {
+  const scale = Math.min(1, CELL / Math.max(width, height));
+  return resize({ width, height, data }, Math.max(1, Math.round(width * scale)), Math.max(1, Math.round(height * scale)), 'lanczos');
+}
+
+/** Pictures of one size in a near-square grid, each under its label. */
+export function contactSheet(cells: { image: Image; label: string }[], gap = 4): Image {
+  const columns = Math.ceil(Math.sqrt(cells.length));
+  const { width, height } = cells[0].image;
+  const [stepX, stepY] = [width + gap, height + LABEL + gap];
+  const sheet = createImage(columns * stepX - gap, Math.ceil(cells.length / columns) * stepY - gap);
+  cells.forEach(({ image, label }, i) => {
+    const [x, y] = [(i % columns) * stepX, Math.floor(i / columns) * stepY];
+    write(sheet, label, x + 3, y + 3, width - 3);
+    paste(sheet, image, x, y + LABEL);
+  });
+  return sheet;
+}
+
+function withoutEnding(path: string): string {
+  return path.slice(0, path.length - extname(path).length);
+}
+
+function suffixed(path: string, suffix: string): string {
+  return join(dirname(path), `${basename(withoutEnding(path))}${suffix}${extname(path)}`);
+}
