@@ -2,7 +2,8 @@
 import { UserError } from '../core/errors.ts';
 import { type Image, SIZE_LIMITS, type SizeLimits } from './image.ts';
 import { readJpeg } from './jpeg.ts';
-import { orient, readOrientation } from './orientation.ts';
+import { carriedMetadata, readOrientation } from './metadata.ts';
+import { orient } from './orientation.ts';
 import { readPng } from './png.ts';
 
 /** First bytes of formats; ? stands for any byte. */
@@ -34,7 +35,7 @@ export function imageFormat(bytes: Uint8Array): string | undefined {
 
 /**
  * A PNG or JPEG file's bytes as an upright 8-bit RGB image: 16 bits are rounded, alpha is kept if a pixel is not opaque, the EXIF orientation is
- * applied. `name` stands in front of messages. UserError, before any pixel is decoded, for other formats and sizes above the limits, and for
+ * applied. The colour profile and EXIF go along as metadata, and no colour is converted. `name` stands in front of messages. UserError, before any pixel is decoded, for other formats and sizes above the limits, and for
  * damaged files.
  */
 export async function decode(bytes: Uint8Array, name: string, limits: SizeLimits = SIZE_LIMITS): Promise<Image> {
@@ -44,6 +45,7 @@ export async function decode(bytes: Uint8Array, name: string, limits: SizeLimits
     const what = format ? `${format} files are not read` : 'this is not an image file that is known here';
     throw new UserError(`${name}: ${what}; convert it to PNG or JPEG.`);
   }
-  const { image, exif } = format === 'PNG' ? await readPng(bytes, name, limits) : readJpeg(bytes, name, limits);
-  return orient(image, await readOrientation(exif));
+  const { image, icc, exif } = format === 'PNG' ? await readPng(bytes, name, limits) : readJpeg(bytes, name, limits);
+  const metadata = carriedMetadata(icc, exif);
+  return { ...orient(image, readOrientation(exif)), ...(metadata ? { metadata } : {}) };
 }

@@ -2,50 +2,75 @@
 import jpeg from 'jpeg-js';
 import { PNG } from 'pngjs';
 import { UserError } from '../core/errors.ts';
-import { checkSize, type Image } from './image.ts';
-import { textChunk, writeChunk } from './png-chunks.ts';
+import { ascii, joinBytes } from './bytes.ts';
+import { checkSize, type DeepImage, type Image } from './image.ts';
+import { EXIF_PREFIX, ICC_PREFIX } from './jpeg.ts';
+import { sizedExif } from './metadata.ts';
+import { profileChunk, textChunk, writeChunk } from './png-chunks.ts';
 
 export interface PngOptions {
   /** texts stored in the file by keyword, see `textChunk`; default none */
   text?: Record<string, string>;
 }
 
-/** Bytes of an 8-bit RGB PNG file, RGBA if the image has alpha. UserError for an empty image or text that PNG does not allow. */
-export function encodePng(image: Image, options: PngOptions = {}): Uint8Array<ArrayBuffer> {
-  const texts = Object.entries(options.text ?? {}).map(([keyword, text]) => writeChunk(textChunk(keyword, text)));
-  const png = new PNG({ width: image.width, height: image.height });
-  png.data.set(toRgba(image));
-  const file = PNG.sync.write(png, { colorType: image.alpha ? 6 : 2 });
-  const parts = [file.subarray(0, HEADER_END), ...texts, file.subarray(HEADER_END)];
-  const bytes = new Uint8Array(parts.reduce((size, part) => size + part.length, 0));
-  let at = 0;
-  for (const part of parts) {
-    bytes.set(part, at);
-    at += part.length;
-  }
-  return bytes;
+/** Bytes of an RGB PNG file of 8 or 16 bits, RGBA if the image has alpha, with its metadata. UserError for an empty image or text that PNG does not allow. */
+export function encodePng(image: Image | DeepImage, options: PngOptions = {}): Uint8Array<ArrayBuffer> {
+  const { width, height, metadata: { icc, exif } = {} } = image;
+  const chunks = Object.entries(options.text ?? {}).map(([keyword, text]) => textChunk(keyword, text));
+  if (exif) chunks.unshift({ type: 'eXIf', data: sizedExif(exif, width, height) });
+  if (icc) chunks.unshift(profileChunk(icc));
+  const png = new PNG({ width, height });
+  const rgba = toRgba(image);
+  if (rgba instanceof Uint8Array) png.data.set(rgba);
+  else png.data = rgba as unknown as typeof png.data; // pngjs reads 16 bits from a buffer's memory
+  const file = PNG.sync.write(png, { colorType: image.alpha ? 6 : 2, bitDepth: rgba instanceof Uint8Array ? 8 : 16 });
+  return joinBytes(file.subarray(0, HEADER_END), ...chunks.map(writeChunk), file.subarray(HEADER_END));
 }
 
 /** Where a PNG file's signature and IHDR chunk end. */
 const HEADER_END = 8 + 25;
 
-/** Bytes of a JPEG file (JFIF, 4:4:4), quality 1 to 100; alpha is dropped. UserError for an empty image or a quality out of range. */
+/**
+ * Bytes of a JPEG file (JFIF, 4:4:4) with the image's metadata, quality 1 to 100; alpha is dropped, and so are metadata too long for JPEG: EXIF
+ * from 64 kB on, profiles above 16 MB. UserError for an empty image or a quality out of range.
+ */
 export function encodeJpeg(image: Image, quality: number): Uint8Array<ArrayBuffer> {
   if (!(quality >= 1 && quality <= 100)) throw new UserError(`JPEG quality is ${quality}; it must be from 1 to 100.`);
+  const { width, height, metadata: { icc, exif } = {} } = image;
   const rgba = toRgba({ ...image, alpha: undefined });
-  const { data } = withBuffer(() => jpeg.encode({ width: image.width, height: image.height, data: rgba }, Math.round(quality)));
-  return new Uint8Array(data);
+  const { data } = withBuffer(() => jpeg.encode({ width, height, data: rgba as Uint8Array }, Math.round(quality)));
+  const segments: Uint8Array[] = [];
+  if (exif && exif.length <= MAX_SEGMENT - EXIF_PREFIX.length) {
+    segments.push(segment(0xe1, ascii(EXIF_PREFIX), sizedExif(exif, width, height)));
+  }
+  const piece = MAX_SEGMENT - ICC_PREFIX.length - 2;
+  const pieces = Math.ceil((icc?.length ?? 0) / piece);
+  for (let i = 0; icc && pieces <= 255 && i < pieces; i++) {
+    segments.push(segment(0xe2, ascii(ICC_PREFIX), [i + 1, pieces], icc.subarray(i * piece, (i + 1) * piece)));
+  }
+  return joinBytes(data.subarray(0, JFIF_END), ...segments, data.subarray(JFIF_END));
 }
 
-/** (height, width, 4) u8, opaque without alpha. */
-function toRgba({ width, height, data, alpha }: Image): Uint8Array {
+/** Where a JPEG file's start and JFIF segment end. */
+const JFIF_END = 2 + 2 + 16;
+/** Bytes that a JPEG segment holds besides its length. */
+const MAX_SEGMENT = 0xffff - 2;
+
+function segment(marker: number, ...parts: ArrayLike<number>[]): Uint8Array {
+  const length = parts.reduce((sum, part) => sum + part.length, 2);
+  return joinBytes([0xff, marker, length >> 8, length & 255], ...parts);
+}
+
+/** (height, width, 4) u8 or u16, as the image, opaque without alpha. */
+function toRgba({ width, height, data, alpha }: Image | DeepImage): Uint8Array | Uint16Array {
   checkSize(width, height, 'encode');
-  const rgba = new Uint8Array(width * height * 4);
+  const rgba = data instanceof Uint8Array ? new Uint8Array(width * height * 4) : new Uint16Array(width * height * 4);
+  const opaque = data instanceof Uint8Array ? 255 : 65535;
   for (let i = 0; i < width * height; i++) {
     rgba[4 * i] = data[3 * i];
     rgba[4 * i + 1] = data[3 * i + 1];
     rgba[4 * i + 2] = data[3 * i + 2];
-    rgba[4 * i + 3] = alpha ? alpha[i] : 255;
+    rgba[4 * i + 3] = alpha ? (alpha[i] * opaque) / 255 : opaque;
   }
   return rgba;
 }

@@ -3,6 +3,7 @@
  * layout of the tensors inside.
  */
 import { UserError } from '../core/errors.ts';
+import type { ImageMetadata } from './metadata.ts';
 
 /** An 8-bit RGB image. data (height, width, 3) u8; alpha (height, width) u8, present only where a pixel is not opaque. */
 export interface Image {
@@ -10,6 +11,8 @@ export interface Image {
   height: number;
   data: Uint8Array;
   alpha?: Uint8Array;
+  /** of the file that it was decoded from; encoders write it. What computes new pixels leaves it out. */
+  metadata?: ImageMetadata;
 }
 
 /** A float image. data (height, width, channels) f32. "Unit range" means -1 is black and 1 is white, what the networks read and write. */
@@ -18,6 +21,11 @@ export interface FloatImage {
   height: number;
   channels: number;
   data: Float32Array;
+}
+
+/** An RGB image of 16 bits a sample. data (height, width, 3) u16; alpha stays at 8 bits. */
+export interface DeepImage extends Omit<Image, 'data'> {
+  data: Uint16Array;
 }
 
 /** Sizes above which an image is refused before its pixels are decoded or allocated. */
@@ -76,16 +84,25 @@ export type Rounding = 'truncate' | 'round';
  * otherwise). A value that is not a number throws a RangeError with its place instead of becoming a black pixel.
  */
 export function fromUnit(x: FloatImage, rounding: Rounding): Image {
-  if (x.channels !== 3) throw new UserError(`fromUnit: an RGB image has 3 channels, this one has ${x.channels}.`);
-  const { width, height, data } = x;
+  const { width, height, data } = checkedUnit('fromUnit', x);
   const bytes = new Uint8ClampedArray(data.length); // its stores clip and round half to even
   for (let i = 0; i < data.length; i++) {
     const value = Math.fround(Math.fround(data[i] * 127.5) + 127.5);
-    if (Number.isNaN(value)) {
-      const pixel = Math.floor(i / 3);
-      throw new RangeError(`fromUnit: the value at x ${pixel % width}, y ${Math.floor(pixel / width)}, channel ${i % 3} is not a number.`);
-    }
     bytes[i] = rounding === 'truncate' ? Math.floor(value) : value;
   }
   return { width, height, data: new Uint8Array(bytes.buffer) };
+}
+
+/** Unit range to 16-bit: (x + 1) / 2 * 65535, clipped and rounded to the nearest. Throws as `fromUnit`. */
+export function deepFromUnit(x: FloatImage): DeepImage {
+  const { width, height, data } = checkedUnit('deepFromUnit', x);
+  return { width, height, data: Uint16Array.from(data, (value) => Math.min(65535, Math.max(0, Math.round((value + 1) * 32767.5)))) };
+}
+
+function checkedUnit(name: string, x: FloatImage): FloatImage {
+  if (x.channels !== 3) throw new UserError(`${name}: an RGB image has 3 channels, this one has ${x.channels}.`);
+  const at = x.data.findIndex(Number.isNaN);
+  if (at < 0) return x;
+  const pixel = Math.floor(at / 3);
+  throw new RangeError(`${name}: the value at x ${pixel % x.width}, y ${Math.floor(pixel / x.width)}, channel ${at % 3} is not a number.`);
 }

@@ -4,6 +4,7 @@
  */
 import jpeg from 'jpeg-js';
 import { UserError } from '../core/errors.ts';
+import { joinBytes } from './bytes.ts';
 import { checkSize, type Image, type SizeLimits } from './image.ts';
 
 interface JpegHeader {
@@ -15,16 +16,32 @@ interface JpegHeader {
   jfif: boolean;
   /** TIFF block of the first EXIF segment */
   exif?: Uint8Array;
+  /** pieces of the ICC profile, by their numbers from 1 on */
+  icc: Map<number, Uint8Array>;
+  iccPieces: number;
 }
+
+/** How the segment begins that holds a piece of an ICC profile: then its number, from 1 on, and how many there are. */
+export const ICC_PREFIX = 'ICC_PROFILE\0';
+export const EXIF_PREFIX = 'Exif\0\0';
 
 /** More scans than any encoder writes; a small file with thousands would keep the decoder busy for hours. */
 const MAX_SCANS = 200;
 
 /**
  * A baseline or progressive JPEG, grey or colour, as 8-bit RGB, not yet turned by its EXIF orientation. UserError for damaged files, sizes
- * above the limits, and kinds that are not supported (CMYK, 12-bit, lossless, arithmetic). Also gives the file's EXIF block (TIFF), if any.
+ * above the limits, and kinds that are not supported (CMYK, 12-bit, lossless, arithmetic). Also gives the file's ICC profile and
+ * EXIF block (TIFF), if any.
  */
-export function readJpeg(bytes: Uint8Array, name: string, limits: SizeLimits): { image: Image; exif?: Uint8Array } {
+export function readJpeg(
+  bytes: Uint8Array,
+  name: string,
+  limits: SizeLimits,
+): {
+  image: Image;
+  icc?: Uint8Array;
+  exif?: Uint8Array;
+} {
   const header = readHeader(bytes, name, limits);
   const { width, height, components } = header;
   const data = decodeComponents(bytes, header, name);
@@ -33,7 +50,14 @@ export function readJpeg(bytes: Uint8Array, name: string, limits: SizeLimits): {
     for (let c = 0; c < 3; c++) smoothChannel(data, width, height, c, maxH / components[c].h, maxV / components[c].v);
     toRgb(data);
   }
-  return { image: { width, height, data }, exif: header.exif };
+  return { image: { width, height, data }, icc: joinProfile(header), exif: header.exif };
+}
+
+/** The ICC profile; undefined if a piece of it is missing. (ICC.1:2022, annex B.4) */
+function joinProfile({ icc, iccPieces }: JpegHeader): Uint8Array | undefined {
+  const pieces = Array.from({ length: iccPieces }, (_, i) => icc.get(i + 1));
+  if (pieces.length === 0 || pieces.includes(undefined)) return undefined;
+  return joinBytes(...(pieces as Uint8Array[]));
 }
 
 const largestSampling = (components: { h: number; v: number }[]): [maxH: number, maxV: number] => [
@@ -46,7 +70,7 @@ function decodeComponents(bytes: Uint8Array, header: JpegHeader, name: string): 
   const { width, height, components, adobeTransformAt } = header;
   let file = bytes;
   if (adobeTransformAt !== undefined) {
-    file = bytes.slice(); // jpeg-js would let this marker overrule colorTransform
+    file = Uint8Array.from(bytes); // jpeg-js would let this marker overrule colorTransform
     file[adobeTransformAt] = 0;
   }
   const [maxH, maxV] = largestSampling(components);
@@ -85,7 +109,7 @@ function isYCbCr(bytes: Uint8Array, { components, jfif, adobeTransformAt }: Jpeg
 function readHeader(bytes: Uint8Array, name: string, limits: SizeLimits): JpegHeader {
   const damaged = (what: string) => new UserError(`${name}: the JPEG file is damaged (${what}); get another copy or save it anew.`);
   const unsupported = (what: string) => new UserError(`${name}: ${what} is not supported; save it as an ordinary RGB JPEG or as PNG.`);
-  const header: JpegHeader = { width: 0, height: 0, components: [], jfif: false };
+  const header: JpegHeader = { width: 0, height: 0, components: [], jfif: false, icc: new Map(), iccPieces: 0 };
   let scans = 0;
   for (let at = 2; ; ) {
     at = bytes.indexOf(0xff, at);
@@ -117,8 +141,12 @@ function readHeader(bytes: Uint8Array, name: string, limits: SizeLimits): JpegHe
       }
       if (header.components.some(({ h, v }) => h < 1 || h > 4 || v < 1 || v > 4)) throw damaged('sampling factors');
     } else if (marker === 0xe0 && startsWith(segment, 'JFIF\0')) header.jfif = true;
-    else if (marker === 0xe1 && startsWith(segment, 'Exif\0\0')) header.exif ??= segment.subarray(6);
-    else if (marker === 0xee && startsWith(segment, 'Adobe') && segment.length >= 12) header.adobeTransformAt = at + 4 + 11;
+    else if (marker === 0xe1 && startsWith(segment, EXIF_PREFIX)) header.exif ??= segment.subarray(EXIF_PREFIX.length);
+    else if (marker === 0xe2 && startsWith(segment, ICC_PREFIX) && segment.length > ICC_PREFIX.length + 2) {
+      const [index, count] = segment.subarray(ICC_PREFIX.length);
+      header.icc.set(index, segment.subarray(ICC_PREFIX.length + 2));
+      header.iccPieces = count;
+    } else if (marker === 0xee && startsWith(segment, 'Adobe') && segment.length >= 12) header.adobeTransformAt = at + 4 + 11;
     at += 4 + segment.length;
   }
   if (header.components.length === 0) throw damaged('no frame header');

@@ -1,16 +1,5 @@
 /** EXIF orientation: how a stored image must be turned or mirrored to stand upright. (CIPA DC-008, tag 274) */
-import { orientation } from 'exifr/dist/mini.esm.mjs';
 import type { Image } from './image.ts';
-
-/** The orientation, 1 to 8, in an EXIF block (TIFF); 1, upright, if there is none or the block is damaged. */
-export async function readOrientation(exif: Uint8Array | undefined): Promise<number> {
-  if (!exif || exif.length > 0xffff - 8) return 1;
-  // exifr reads files, so the block becomes the only segment of one
-  const length = exif.length + 8;
-  const head = [0xff, 0xd8, 0xff, 0xe1, length >> 8, length & 255, 0x45, 0x78, 0x69, 0x66, 0, 0];
-  const value = await orientation(Uint8Array.from([...head, ...exif, 0xff, 0xd9])).catch(() => undefined);
-  return Number.isInteger(value) && value! >= 1 && value! <= 8 ? value! : 1;
-}
 
 /** The image, with its alpha, turned upright from an orientation 1 to 8; 5 to 8 swap width and height. */
 export function orient(image: Image, orientation: number): Image {

@@ -1,5 +1,6 @@
 /** The container of PNG files: chunks, their checksums and text. (PNG specification, third edition, sections 5 and 11.3.3) */
 import { UserError } from '../core/errors.ts';
+import { ascii, joinBytes } from './bytes.ts';
 
 export const PNG_SIGNATURE = Uint8Array.of(0x89, 0x50, 0x4e, 0x47, 0x0d, 0x0a, 0x1a, 0x0a);
 
@@ -69,6 +70,29 @@ export function textChunk(keyword: string, text: string): PngChunk {
   const ascii = [...text].every((letter) => letter < '\x80');
   // iTXt: keyword, NUL, compression flag and method, empty language, NUL, empty translated keyword, NUL, text
   return { type: ascii ? 'tEXt' : 'iTXt', data: new TextEncoder().encode(keyword + (ascii ? '\0' : '\0\0\0\0\0') + text) };
+}
+
+/** An ICC profile as a chunk. Its zlib stream stores the bytes as they are, for profiles are small beside pixels. (RFC 1950 and 1951) */
+export function profileChunk(profile: Uint8Array): PngChunk {
+  const parts: ArrayLike<number>[] = [ascii('ICC profile\0\0'), [0x78, 0x01]];
+  for (let at = 0; at < profile.length; at += 0xffff) {
+    const block = profile.subarray(at, at + 0xffff);
+    const { length } = block;
+    const last = at + length === profile.length ? 1 : 0;
+    parts.push([last, length & 255, length >> 8, ~length & 255, (~length >> 8) & 255], block);
+  }
+  const [a, b] = adler32(profile);
+  return { type: 'iCCP', data: joinBytes(...parts, [b >> 8, b & 255, a >> 8, a & 255]) };
+}
+
+/** The two sums of zlib's checksum. */
+function adler32(bytes: Uint8Array): [a: number, b: number] {
+  let [a, b] = [1, 0];
+  for (const byte of bytes) {
+    a = (a + byte) % 65521;
+    b = (b + a) % 65521;
+  }
+  return [a, b];
 }
 
 /** The texts of a PNG file by keyword (tEXt, and iTXt that is not compressed; a repeated keyword keeps its last text). UserError as `readChunks`. */

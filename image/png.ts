@@ -4,8 +4,9 @@
  */
 import { PNG } from 'pngjs';
 import { UserError } from '../core/errors.ts';
+import { joinBytes } from './bytes.ts';
 import { checkSize, type Image, type SizeLimits } from './image.ts';
-import { PNG_SIGNATURE, readChunks } from './png-chunks.ts';
+import { PNG_SIGNATURE, type PngChunk, readChunks } from './png-chunks.ts';
 
 interface PngHeader {
   width: number;
@@ -22,17 +23,23 @@ const DEPTHS: Record<number, number[]> = { 0: [1, 2, 4, 8, 16], 2: [8, 16], 3: [
 /**
  * A PNG of any kind (1 to 16 bits, grey, palette, RGB, alpha, tRNS, interlaced) as 8-bit RGB; 16 bits are rounded to v / 257. Alpha is kept if a
  * pixel is not opaque, and the colours under it are left as they are. UserError for damaged files and sizes above the limits. Also gives the
- * file's EXIF block (TIFF), if it has one.
+ * file's ICC profile and EXIF block (TIFF), if it has them.
  */
-export async function readPng(bytes: Uint8Array, name: string, limits: SizeLimits): Promise<{ image: Image; exif?: Uint8Array }> {
+export async function readPng(
+  bytes: Uint8Array,
+  name: string,
+  limits: SizeLimits,
+): Promise<{
+  image: Image;
+  icc?: Uint8Array;
+  exif?: Uint8Array;
+}> {
   const { width, height, bits, interlaced } = readHeader(bytes, name);
   checkSize(width, height, name, limits); // before the rest of the file is read at all
   const { chunks, end } = readChunks(bytes, name);
   const size = pixelBytes(width, height, bits, interlaced);
-  const inflated = await inflatedSize(
-    chunks.filter(({ type }) => type === 'IDAT').map(({ data }) => data),
-    size,
-  );
+  const pixels = chunks.filter(({ type }) => type === 'IDAT').map(({ data }) => data);
+  const inflated = await inflate(pixels, size);
   if (inflated === undefined) throw new UserError(`${name}: the PNG file is damaged (its zlib stream); get another copy or save it anew.`);
   if (inflated !== size) {
     const much = inflated < size ? 'fewer' : 'more';
@@ -50,7 +57,7 @@ export async function readPng(bytes: Uint8Array, name: string, limits: SizeLimit
     if (alpha[i] !== 255) opaque = false;
   }
   if (!opaque) image.alpha = alpha;
-  return { image, exif: chunks.find(({ type }) => type === 'eXIf')?.data };
+  return { image, icc: await readProfile(chunks), exif: chunks.find(({ type }) => type === 'eXIf')?.data };
 }
 
 /** pngjs on a complete file -> (height, width, 4) u8. */
@@ -100,11 +107,24 @@ function pixelBytes(width: number, height: number, bits: number, interlaced: boo
   return size;
 }
 
+/** More bytes than any profile has, tables of printers included. */
+const MAX_PROFILE = 2 ** 24;
+
+/** The ICC profile in a PNG's chunks; undefined also where it is damaged. */
+async function readProfile(chunks: PngChunk[]): Promise<Uint8Array | undefined> {
+  const data = chunks.find(({ type }) => type === 'iCCP')?.data;
+  const nul = data ? data.indexOf(0) : -1; // its name, NUL, the compression method 0, a zlib stream
+  if (!data || nul < 0 || data[nul + 1] !== 0) return undefined;
+  const parts: Uint8Array[] = [];
+  const size = await inflate([data.subarray(nul + 2)], MAX_PROFILE, (part) => parts.push(part));
+  return size !== undefined && size <= MAX_PROFILE ? joinBytes(...parts) : undefined;
+}
+
 /**
- * How many bytes a zlib stream gives; some number above `limit` if it gives more, undefined if it is damaged. pngjs does not count: short data
- * are noticed on Node but not on Deno, whose zlib it reads past the end, and interlaced data inflate without bound.
+ * Inflates a zlib stream: how many bytes it gives; some number above `limit` if it gives more, undefined if it is damaged. pngjs does not count:
+ * short data are noticed on Node but not on Deno, whose zlib it reads past the end, and interlaced data inflate without bound.
  */
-async function inflatedSize(parts: Uint8Array[], limit: number): Promise<number | undefined> {
+async function inflate(parts: Uint8Array[], limit: number, each?: (part: Uint8Array) => void): Promise<number | undefined> {
   const reader = new Blob(parts as BlobPart[]).stream().pipeThrough(new DecompressionStream('deflate')).getReader();
   try {
     let size = 0;
@@ -112,6 +132,7 @@ async function inflatedSize(parts: Uint8Array[], limit: number): Promise<number 
       const { done, value } = await reader.read();
       if (done) break;
       size += value.length;
+      each?.(value);
     }
     return size;
   } catch {

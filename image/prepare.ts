@@ -3,7 +3,7 @@
  * demo (upscaleImage, fixResize). (arXiv 2401.13627 and its program)
  */
 import { UserError } from '../core/errors.ts';
-import { checkSize, type FloatImage, fromUnit, type Image, type Rounding } from './image.ts';
+import { checkSize, type DeepImage, deepFromUnit, type FloatImage, fromUnit, type Image, type Rounding } from './image.ts';
 import { resize, resizeBicubic } from './resize.ts';
 import { resizeOpenCV } from './resize-opencv.ts';
 
@@ -63,6 +63,11 @@ export function prepare(image: Image, options: PrepareOptions = {}): Sizes & { i
 /** The network's result x (height, width, 3), unit range, as an image of the result's size: torch's bicubic (a = -0.75, no antialias), then bytes. */
 export function finish(x: FloatImage, width0: number, height0: number, rounding: Rounding = 'truncate'): Image {
   return fromUnit(resizeBicubic(x, width0, height0), rounding);
+}
+
+/** `finish` with 16 bits a sample. */
+export function finishDeep(x: FloatImage, width0: number, height0: number): DeepImage {
+  return deepFromUnit(resizeBicubic(x, width0, height0));
 }
 
 /** The demo's `prepare`: sides to multiples of 32, OpenCV's Lanczos4 if upscale is above 1, else AREA (also where minSize enlarges). */

@@ -1,10 +1,11 @@
 /** Image files out, and damage on purpose. */
+import { PNG } from 'pngjs';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { decode } from '../../image/decode.ts';
 import { degrade } from '../../image/degrade.ts';
 import { encodeJpeg, encodePng } from '../../image/encode.ts';
-import { fromUnit, type Image, toUnit } from '../../image/image.ts';
+import { deepFromUnit, fromUnit, type Image, toUnit } from '../../image/image.ts';
 import { psnr, ssim } from '../../image/metrics.ts';
 import { crc32, readPngText } from '../../image/png-chunks.ts';
 import { preparedSizes, roundHalfEven } from '../../image/prepare.ts';
@@ -38,6 +39,43 @@ test('PNG: texts', async () => {
     assert.throws(() => encodePng(pattern(1, 1), { text: { [keyword]: 'a' } }), /PNG text: the keyword/);
   }
   assert.throws(() => encodePng(pattern(1, 1), { text: { a: 'b\0' } }), /NUL/);
+});
+
+test('PNG of 16 bits: every bit is written', async () => {
+  const data = Uint16Array.from({ length: 9 * 5 * 3 }, (_, i) => (i * 481 + 7) & 65535);
+  const alpha = Uint8Array.from({ length: 9 * 5 }, (_, i) => 5 * i);
+  for (const image of [
+    { width: 9, height: 5, data },
+    { width: 9, height: 5, data, alpha },
+  ]) {
+    const file = encodePng(image);
+    assert.equal([...file.subarray(24, 26)], [16, 'alpha' in image ? 6 : 2]);
+    const stored = PNG.sync.read(pngjsBytes(file), { skipRescale: true } as object).data as unknown as Uint16Array;
+    assert.equal(
+      data.map((_, i) => stored[4 * Math.floor(i / 3) + (i % 3)]),
+      data,
+    );
+    const rounded = await decode(file, 'x');
+    assert.equal(
+      [...rounded.data],
+      [...data].map((value) => Math.round(value / 257)),
+    );
+    assert.equal(rounded.alpha, 'alpha' in image ? alpha : undefined);
+  }
+});
+
+/** Bytes as pngjs reads them: in Node's Buffer, or the one bundled with it. */
+function pngjsBytes(file: Uint8Array): Buffer {
+  const buffer = new PNG({ width: file.length, height: 1 }).data.subarray(0, file.length);
+  buffer.set(file);
+  return buffer;
+}
+
+test('unit range to 16 bits', () => {
+  const x = { width: 2, height: 1, channels: 3, data: Float32Array.of(-2, -1, -1 + 2 / 65535, 0, 1 - 2 / 65535, 2) };
+  assert.equal([...deepFromUnit(x).data], [0, 0, 1, 32768, 65534, 65535]);
+  x.data[3] = Number.NaN;
+  assert.throws(() => deepFromUnit(x), /deepFromUnit: the value at x 1, y 0, channel 0 is not a number/);
 });
 
 test('CRC-32 check value', () => {
