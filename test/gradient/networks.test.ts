@@ -1,0 +1,125 @@
+/**
+ * Every network as a whole, by all of its weights: the derivative along a random direction against the difference of two losses, and the same
+ * with activations computed a second time. A rule that is missing, or a derivative that is lost on the way, shows here.
+ */
+import { test } from 'uvu';
+import * as assert from 'uvu/assert';
+import { topological } from '../../core/fuse.ts';
+import { checkpointOrder, type Parameter } from '../../core/module.ts';
+import { compile, type RunInputs } from '../../core/program.ts';
+import { TorchRandom } from '../../core/random.ts';
+import { input, type Shape, sizeOf, type Tensor } from '../../core/tensor.ts';
+import { reshape } from '../../kernels/copy.ts';
+import { gradient } from '../../kernels/gradient.ts';
+import { mean } from '../../kernels/reduce.ts';
+import { square } from '../../kernels/unary.ts';
+import { trainingGraph } from '../../train/step.ts';
+import { testDevice } from '../support/device.ts';
+import { TINY, tinySupir } from '../support/tiny-supir.ts';
+
+const device = await testDevice();
+const supir = await tinySupir();
+const { unet, text } = TINY;
+
+const values = new Map<string, Float32Array>();
+const random = new TorchRandom(4);
+function given(name: string, shape: Shape): Tensor {
+  if (!values.has(name)) values.set(name, random.randn(sizeOf(shape)));
+  return input(name, shape);
+}
+
+const loss = (y: Tensor) => mean(reshape(square(y), [y.size]));
+
+const graphs: Record<string, () => Tensor> = {
+  'UNet with control': () => {
+    const x = given('x', [2, 4, 6, 4]);
+    const [t, c, v] = [given('t', [2, unet.model_channels]), given('c', [2, 6, unet.context_dim]), given('v', [2, unet.adm_in_channels])];
+    const features = supir.model.control_model.forward(x, given('hint', [2, 4, 6, 4]), t, c, v);
+    return supir.model.diffusion_model.forward(x, t, c, v, { features, scale: 0.7 });
+  },
+  encoder: () => supir.first_stage_model.encode(given('image', [1, 8, 12, 3]), 'denoise_encoder'),
+  decoder: () => supir.first_stage_model.decode(given('z', [1, 4, 6, 4])),
+  'CLIP-L': () => supir.conditioner.embedders[0].transformer.forward(given('tokens', [1, 6, text.tower1.dim]), 1),
+  bigG: () => supir.conditioner.embedders[1].model.forward(given('tokens', [1, 6, text.tower2.dim]), input('eot', [1], 'u32')).pooled,
+};
+
+function inputsOf(tensor: Tensor): RunInputs {
+  const named = topological([tensor]).flatMap(({ source }) => (source.kind === 'input' ? [source.name] : []));
+  return Object.fromEntries(named.map((name) => [name, values.get(name) ?? Uint32Array.of(3)]));
+}
+
+function weightsOf(tensor: Tensor): Parameter[] {
+  return [...new Set(topological([tensor]).flatMap(({ source }) => (source.kind === 'parameter' ? [source.parameter] : [])))];
+}
+
+async function run(outputs: Record<string, Tensor>, inputs: RunInputs): Promise<Record<string, Float32Array>> {
+  const program = await compile(device, outputs);
+  try {
+    return await program.run(inputs);
+  } finally {
+    program.dispose();
+  }
+}
+
+const STEP = 2e-4;
+
+for (const [name, graph] of Object.entries(graphs)) {
+  test(`${name}: the derivative along a random direction, by all weights`, async () => {
+    const total = loss(graph());
+    const weights = weightsOf(total);
+    assert.ok(weights.length > 15);
+    const inputs = inputsOf(total);
+    const results = await run(trainingGraph({ loss: total }, weights, false), inputs);
+    const again = await run(trainingGraph({ loss: total }, weights, true), inputs);
+    assert.equal(again, results, 'the same, bit for bit, when computed a second time');
+
+    const start = await Promise.all(weights.map(async (weight) => (await weight.source!.read()) as Float32Array));
+    const direction = start.map(({ length }) => random.randn(length));
+    let along = 0;
+    let length = 0;
+    for (const [i, weight] of weights.entries()) {
+      const slope = checkpointOrder(results[`gradient ${i}`], weight);
+      assert.ok(
+        slope.some((value) => value !== 0),
+        `${weight.name} has a derivative`,
+      );
+      for (let j = 0; j < slope.length; j++) {
+        along += slope[j] * direction[i][j];
+        length += slope[j] ** 2;
+      }
+    }
+    const program = await compile(device, { total });
+    const at = async (h: number) => {
+      for (const [i, weight] of weights.entries())
+        weight.upload(
+          device,
+          start[i].map((value, j) => value + h * direction[i][j]),
+        );
+      return (await program.run(inputs)).total[0];
+    };
+    // Two steps, so that the error of the third order cancels.
+    const difference = async (h: number) => ((await at(h)) - (await at(-h))) / (2 * h);
+    const expected = (4 * (await difference(STEP)) - (await difference(2 * STEP))) / 3;
+    await at(0);
+    program.dispose();
+    const error = Math.abs(along - expected) / Math.sqrt(length);
+    assert.ok(error < 3e-3, `${along}, expected ${expected}, of a gradient of ${Math.sqrt(length)}: ${error}`);
+  });
+}
+
+test('a derivative by an intermediate result and by an input', async () => {
+  const x = input('x', [3, 4]);
+  const y = square(x);
+  const [byY, byX] = gradient(loss(y), [y, x]);
+  const data = random.randn(12);
+  const results = await run({ byY, byX }, { x: data });
+  for (let i = 0; i < 12; i++) {
+    assert.ok(Math.abs(results.byY[i] - (2 * data[i] ** 2) / 12) < 1e-6);
+    assert.ok(Math.abs(results.byX[i] - (4 * data[i] ** 3) / 12) < 1e-5);
+  }
+  assert.throws(() => gradient(loss(y), [input('other', [2])]), /does not depend on other/);
+  assert.throws(() => gradient(y, [x]), /more than one element/);
+});
+
+test.after(() => supir.release(device));
+test.run();
