@@ -87,6 +87,21 @@ function lines(path: string): string[] {
   }
 }
 
+/** Numbers with commas between them. */
+function numbers(text: string): number[] {
+  return text.split(',').map(number);
+}
+
+/** Whole numbers and ranges with commas between them: 0,3-5. */
+function indices(text: string): number[] {
+  return text.split(',').flatMap((part) => {
+    const [, first, last = first] = /^\s*(\d+)(?:-(\d+))?\s*$/.exec(part) ?? [];
+    if (!(Number(first) <= Number(last) && Number(last) < 1000))
+      throw new InvalidArgumentError('It must be indices from 0, such as 0,3-5.');
+    return Array.from({ length: Number(last) - Number(first) + 1 }, (_, i) => Number(first) + i);
+  });
+}
+
 /** A numeric option whose default is shown but not set, so that the model's recommendation can come between. */
 function setting(flags: string, text: string, key: keyof RestoreOptions): Option {
   return new Option(flags, `${text} (SUPIR: ${DEFAULTS[key]})`).argParser(number);
@@ -107,6 +122,13 @@ export function restoreDefinition(): Command {
     .addOption(setting('--control <scale>', 'control scale: how strongly the photo steers', 'control'))
     .option('--control-linear', 'let the control scale change over the run')
     .addOption(setting('--control-start <scale>', 'control scale at the start, with --control-linear', 'controlStart'))
+    .addOption(
+      new Option(
+        '--control-scale-per-module <factors>',
+        'research: factors on the control scale of the project modules, 12 numbers with commas, the middle block last',
+      ).argParser(numbers),
+    )
+    .addOption(new Option('--ablate <modules>', 'research: switch project modules off, such as 0,3-5').argParser(indices))
     .addOption(
       setting('--restoration <power>', 'restoration guidance towards the stage-1 image; higher is weaker, -1 is off', 'restoration'),
     )

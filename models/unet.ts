@@ -14,7 +14,8 @@ import { ZeroCrossAttn, ZeroSFT } from './zero-sft.ts';
 /** Control features as ControlNet returns them, and how strongly they act: 1 fully, 0 not at all (exactly plain SDXL). */
 export interface Control {
   features: Tensor[];
-  scale: Scalar;
+  /** One for all project modules, or one for each, in order of the checkpoint. */
+  scale: Scalar | readonly Scalar[];
 }
 
 export class Unet extends UnetEncoder {
@@ -60,7 +61,10 @@ export class Unet extends UnetEncoder {
 
     const features = control ? [...control.features] : [];
     const projects = [...this.project_modules];
-    if (control) h = (projects.pop() as ZeroSFT).forward(features.pop()!, h, null, control.scale);
+    const scales = control ? [control.scale].flat() : [];
+    // Modules are used from the last to the first.
+    const scale = () => (scales.length > 1 ? scales.pop()! : scales[0]);
+    if (control) h = (projects.pop() as ZeroSFT).forward(features.pop()!, h, null, scale());
     for (const block of this.output_blocks) {
       const skip = skips.pop()!;
       if (!control) {
@@ -68,11 +72,11 @@ export class Unet extends UnetEncoder {
         continue;
       }
       const feature = features.pop()!;
-      h = (projects.pop() as ZeroSFT).forward(feature, skip, h, control.scale);
+      h = (projects.pop() as ZeroSFT).forward(feature, skip, h, scale());
       const upsample = block[block.length - 1];
       if (upsample instanceof Upsample) {
         h = run(block.slice(0, -1), h, conditioning);
-        h = upsample.forward((projects.pop() as ZeroCrossAttn).forward(feature, h, control.scale));
+        h = upsample.forward((projects.pop() as ZeroCrossAttn).forward(feature, h, scale()));
       } else h = run(block, h, conditioning);
     }
     return this.out(h);

@@ -46,9 +46,10 @@ export class Networks {
 
   /**
    * Graph of one evaluation of control network and UNet for N latents, the B branches of the guidance (2; 1 without guidance) in one batch of
-   * B N. Inputs x and hint (N, h, w, z), timestep (1, model_channels), context (B N, L, D), vector (B N, V), scalar controlScale.
+   * B N. Inputs x and hint (N, h, w, z), timestep (1, model_channels), context (B N, L, D), vector (B N, V), and the scalar controlScale, or
+   * where each project module has its own, controlScale.0 and so on.
    */
-  denoiserGraph([n, h, w, z]: Shape, tokens: number, branches: 1 | 2 = 2) {
+  denoiserGraph([n, h, w, z]: Shape, tokens: number, branches: 1 | 2 = 2, scalePerModule = false) {
     const { unet } = this.supir.config;
     const { diffusion_model, control_model } = this.supir.model;
     const repeat = (tensor: Tensor) => concat(new Array<Tensor>(branches).fill(tensor), 0);
@@ -58,7 +59,8 @@ export class Networks {
     const context = input('context', [branches * n, tokens, unet.context_dim]);
     const vector = input('vector', [branches * n, unet.adm_in_channels]);
     const features = control_model.forward(x, hint, timestep, context, vector);
-    return { eps: diffusion_model.forward(x, timestep, context, vector, { features, scale: scalar('controlScale') }) };
+    const scale = scalePerModule ? diffusion_model.project_modules.map((_, i) => scalar(`controlScale.${i}`)) : scalar('controlScale');
+    return { eps: diffusion_model.forward(x, timestep, context, vector, { features, scale }) };
   }
 
   /** x (N, H, W, 3) in [-1, 1], sides multiples of the latent factor -> mean and log variance, each (N, H / f, W / f, z), not scaled. */
@@ -92,11 +94,22 @@ export class Networks {
    * Plans UNet and control network for N latents of h x w and returns what a sampler calls, once a step.
    * hint (N, h, w, z): the degraded image's latent. Conditionings hold N texts each, or one for all; both of one length.
    * Without a negative one there is no guidance: the positive branch answers for both, at half the work.
+   * moduleScales: a factor on the control scale for each project module, in order of the checkpoint; null for 1 each.
    */
-  async denoiser(hint: Values, negative: TextConditioning | null, positive: TextConditioning): Promise<DenoisingNetwork> {
+  async denoiser(
+    hint: Values,
+    negative: TextConditioning | null,
+    positive: TextConditioning,
+    moduleScales: readonly number[] | null = null,
+  ): Promise<DenoisingNetwork> {
     const constants = { hint: hint.data, ...textInputs(hint.shape[0], negative, positive) };
-    const graph = this.denoiserGraph(hint.shape, positive.context.shape[1], negative ? 2 : 1);
-    return new DenoisingNetwork(await compile(this.device, graph), constants, this.supir.config.unet.model_channels);
+    const graph = this.denoiserGraph(hint.shape, positive.context.shape[1], negative ? 2 : 1, moduleScales !== null);
+    return new DenoisingNetwork(await compile(this.device, graph), constants, this.supir.config.unet.model_channels, moduleScales);
+  }
+
+  /** How many project modules take control features into the UNet; 12 in SUPIR. */
+  get projectModules(): number {
+    return this.supir.model.diffusion_model.project_modules.length;
   }
 
   private async once<Names extends string>(outputs: Record<Names, Tensor>, inputs: RunInputs): Promise<Record<Names, Float32Array>> {
@@ -136,11 +149,13 @@ export class DenoisingNetwork {
   readonly program: Program<'eps'>;
   private pending: RunInputs;
   private readonly timestepWidth: number;
+  private readonly moduleScales: readonly number[] | null;
 
-  constructor(program: Program<'eps'>, constants: RunInputs, timestepWidth: number) {
+  constructor(program: Program<'eps'>, constants: RunInputs, timestepWidth: number, moduleScales: readonly number[] | null = null) {
     this.program = program;
     this.pending = constants;
     this.timestepWidth = timestepWidth;
+    this.moduleScales = moduleScales;
   }
 
   /** Predicted noise of both branches; a sampler's Network. */
@@ -148,7 +163,10 @@ export class DenoisingNetwork {
 
   /** The same after switching some of the program's inputs (hint, context, vector), which then stay. */
   async evaluate({ x, timestep, controlScale }: NetworkInput, switched: RunInputs = {}): ReturnType<Network> {
-    const changing = { x, timestep: timestepEmbedding([timestep], this.timestepWidth), controlScale };
+    const scales = this.moduleScales
+      ? Object.fromEntries(this.moduleScales.map((factor, i) => [`controlScale.${i}`, factor * controlScale]))
+      : { controlScale };
+    const changing = { x, timestep: timestepEmbedding([timestep], this.timestepWidth), ...scales };
     const { eps } = await this.program.run({ ...this.pending, ...switched, ...changing });
     this.pending = {};
     return { negative: eps.subarray(0, x.length), positive: eps.subarray(eps.length - x.length) };

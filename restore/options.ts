@@ -34,6 +34,13 @@ export interface RestoreOptions {
   controlStart: number;
   /** Whether the control scale changes linearly with sigma from controlStart to control. */
   controlLinear: boolean;
+  /**
+   * Research: a factor on the control scale for each project module, the places where the photo steers the UNet, in order of the checkpoint: 0
+   * is the last skip connection, the highest is the middle block. Empty for 1 each.
+   */
+  controlScalePerModule: readonly number[];
+  /** Research: indices of project modules that are switched off. */
+  ablate: readonly number[];
   /** Power of restoration guidance towards the stage-1 image; higher is weaker, 0 or less is off. */
   restoration: number;
   /** Noise added anew over the whole run (s_churn). */
@@ -91,6 +98,8 @@ export const DEFAULTS: RestoreOptions = {
   control: 1,
   controlStart: 0,
   controlLinear: false,
+  controlScalePerModule: [],
+  ablate: [],
   restoration: -1,
   churn: 5,
   sNoise: 1.01,
@@ -181,6 +190,22 @@ export function vaeTilingOf({ vaeTiling, vaeTileMib, encoderTile, decoderTile }:
   return { ...VAE_TILING, how: vaeTiling, tileBytes: vaeTileMib * 2 ** 20, encoderTile, decoderTile };
 }
 
+/**
+ * The factors on the control scale of `modules` project modules, or null where all are 1. Throws UserError when there are more or fewer factors,
+ * or an index beyond them.
+ */
+export function moduleScalesOf({ controlScalePerModule, ablate }: RestoreOptions, modules: number): number[] | null {
+  if (controlScalePerModule.length === 0 && ablate.length === 0) return null;
+  if (controlScalePerModule.length > 0 && controlScalePerModule.length !== modules)
+    throw new UserError(
+      `The option 'controlScalePerModule' has ${controlScalePerModule.length} factors; this model has ${modules} project modules.`,
+    );
+  const beyond = ablate.find((index) => index >= modules);
+  if (beyond !== undefined)
+    throw new UserError(`The option 'ablate' names project module ${beyond}; this model has those from 0 to ${modules - 1}.`);
+  return Array.from({ length: modules }, (_, i) => (ablate.includes(i) ? 0 : (controlScalePerModule[i] ?? 1)));
+}
+
 /** The range of every number: [least, most, must be an integer]. */
 const RANGES: Partial<Record<keyof RestoreOptions, [number, number, boolean]>> = {
   steps: [1, 1000, true],
@@ -210,6 +235,12 @@ function check(options: RestoreOptions): void {
   for (const name of ['prompt', 'positive', 'negative'] as const) {
     if (typeof options[name] !== 'string') throw new UserError(`The option '${name}' must be a text.`);
   }
+  if (!options.controlScalePerModule.every((value) => value >= 0 && value <= 2))
+    throw new UserError(
+      `The option 'controlScalePerModule' is ${options.controlScalePerModule}; each factor must be a number from 0 to 2.`,
+    );
+  if (!options.ablate.every((index) => Number.isInteger(index) && index >= 0))
+    throw new UserError(`The option 'ablate' is ${options.ablate}; it must be a list of integers from 0.`);
   const oneOf = <Name extends keyof RestoreOptions>(name: Name, choices: readonly RestoreOptions[Name][]) => {
     if (!choices.includes(options[name]))
       throw new UserError(`The option '${name}' is '${options[name]}'; it must be one of ${choices.join(', ')}.`);

@@ -21,7 +21,7 @@ import { sampleEuler } from '../sampler/euler.ts';
 import type { SamplerOptions, SamplerStep } from '../sampler/sampler.ts';
 import { NoiseSchedule } from '../sampler/schedule.ts';
 import type { Networks, TextConditioning, Values } from './networks.ts';
-import { type RestoreOptions, vaeTilingOf } from './options.ts';
+import { moduleScalesOf, type RestoreOptions, vaeTilingOf } from './options.ts';
 import type { SamplerState } from './run-state.ts';
 import { type PlannedNetwork, samplingWindows, tiledDenoiser } from './tiled-denoiser.ts';
 
@@ -91,6 +91,7 @@ export async function restoreImages(
   };
 
   const tiling = vaeTilingOf(options);
+  const scales = moduleScalesOf(options, networks.projectModules);
   const tileEvents = { signal: events.signal, onTile: events.tile };
 
   await begin('encode');
@@ -114,8 +115,8 @@ export async function restoreImages(
   await begin('plan');
   const windows = samplingWindows(networks, zLq.shape, options.tile, options.tileStride);
   const denoiser = windows
-    ? await tiledDenoiser(networks, zLq, negative, positives, windows, events.signal)
-    : await wholeDenoiser(networks, zLq, negative, positives);
+    ? await tiledDenoiser(networks, zLq, negative, positives, windows, events.signal, scales)
+    : await wholeDenoiser(networks, zLq, negative, positives, scales);
   let data: Float32Array;
   try {
     await begin('sample');
@@ -155,9 +156,10 @@ async function wholeDenoiser(
   hint: Values,
   negative: TextConditioning | null,
   positives: TextConditioning[],
+  moduleScales: readonly number[] | null,
 ): Promise<PlannedNetwork> {
   if (positives.length > 1) throw new UserError(`${positives.length} tiles' prompts for a latent that is sampled whole: give one prompt.`);
-  return networks.denoiser(hint, negative, positives[0]);
+  return networks.denoiser(hint, negative, positives[0], moduleScales);
 }
 
 /** scale (mean + exp(logvar / 2) noise), logvar clamped to [-30, 20]. */

@@ -27,7 +27,8 @@ export function samplingWindows(networks: Networks, [, h, w]: Shape, tile: numbe
 
 /**
  * Plans UNet and control network for the windows of `hint` (N, h, w, z), the degraded image's latent. `positives` holds one conditioning for
- * every window or one for all; the negative one is shared, and null for no guidance. Throws UserError when their number fits neither.
+ * every window or one for all; the negative one is shared, and null for no guidance. moduleScales as in Networks.denoiser. Throws UserError
+ * when the number of positives fits neither.
  */
 export async function tiledDenoiser(
   networks: Networks,
@@ -36,6 +37,7 @@ export async function tiledDenoiser(
   positives: TextConditioning[],
   windows: TileWindow[],
   signal?: AbortSignal,
+  moduleScales: readonly number[] | null = null,
 ): Promise<PlannedNetwork> {
   if (positives.length !== 1 && positives.length !== windows.length) {
     throw new UserError(`${positives.length} prompts for ${windows.length} tiles: give one for each, row by row, or one for all.`);
@@ -44,7 +46,7 @@ export async function tiledDenoiser(
   const [{ y0, y1, x0, x1 }] = windows;
   const hints = windows.map((window) => cropWindow(hint.data, hint.shape, window));
   const texts = positives.length > 1 ? positives.map((positive) => textInputs(n, negative, positive)) : [];
-  const denoiser = await networks.denoiser({ data: hints[0], shape: [n, y1 - y0, x1 - x0, z] }, negative, positives[0]);
+  const denoiser = await networks.denoiser({ data: hints[0], shape: [n, y1 - y0, x1 - x0, z] }, negative, positives[0], moduleScales);
   const network = tiledNetwork(
     (input, index) => {
       signal?.throwIfAborted();
