@@ -32,8 +32,10 @@ export const modulateOp: Op<{ scale: Scalar }> = {
 
   gradient({ source: { inputs, attrs } }, upstream) {
     const [x, gamma] = inputs;
-    const scaled = affine(upstream, attrs.scale, 0);
-    return [mul(scaled, affine(gamma, 1, 1)), mul(scaled, x), scaled, sub(upstream, scaled)];
+    // At a scale of 1, as in training, raw has no part in the result.
+    const whole = attrs.scale === 1;
+    const scaled = whole ? upstream : affine(upstream, attrs.scale, 0);
+    return [mul(scaled, affine(gamma, 1, 1)), mul(scaled, x), scaled, whole ? null : sub(upstream, scaled)];
   },
 };
 

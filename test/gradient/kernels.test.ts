@@ -287,6 +287,15 @@ test('modulation', async () => {
   const f = (...[x, gamma, beta, raw]: Tensor[]) => modulate(x, gamma, beta, raw, 0.7);
   const g = (...[x, gamma, beta, raw]: Values[]) => reference.modulate(x, gamma, beta, raw, 0.7);
   await checkGradient('modulate', inputs, f, g, [{ ulps: 4 }]);
+  const whole = inputs.slice(0, 3);
+  const raw = inputs[3].tensor;
+  await checkGradient(
+    'modulate fully',
+    whole,
+    (x, gamma, beta) => modulate(x, gamma, beta, raw, 1),
+    (x, gamma, beta) => reference.modulate(x, gamma, beta, inputs[3], 1),
+    [{ ulps: 4 }],
+  );
 });
 
 test('what has no rule says so', () => {
