@@ -5,6 +5,7 @@ import { DeviceError, UserError } from '../core/errors.ts';
 import { convertCommand } from './convert.ts';
 import { doctor } from './doctor.ts';
 import { inspectCommand } from './inspect.ts';
+import { planCommand } from './plan.ts';
 import { Interrupted, PartialFailure, restoreCommand } from './restore.ts';
 import { verifyCommand } from './verify.ts';
 
@@ -20,6 +21,7 @@ const program = new Command('supir')
   .option('--debug', 'print the stack of an error')
   .configureHelp({ sortSubcommands: true })
   .addCommand(restoreCommand())
+  .addCommand(planCommand())
   .addCommand(doctorCommand)
   .addCommand(verifyCommand())
   .addCommand(inspectCommand())

@@ -107,33 +107,38 @@ function setting(flags: string, text: string, key: keyof RestoreOptions): Option
   return new Option(flags, `${text} (SUPIR: ${DEFAULTS[key]})`).argParser(number);
 }
 
+/** --model, of every command that needs one. */
+export function modelOption(): Option {
+  const text = 'folder with config.json and the checkpoints it names, or with published checkpoints';
+  return new Option('--model <folder>', text).default(DEMO);
+}
+
+/** What decides the steps of sampling. */
+export function samplingOptions(): Option[] {
+  return [
+    new Option('--preset <name>', 'settings that go together').choices(Object.keys(PRESETS)),
+    new Option('--sampler <name>', `how noise becomes a picture (SUPIR: ${DEFAULTS.sampler})`).choices(SAMPLERS),
+    setting('--steps <n>', 'sampling steps', 'steps'),
+    setting('--cfg <scale>', 'guidance scale at the end', 'cfg'),
+    setting('--cfg-start <scale>', 'guidance scale at the start', 'cfgStart'),
+    setting('--control <scale>', 'control scale: how strongly the photo steers', 'control'),
+    new Option('--control-linear', 'let the control scale change over the run'),
+    setting('--control-start <scale>', 'control scale at the start, with --control-linear', 'controlStart'),
+    setting('--restoration <power>', 'restoration guidance towards the stage-1 image; higher is weaker, -1 is off', 'restoration'),
+    setting('--churn <amount>', 'noise added anew over the run', 'churn'),
+    setting('--s-noise <factor>', 'factor on added noise', 'sNoise'),
+  ];
+}
+
 /** The command without its action. */
 export function restoreDefinition(): Command {
-  return new Command('restore')
+  const command = new Command('restore')
     .description('Restores photos: removes blur, noise and compression, and fills in detail.')
     .argument('<photos...>', 'PNG or JPEG files, folders, or patterns such as "album/*.jpg"')
     .requiredOption('-o, --output <path>', 'where to write: a .png or .jpg file, or a folder for several photos')
-    .option('--model <folder>', 'folder with config.json and the checkpoints it names, or with published checkpoints', DEMO)
-    .addOption(new Option('--preset <name>', 'settings that go together').choices(Object.keys(PRESETS)))
-    .addOption(new Option('--sampler <name>', `how noise becomes a picture (SUPIR: ${DEFAULTS.sampler})`).choices(SAMPLERS))
-    .addOption(setting('--steps <n>', 'sampling steps', 'steps'))
-    .addOption(setting('--cfg <scale>', 'guidance scale at the end', 'cfg'))
-    .addOption(setting('--cfg-start <scale>', 'guidance scale at the start', 'cfgStart'))
-    .addOption(setting('--control <scale>', 'control scale: how strongly the photo steers', 'control'))
-    .option('--control-linear', 'let the control scale change over the run')
-    .addOption(setting('--control-start <scale>', 'control scale at the start, with --control-linear', 'controlStart'))
-    .addOption(
-      new Option(
-        '--control-scale-per-module <factors>',
-        'research: factors on the control scale of the project modules, 12 numbers with commas, the middle block last',
-      ).argParser(numbers),
-    )
-    .addOption(new Option('--ablate <modules>', 'research: switch project modules off, such as 0,3-5').argParser(indices))
-    .addOption(
-      setting('--restoration <power>', 'restoration guidance towards the stage-1 image; higher is weaker, -1 is off', 'restoration'),
-    )
-    .addOption(setting('--churn <amount>', 'noise added anew over the run', 'churn'))
-    .addOption(setting('--s-noise <factor>', 'factor on added noise', 'sNoise'))
+    .addOption(modelOption());
+  for (const option of samplingOptions()) command.addOption(option);
+  return command
     .addOption(setting('--seed <n>', 'seed of the noise', 'seed'))
     .addOption(new Option('--rng <name>', `whose noise a seed gives (SUPIR: ${DEFAULTS.rng})`).choices(RNGS))
     .addOption(setting('--upscale <factor>', 'factor on width and height', 'upscale'))
@@ -151,6 +156,13 @@ export function restoreDefinition(): Command {
     .option('--positive <text>', `quality words, put right behind the prompt (default: "${POSITIVE_PROMPT.slice(0, 40)}...")`)
     .option('--negative <text>', `what it should not look like (default: "${NEGATIVE_PROMPT.slice(0, 40)}...")`)
     .addOption(new Option('--color-fix <how>', `take colours from the stage-1 image (SUPIR: ${DEFAULTS.colorFix})`).choices(COLOR_FIXES))
+    .addOption(
+      new Option(
+        '--control-scale-per-module <factors>',
+        'research: factors on the control scale of the project modules, 12 numbers with commas, the middle block last',
+      ).argParser(numbers),
+    )
+    .addOption(new Option('--ablate <modules>', 'research: switch project modules off, such as 0,3-5').argParser(indices))
     .option('--stage1-only', 'stop at the stage-1 image: no sampling')
     .option('--stage1 <file>', 'write the stage-1 image too (one photo)')
     .addOption(

@@ -1,0 +1,105 @@
+/**
+ * `plan`: what each sampling step will be asked for, before anything is computed: noise levels, guidance and control scales. The sampler itself
+ * runs, on a latent of one value and a network that answers zero, so that the table cannot differ from the restoration.
+ */
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
+import { Command } from 'commander';
+import { UserError } from '../core/errors.ts';
+import { host } from '../host/node.ts';
+import { parseConfig, SUPIR_SDXL, type SupirConfig } from '../models/config.ts';
+import { chooseOptions, type GivenOptions, type RestoreOptions } from '../restore/options.ts';
+import { samplerOf } from '../restore/pipeline.ts';
+import type { SamplerStep } from '../sampler/sampler.ts';
+import { NoiseSchedule } from '../sampler/schedule.ts';
+import { checkOutput } from './photo-files.ts';
+import { modelOption, samplingOptions } from './restore-options.ts';
+import { type Panel, stepChart } from './step-chart.ts';
+
+const EXAMPLES = `
+Examples:
+  $ npm run -s supir -- plan --steps 20 --cfg 7.5 --cfg-start 4
+  $ npm run -s supir -- plan --preset quality --control-linear --control-start 0.5 --plot schedule.svg`;
+
+/** A step of the plan, as --json prints it. */
+export type PlannedStep = Pick<SamplerStep, 'step' | 'sigma' | 'sigmaHat' | 'cfg' | 'controlScale'>;
+
+type Flags = GivenOptions & { model: string; plot?: string; json?: boolean };
+
+export function planCommand(): Command {
+  const command = new Command('plan')
+    .description('Shows noise, guidance and control scale of every sampling step.')
+    .addOption(modelOption());
+  for (const option of samplingOptions()) command.addOption(option);
+  return command
+    .option('--plot <file.svg>', 'draw them')
+    .option('--json', 'print a JSON object')
+    .addHelpText('after', EXAMPLES)
+    .action((flags: Flags) => run(flags));
+}
+
+async function run(flags: Flags): Promise<void> {
+  if (flags.plot !== undefined) checkOutput(flags.plot, '', ['.svg']);
+  const options = chooseOptions(flags, await configOf(flags.model));
+  const steps = await plannedSteps(options);
+  if (flags.plot !== undefined) await host.writeFileAtomic(flags.plot, new TextEncoder().encode(schedulePlot(options, steps)));
+  if (flags.json)
+    console.log(JSON.stringify({ sampler: options.sampler, steps, ...(flags.plot === undefined ? {} : { plot: flags.plot }) }));
+  else console.log(table(steps));
+}
+
+/** The steps that a restoration with these options takes. */
+export async function plannedSteps(options: RestoreOptions): Promise<PlannedStep[]> {
+  const steps: PlannedStep[] = [];
+  const zero = () => new Float32Array(1);
+  await samplerOf(options)(async () => ({ negative: zero(), positive: zero() }), new NoiseSchedule(), {
+    steps: options.steps,
+    noise: zero,
+    noiseEveryStep: false,
+    cfg: options.cfg,
+    cfgStart: options.cfgStart,
+    controlScale: options.control,
+    sNoise: options.sNoise,
+    center: zero(),
+    onStep: ({ step, sigma, sigmaHat, cfg, controlScale }) => void steps.push({ step, sigma, sigmaHat, cfg, controlScale }),
+  });
+  return steps;
+}
+
+/** The plan as an SVG file of three panels over the steps; light or dark as the reader's system is. */
+export function schedulePlot({ sampler }: RestoreOptions, steps: PlannedStep[]): string {
+  const of = (key: keyof PlannedStep) => steps.map((step) => step[key]);
+  const panels: Panel[] = [
+    {
+      title: 'Noise (sigma, logarithmic)',
+      logarithmic: true,
+      lines: [
+        { name: 'before the step', values: of('sigma') },
+        { name: 'with churn', values: of('sigmaHat'), dashed: true },
+      ],
+    },
+    { title: 'Guidance scale', lines: [{ name: 'guidance', values: of('cfg') }] },
+    { title: 'Control scale', lines: [{ name: 'control', values: of('controlScale') }] },
+  ];
+  return stepChart(`Schedule of the ${sampler} sampler, ${steps.length} ${steps.length === 1 ? 'step' : 'steps'}`, panels);
+}
+
+function table(steps: PlannedStep[]): string {
+  const rows = steps.map(({ step, sigma, sigmaHat, cfg, controlScale }) =>
+    [String(step).padStart(4), ...[sigma, sigmaHat, cfg, controlScale].map((value) => value.toFixed(4).padStart(10))].join(' '),
+  );
+  return ['step      sigma with churn   guidance    control', ...rows].join('\n');
+}
+
+/** The model's sizes and recommendations; published checkpoints without config.json have SUPIR's. */
+async function configOf(folder: string): Promise<SupirConfig> {
+  const path = join(folder, 'config.json');
+  if (!existsSync(folder)) throw new UserError(`There is no model folder ${folder}.`);
+  if (!existsSync(path)) return SUPIR_SDXL;
+  try {
+    return parseConfig(JSON.parse(new TextDecoder().decode(await host.readFile(path))), path);
+  } catch (error) {
+    if (error instanceof SyntaxError) throw new UserError(`${path} is not JSON: ${error.message}`);
+    throw error;
+  }
+}
