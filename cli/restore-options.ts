@@ -42,6 +42,7 @@ export type RestoreFlags = GivenOptions & {
   nameTemplate: string;
   format: 'png' | 'jpg';
   quality: number;
+  bits: 8 | 16;
   shard?: { index: number; count: number };
   log?: string;
   numSamples: number;
@@ -69,6 +70,11 @@ function samples(text: string): number {
   const value = number(text);
   if (!Number.isInteger(value) || value < 1 || value > 100) throw new InvalidArgumentError('It must be an integer from 1 to 100.');
   return value;
+}
+
+function bits(text: string): number {
+  if (text !== '8' && text !== '16') throw new InvalidArgumentError('It must be 8 or 16.');
+  return number(text);
 }
 
 function shard(text: string): { index: number; count: number } {
@@ -180,6 +186,7 @@ export function restoreDefinition(): Command {
     .option('--name-template <name>', 'name of a result in the output folder, without ending', '{name}')
     .addOption(new Option('--format <ending>', 'file format in the output folder').choices(['png', 'jpg']).default('png'))
     .addOption(new Option('--quality <n>', 'of JPEG files, 1 to 100').argParser(quality).default(95))
+    .addOption(new Option('--bits <8|16>', 'bits a sample of PNG files').argParser(bits).default(8))
     .addOption(new Option('--shard <i/n>', 'of several photos, only every n-th from the i-th on: for job arrays').argParser(shard))
     .option('--log <file>', 'append a line of JSON for every photo')
     .option('--profile', 'print time per kernel')

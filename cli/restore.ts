@@ -8,7 +8,7 @@ import { type KernelTime, Profile } from '../core/profiler.ts';
 import { host } from '../host/node.ts';
 import { decode } from '../image/decode.ts';
 import { encodeJpeg, encodePng } from '../image/encode.ts';
-import type { Image } from '../image/image.ts';
+import type { DeepImage, Image } from '../image/image.ts';
 import { readPngText } from '../image/png-chunks.ts';
 import { chooseOptions, DEFAULTS, type GivenOptions } from '../restore/options.ts';
 import { compareRecipes, parseRecipe, RECIPE_KEYWORD, type Recipe } from '../restore/recipe.ts';
@@ -64,6 +64,9 @@ export class PartialFailure extends Error {
 
 async function restore(named: string[], flags: RestoreFlags): Promise<void> {
   const { photos, single } = photoFiles(named, flags);
+  const shallow = flags.bits === 16 ? photos.find(({ output }) => !isPng(output)) : undefined;
+  if (shallow)
+    throw new UserError(`Cannot write ${shallow.output} with 16 bits: only PNG files have them. Leave --bits out, or write a .png file.`);
   if (flags.stage1 !== undefined) {
     if (!single || flags.numSamples > 1) throw new UserError('--stage1 is for one photo whose result is a file.');
     checkOutput(flags.stage1, named[0]);
@@ -173,7 +176,10 @@ class Work {
       recipe: checkRecipe,
     });
     this.shown?.stop();
-    await host.writeFileAtomic(file.output, encode(file.output, result.image, flags.quality, result.recipe));
+    await host.writeFileAtomic(
+      file.output,
+      encode(file.output, flags.bits === 16 ? result.deep() : result.image, flags.quality, result.recipe),
+    );
     if (flags.stage1 !== undefined) await host.writeFileAtomic(flags.stage1, encode(flags.stage1, result.stage1, flags.quality));
     await writeSideFiles(paths, file, photo, result);
     await result.finished();
@@ -232,11 +238,13 @@ async function readPhoto({ input }: PhotoFile): Promise<Image> {
   return decode(await host.readFile(input), input);
 }
 
-/** Bytes of a result; a PNG carries the recipe. */
-function encode(path: string, image: Image, quality: number, recipe?: Recipe): Uint8Array<ArrayBuffer> {
-  if (extname(path).toLowerCase() !== '.png') return encodeJpeg(image, quality);
+/** Bytes of a result; a PNG carries the recipe, and only a PNG has 16 bits. */
+function encode(path: string, image: Image | DeepImage, quality: number, recipe?: Recipe): Uint8Array<ArrayBuffer> {
+  if (!isPng(path)) return encodeJpeg(image as Image, quality);
   return encodePng(image, recipe ? { text: { [RECIPE_KEYWORD]: JSON.stringify(recipe) } } : {});
 }
+
+const isPng = (path: string): boolean => extname(path).toLowerCase() === '.png';
 
 /** Ctrl-C and requests to end stop the work at its next step; a second one ends the process at once. */
 function onInterrupt(restoreTerminal: () => void): { signal: AbortSignal; done(): void } {

@@ -1,7 +1,7 @@
 /** One photo, restored: from an image file's pixels to an image of the size that was asked for. (spec of sizes: SUPIR's command line) */
-import type { Image } from '../image/image.ts';
+import type { DeepImage, Image } from '../image/image.ts';
 import { toUnit } from '../image/image.ts';
-import { finish, prepare } from '../image/prepare.ts';
+import { finish, finishDeep, prepare } from '../image/prepare.ts';
 import { resize } from '../image/resize.ts';
 import type { SupirModel } from './model-folder.ts';
 import type { Values } from './networks.ts';
@@ -11,6 +11,8 @@ import type { SamplerState } from './run-state.ts';
 
 export interface RestoredPhoto {
   image: Image;
+  /** The same with 16 bits a sample, rounded from the networks' result and not from the bytes. */
+  deep(): DeepImage;
   /** The stage-1 image: degradation removed, nothing invented. */
   stage1: Image;
   /** The options that were in force. */
@@ -44,13 +46,15 @@ export async function restorePhoto(
   const result = await restoreImages(model.networks, { image: unit, ...tokens, resume }, options, events);
 
   const alpha = photo.alpha && resizePlane(photo.alpha, photo, width0, height0);
-  const { metadata } = photo;
-  const picture = (values: Values): Image => ({
-    ...finish(images(values)[0], width0, height0, 'round'),
-    ...(alpha ? { alpha } : {}),
-    ...(metadata ? { metadata } : {}),
-  });
-  return { image: picture(result.image), stage1: picture(result.stage1), options, working: { width, height } };
+  const extras = { ...(alpha ? { alpha } : {}), ...(photo.metadata ? { metadata: photo.metadata } : {}) };
+  const picture = (values: Values): Image => ({ ...finish(images(values)[0], width0, height0, 'round'), ...extras });
+  return {
+    image: picture(result.image),
+    deep: () => ({ ...finishDeep(images(result.image)[0], width0, height0), ...extras }),
+    stage1: picture(result.stage1),
+    options,
+    working: { width, height },
+  };
 }
 
 /** One 8-bit plane, resized like a grey image. */

@@ -56,6 +56,8 @@ test('options that cannot be', async ({ folder, photo }) => {
     [['--min-size', ''], /'--min-size <pixels>' argument '' is invalid/],
     [['--color-fix', 'sepia'], /'--color-fix <how>' argument 'sepia' is invalid\. Allowed choices are wavelet, adain, none/],
     [['--no-such-option'], /unknown option '--no-such-option'/],
+    [['--bits', '12'], /'--bits <8\|16>' argument '12' is invalid\. It must be 8 or 16/],
+    [['--bits', '16', '-o', 'out.jpg'], /Cannot write out\.jpg with 16 bits: only PNG files have them/],
     [['second-photo.png'], /names one file, and .* may be several photos/],
   ];
   await inPairs(cases, async ([args, message]) => {

@@ -2,6 +2,7 @@
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { PNG } from 'pngjs';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import type { RestoreReport } from '../../cli/restore.ts';
@@ -127,6 +128,34 @@ test('enlarges the photo and its alpha', async ({ folder }) => {
   assert.ok(result.alpha?.every((value) => value === 100));
 });
 
+test("16 bits, and the photo's profile and EXIF", async ({ folder }) => {
+  const [photo, shallow, deep] = ['in.jpg', 'out.png', 'deep.png'].map((name) => join(folder, name));
+  const icc = new Uint8Array(200);
+  icc.set(
+    [...'RGB '].map((letter) => letter.charCodeAt(0)),
+    16,
+  );
+  icc.set(
+    [...'acsp'].map((letter) => letter.charCodeAt(0)),
+    36,
+  );
+  writeFileSync(photo, encodeJpeg({ ...(await face(64, 64)), metadata: { icc, exif: exifBlock(6, true) } }, 95));
+  for (const [output, bits] of [
+    [shallow, '8'],
+    [deep, '16'],
+  ]) {
+    const { code, stderr } = await supir(['restore', photo, '-o', output, '--bits', bits, '--stage1-only', '--quiet']);
+    assert.is(code, 0, stderr);
+    assert.is(readFileSync(output)[24], Number(bits));
+    assert.equal((await read(output)).metadata, { icc, exif: exifBlock(1, true) });
+  }
+  const [a, b] = [await read(shallow), await read(deep)];
+  const differences = a.data.filter((value, i) => Math.abs(value - b.data[i]) > 1); // v / 255 and v / 257 round alike but for halves
+  assert.is(differences.length, 0);
+  const low = PNG.sync.read(readFileSync(deep), { skipRescale: true } as object).data as unknown as Uint16Array;
+  assert.ok(low.filter((value) => value % 257 !== 0).length > low.length / 2, 'more than bytes');
+});
+
 test('an interrupted run ends with 130 and leaves nothing behind', async ({ folder }) => {
   const [photo, output] = [join(folder, 'in.png'), join(folder, 'out.png')];
   writeFileSync(photo, encodePng(await face(64, 64)));
@@ -149,7 +178,7 @@ test('help shows the commands and examples', async () => {
   const restore = await supir(['restore', '--help']);
   assert.is(restore.code, 0);
   assert.match(restore.stdout, /Examples:\n {2}\$ npm run -s supir -- restore old\.jpg -o new\.png/);
-  assert.match(restore.stdout, /--color-fix <how>[\s\S]{0,80}\(SUPIR:\s+wavelet/);
+  assert.match(restore.stdout, /--color-fix <how>[\s\S]{0,160}\(SUPIR:\s+wavelet/);
 });
 
 test.run();
