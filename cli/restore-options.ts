@@ -28,7 +28,7 @@ Examples:
 
 Settings that are not given are those of the preset, else those that the model recommends (config.json), else SUPIR's own, shown above.
 With several photos -o is a folder, and a photo without --prompt takes its caption from the text file beside it (old.jpg: old.txt).
-{name} in the names of --compare, --preview and --report stands for the result's name, so that each of several results has its own.
+{name} in the names of --compare, --preview, --report and --trace-to stands for the result's name, so that each of several results has its own.
 Exit codes: 0 done, 1 some photos of several failed, 2 bad input or option, 3 no adapter or the GPU failed, 130 interrupted.`;
 
 export type RestoreFlags = GivenOptions & {
@@ -49,6 +49,8 @@ export type RestoreFlags = GivenOptions & {
   compare?: string;
   preview?: string;
   report?: string;
+  trace?: string[];
+  traceTo?: string;
   profile?: boolean;
   json?: boolean;
   quiet?: boolean;
@@ -179,6 +181,13 @@ export function restoreDefinition(): Command {
     .option('--compare <file>', 'write photo, stage 1 and result side by side (.png), or a page with a slider between them (.html)')
     .option('--preview <folder>', 'write the stage-1 image and a quick picture of every step there')
     .option('--report <file>', 'write how far the result is from the photo (.json), and a picture of what changed beside it')
+    .addOption(
+      new Option(
+        '--trace <names>',
+        'research: keep activations of UNet and control network, such as "*.output_blocks.*,*.middle_block", at every step',
+      ).argParser((text) => text.split(',')),
+    )
+    .option('--trace-to <folder>', 'where to: a safetensors file of each step, and pictures of the channels')
     .option('--from <file>', 'take all settings from the recipe inside a PNG that this program wrote')
     .option('--state <folder>', 'keep the last step there, and go on from it after an interruption')
     .option('--recursive', 'look into folders within folders')

@@ -8,8 +8,10 @@ import { encodePng } from '../image/encode.ts';
 import { createImage, type Image } from '../image/image.ts';
 import { resize } from '../image/resize.ts';
 import type { RestoredPhoto } from '../restore/job.ts';
+import type { RestoreEvents } from '../restore/pipeline.ts';
 import { previewEvents } from '../restore/preview.ts';
 import { changeMap, fidelity } from '../restore/report.ts';
+import { matcher, traceTo } from '../restore/trace.ts';
 import { comparePage } from './compare-page.ts';
 import { checkOutput, type PhotoFile } from './photo-files.ts';
 
@@ -21,6 +23,9 @@ export interface SideFlags {
   preview?: string;
   /** A .json file. */
   report?: string;
+  /** Patterns of names of activations, which go to the folder `traceTo`. */
+  trace?: string[];
+  traceTo?: string;
 }
 
 /** Paths of one result's side files, each only where asked for; `changeMap` belongs to `report`. */
@@ -43,10 +48,11 @@ export function sheetPath(photo: PhotoFile): string {
 export function sidePaths(flags: SideFlags, output: string, folder: string | null): SidePaths {
   const name = withoutEnding(folder === null ? basename(output) : relative(folder, output));
   const paths: SidePaths = {};
-  for (const key of ['compare', 'preview', 'report'] as const) {
+  for (const key of ['compare', 'preview', 'report', 'traceTo'] as const) {
     const given = flags[key];
     if (given !== undefined) paths[key] = given.replaceAll('{name}', name);
   }
+  if (flags.trace) paths.trace = flags.trace;
   if (paths.report !== undefined) paths.changeMap = `${withoutEnding(paths.report)}-changes.png`;
   return paths;
 }
@@ -61,6 +67,9 @@ export function checkSideFiles(
   folder: string | null,
   further: string[] = [],
 ): void {
+  if ((flags.trace === undefined) !== (flags.traceTo === undefined))
+    throw new UserError('--trace names activations and --trace-to the folder for them: give both.');
+  if (flags.trace) matcher(flags.trace);
   const taken = new Set<string>(further.map((path) => resolve(path)));
   const claim = (path: string) => {
     if (taken.has(resolve(path)))
@@ -78,20 +87,28 @@ export function checkSideFiles(
     for (const output of outputs) {
       const paths = sidePaths(flags, output, folder);
       for (const key of ['compare', 'report'] as const) if (paths[key] !== undefined) checkOutput(paths[key], input, ENDINGS[key]);
-      if (paths.preview !== undefined) {
-        checkOutput(join(paths.preview, 'stage1.png'), input);
-        if (existsSync(paths.preview) && !statSync(paths.preview).isDirectory())
-          throw new UserError(`Cannot write previews to ${paths.preview}: it is a file. Name a folder.`);
+      for (const wanted of [paths.preview, paths.traceTo]) {
+        if (wanted === undefined) continue;
+        checkOutput(join(wanted, 'stage1.png'), input);
+        if (existsSync(wanted) && !statSync(wanted).isDirectory())
+          throw new UserError(`Cannot write into ${wanted}: it is a file. Name a folder.`);
       }
-      for (const path of Object.values(paths)) claim(path);
+      const { trace: _, ...files } = paths;
+      for (const path of Object.values(files)) claim(path);
     }
   }
 }
 
-/** Listeners that write the pictures of --preview. */
-export function previews({ preview }: SidePaths): Partial<ReturnType<typeof previewEvents>> {
-  if (preview === undefined) return {};
-  return previewEvents((name, picture) => host.writeFileAtomic(join(preview, `${name}.png`), encodePng(picture)));
+/** Listeners that write the pictures of --preview and the activations of --trace. */
+export function previews({ preview, trace, traceTo: folder }: SidePaths): Pick<RestoreEvents, 'stage1' | 'step' | 'trace'> {
+  const writer = (into: string) => ({
+    file: (name: string, bytes: Uint8Array<ArrayBuffer>) => host.writeFileAtomic(join(into, `${name}.safetensors`), bytes),
+    picture: (name: string, image: Image) => host.writeFileAtomic(join(into, `${name}.png`), encodePng(image)),
+  });
+  return {
+    ...(preview === undefined ? {} : previewEvents(writer(preview).picture)),
+    ...(trace && folder !== undefined ? { trace: traceTo(writer(folder), trace) } : {}),
+  };
 }
 
 /** Writes the comparison and the report of a result. */

@@ -3,6 +3,7 @@
  * a feature for every skip connection. (SUPIR, arXiv 2401.13627, sec. 3.2; ControlNet, arXiv 2302.05543)
  * Checkpoint prefix `model.control_model.`
  */
+import { observe } from '../core/observe.ts';
 import type { Tensor } from '../core/tensor.ts';
 import { add } from '../kernels/binary.ts';
 import { run, UnetEncoder } from './blocks.ts';
@@ -28,8 +29,8 @@ export class ControlNet extends UnetEncoder {
     this.input_blocks.forEach((block, i) => {
       h = run(block, h, conditioning);
       if (i === 0) h = add(h, this.input_hint_block(hint));
-      features.push(h);
+      features.push(observe(`input_blocks.${i}`, h));
     });
-    return [...features, run(this.middle_block, h, conditioning)];
+    return [...features, observe('middle_block', run(this.middle_block, h, conditioning))];
   }
 }

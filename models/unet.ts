@@ -2,6 +2,7 @@
  * SDXL's UNet, with the twelve project modules through which SUPIR's control features enter it.
  * (SDXL, arXiv 2307.01952; SUPIR, arXiv 2401.13627, sec. 3.2) Checkpoint prefix `model.diffusion_model.`
  */
+import { observe } from '../core/observe.ts';
 import type { Scalar, Tensor } from '../core/tensor.ts';
 import { concat } from '../kernels/copy.ts';
 import { silu } from '../kernels/unary.ts';
@@ -56,28 +57,30 @@ export class Unet extends UnetEncoder {
     const conditioning: Conditioning = { emb: this.embed(timestep, vector), context };
     const skips: Tensor[] = [];
     let h = x;
-    for (const block of this.input_blocks) skips.push((h = run(block, h, conditioning)));
-    h = run(this.middle_block, h, conditioning);
+    for (const [i, block] of this.input_blocks.entries()) skips.push((h = observe(`input_blocks.${i}`, run(block, h, conditioning))));
+    h = observe('middle_block', run(this.middle_block, h, conditioning));
 
     const features = control ? [...control.features] : [];
     const projects = [...this.project_modules];
     const scales = control ? [control.scale].flat() : [];
     // Modules are used from the last to the first.
     const scale = () => (scales.length > 1 ? scales.pop()! : scales[0]);
-    if (control) h = (projects.pop() as ZeroSFT).forward(features.pop()!, h, null, scale());
-    for (const block of this.output_blocks) {
+    const projected = (tensor: Tensor) => observe(`project_modules.${projects.length}`, tensor);
+    if (control) h = projected((projects.pop() as ZeroSFT).forward(features.pop()!, h, null, scale()));
+    for (const [i, block] of this.output_blocks.entries()) {
       const skip = skips.pop()!;
       if (!control) {
-        h = run(block, concat([h, skip]), conditioning);
+        h = observe(`output_blocks.${i}`, run(block, concat([h, skip]), conditioning));
         continue;
       }
       const feature = features.pop()!;
-      h = (projects.pop() as ZeroSFT).forward(feature, skip, h, scale());
+      h = projected((projects.pop() as ZeroSFT).forward(feature, skip, h, scale()));
       const upsample = block[block.length - 1];
       if (upsample instanceof Upsample) {
         h = run(block.slice(0, -1), h, conditioning);
-        h = upsample.forward((projects.pop() as ZeroCrossAttn).forward(feature, h, scale()));
+        h = upsample.forward(projected((projects.pop() as ZeroCrossAttn).forward(feature, h, scale())));
       } else h = run(block, h, conditioning);
+      observe(`output_blocks.${i}`, h);
     }
     return this.out(h);
   }

@@ -3,10 +3,13 @@
  * Arrays are dense and channels-last. Latents are in unit scale, as SUPIR's sampler sees them (the autoencoder's times scale_factor).
  */
 import type { Device } from '../core/device.ts';
+import { UserError } from '../core/errors.ts';
+import { watch, within } from '../core/observe.ts';
 import { compile, type Program, type RunInputs } from '../core/program.ts';
 import { input, type Shape, scalar, sizeOf, type Tensor } from '../core/tensor.ts';
 import { concat } from '../kernels/copy.ts';
 import type { TokenPair } from '../models/conditioner.ts';
+import { type AppliedLora, withLora } from '../models/lora.ts';
 import type { Supir } from '../models/supir.ts';
 import { timestepEmbedding } from '../models/timestep-embedding.ts';
 import type { EncoderName } from '../models/vae.ts';
@@ -25,9 +28,18 @@ export interface TextConditioning {
   vector: Values;
 }
 
+/** Takes intermediate activations of UNet and control network out, under their checkpoint names; they may cost the last bit of the result. */
+export interface Tap {
+  wanted(name: string): boolean;
+  /** Called after every evaluation with all that are wanted; the branches of guidance, negative and positive, one after the other. Awaited. */
+  take(tensors: Record<string, Values>): void | Promise<void>;
+}
+
 export class Networks {
   readonly device: Device;
   readonly supir: Supir;
+  /** Applied to text towers, UNet and control network wherever they name a weight. */
+  loras: readonly AppliedLora[] = [];
 
   constructor(device: Device, supir: Supir) {
     this.device = device;
@@ -58,9 +70,10 @@ export class Networks {
     const timestep = input('timestep', [1, unet.model_channels]);
     const context = input('context', [branches * n, tokens, unet.context_dim]);
     const vector = input('vector', [branches * n, unet.adm_in_channels]);
-    const features = control_model.forward(x, hint, timestep, context, vector);
+    const features = within('model.control_model.', () => control_model.forward(x, hint, timestep, context, vector));
     const scale = scalePerModule ? diffusion_model.project_modules.map((_, i) => scalar(`controlScale.${i}`)) : scalar('controlScale');
-    return { eps: diffusion_model.forward(x, timestep, context, vector, { features, scale }) };
+    const control = { features, scale };
+    return { eps: within('model.diffusion_model.', () => diffusion_model.forward(x, timestep, context, vector, control)) };
   }
 
   /** x (N, H, W, 3) in [-1, 1], sides multiples of the latent factor -> mean and log variance, each (N, H / f, W / f, z), not scaled. */
@@ -86,7 +99,7 @@ export class Networks {
   async condition(tokens: TokenPair, sizes?: number[]): Promise<TextConditioning> {
     const { conditioner } = this.supir;
     const graph = conditioner.forward();
-    const { context, vector } = await this.once({ ...graph }, await conditioner.inputs(tokens, sizes));
+    const { context, vector } = await this.once(withLora({ ...graph }, this.loras), await conditioner.inputs(tokens, sizes));
     return { context: { data: context, shape: graph.context.shape }, vector: { data: vector, shape: graph.vector.shape } };
   }
 
@@ -95,16 +108,22 @@ export class Networks {
    * hint (N, h, w, z): the degraded image's latent. Conditionings hold N texts each, or one for all; both of one length.
    * Without a negative one there is no guidance: the positive branch answers for both, at half the work.
    * moduleScales: a factor on the control scale for each project module, in order of the checkpoint; null for 1 each.
+   * tap: takes activations out. Throws UserError when it wants none of those that there are.
    */
   async denoiser(
     hint: Values,
     negative: TextConditioning | null,
     positive: TextConditioning,
     moduleScales: readonly number[] | null = null,
+    tap: Tap | null = null,
   ): Promise<DenoisingNetwork> {
     const constants = { hint: hint.data, ...textInputs(hint.shape[0], negative, positive) };
-    const graph = this.denoiserGraph(hint.shape, positive.context.shape[1], negative ? 2 : 1, moduleScales !== null);
-    return new DenoisingNetwork(await compile(this.device, graph), constants, this.supir.config.unet.model_channels, moduleScales);
+    const build = () => this.denoiserGraph(hint.shape, positive.context.shape[1], negative ? 2 : 1, moduleScales !== null);
+    const { result: graph, tensors, names } = watch((name) => tap?.wanted(name) ?? false, build);
+    if (tap && Object.keys(tensors).length === 0)
+      throw new UserError(`None of the activations has the name that a trace asks for. There are: ${names.join(', ')}.`);
+    const program: Program<'eps'> = await compile(this.device, { ...tensors, ...graph });
+    return new DenoisingNetwork(program, constants, this.supir.config.unet.model_channels, moduleScales, tap);
   }
 
   /** How many project modules take control features into the UNet; 12 in SUPIR. */
@@ -150,12 +169,20 @@ export class DenoisingNetwork {
   private pending: RunInputs;
   private readonly timestepWidth: number;
   private readonly moduleScales: readonly number[] | null;
+  private readonly tap: Tap | null;
 
-  constructor(program: Program<'eps'>, constants: RunInputs, timestepWidth: number, moduleScales: readonly number[] | null = null) {
+  constructor(
+    program: Program<'eps'>,
+    constants: RunInputs,
+    timestepWidth: number,
+    moduleScales: readonly number[] | null = null,
+    tap: Tap | null = null,
+  ) {
     this.program = program;
     this.pending = constants;
     this.timestepWidth = timestepWidth;
     this.moduleScales = moduleScales;
+    this.tap = tap;
   }
 
   /** Predicted noise of both branches; a sampler's Network. */
@@ -167,8 +194,13 @@ export class DenoisingNetwork {
       ? Object.fromEntries(this.moduleScales.map((factor, i) => [`controlScale.${i}`, factor * controlScale]))
       : { controlScale };
     const changing = { x, timestep: timestepEmbedding([timestep], this.timestepWidth), ...scales };
-    const { eps } = await this.program.run({ ...this.pending, ...switched, ...changing });
+    const { eps, ...tapped } = await this.program.run({ ...this.pending, ...switched, ...changing });
     this.pending = {};
+    if (this.tap) {
+      const { outputs } = this.program.plan;
+      const values = Object.entries<Float32Array>(tapped).map(([name, data]) => [name, { data, shape: outputs.get(name)!.shape }]);
+      await this.tap.take(Object.fromEntries(values));
+    }
     return { negative: eps.subarray(0, x.length), positive: eps.subarray(eps.length - x.length) };
   }
 

@@ -20,7 +20,7 @@ import { sampleEdm } from '../sampler/edm.ts';
 import { sampleEuler } from '../sampler/euler.ts';
 import type { SamplerOptions, SamplerStep } from '../sampler/sampler.ts';
 import { NoiseSchedule } from '../sampler/schedule.ts';
-import type { Networks, TextConditioning, Values } from './networks.ts';
+import type { Networks, Tap, TextConditioning, Values } from './networks.ts';
 import { moduleScalesOf, type RestoreOptions, vaeTilingOf } from './options.ts';
 import type { SamplerState } from './run-state.ts';
 import { type PlannedNetwork, samplingWindows, tiledDenoiser } from './tiled-denoiser.ts';
@@ -39,6 +39,8 @@ export interface RestoreEvents {
   tile?(done: number, of: number): void | Promise<void>;
   /** A sampling step is done. */
   step?(step: SamplerStep): void | Promise<void>;
+  /** Takes activations out of UNet and control network. */
+  trace?: Tap;
   signal?: AbortSignal;
 }
 
@@ -115,8 +117,8 @@ export async function restoreImages(
   await begin('plan');
   const windows = samplingWindows(networks, zLq.shape, options.tile, options.tileStride);
   const denoiser = windows
-    ? await tiledDenoiser(networks, zLq, negative, positives, windows, events.signal, scales)
-    : await wholeDenoiser(networks, zLq, negative, positives, scales);
+    ? await tiledDenoiser(networks, zLq, negative, positives, windows, events.signal, scales, events.trace)
+    : await wholeDenoiser(networks, zLq, negative, positives, scales, events.trace);
   let data: Float32Array;
   try {
     await begin('sample');
@@ -157,9 +159,10 @@ async function wholeDenoiser(
   negative: TextConditioning | null,
   positives: TextConditioning[],
   moduleScales: readonly number[] | null,
+  tap?: Tap,
 ): Promise<PlannedNetwork> {
   if (positives.length > 1) throw new UserError(`${positives.length} tiles' prompts for a latent that is sampled whole: give one prompt.`);
-  return networks.denoiser(hint, negative, positives[0], moduleScales);
+  return networks.denoiser(hint, negative, positives[0], moduleScales, tap);
 }
 
 /** scale (mean + exp(logvar / 2) noise), logvar clamped to [-30, 20]. */

@@ -91,4 +91,28 @@ test('without any project module the photo does not steer; one that is not there
   assert.equal(readdirSync(folder), before);
 });
 
+test('activations on the way, as files and pictures', async ({ folder, photo }) => {
+  const restore = (...more: string[]) => supir(['restore', photo, '-o', join(folder, 'out.png'), '--steps', '2', '--quiet', ...more]);
+  const { code, stderr } = await restore(
+    '--trace',
+    '*.diffusion_model.middle_block,*.project_modules.11',
+    '--trace-to',
+    join(folder, '{name}'),
+  );
+  assert.is(code, 0, stderr);
+  const names = ['middle_block', 'project_modules.11'].map((name) => `model.diffusion_model.${name}.png`);
+  const files = ['001', '002'].flatMap((step) => [`evaluation-${step}.safetensors`, ...names.map((name) => `evaluation-${step}.${name}`)]);
+  assert.equal(readdirSync(join(folder, 'out')).sort(), files.sort());
+  // 64 pixels are 16 of the latent's and 4 in the middle; of its 64 channels 8 stand in a row.
+  const picture = await decode(readFileSync(join(folder, 'out', `evaluation-001.${names[0]}`)), 'picture');
+  assert.equal([picture.width, picture.height], [8 * 5 - 1, 8 * 5 - 1]);
+
+  assertRefused(await restore('--trace', 'x'), /--trace-to/, 'no folder');
+  assertRefused(
+    await restore('--trace', 'nothing', '--trace-to', join(folder, 'none')),
+    /None of the activations.*There are: model\./,
+    'no name',
+  );
+});
+
 test.run();
