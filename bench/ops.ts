@@ -1,0 +1,84 @@
+/**
+ * `npm run bench -- ops`: this library and its peers on the same adapter, in one process, taking turns. CPU time is the process's, which
+ * with a CPU driver is the work itself and is not disturbed by neighbours; wall time is what a user of a quiet machine waits. Both are medians.
+ */
+import { pathToFileURL } from 'node:url';
+import { openDevice } from '../core/device.ts';
+import { host } from '../host/node.ts';
+import { CASES, draw, errorAgainstF64 } from './cases.ts';
+import type { Contender, Runner } from './contender.ts';
+import { ours } from './ours.ts';
+
+export interface OpResult {
+  operation: string;
+  library: string;
+  /** Milliseconds of one run, medians. */
+  cpuMs: number;
+  wallMs: number;
+  /** By CPU time, times the cores: what a quiet machine would reach. Null where memory bounds. */
+  gflops: number | null;
+  /** Relative error against f64 at 64 places. */
+  error: number;
+  /** Why there are no figures. */
+  failure?: string;
+}
+
+const median = (values: number[]) => values.sort((a, b) => a - b)[values.length >> 1];
+
+/** Runs every case whose name contains `pattern`. */
+export async function benchOps(pattern: string, rounds: number, report: (result: OpResult) => void): Promise<void> {
+  const gpu = await host.gpu();
+  const { globals } = await import('webgpu');
+  Object.assign(globalThis, globals);
+  Object.defineProperty(globalThis, 'navigator', { value: { gpu, userAgent: 'Node' }, configurable: true });
+  const device = await openDevice({ gpu, settle: host.settle });
+  const contenders: Contender[] = [ours(device)];
+  const refused: string[] = [];
+  for (const [name, file] of [
+    ['onnxruntime-web', './peers/ort.ts'],
+    ['tfjs-webgpu', './peers/tfjs.ts'],
+    ['jax-js', './peers/jax.ts'],
+  ]) {
+    try {
+      contenders.push(
+        await host.settle(
+          (Object.values(await import(new URL(file, pathToFileURL(import.meta.filename)).href))[0] as () => Promise<Contender>)(),
+        ),
+      );
+    } catch (error) {
+      refused.push(`${name}: ${(error as Error).message.split('\n')[0]}`);
+    }
+  }
+  for (const line of refused) console.error(`Left out: ${line}`);
+  for (const shape of CASES.filter(({ name }) => name.includes(pattern))) {
+    const c = draw(shape);
+    const runners: { library: string; runner: Runner; error: number; cpu: number[]; wall: number[] }[] = [];
+    for (const { name, prepare } of contenders) {
+      const fail = (failure: string) =>
+        report({ operation: c.name, library: name, cpuMs: Number.NaN, wallMs: Number.NaN, gflops: null, error: Number.NaN, failure });
+      try {
+        const runner = await host.settle(prepare(c));
+        const error = errorAgainstF64(c, await host.settle(runner.result()));
+        await host.settle(runner.run());
+        runners.push({ library: name, runner, error, cpu: [], wall: [] });
+      } catch (error) {
+        fail((error as Error).message.split('\n')[0]);
+      }
+    }
+    for (let round = 0; round < rounds; round++) {
+      for (const { runner, cpu, wall } of runners) {
+        const [used, begun] = [process.cpuUsage(), performance.now()];
+        await host.settle(runner.run());
+        wall.push(performance.now() - begun);
+        const { user, system } = process.cpuUsage(used);
+        cpu.push((user + system) / 1000);
+      }
+    }
+    const cores = navigator.hardwareConcurrency ?? 2;
+    for (const { library, error, cpu, wall } of runners) {
+      const cpuMs = median(cpu);
+      report({ operation: c.name, library, cpuMs, wallMs: median(wall), gflops: c.flops ? (c.flops / cpuMs / 1e6) * cores : null, error });
+    }
+  }
+  device.close();
+}
