@@ -11,8 +11,8 @@ export interface PhotoFile {
   caption: string;
 }
 
-const PHOTO = /\.(png|jpe?g)$/i;
-const WRITABLE = ['.png', '.jpg', '.jpeg'];
+const PHOTO = /\.(png|jpe?g|webp)$/i;
+const WRITABLE = ['.png', '.jpg', '.jpeg', '.webp'];
 
 interface Placing {
   output: string;
@@ -56,7 +56,7 @@ export function photoFiles(named: string[], placing: Placing): { photos: PhotoFi
   }
   if (found.size === 0)
     throw new UserError(
-      `No PNG or JPEG photo was found in ${named.join(', ')}.${placing.recursive ? '' : ' --recursive looks into folders within folders.'}`,
+      `No PNG, JPEG or WebP photo was found in ${named.join(', ')}.${placing.recursive ? '' : ' --recursive looks into folders within folders.'}`,
     );
   const all = [...found.values()];
   const outputs = new Map<string, string>();
@@ -75,7 +75,7 @@ export function photoFiles(named: string[], placing: Placing): { photos: PhotoFi
 export function checkOutput(path: string, input: string, endings?: string[]): void {
   if (!(endings ?? WRITABLE).includes(extname(path).toLowerCase()))
     throw new UserError(
-      `Cannot write ${path}: the name must end in ${endings ? `${endings.join(' or ')}.` : '.png or .jpg, or with / for a folder.'}`,
+      `Cannot write ${path}: the name must end in ${endings ? `${endings.join(' or ')}.` : '.png, .jpg or .webp, or with / for a folder.'}`,
     );
   if (existsSync(path) && existsSync(input) && realpathSync(path) === realpathSync(input))
     throw new UserError(`Cannot write ${path}: it is the photo itself. Give the result another name.`);

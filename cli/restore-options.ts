@@ -40,7 +40,7 @@ export type RestoreFlags = GivenOptions & {
   recursive?: boolean;
   skipExisting?: boolean;
   nameTemplate: string;
-  format: 'png' | 'jpg';
+  format: 'png' | 'jpg' | 'webp';
   quality: number;
   bits: 8 | 16;
   shard?: { index: number; count: number };
@@ -142,8 +142,8 @@ export function samplingOptions(): Option[] {
 export function restoreDefinition(): Command {
   const command = new Command('restore')
     .description('Restores photos: removes blur, noise and compression, and fills in detail.')
-    .argument('<photos...>', 'PNG or JPEG files, folders, or patterns such as "album/*.jpg"')
-    .requiredOption('-o, --output <path>', 'where to write: a .png or .jpg file, or a folder for several photos')
+    .argument('<photos...>', 'PNG, JPEG or WebP files, folders, or patterns such as "album/*.jpg"')
+    .requiredOption('-o, --output <path>', 'where to write: a .png, .jpg or .webp file, or a folder for several photos')
     .addOption(modelOption());
   for (const option of samplingOptions()) command.addOption(option);
   return command
@@ -193,8 +193,8 @@ export function restoreDefinition(): Command {
     .option('--recursive', 'look into folders within folders')
     .option('--skip-existing', 'leave photos whose result is there already')
     .option('--name-template <name>', 'name of a result in the output folder, without ending', '{name}')
-    .addOption(new Option('--format <ending>', 'file format in the output folder').choices(['png', 'jpg']).default('png'))
-    .addOption(new Option('--quality <n>', 'of JPEG files, 1 to 100').argParser(quality).default(95))
+    .addOption(new Option('--format <ending>', 'file format in the output folder').choices(['png', 'jpg', 'webp']).default('png'))
+    .addOption(new Option('--quality <n>', 'of JPEG and WebP files, 1 to 100').argParser(quality).default(95))
     .addOption(new Option('--bits <8|16>', 'bits a sample of PNG files').argParser(bits).default(8))
     .addOption(new Option('--shard <i/n>', 'of several photos, only every n-th from the i-th on: for job arrays').argParser(shard))
     .option('--log <file>', 'append a line of JSON for every photo')

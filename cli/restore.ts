@@ -10,6 +10,7 @@ import { decode } from '../image/decode.ts';
 import { encodeJpeg, encodePng } from '../image/encode.ts';
 import type { DeepImage, Image } from '../image/image.ts';
 import { readPngText } from '../image/png-chunks.ts';
+import { encodeWebp } from '../image/webp.ts';
 import { chooseOptions, DEFAULTS, type GivenOptions } from '../restore/options.ts';
 import { compareRecipes, parseRecipe, RECIPE_KEYWORD, type Recipe } from '../restore/recipe.ts';
 import { Restorer } from '../restore/restorer.ts';
@@ -178,9 +179,9 @@ class Work {
     this.shown?.stop();
     await host.writeFileAtomic(
       file.output,
-      encode(file.output, flags.bits === 16 ? result.deep() : result.image, flags.quality, result.recipe),
+      await encode(file.output, flags.bits === 16 ? result.deep() : result.image, flags.quality, result.recipe),
     );
-    if (flags.stage1 !== undefined) await host.writeFileAtomic(flags.stage1, encode(flags.stage1, result.stage1, flags.quality));
+    if (flags.stage1 !== undefined) await host.writeFileAtomic(flags.stage1, await encode(flags.stage1, result.stage1, flags.quality));
     await writeSideFiles(paths, file, photo, result);
     await result.finished();
 
@@ -239,7 +240,8 @@ async function readPhoto({ input }: PhotoFile): Promise<Image> {
 }
 
 /** Bytes of a result; a PNG carries the recipe, and only a PNG has 16 bits. */
-function encode(path: string, image: Image | DeepImage, quality: number, recipe?: Recipe): Uint8Array<ArrayBuffer> {
+async function encode(path: string, image: Image | DeepImage, quality: number, recipe?: Recipe): Promise<Uint8Array<ArrayBuffer>> {
+  if (extname(path).toLowerCase() === '.webp') return encodeWebp(image as Image, quality);
   if (!isPng(path)) return encodeJpeg(image as Image, quality);
   return encodePng(image, recipe ? { text: { [RECIPE_KEYWORD]: JSON.stringify(recipe) } } : {});
 }

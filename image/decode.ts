@@ -5,6 +5,7 @@ import { readJpeg } from './jpeg.ts';
 import { carriedMetadata, readOrientation } from './metadata.ts';
 import { orient } from './orientation.ts';
 import { readPng } from './png.ts';
+import { readWebp } from './webp.ts';
 
 /** First bytes of formats; ? stands for any byte. */
 const FORMATS: [name: string, signature: string][] = [
@@ -33,19 +34,27 @@ export function imageFormat(bytes: Uint8Array): string | undefined {
   return FORMATS.find(([, signature]) => matches(signature))?.[0];
 }
 
+type Decoded = { image: Image; icc?: Uint8Array; exif?: Uint8Array };
+const readers: Record<string, (bytes: Uint8Array, name: string, limits: SizeLimits) => Decoded | Promise<Decoded>> = {
+  PNG: readPng,
+  JPEG: readJpeg,
+  WebP: readWebp,
+};
+
 /**
- * A PNG or JPEG file's bytes as an upright 8-bit RGB image: 16 bits are rounded, alpha is kept if a pixel is not opaque, the EXIF orientation is
+ * A PNG, JPEG or WebP file's bytes as an upright 8-bit RGB image: 16 bits are rounded, alpha is kept if a pixel is not opaque, the EXIF orientation is
  * applied. The colour profile and EXIF go along as metadata, and no colour is converted. `name` stands in front of messages. UserError, before any pixel is decoded, for other formats and sizes above the limits, and for
  * damaged files.
  */
 export async function decode(bytes: Uint8Array, name: string, limits: SizeLimits = SIZE_LIMITS): Promise<Image> {
   if (bytes.length === 0) throw new UserError(`${name}: the file is empty.`);
   const format = imageFormat(bytes);
-  if (format !== 'PNG' && format !== 'JPEG') {
+  const read = readers[format ?? ''];
+  if (!read) {
     const what = format ? `${format} files are not read` : 'this is not an image file that is known here';
-    throw new UserError(`${name}: ${what}; convert it to PNG or JPEG.`);
+    throw new UserError(`${name}: ${what}; convert it to PNG, JPEG or WebP.`);
   }
-  const { image, icc, exif } = format === 'PNG' ? await readPng(bytes, name, limits) : readJpeg(bytes, name, limits);
+  const { image, icc, exif } = await read(bytes, name, limits);
   const metadata = carriedMetadata(icc, exif);
   return { ...orient(image, readOrientation(exif)), ...(metadata ? { metadata } : {}) };
 }

@@ -9,6 +9,8 @@ import { bundleOptions } from '../support/portable.ts';
 
 /** Folders whose files the page may fetch. */
 const SERVED = ['test/fixtures/', 'demo/'];
+/** WebAssembly files that scripts of the bundle fetch from beside them. */
+const MODULES = ['dec/webp_dec.wasm', 'enc/webp_enc_simd.wasm'].map((path) => `node_modules/@jsquash/webp/codec/${path}`);
 const PAGE = '<!doctype html><meta charset="utf-8"><title>tests</title><script type="module" src="/test/bundle/stdin.js"></script>';
 
 /** The page's script, and the chunks it loads, by name: each test file is a chunk that the runner imports when its turn comes. */
@@ -16,7 +18,8 @@ async function bundle(tests: FoundTest[]): Promise<Map<string, Uint8Array>> {
   const files = tests.map(({ name }) => `{ name: ${JSON.stringify(name)}, load: () => import(${JSON.stringify(`./${name}`)}) },`);
   const contents = `import { runTestFiles } from './support/runner.ts';\nglobalThis.counts = await runTestFiles([\n${files.join('\n')}\n]);`;
   const { outputFiles } = await build({ ...bundleOptions, stdin: { contents, resolveDir: testFolder, loader: 'ts' } });
-  return new Map(outputFiles.map(({ path, contents }) => [basename(path), contents]));
+  const modules = MODULES.map((path) => [basename(path), readFileSync(join(testFolder, '..', path))] as const);
+  return new Map([...outputFiles.map(({ path, contents }) => [basename(path), contents] as const), ...modules]);
 }
 
 function send(response: ServerResponse, type: string, body: Uint8Array | string, range?: string): void {
@@ -39,7 +42,7 @@ export async function serveTests(tests: FoundTest[]): Promise<{ url: string; clo
     const path = normalize(decodeURIComponent(new URL(request.url ?? '/', 'http://localhost').pathname)).slice(1);
     const script = dirname(path) === 'test/bundle' ? scripts.get(basename(path)) : undefined;
     if (path === '') return send(response, 'text/html', PAGE);
-    if (script) return send(response, 'text/javascript', script);
+    if (script) return send(response, path.endsWith('.wasm') ? 'application/wasm' : 'text/javascript', script);
     try {
       if (!SERVED.some((folder) => path.startsWith(folder))) throw new Error('not served');
       send(response, 'application/octet-stream', readFileSync(join(testFolder, '..', path)), request.headers.range);

@@ -34,7 +34,8 @@ test('photos that cannot be read', async ({ folder, photo }) => {
     ['cut.png', png.subarray(0, png.length / 2), /cut\.png: .*(damaged|cut off)/],
     ['empty.png', new Uint8Array(), /empty\.png: the file is empty/],
     ['huge.png', header, /huge\.png: 50000x50000 pixels is too large/],
-    ['web.webp', new TextEncoder().encode('RIFF\0\0\0\0WEBPVP8 '), /web\.webp: WebP files are not read; convert/],
+    ['web.webp', new TextEncoder().encode('RIFF\0\0\0\0WEBPVP8 '), /web\.webp: the WebP file is cut off/],
+    ['moving.gif', new TextEncoder().encode('GIF89a'), /moving\.gif: GIF files are not read; convert/],
     ['', null, /names one file, and .* may be several photos/],
   ];
   for (const [name, bytes] of cases) if (bytes) writeFileSync(join(folder, name), bytes);
@@ -70,8 +71,8 @@ test('options that cannot be', async ({ folder, photo }) => {
 test('places that cannot be written to, before any work', async ({ folder, photo }) => {
   mkdirSync(join(folder, 'taken.png'));
   const cases: [args: string[], message: RegExp][] = [
-    [['-o', join(folder, 'out.webp')], /Cannot write .*out\.webp: the name must end in \.png or \.jpg/],
-    [['-o', join(folder, 'out')], /Cannot write .*out: the name must end in \.png or \.jpg, or with \/ for a folder/],
+    [['-o', join(folder, 'out.avif')], /Cannot write .*out\.avif: the name must end in \.png, \.jpg or \.webp/],
+    [['-o', join(folder, 'out')], /Cannot write .*out: the name must end in \.png, \.jpg or \.webp, or with \/ for a folder/],
     [['-o', photo], /Cannot write .*photo\.png: it is the photo itself/],
     [['-o', join(folder, 'taken.png')], /Cannot write .*taken\.png: it is a folder/],
     [['-o', join(photo, 'out.png')], /Cannot write .*out\.png: .*photo\.png is a file, not a folder/],

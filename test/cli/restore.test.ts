@@ -128,7 +128,7 @@ test('enlarges the photo and its alpha', async ({ folder }) => {
   assert.ok(result.alpha?.every((value) => value === 100));
 });
 
-test("16 bits, and the photo's profile and EXIF", async ({ folder }) => {
+test("16 bits, WebP, and the photo's profile and EXIF", async ({ folder }) => {
   const [photo, shallow, deep] = ['in.jpg', 'out.png', 'deep.png'].map((name) => join(folder, name));
   const icc = new Uint8Array(200);
   icc.set(
@@ -149,6 +149,10 @@ test("16 bits, and the photo's profile and EXIF", async ({ folder }) => {
     assert.is(readFileSync(output)[24], Number(bits));
     assert.equal((await read(output)).metadata, { icc, exif: exifBlock(1, true) });
   }
+  const web = join(folder, 'out.webp');
+  assert.is((await supir(['restore', shallow, '-o', web, '--stage1-only', '--quiet'])).code, 0);
+  assert.equal([...readFileSync(web).subarray(8, 12)].map((byte) => String.fromCharCode(byte)).join(''), 'WEBP');
+  assert.equal((await read(web)).metadata, { icc, exif: exifBlock(1, true) });
   const [a, b] = [await read(shallow), await read(deep)];
   const differences = a.data.filter((value, i) => Math.abs(value - b.data[i]) > 1); // v / 255 and v / 257 round alike but for halves
   assert.is(differences.length, 0);
