@@ -7,6 +7,7 @@ import { doctor } from './doctor.ts';
 import { inspectCommand } from './inspect.ts';
 import { planCommand } from './plan.ts';
 import { Interrupted, PartialFailure, restoreCommand } from './restore.ts';
+import { trainCommand } from './train.ts';
 import { verifyCommand } from './verify.ts';
 
 const doctorCommand = new Command('doctor')
@@ -25,7 +26,8 @@ const program = new Command('supir')
   .addCommand(doctorCommand)
   .addCommand(verifyCommand())
   .addCommand(inspectCommand())
-  .addCommand(convertCommand());
+  .addCommand(convertCommand())
+  .addCommand(trainCommand());
 for (const command of [program, ...program.commands]) command.exitOverride();
 
 process.exit(await run());

@@ -4,13 +4,16 @@
  */
 import type { Device } from '../core/device.ts';
 import { UserError } from '../core/errors.ts';
+import { parameters } from '../core/module.ts';
 import type { TokenPair } from '../models/conditioner.ts';
 import { parseConfig, SUPIR_SDXL, type SupirConfig } from '../models/config.ts';
+import { adaptersOf, releaseAdapters } from '../models/lora.ts';
 import { Supir } from '../models/supir.ts';
 import { ClipTokenizer } from '../models/tokenizer.ts';
 import type { ByteSource } from '../weights/byte-source.ts';
 import type { Checkpoint } from '../weights/checkpoint.ts';
 import type { FolderAccess } from '../weights/folder.ts';
+import { readLora } from '../weights/lora.ts';
 import { openModelFiles, openModelFolder } from '../weights/model-files.ts';
 import { openTensorFile } from '../weights/open.ts';
 import type { TensorFile } from '../weights/tensor-file.ts';
@@ -24,6 +27,8 @@ export class SupirModel {
   readonly networks: Networks;
   /** The SDXL checkpoint's file name and the model's name, which tell what kind of base it is. */
   readonly baseNames: readonly string[];
+  /** LoRA files in force, with their strengths. */
+  readonly loraFiles: { file: TensorFile; scale: number }[] = [];
   private readonly tokenizer: ClipTokenizer;
   readonly checkpoint: Checkpoint;
 
@@ -111,8 +116,24 @@ export class SupirModel {
     return Math.max(0, this.tokenizer.encode(text).length - (this.config.text.context_length - 2));
   }
 
+  /** Applies a LoRA file to text towers, UNet and control network. Throws UserError listing keys that match no weight. */
+  async addLora(source: ByteSource, scale: number): Promise<void> {
+    const file = await openTensorFile(source);
+    const { supir, loras } = this.networks;
+    const adapters = adaptersOf(
+      await readLora(
+        file,
+        [...parameters(supir)].map(([, parameter]) => parameter),
+      ),
+    );
+    this.networks.loras = [...loras, { adapters, scale }];
+    this.loraFiles.push({ file, scale });
+  }
+
   /** Frees the weights and closes the files. */
   async close(): Promise<void> {
+    for (const { adapters } of this.networks.loras) releaseAdapters(this.networks.device, adapters);
+    for (const { file } of this.loraFiles) await file.close?.();
     this.networks.supir.release(this.networks.device);
     await this.checkpoint.close();
   }

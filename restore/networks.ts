@@ -122,7 +122,7 @@ export class Networks {
     const { result: graph, tensors, names } = watch((name) => tap?.wanted(name) ?? false, build);
     if (tap && Object.keys(tensors).length === 0)
       throw new UserError(`None of the activations has the name that a trace asks for. There are: ${names.join(', ')}.`);
-    const program: Program<'eps'> = await compile(this.device, { ...tensors, ...graph });
+    const program: Program<'eps'> = await compile(this.device, withLora({ ...tensors, ...graph }, this.loras));
     return new DenoisingNetwork(program, constants, this.supir.config.unet.model_channels, moduleScales, tap);
   }
 

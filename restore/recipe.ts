@@ -15,6 +15,8 @@ export interface Recipe {
   /** Version of this program. */
   version: string;
   model: { name: string; fingerprint: string };
+  /** LoRA files in force, in order. */
+  loras: { name: string; scale: number; fingerprint: string }[];
   /** Adapters round differently; the same one gives the same bits. */
   adapter: string;
   /** The photo: its name for people, size and SHA-256 of its pixels. */
@@ -28,10 +30,11 @@ export async function makeRecipe(
   name: string,
   options: RestoreOptions,
   model: { name: string; fingerprint: string },
+  loras: Recipe['loras'],
   adapter: string,
 ): Promise<Recipe> {
   const { width, height } = photo;
-  return { version: VERSION, model, adapter, photo: { name, width, height, sha256: await sha256(photo.data) }, options };
+  return { version: VERSION, model, loras, adapter, photo: { name, width, height, sha256: await sha256(photo.data) }, options };
 }
 
 /** The recipe in a text of a PNG (image/png-chunks.ts, readPngText). Throws UserError when there is none or it is damaged. */
@@ -61,6 +64,12 @@ export function compareRecipes(recipe: Recipe, now: Recipe): string[] {
       `The recipe was made with the model '${recipe.model.name}' (${recipe.model.fingerprint.slice(0, 12)}), not '${now.model.name}' (${now.model.fingerprint.slice(0, 12)}). Give that model with --model.`,
     );
   }
+  const list = ({ loras }: Recipe) =>
+    loras.map(({ name, scale, fingerprint }) => `${name}:${scale} (${fingerprint.slice(0, 12)})`).join(', ') || 'none';
+  if (list(recipe) !== list(now))
+    throw new UserError(
+      `The recipe was made with these LoRA files: ${list(recipe)}; now there are: ${list(now)}. Give the same with --lora.`,
+    );
   const differences: string[] = [];
   if (recipe.adapter !== now.adapter)
     differences.push(`The recipe was made on another adapter (${recipe.adapter}); pixels may differ in the last bit.`);
@@ -78,8 +87,8 @@ export async function identity(recipe: Recipe): Promise<string> {
 const [SAMPLES, SAMPLE_BYTES] = [32, 4096];
 
 /** SHA-256 over every tensor's name, dtype and shape and the first bytes of 32 tensors spread over the checkpoint. */
-export async function fingerprint(checkpoint: Checkpoint): Promise<string> {
-  const keys = checkpoint.keys().sort();
+export async function fingerprint(checkpoint: Pick<Checkpoint, 'bytes' | 'info' | 'names'>): Promise<string> {
+  const keys = checkpoint.names().sort();
   const index = keys.map((key) => `${key} ${checkpoint.info(key).dtype} ${checkpoint.info(key).shape.join('x')}`).join('\n');
   const parts = [new TextEncoder().encode(index)];
   for (let i = 0; i < Math.min(SAMPLES, keys.length); i++) {

@@ -31,26 +31,38 @@ export interface RestoredWithRecipe extends RestoredPhoto {
   finished(): Promise<void>;
 }
 
+/** A LoRA file and how strongly it acts; 1 is as trained, 0 is off. */
+export interface LoraChoice {
+  path: string;
+  scale: number;
+}
+
 interface Opened {
   device: Device;
   model: SupirModel;
   fingerprint: string;
+  loras: Recipe['loras'];
 }
 
 export class Restorer {
   private readonly host: Host;
   private readonly folder: string;
+  private readonly loras: readonly LoraChoice[];
   private opened: Opened;
 
-  private constructor(host: Host, folder: string, opened: Opened) {
+  private constructor(host: Host, folder: string, loras: readonly LoraChoice[], opened: Opened) {
     this.host = host;
     this.folder = folder;
+    this.loras = loras;
     this.opened = opened;
   }
 
-  /** Opens the preferred adapter and a model folder. Throws DeviceError without an adapter, UserError for a folder that is no model. */
-  static async load(host: Host, folder: string): Promise<Restorer> {
-    return new Restorer(host, folder, await open(host, folder));
+  /**
+   * Opens the preferred adapter and a model folder, with LoRA files and their strengths. Throws DeviceError without an adapter, UserError for
+   * a folder that is no model and for LoRA files that do not fit it.
+   */
+  static async load(host: Host, folder: string, loras: readonly LoraChoice[] = []): Promise<Restorer> {
+    return new Restorer(host, folder, loras, await open(host, folder, loras));
   }
 
   get device(): Device {
@@ -99,13 +111,14 @@ export class Restorer {
 
   /** The recipe that restoring `photo` with these options would have. */
   recipe(photo: Image, name: string, given: GivenOptions): Promise<Recipe> {
-    const { device, model, fingerprint } = this.opened;
+    const { device, model, fingerprint, loras } = this.opened;
     const { description, device: chip, vendor } = device.facts;
     return makeRecipe(
       photo,
       name,
       chooseOptions(given, model.config),
       { name: model.config.name, fingerprint },
+      loras,
       description || chip || vendor,
     );
   }
@@ -113,7 +126,8 @@ export class Restorer {
   private async reopen(): Promise<void> {
     this.opened.device.close();
     await this.opened.model.checkpoint.close();
-    this.opened = await open(this.host, this.folder);
+    for (const { file } of this.opened.model.loraFiles) await file.close?.();
+    this.opened = await open(this.host, this.folder, this.loras);
   }
 
   /** Frees the weights, closes the files and gives the device back. */
@@ -123,11 +137,14 @@ export class Restorer {
   }
 }
 
-async function open(host: Host, folder: string): Promise<Opened> {
+async function open(host: Host, folder: string, choices: readonly LoraChoice[]): Promise<Opened> {
   const device = await openDevice({ gpu: await host.gpu(), settle: host.settle });
   try {
     const model = await SupirModel.openFolder(device, host, folder);
-    return { device, model, fingerprint: await fingerprint(model.checkpoint) };
+    for (const { path, scale } of choices) await model.addLora(await host.fileSource(path), scale);
+    const loras: Recipe['loras'] = [];
+    for (const { file, scale } of model.loraFiles) loras.push({ name: file.name, scale, fingerprint: await fingerprint(file) });
+    return { device, model, fingerprint: await fingerprint(model.checkpoint), loras };
   } catch (error) {
     device.close();
     throw error;

@@ -10,7 +10,8 @@ import { encodePng } from '../../image/encode.ts';
 import type { Image } from '../../image/image.ts';
 import { readPngText } from '../../image/png-chunks.ts';
 import { compareRecipes, makeRecipe, parseRecipe, RECIPE_KEYWORD, type Recipe } from '../../restore/recipe.ts';
-import { Restorer } from '../../restore/restorer.ts';
+import { type RestoredWithRecipe, Restorer } from '../../restore/restorer.ts';
+import { encodeSafetensors } from '../../weights/safetensors-writer.ts';
 import { projectFile } from '../support/fixtures.ts';
 
 const demo = new URL('../../demo', import.meta.url).pathname;
@@ -98,11 +99,38 @@ test('a recipe travels in the PNG and makes the same picture', async () => {
   assert.equal(again.image.data, first.image.data);
 });
 
+test('a LoRA acts by its strength, is told by the recipe, and at 0 changes no bit', async () => {
+  const wave = (n: number) => Float32Array.from({ length: n }, (_, i) => Math.sin(i * 12.9898));
+  const key = 'lora_unet_output_blocks_5_1_proj_out';
+  const path = join(folder, 'wave.safetensors');
+  const tensors: Parameters<typeof encodeSafetensors>[0] = [
+    [`${key}.lora_down.weight`, { dtype: 'F32', shape: [4, 64], data: wave(256) }],
+    [`${key}.lora_up.weight`, { dtype: 'F32', shape: [64, 4], data: wave(256) }],
+    [`${key}.alpha`, { dtype: 'F32', shape: [], data: Float32Array.of(4) }],
+  ];
+  writeFileSync(path, encodeSafetensors(tensors));
+  const results: RestoredWithRecipe[] = [];
+  for (const scale of [0, 1]) {
+    const adapted = await Restorer.load(host, demo, [{ path, scale }]);
+    results.push(await adapted.restore(photo, options));
+    await adapted.close();
+    assert.is(adapted.device.memory.buffers, 0);
+  }
+  assert.equal(results[0].image.data, undisturbed);
+  const change = Math.max(...results[1].image.data.map((value, i) => Math.abs(value - undisturbed[i])));
+  assert.ok(change > 8, `changes by ${change} levels at most`);
+  assert.equal(
+    results[1].recipe.loras.map(({ name, scale }) => [name, scale]),
+    [['wave.safetensors', 1]],
+  );
+  assert.throws(() => compareRecipes(results[1].recipe, results[0].recipe), /with these LoRA files: wave\.safetensors:1/);
+});
+
 test('a recipe of another photo, model or adapter is told', async () => {
   const { recipe } = await restorer.restore(photo, { ...options, stage1Only: true });
   const other = { ...photo, data: photo.data.map((value) => 255 - value) };
   const model = { name: 'm', fingerprint: 'f'.repeat(64) };
-  const changed: Partial<Recipe>[] = [{ photo: (await makeRecipe(other, 'x', recipe.options, model, 'a')).photo }, { model }];
+  const changed: Partial<Recipe>[] = [{ photo: (await makeRecipe(other, 'x', recipe.options, model, [], 'a')).photo }, { model }];
   for (const change of changed) assert.throws(() => compareRecipes(recipe, { ...recipe, ...change }), /Give that/);
   assert.match(compareRecipes(recipe, { ...recipe, adapter: 'another' })[0], /another adapter/);
   assert.throws(() => parseRecipe(undefined, 'a.png'), /carries no recipe/);
