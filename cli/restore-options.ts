@@ -13,6 +13,7 @@ import {
   RNGS,
   SAMPLERS,
 } from '../restore/options.ts';
+import type { LoraChoice } from '../restore/restorer.ts';
 import { VAE_TILINGS } from '../restore/tiled-vae.ts';
 
 /** The model that ships with the program; compiled files lie one folder deeper than sources. */
@@ -34,6 +35,7 @@ Exit codes: 0 done, 1 some photos of several failed, 2 bad input or option, 3 no
 export type RestoreFlags = GivenOptions & {
   output: string;
   model: string;
+  lora?: LoraChoice[];
   stage1?: string;
   from?: string;
   state?: string;
@@ -84,6 +86,14 @@ function shard(text: string): { index: number; count: number } {
   if (!(Number(index) >= 1 && Number(index) <= Number(count)))
     throw new InvalidArgumentError('It must be i/n with 1 <= i <= n, such as 2/8.');
   return { index: Number(index), count: Number(count) };
+}
+
+/** file:scale, or file alone for 1; added to those before. */
+function lora(text: string, before: LoraChoice[] = []): LoraChoice[] {
+  const [, path, scale] = /^(.*?)(?::(-?[\d.]+))?$/.exec(text) ?? [];
+  if (!path || (scale !== undefined && Number.isNaN(Number(scale))))
+    throw new InvalidArgumentError('It must be file:scale, such as faces.safetensors:0.8.');
+  return [...before, { path, scale: scale === undefined ? 1 : Number(scale) }];
 }
 
 /** The lines of a text file; a last empty one does not count. */
@@ -144,7 +154,8 @@ export function restoreDefinition(): Command {
     .description('Restores photos: removes blur, noise and compression, and fills in detail.')
     .argument('<photos...>', 'PNG, JPEG or WebP files, folders, or patterns such as "album/*.jpg"')
     .requiredOption('-o, --output <path>', 'where to write: a .png, .jpg or .webp file, or a folder for several photos')
-    .addOption(modelOption());
+    .addOption(modelOption())
+    .addOption(new Option('--lora <file:scale>', 'apply a LoRA, 1 as trained; may be given several times').argParser(lora));
   for (const option of samplingOptions()) command.addOption(option);
   return command
     .addOption(setting('--seed <n>', 'seed of the noise', 'seed'))
