@@ -90,12 +90,15 @@ for (const little of [true, false]) {
     const photo = await decode(camera, 'x');
     assert.equal([photo.width, photo.height], [4, 6]);
     const enlarged: Image = { width: 8, height: 12, data: new Uint8Array(8 * 12 * 3), metadata: { ...photo.metadata, icc: profile(300) } };
-    for (const file of [encodeJpeg(enlarged, 90), encodePng(enlarged)]) {
+    const png = encodePng(enlarged);
+    for (const file of [encodeJpeg(enlarged, 90), png]) {
       const found = await exifr.parse(file, { tiff: true, exif: true, icc: true, mergeOutput: false, translateValues: false });
       assert.is(found.ifd0.Make, 'Leica');
       assert.is(found.ifd0.Orientation, 1);
       assert.equal([found.exif.ExifImageWidth, found.exif.ExifImageHeight], [8, 12]);
-      assert.equal([found.icc.ColorSpaceData, found.icc.ProfileCopyright], ['RGB', 'free of it']);
+      // exifr inflates a PNG's profile with Node's zlib, which browsers do not have.
+      if (file !== png || typeof document === 'undefined')
+        assert.equal([found.icc.ColorSpaceData, found.icc.ProfileCopyright], ['RGB', 'free of it']);
       assert.is((await decode(file, 'x')).width, 8, 'not turned twice');
     }
     assert.is(await exifr.thumbnail(encodeJpeg(enlarged, 90)), undefined);
