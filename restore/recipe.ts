@@ -4,6 +4,7 @@
  */
 import { UserError } from '../core/errors.ts';
 import { VERSION } from '../core/version.ts';
+import { joinBytes } from '../image/bytes.ts';
 import type { Image } from '../image/image.ts';
 import type { Checkpoint } from '../weights/checkpoint.ts';
 import type { RestoreOptions } from './options.ts';
@@ -96,13 +97,7 @@ export async function fingerprint(checkpoint: Pick<Checkpoint, 'bytes' | 'info' 
     const { begin, end } = checkpoint.info(key);
     parts.push(await checkpoint.bytes(key, 0, Math.min(SAMPLE_BYTES, end - begin)));
   }
-  const all = new Uint8Array(parts.reduce((sum, { length }) => sum + length, 0));
-  let at = 0;
-  for (const part of parts) {
-    all.set(part, at);
-    at += part.length;
-  }
-  return sha256(all);
+  return sha256(joinBytes(...parts));
 }
 
 async function sha256(bytes: Uint8Array): Promise<string> {

@@ -1,4 +1,5 @@
 /** Small image files for tests: PNGs of any kind from raw rows, and JPEGs with an EXIF orientation. No library, so that odd and broken ones can be made. */
+import { ascii, joinBytes } from '../../image/bytes.ts';
 import { PNG_SIGNATURE, type PngChunk, writeChunk } from '../../image/png-chunks.ts';
 
 export interface RawPng {
@@ -12,16 +13,6 @@ export interface RawPng {
   interlaced?: boolean;
   /** chunks between IHDR and IDAT */
   chunks?: PngChunk[];
-}
-
-export function joinBytes(...parts: ArrayLike<number>[]): Uint8Array<ArrayBuffer> {
-  const bytes = new Uint8Array(parts.reduce((size, part) => size + part.length, 0));
-  let at = 0;
-  for (const part of parts) {
-    bytes.set(part, at);
-    at += part.length;
-  }
-  return bytes;
 }
 
 export function makePng({ width, height, depth, color, rows, interlaced = false, chunks = [] }: RawPng): Uint8Array<ArrayBuffer> {
@@ -78,4 +69,4 @@ export function withSegment(jpeg: Uint8Array, marker: number, data: ArrayLike<nu
   return joinBytes(jpeg.subarray(0, 2), [0xff, marker, length >> 8, length & 255], data, jpeg.subarray(2));
 }
 
-export const ascii = (text: string): Uint8Array<ArrayBuffer> => Uint8Array.from(text, (letter) => letter.charCodeAt(0));
+export { ascii, joinBytes };
