@@ -3,6 +3,7 @@ import { mkdir, open, rename, rm, statfs } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
 import { Command, Option } from 'commander';
 import { UserError } from '../core/errors.ts';
+import { size } from '../restore/inspection.ts';
 import { Checkpoint } from '../weights/checkpoint.ts';
 import { type Conversion, convert } from '../weights/convert.ts';
 import { bigGRules, clipRules, unetRules, vaeRules } from '../weights/diffusers.ts';
@@ -11,7 +12,6 @@ import { COMPONENTS, componentOf, isIgnored } from '../weights/layouts.ts';
 import { checkUsable, recognize } from '../weights/recognize.ts';
 import { elementCount, OverflowError, type TensorFile } from '../weights/tensor-file.ts';
 import { type Rule, toOther } from '../weights/translate.ts';
-import { size } from './inspect.ts';
 import { openInputs } from './weights-input.ts';
 
 const EXAMPLES = `

@@ -1,7 +1,4 @@
-/**
- * `plan`: what each sampling step will be asked for, before anything is computed: noise levels, guidance and control scales. The sampler itself
- * runs, on a latent of one value and a network that answers zero, so that the table cannot differ from the restoration.
- */
+/** `plan`: what each sampling step will be asked for, before anything is computed: noise levels, guidance and control scales. */
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { Command } from 'commander';
@@ -9,9 +6,7 @@ import { UserError } from '../core/errors.ts';
 import { host } from '../host/node.ts';
 import { parseConfig, SUPIR_SDXL, type SupirConfig } from '../models/config.ts';
 import { chooseOptions, type GivenOptions, type RestoreOptions } from '../restore/options.ts';
-import { samplerOf } from '../restore/pipeline.ts';
-import type { SamplerStep } from '../sampler/sampler.ts';
-import { NoiseSchedule } from '../sampler/schedule.ts';
+import { type PlannedStep, plannedSteps } from '../restore/planned-steps.ts';
 import { checkOutput } from './photo-files.ts';
 import { modelOption, samplingOptions } from './restore-options.ts';
 import { type Panel, stepChart } from './step-chart.ts';
@@ -20,9 +15,6 @@ const EXAMPLES = `
 Examples:
   $ npm run -s supir -- plan --steps 20 --cfg 7.5 --cfg-start 4
   $ npm run -s supir -- plan --preset quality --control-linear --control-start 0.5 --plot schedule.svg`;
-
-/** A step of the plan, as --json prints it. */
-export type PlannedStep = Pick<SamplerStep, 'step' | 'sigma' | 'sigmaHat' | 'cfg' | 'controlScale'>;
 
 type Flags = GivenOptions & { model: string; plot?: string; json?: boolean };
 
@@ -46,24 +38,6 @@ async function run(flags: Flags): Promise<void> {
   if (flags.json)
     console.log(JSON.stringify({ sampler: options.sampler, steps, ...(flags.plot === undefined ? {} : { plot: flags.plot }) }));
   else console.log(table(steps));
-}
-
-/** The steps that a restoration with these options takes. */
-export async function plannedSteps(options: RestoreOptions): Promise<PlannedStep[]> {
-  const steps: PlannedStep[] = [];
-  const zero = () => new Float32Array(1);
-  await samplerOf(options)(async () => ({ negative: zero(), positive: zero() }), new NoiseSchedule(), {
-    steps: options.steps,
-    noise: zero,
-    noiseEveryStep: false,
-    cfg: options.cfg,
-    cfgStart: options.cfgStart,
-    controlScale: options.control,
-    sNoise: options.sNoise,
-    center: zero(),
-    onStep: ({ step, sigma, sigmaHat, cfg, controlScale }) => void steps.push({ step, sigma, sigmaHat, cfg, controlScale }),
-  });
-  return steps;
 }
 
 /** The plan as an SVG file of three panels over the steps; light or dark as the reader's system is. */

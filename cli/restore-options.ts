@@ -2,19 +2,10 @@
 import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { Command, InvalidArgumentError, Option } from 'commander';
-import {
-  COLOR_FIXES,
-  DEFAULTS,
-  type GivenOptions,
-  NEGATIVE_PROMPT,
-  POSITIVE_PROMPT,
-  PRESETS,
-  type RestoreOptions,
-  RNGS,
-  SAMPLERS,
-} from '../restore/options.ts';
+import { UserError } from '../core/errors.ts';
+import { DEFAULTS, type GivenOptions, PRESETS, type RestoreOptions } from '../restore/options.ts';
 import type { LoraChoice } from '../restore/restorer.ts';
-import { VAE_TILINGS } from '../restore/tiled-vae.ts';
+import { parseNumber, parseSetting, SETTING_KEYS, SETTINGS, settingName } from '../restore/settings.ts';
 
 /** The model that ships with the program; compiled files lie one folder deeper than sources. */
 const DEMO = fileURLToPath(new URL(import.meta.url.endsWith('.ts') ? '../demo' : '../../demo', import.meta.url));
@@ -58,11 +49,19 @@ export type RestoreFlags = GivenOptions & {
   quiet?: boolean;
 };
 
-function number(text: string): number {
-  const value = Number(text);
-  if (text.trim() === '' || Number.isNaN(value)) throw new InvalidArgumentError('It must be a number.');
-  return value;
+/** What `parse` makes of a flag's text; what it refuses is told as the flag's. */
+function argument<T>(parse: (text: string) => T): (text: string) => T {
+  return (text) => {
+    try {
+      return parse(text);
+    } catch (error) {
+      if (error instanceof UserError) throw new InvalidArgumentError(error.message);
+      throw error;
+    }
+  };
 }
+
+const number = argument(parseNumber);
 
 function quality(text: string): number {
   const value = number(text);
@@ -105,24 +104,22 @@ function lines(path: string): string[] {
   }
 }
 
-/** Numbers with commas between them. */
-function numbers(text: string): number[] {
-  return text.split(',').map(number);
+/** The flag of a restoration's option. Its default is shown but not set, so that the model's recommendation can come between. */
+function setting(key: keyof RestoreOptions): Option {
+  const spec = SETTINGS[key];
+  const flag = `--${settingName(key)}`;
+  if (spec.kind === 'flag') return new Option(flag, spec.help);
+  const option = new Option(`${flag} <${spec.of}>`, `${spec.help}${shownDefault(key)}`);
+  if (spec.kind === 'choice') return option.choices(spec.choices);
+  if (spec.kind === 'text') return option;
+  return option.argParser(spec.kind === 'lines' ? lines : argument((text) => parseSetting(spec, text)));
 }
 
-/** Whole numbers and ranges with commas between them: 0,3-5. */
-function indices(text: string): number[] {
-  return text.split(',').flatMap((part) => {
-    const [, first, last = first] = /^\s*(\d+)(?:-(\d+))?\s*$/.exec(part) ?? [];
-    if (!(Number(first) <= Number(last) && Number(last) < 1000))
-      throw new InvalidArgumentError('It must be indices from 0, such as 0,3-5.');
-    return Array.from({ length: Number(last) - Number(first) + 1 }, (_, i) => Number(first) + i);
-  });
-}
-
-/** A numeric option whose default is shown but not set, so that the model's recommendation can come between. */
-function setting(flags: string, text: string, key: keyof RestoreOptions): Option {
-  return new Option(flags, `${text} (SUPIR: ${DEFAULTS[key]})`).argParser(number);
+function shownDefault(key: keyof RestoreOptions): string {
+  const value = DEFAULTS[key];
+  if (key === 'minSize') return ` (default: the model's, SUPIR: ${value})`;
+  if (typeof value === 'object' || value === '') return '';
+  return ` (SUPIR: ${String(value).length > 40 ? `"${String(value).slice(0, 40)}..."` : value})`;
 }
 
 /** --model, of every command that needs one. */
@@ -133,19 +130,8 @@ export function modelOption(): Option {
 
 /** What decides the steps of sampling. */
 export function samplingOptions(): Option[] {
-  return [
-    new Option('--preset <name>', 'settings that go together').choices(Object.keys(PRESETS)),
-    new Option('--sampler <name>', `how noise becomes a picture (SUPIR: ${DEFAULTS.sampler})`).choices(SAMPLERS),
-    setting('--steps <n>', 'sampling steps', 'steps'),
-    setting('--cfg <scale>', 'guidance scale at the end', 'cfg'),
-    setting('--cfg-start <scale>', 'guidance scale at the start', 'cfgStart'),
-    setting('--control <scale>', 'control scale: how strongly the photo steers', 'control'),
-    new Option('--control-linear', 'let the control scale change over the run'),
-    setting('--control-start <scale>', 'control scale at the start, with --control-linear', 'controlStart'),
-    setting('--restoration <power>', 'restoration guidance towards the stage-1 image; higher is weaker, -1 is off', 'restoration'),
-    setting('--churn <amount>', 'noise added anew over the run', 'churn'),
-    setting('--s-noise <factor>', 'factor on added noise', 'sNoise'),
-  ];
+  const preset = new Option('--preset <name>', 'settings that go together').choices(Object.keys(PRESETS));
+  return [preset, ...SETTING_KEYS.filter((key) => SETTINGS[key].group === 'sampling').map(setting)];
 }
 
 /** The command without its action. */
@@ -157,32 +143,8 @@ export function restoreDefinition(): Command {
     .addOption(modelOption())
     .addOption(new Option('--lora <file:scale>', 'apply a LoRA, 1 as trained; may be given several times').argParser(lora));
   for (const option of samplingOptions()) command.addOption(option);
+  for (const key of SETTING_KEYS) if (SETTINGS[key].group !== 'sampling') command.addOption(setting(key));
   return command
-    .addOption(setting('--seed <n>', 'seed of the noise', 'seed'))
-    .addOption(new Option('--rng <name>', `whose noise a seed gives (SUPIR: ${DEFAULTS.rng})`).choices(RNGS))
-    .addOption(setting('--upscale <factor>', 'factor on width and height', 'upscale'))
-    .addOption(
-      new Option('--min-size <pixels>', "work with a short side of at least this (default: the model's, SUPIR: 1024)").argParser(number),
-    )
-    .addOption(setting('--tile <latent-pixels>', 'sample larger latents in tiles of this; 0 never does', 'tile'))
-    .addOption(setting('--tile-stride <latent-pixels>', 'from one tile to the next; 0 is half a tile', 'tileStride'))
-    .addOption(new Option('--tile-prompts <file>', 'a text file with a prompt for each tile, a line each, row by row').argParser(lines))
-    .addOption(new Option('--vae-tiling <how>', `the autoencoder in tiles (default: ${DEFAULTS.vaeTiling})`).choices(VAE_TILINGS))
-    .addOption(setting('--vae-tile-mib <MiB>', 'GPU memory that one of its exact tiles may take', 'vaeTileMib'))
-    .addOption(setting('--encoder-tile <pixels>', 'its published tiles, encoding', 'encoderTile'))
-    .addOption(setting('--decoder-tile <latent-pixels>', 'its published tiles, decoding', 'decoderTile'))
-    .option('--prompt <text>', 'what the photo shows')
-    .option('--positive <text>', `quality words, put right behind the prompt (default: "${POSITIVE_PROMPT.slice(0, 40)}...")`)
-    .option('--negative <text>', `what it should not look like (default: "${NEGATIVE_PROMPT.slice(0, 40)}...")`)
-    .addOption(new Option('--color-fix <how>', `take colours from the stage-1 image (SUPIR: ${DEFAULTS.colorFix})`).choices(COLOR_FIXES))
-    .addOption(
-      new Option(
-        '--control-scale-per-module <factors>',
-        'research: factors on the control scale of the project modules, 12 numbers with commas, the middle block last',
-      ).argParser(numbers),
-    )
-    .addOption(new Option('--ablate <modules>', 'research: switch project modules off, such as 0,3-5').argParser(indices))
-    .option('--stage1-only', 'stop at the stage-1 image: no sampling')
     .option('--stage1 <file>', 'write the stage-1 image too (one photo)')
     .addOption(
       new Option('--num-samples <n>', 'restore with n seeds, one after another: name-1.png and so on, and name-samples.png with all')

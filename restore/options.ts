@@ -206,8 +206,8 @@ export function moduleScalesOf({ controlScalePerModule, ablate }: RestoreOptions
   return Array.from({ length: modules }, (_, i) => (ablate.includes(i) ? 0 : (controlScalePerModule[i] ?? 1)));
 }
 
-/** The range of every number: [least, most, must be an integer]. */
-const RANGES: Partial<Record<keyof RestoreOptions, [number, number, boolean]>> = {
+/** The range of every option that is a number: [least, most, must be an integer]. */
+export const NUMBER_RANGES: Partial<Record<keyof RestoreOptions, [number, number, boolean]>> = {
   steps: [1, 1000, true],
   cfg: [0, 100, false],
   cfgStart: [0, 100, false],
@@ -227,7 +227,7 @@ const RANGES: Partial<Record<keyof RestoreOptions, [number, number, boolean]>> =
 };
 
 function check(options: RestoreOptions): void {
-  for (const [name, [least, most, integer]] of Object.entries(RANGES) as [keyof RestoreOptions, [number, number, boolean]][]) {
+  for (const [name, [least, most, integer]] of Object.entries(NUMBER_RANGES) as [keyof RestoreOptions, [number, number, boolean]][]) {
     const value = options[name];
     if (typeof value === 'number' && value >= least && value <= most && (!integer || Number.isInteger(value))) continue;
     throw new UserError(`The option '${name}' is ${value}; it must be ${integer ? 'an integer' : 'a number'} from ${least} to ${most}.`);

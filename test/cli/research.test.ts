@@ -4,12 +4,13 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import { type PlannedStep, plannedSteps, schedulePlot } from '../../cli/plan.ts';
+import { schedulePlot } from '../../cli/plan.ts';
 import { crop } from '../../image/compose.ts';
 import { decode } from '../../image/decode.ts';
 import { encodePng } from '../../image/encode.ts';
 import { SUPIR_SDXL } from '../../models/config.ts';
 import { chooseOptions } from '../../restore/options.ts';
+import { type PlannedStep, plannedSteps } from '../../restore/planned-steps.ts';
 import { projectFile } from '../support/fixtures.ts';
 import { assertRefused, inPairs, supir } from './run-cli.ts';
 
