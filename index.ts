@@ -6,8 +6,9 @@ export { type AdapterFacts, Device, type MemoryUse, openDevice } from './core/de
 export { DeviceError, ShapeError, UserError } from './core/errors.ts';
 export { Module, Parameter, parameters } from './core/module.ts';
 export { observe, watch } from './core/observe.ts';
+export { perfettoTrace } from './core/perfetto.ts';
 export { TorchCudaRandom } from './core/philox.ts';
-export { type KernelTime, Profile } from './core/profiler.ts';
+export { type DispatchTime, type KernelTime, Profile } from './core/profiler.ts';
 export { compile, evaluate, Program } from './core/program.ts';
 export { TorchRandom } from './core/random.ts';
 export { constant, input, type Scalar, type Shape, scalar, Tensor } from './core/tensor.ts';

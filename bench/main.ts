@@ -1,16 +1,26 @@
-/** `npm run bench -- ops [part of a name] [--rounds n] [--json]`. The peers are installed by `npm --prefix bench/peers install`. */
+/** `npm run bench -- ops|unet`: how quick the kernels are. See --help. */
 import { parseArgs } from 'node:util';
 import { benchOps, type OpResult } from './ops.ts';
+import { benchUnet, unetTable } from './unet.ts';
+
+const HELP = `npm run bench -- ops [part of a name]   operations beside other libraries (npm --prefix bench/peers install)
+npm run bench -- unet                   a whole evaluation of UNet and control network, kernel by kernel
+  --rounds <n>        runs whose median counts (default 5; unet 3)
+  --config <folder>   unet: sizes of that folder's config.json, such as demo (default: the published model's, 8 GB)
+  --latent <pixels>   unet: side of the latent (default 32)
+  --json              figures as JSON`;
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
-  options: { json: { type: 'boolean', default: false }, rounds: { type: 'string', default: '5' } },
+  options: {
+    json: { type: 'boolean', default: false },
+    help: { type: 'boolean', default: false },
+    rounds: { type: 'string' },
+    config: { type: 'string' },
+    latent: { type: 'string', default: '32' },
+  },
 });
-const [what = 'ops', pattern = ''] = positionals;
-if (what !== 'ops') {
-  console.error(`There is no benchmark '${what}'; there is: ops.`);
-  process.exit(2);
-}
+const [what = '', pattern = ''] = positionals;
 
 function line({ operation, library, cpuMs, wallMs, gflops, error, failure }: OpResult): string {
   const name = `${operation.padEnd(36)} ${library.padEnd(22)}`;
@@ -19,6 +29,20 @@ function line({ operation, library, cpuMs, wallMs, gflops, error, failure }: OpR
   return `${name} ${figures.join(' ')}   ${error.toExponential(1)}`;
 }
 
-if (!values.json) console.log(`${'operation'.padEnd(36)} ${'library'.padEnd(22)}    CPU ms   wall ms   GFLOP/s   error`);
-await benchOps(pattern, Number(values.rounds), (result) => console.log(values.json ? JSON.stringify(result) : line(result)));
+const benchmarks: Record<string, () => Promise<void>> = {
+  async ops() {
+    if (!values.json) console.log(`${'operation'.padEnd(36)} ${'library'.padEnd(22)}    CPU ms   wall ms   GFLOP/s   error`);
+    await benchOps(pattern, Number(values.rounds ?? 5), (result) => console.log(values.json ? JSON.stringify(result) : line(result)));
+  },
+  async unet() {
+    const result = await benchUnet({ config: values.config, latent: Number(values.latent), rounds: Number(values.rounds ?? 3) });
+    console.log(values.json ? JSON.stringify(result) : unetTable(result));
+  },
+};
+
+if (values.help || !(what in benchmarks)) {
+  console.log(HELP);
+  process.exit(values.help ? 0 : 2);
+}
+await benchmarks[what]();
 process.exit(0);

@@ -2,11 +2,13 @@
  * `npm run bench -- ops`: this library and its peers on the same adapter, in one process, taking turns. CPU time is the process's, which
  * with a CPU driver is the work itself and is not disturbed by neighbours; wall time is what a user of a quiet machine waits. Both are medians.
  */
+import { availableParallelism } from 'node:os';
 import { pathToFileURL } from 'node:url';
 import { openDevice } from '../core/device.ts';
 import { host } from '../host/node.ts';
 import { CASES, draw, errorAgainstF64 } from './cases.ts';
 import type { Contender, Runner } from './contender.ts';
+import { median } from './median.ts';
 import { ours } from './ours.ts';
 
 export interface OpResult {
@@ -22,8 +24,6 @@ export interface OpResult {
   /** Why there are no figures. */
   failure?: string;
 }
-
-const median = (values: number[]) => values.sort((a, b) => a - b)[values.length >> 1];
 
 /** Runs every case whose name contains `pattern`. */
 export async function benchOps(pattern: string, rounds: number, report: (result: OpResult) => void): Promise<void> {
@@ -74,7 +74,7 @@ export async function benchOps(pattern: string, rounds: number, report: (result:
         cpu.push((user + system) / 1000);
       }
     }
-    const cores = navigator.hardwareConcurrency ?? 2;
+    const cores = availableParallelism();
     for (const { library, error, cpu, wall } of runners) {
       const cpuMs = median(cpu);
       report({ operation: c.name, library, cpuMs, wallMs: median(wall), gflops: c.flops ? (c.flops / cpuMs / 1e6) * cores : null, error });

@@ -15,12 +15,13 @@ Examples:
   $ npm run -s supir -- restore old.jpg -o new.png
   $ npm run -s supir -- restore old.jpg -o new.png --upscale 2 --prompt "a lighthouse at dusk. " --seed 7
   $ npm run -s supir -- restore old.jpg -o clean.png --stage1-only
+  $ npm run -s supir -- restore old.jpg -o new.png --steps 2 --profile trace.json
   $ npm run -s supir -- restore album --recursive -o restored --skip-existing --state .state
   $ npm run -s supir -- restore old.jpg --from new.png -o again.png
 
 Settings that are not given are those of the preset, else those that the model recommends (config.json), else SUPIR's own, shown above.
 With several photos -o is a folder, and a photo without --prompt takes its caption from the text file beside it (old.jpg: old.txt).
-{name} in the names of --compare, --preview, --report and --trace-to stands for the result's name, so that each of several results has its own.
+{name} in the names of --compare, --preview, --report, --trace-to and --profile stands for the result's name, so that each of several results has its own.
 Exit codes: 0 done, 1 some photos of several failed, 2 bad input or option, 3 no adapter or the GPU failed, 130 interrupted.`;
 
 export type RestoreFlags = GivenOptions & {
@@ -44,7 +45,7 @@ export type RestoreFlags = GivenOptions & {
   report?: string;
   trace?: string[];
   traceTo?: string;
-  profile?: boolean;
+  profile?: string;
   json?: boolean;
   quiet?: boolean;
 };
@@ -171,7 +172,7 @@ export function restoreDefinition(): Command {
     .addOption(new Option('--bits <8|16>', 'bits a sample of PNG files').argParser(bits).default(8))
     .addOption(new Option('--shard <i/n>', 'of several photos, only every n-th from the i-th on: for job arrays').argParser(shard))
     .option('--log <file>', 'append a line of JSON for every photo')
-    .option('--profile', 'print time per kernel')
+    .option('--profile <file.json>', 'print time per kernel, and write every dispatch as a trace that ui.perfetto.dev opens')
     .option('--quiet', 'no progress')
     .option('--json', 'print a line of JSON for every photo on standard output; no progress')
     .addHelpText('after', EXAMPLES);

@@ -3,7 +3,9 @@ import { existsSync } from 'node:fs';
 import { appendFile, readFile } from 'node:fs/promises';
 import { extname, resolve } from 'node:path';
 import type { Command } from 'commander';
+import type { Device } from '../core/device.ts';
 import { DeviceError, UserError } from '../core/errors.ts';
+import { perfettoTrace } from '../core/perfetto.ts';
 import { type KernelTime, Profile } from '../core/profiler.ts';
 import { host } from '../host/node.ts';
 import { decode } from '../image/decode.ts';
@@ -38,8 +40,9 @@ export interface RestoreReport {
   /** From the start of the command, reading and compiling included. */
   seconds: number;
   adapter: string;
-  /** Compiled GPU programs. */
+  /** Compiled GPU programs, and the seconds that compiling took beside other work. */
   pipelines: number;
+  compileSeconds: number;
   /** Most bytes of GPU buffers that were alive at once. */
   peakGpuBytes: number;
   /** Steps that an earlier, interrupted run had done; with --state. */
@@ -50,7 +53,8 @@ export interface RestoreReport {
   warnings: string[];
   /** Everything that decides the pixels, the settings in force included. */
   recipe: Recipe;
-  /** With --profile. */
+  /** With --profile; the file. */
+  profile?: string;
   kernels?: KernelTime[];
 }
 
@@ -151,7 +155,7 @@ class Work {
     const paths = sidePaths(flags, file.output, this.single ? null : flags.output);
     const preview = previews(paths);
     this.shown = flags.quiet || flags.json ? null : progress(file.input);
-    if (flags.profile) restorer.device.profile = new Profile();
+    if (paths.profile !== undefined) restorer.device.profile = new Profile();
     const warnings: string[] = [];
     const warning = (text: string) => {
       warnings.push(text);
@@ -186,7 +190,10 @@ class Work {
     await result.finished();
 
     const { device } = restorer;
-    const kernels = device.profile?.kernels();
+    const { profile } = device;
+    const kernels = profile?.kernels();
+    if (profile && paths.profile !== undefined)
+      await host.writeFileAtomic(paths.profile, new TextEncoder().encode(JSON.stringify(perfettoTrace(profile, result.recipe.adapter))));
     const report: RestoreReport = {
       input: file.input,
       output: file.output,
@@ -198,6 +205,7 @@ class Work {
       seconds: (performance.now() - begun) / 1000,
       adapter: result.recipe.adapter,
       pipelines: device.pipelineCount,
+      compileSeconds: device.compileMs / 1000,
       peakGpuBytes: device.memory.peak,
       resumedAt: result.resumedAt,
       promptTokensCut: cut,
@@ -207,7 +215,7 @@ class Work {
     };
     await this.print(report);
     if (flags.json || flags.quiet) return result.image;
-    if (kernels) console.log(table(kernels, device.pipelineCount));
+    if (kernels) console.log(table(kernels, device));
     const resumed = result.resumedAt ? `, from step ${result.resumedAt} on` : '';
     console.log(
       `${file.output}: ${report.width}x${report.height}, ${duration(report.seconds * 1000)}${resumed}, ${Math.round(report.peakGpuBytes / 1e6)} MB of GPU memory at most`,
@@ -272,19 +280,20 @@ export class Interrupted extends Error {
   override message = 'Interrupted; no unfinished result was written.';
 }
 
-function table(kernels: KernelTime[], pipelines: number): string {
-  const rows = kernels.map(({ kernel, dispatches, ms, gflop }) =>
+function table(kernels: KernelTime[], { pipelineCount, compileMs }: Device): string {
+  const rows = kernels.map(({ kernel, dispatches, ms, gflop, mb }) =>
     [
       kernel.padEnd(40),
       String(dispatches).padStart(10),
       ms.toFixed(1).padStart(10),
       (gflop > 0 ? ((gflop / ms) * 1e3).toFixed(1) : '').padStart(10),
+      (mb / ms).toFixed(1).padStart(8),
     ].join(' '),
   );
   const total = kernels.reduce((sum, { ms }) => sum + ms, 0);
   return [
-    `${'kernel'.padEnd(40)} dispatches         ms    GFLOP/s`,
+    `${'kernel'.padEnd(40)} dispatches         ms    GFLOP/s     GB/s`,
     ...rows,
-    `${pipelines} pipelines, ${total.toFixed(0)} ms in kernels`,
+    `${pipelineCount} pipelines, compiled in ${duration(compileMs)}; ${total.toFixed(0)} ms in kernels`,
   ].join('\n');
 }

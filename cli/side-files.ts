@@ -26,12 +26,14 @@ export interface SideFlags {
   /** Patterns of names of activations, which go to the folder `traceTo`. */
   trace?: string[];
   traceTo?: string;
+  /** A .json file. */
+  profile?: string;
 }
 
 /** Paths of one result's side files, each only where asked for; `changeMap` belongs to `report`. */
 export type SidePaths = SideFlags & { changeMap?: string };
 
-const ENDINGS = { compare: ['.html', '.png'], report: ['.json'] };
+const ENDINGS = { compare: ['.html', '.png'], report: ['.json'], profile: ['.json'] };
 
 /** The results of one photo: itself, or name-1 to name-n. */
 export function sampleFiles(photo: PhotoFile, samples: number): PhotoFile[] {
@@ -48,7 +50,7 @@ export function sheetPath(photo: PhotoFile): string {
 export function sidePaths(flags: SideFlags, output: string, folder: string | null): SidePaths {
   const name = withoutEnding(folder === null ? basename(output) : relative(folder, output));
   const paths: SidePaths = {};
-  for (const key of ['compare', 'preview', 'report', 'traceTo'] as const) {
+  for (const key of ['compare', 'preview', 'report', 'traceTo', 'profile'] as const) {
     const given = flags[key];
     if (given !== undefined) paths[key] = given.replaceAll('{name}', name);
   }
@@ -86,7 +88,8 @@ export function checkSideFiles(
     }
     for (const output of outputs) {
       const paths = sidePaths(flags, output, folder);
-      for (const key of ['compare', 'report'] as const) if (paths[key] !== undefined) checkOutput(paths[key], input, ENDINGS[key]);
+      for (const key of ['compare', 'report', 'profile'] as const)
+        if (paths[key] !== undefined) checkOutput(paths[key], input, ENDINGS[key]);
       for (const wanted of [paths.preview, paths.traceTo]) {
         if (wanted === undefined) continue;
         checkOutput(join(wanted, 'stage1.png'), input);

@@ -110,6 +110,8 @@ export class Device {
   /** 256 zero bytes, bound where a kernel's optional input is absent. */
   readonly zeros: GPUBuffer;
   private readonly pipelines = new Map<string, Promise<GPUComputePipeline>>();
+  /** Time in which at least one pipeline was being compiled, and the pipelines that are. */
+  private readonly compiling = { ms: 0, pending: 0, since: 0 };
   private failure: DeviceError | null = null;
   private closed = false;
   private guarded: Promise<unknown> = Promise.resolve();
@@ -162,7 +164,11 @@ export class Device {
         bindGroupLayouts: [this.gpu.createBindGroupLayout(bindGroupLayout(spec))],
       });
       const pending = this.gpu.createComputePipelineAsync({ label: spec.name, layout, compute: { module, entryPoint: 'main' } });
-      pipeline = this.settle(pending).catch(async (error) => {
+      if (this.compiling.pending++ === 0) this.compiling.since = performance.now();
+      const compiled = this.settle(pending).finally(() => {
+        if (--this.compiling.pending === 0) this.compiling.ms += performance.now() - this.compiling.since;
+      });
+      pipeline = compiled.catch(async (error) => {
         const { messages } = await this.settle(module.getCompilationInfo());
         const why = messages.map(({ lineNum, message }) => `line ${lineNum}: ${message}`).join('; ');
         throw new DeviceError(`The kernel ${spec.name} does not compile on this adapter: ${why || error.message}`);
@@ -175,6 +181,11 @@ export class Device {
   /** How many distinct pipelines this device has compiled. */
   get pipelineCount(): number {
     return this.pipelines.size;
+  }
+
+  /** Milliseconds during which pipelines were compiled. CPU drivers compile a part of them at their first dispatch, which does not count here. */
+  get compileMs(): number {
+    return this.compiling.ms;
   }
 
   /** Throws what went wrong on the device since the last call: loss, out of memory, a refused command. */

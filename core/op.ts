@@ -22,6 +22,8 @@ export interface Dispatch {
   params: (Scalar | boolean)[];
   /** Threads wanted; whole workgroups are started and the shader masks the rest. */
   threads: number;
+  /** Floating-point operations it computes; without it, the operation's first dispatch counts as computing all of `Op.flops`. */
+  flops?: number;
 }
 
 export interface Lowering {
@@ -50,7 +52,7 @@ export interface Op<Attrs> {
    * such as indices. f32, of the inputs' shapes. All are traced, and only those that somebody reads are ever computed.
    */
   gradient?(result: OpTensor<Attrs>, upstream: Tensor): (Tensor | null)[];
-  /** Multiply-adds times two, for profiles. */
+  /** Multiply-adds times two by the operation's definition, however it is computed. */
   flops?(inputs: readonly { shape: Shape }[], output: { shape: Shape }, attrs: Attrs): number;
 }
 

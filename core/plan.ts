@@ -25,12 +25,16 @@ export interface PlannedDispatch extends Dispatch {
   operands: (Value | null)[];
   /** The operation, its shapes and its weight, for messages and profiles. */
   label: string;
-  /** Floating-point operations of the whole operation, counted on its first dispatch. */
+  /** Floating-point operations it computes. */
   flops: number;
+  /** Bytes of its operands, each counted once: the least that it moves. */
+  bytes: number;
 }
 
 export interface Plan {
   dispatches: PlannedDispatch[];
+  /** Floating-point operations by the operations' definitions; Winograd's convolutions compute fewer. */
+  flops: number;
   inputs: Map<string, Value>;
   scalars: Set<string>;
   outputs: Map<string, Value>;
@@ -59,6 +63,7 @@ export function plan(outputs: Record<string, Tensor>, facts: AdapterFacts, limit
   const values = new Map<Tensor, Value>();
   const result: Plan = {
     dispatches: [],
+    flops: 0,
     inputs: new Map(),
     scalars: new Set(),
     outputs: new Map(),
@@ -107,6 +112,7 @@ export function plan(outputs: Record<string, Tensor>, facts: AdapterFacts, limit
     const weight = source.inputs.find((input) => input.source.kind === 'parameter');
     const title = `${source.op.name} ${source.inputs.map((input) => showShape(input.shape)).join(' ')}${weight ? ` [${describe(weight)}]` : ''}`;
     let flops = source.op.flops?.(source.inputs, tensor, source.attrs) ?? 0;
+    result.flops += flops;
     source.op.lower(inputs, output, source.attrs, {
       facts,
       scratch(name: string, scratchShape: Shape, scratchType: DType = 'f32') {
@@ -119,7 +125,9 @@ export function plan(outputs: Record<string, Tensor>, facts: AdapterFacts, limit
         if (dispatch.operands.length !== dispatch.shader.bindings.length) throw new Error(`${title}: operands do not match bindings`);
         if (dispatch.params.length !== dispatch.shader.params.length) throw new Error(`${title}: values do not match parameters`);
         for (const param of dispatch.params) if (typeof param === 'object') result.scalars.add(param.name);
-        result.dispatches.push({ ...dispatch, operands: dispatch.operands as (Value | null)[], label: title, flops });
+        const operands = dispatch.operands as (Value | null)[];
+        const moved = operands.reduce((sum, operand) => sum + (operand ? storageBytes(operand.dtype, sizeOf(operand.shape)) : 0), 0);
+        result.dispatches.push({ ...dispatch, operands, label: title, flops: dispatch.flops ?? flops, bytes: moved });
         flops = 0;
       },
     });

@@ -1,6 +1,6 @@
 /**
- * Time per kernel. Where the adapter has timestamp queries every dispatch gets a compute pass of its own with a time at each end; elsewhere
- * only counts and floating-point operations are known.
+ * Time per dispatch. Where the adapter has timestamp queries every dispatch gets a compute pass of its own with a time at each end; elsewhere
+ * only counts, floating-point operations and bytes are known.
  */
 import { type Device, GPU_COPY_DST, GPU_COPY_SRC, GPU_MAP_READ, GPU_QUERY_RESOLVE } from './device.ts';
 import type { PlannedDispatch } from './plan.ts';
@@ -13,19 +13,30 @@ interface EncodableStep {
   dispatch: PlannedDispatch;
 }
 
+/** One dispatch as it ran. */
+export interface DispatchTime {
+  dispatch: PlannedDispatch;
+  /** Nanoseconds of the GPU's clock at both ends; null without timestamp queries. */
+  begin: bigint | null;
+  end: bigint | null;
+}
+
 export interface KernelTime {
   kernel: string;
   dispatches: number;
   /** Milliseconds on the GPU; NaN without timestamp queries. */
   ms: number;
+  /** Floating-point operations computed, in thousand millions, and bytes of operands, in MB. */
   gflop: number;
+  mb: number;
 }
 
 /** WebGPU allows at most 4096 queries a set. */
 const MOST_QUERIES = 4096;
 
 export class Profile {
-  private readonly byKernel = new Map<string, KernelTime>();
+  /** In the order in which they ran. */
+  readonly dispatches: DispatchTime[] = [];
   private pending: { steps: EncodableStep[]; set: GPUQuerySet; resolved: GPUBuffer; read: GPUBuffer }[] = [];
 
   /** Records `steps` into `encoder`, one pass each. Called by Program. */
@@ -68,17 +79,22 @@ export class Profile {
 
   private add(steps: EncodableStep[], times: BigUint64Array | null): void {
     steps.forEach(({ dispatch }, i) => {
-      const kernel = dispatch.shader.name;
-      const entry = this.byKernel.get(kernel) ?? { kernel, dispatches: 0, ms: times ? 0 : Number.NaN, gflop: 0 };
-      entry.dispatches++;
-      entry.gflop += dispatch.flops / 1e9;
-      if (times) entry.ms += Number(times[2 * i + 1] - times[2 * i]) / 1e6;
-      this.byKernel.set(kernel, entry);
+      this.dispatches.push({ dispatch, begin: times?.[2 * i] ?? null, end: times?.[2 * i + 1] ?? null });
     });
   }
 
-  /** Kernels by time, slowest first. */
+  /** Sums by kernel, slowest first. */
   kernels(): KernelTime[] {
-    return [...this.byKernel.values()].sort((a, b) => b.ms - a.ms || b.dispatches - a.dispatches);
+    const byKernel = new Map<string, KernelTime>();
+    for (const { dispatch, begin, end } of this.dispatches) {
+      const kernel = dispatch.shader.name;
+      const entry = byKernel.get(kernel) ?? { kernel, dispatches: 0, ms: 0, gflop: 0, mb: 0 };
+      entry.dispatches++;
+      entry.ms += begin === null || end === null ? Number.NaN : Number(end - begin) / 1e6;
+      entry.gflop += dispatch.flops / 1e9;
+      entry.mb += dispatch.bytes / 1e6;
+      byKernel.set(kernel, entry);
+    }
+    return [...byKernel.values()].sort((a, b) => b.ms - a.ms || b.dispatches - a.dispatches);
   }
 }

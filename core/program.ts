@@ -65,6 +65,8 @@ export class Program<Names extends string> {
   private staging: GPUBuffer | null = null;
   private outputs: { name: Names; value: Value; buffer: GPUBuffer; offset: number }[] = [];
   private running: Promise<unknown> = Promise.resolve();
+  /** Milliseconds of this thread that the last run took to record and submit its dispatches. */
+  encodeMs = 0;
 
   constructor(device: Device, planned: Plan) {
     this.device = device;
@@ -133,6 +135,7 @@ export class Program<Names extends string> {
     if (!staging) throw new UserError('This program was disposed.');
     device.check();
     this.accept(inputs);
+    const begun = performance.now();
     const encoder = device.gpu.createCommandEncoder();
     if (device.profile) device.profile.encode(device, encoder, this.steps);
     else {
@@ -147,6 +150,7 @@ export class Program<Names extends string> {
     for (const { value, buffer, offset } of this.outputs)
       encoder.copyBufferToBuffer(buffer, 0, staging, offset, storageBytes(value.dtype, sizeOf(value.shape)));
     device.gpu.queue.submit([encoder.finish()]);
+    this.encodeMs = performance.now() - begun;
     try {
       await device.settle(staging.mapAsync(1));
     } catch (error) {

@@ -95,6 +95,7 @@ export function lowerImplicitMatmul(to: Lowering, m: ImplicitMatmul): void {
       m.residual !== null,
     ],
     threads: rowTiles * columnTiles * m.batch * (subgroup ? lanes : TILED_THREADS),
+    flops: 2 * m.batch * m.rows * m.columns * kh * kw * m.channels,
   });
 }
 

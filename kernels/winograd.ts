@@ -17,6 +17,10 @@ const TILE = 4;
 const PATCH = 6;
 const POINTS = PATCH * PATCH;
 const PART = 2 ** 26;
+/** Floating-point operations of the three transforms, for one channel of a window, a patch and a tile. */
+const WINDOW_FLOPS = 12 * (3 + PATCH);
+const PATCH_FLOPS = 20 * (PATCH + PATCH);
+const RESULT_FLOPS = 16 * (PATCH + TILE);
 
 /** Whether Winograd's convolution applies and is the cheaper way: the transforms must be worth it. */
 export function suitsWinograd({ x, window, image, channels, columns, rows }: ImplicitMatmul): boolean {
@@ -54,6 +58,7 @@ export function lowerWinograd(to: Lowering, m: ImplicitMatmul, part = PART): voi
       operands: [w, u],
       params: [transformed, channels / 4, column, 3],
       threads: transformed,
+      flops: 4 * transformed * WINDOW_FLOPS,
     });
     for (let tile = 0; tile < tiles; tile += tilePart) {
       const count = Math.min(tilePart, tiles - tile);
@@ -65,6 +70,7 @@ export function lowerWinograd(to: Lowering, m: ImplicitMatmul, part = PART): voi
         operands: [x, v],
         params: [(count * channels) / 4, channels / 4, ...grid, image.h, image.w, window.top, window.left, PATCH],
         threads: (count * channels) / 4,
+        flops: count * channels * PATCH_FLOPS,
       });
       lowerImplicitMatmul(to, {
         x: v,
@@ -99,6 +105,7 @@ export function lowerWinograd(to: Lowering, m: ImplicitMatmul, part = PART): voi
           TILE,
         ],
         threads: (count * columns) / 4,
+        flops: count * columns * RESULT_FLOPS,
       });
     }
   }

@@ -65,15 +65,21 @@ test('writes the result and reports on it; the same seed gives the same bytes, a
   assert.equal(readdirSync(folder).sort(), ['a.png', 'b.png', 'c.png', 'in.png', 's.png']);
 });
 
-test('tells a person what it does; --quiet does not; --profile counts kernels', async ({ folder }) => {
+test('tells a person what it does; --quiet does not; --profile writes a trace of every dispatch', async ({ folder }) => {
   const photo = join(folder, 'in.jpg');
   writeFileSync(photo, encodeJpeg(await face(64, 64), 90));
   const output = join(folder, 'new', 'folder', 'out.jpg');
-  const told = await supir(['restore', photo, '-o', output, '--steps', '1', '--profile']);
+  const trace = join(folder, 'trace.json');
+  const told = await supir(['restore', photo, '-o', output, '--steps', '1', '--profile', trace]);
   assert.is(told.code, 0, told.stderr);
   assert.match(told.stderr, /sampling/);
   assert.match(told.stderr, /step 1 of 1/);
   assert.match(told.stdout, /^kernel +dispatches/);
+  const { traceEvents } = JSON.parse(readFileSync(trace, 'utf8')) as {
+    traceEvents: { ph: string; name: string; dur: number; args: object }[];
+  };
+  const matmuls = traceEvents.filter(({ ph, name }) => ph === 'X' && name.startsWith('matmul'));
+  assert.ok(matmuls.length > 100 && matmuls.some(({ dur, args }) => dur > 0 && 'GFLOP/s' in args && 'GB/s' in args));
   assert.match(told.stdout, /out\.jpg: 64x64, .* s, \d+ MB of GPU memory at most\n$/);
   assert.equal([...readFileSync(output).subarray(0, 3)], [0xff, 0xd8, 0xff]);
 

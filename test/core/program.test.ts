@@ -5,6 +5,7 @@ import type { Device } from '../../core/device.ts';
 import { ShapeError, UserError } from '../../core/errors.ts';
 import { encodeF16 } from '../../core/half.ts';
 import { Parameter } from '../../core/module.ts';
+import { perfettoTrace } from '../../core/perfetto.ts';
 import { Profile } from '../../core/profiler.ts';
 import { compile, evaluate } from '../../core/program.ts';
 import { constant, input, scalar } from '../../core/tensor.ts';
@@ -194,6 +195,35 @@ test('a profile counts dispatches by kernel and does not change results', () =>
     const timed = device.facts.features.has('timestamp-query');
     assert.ok(kernels.every(({ ms }) => (timed ? ms >= 0 : Number.isNaN(ms))));
     program.dispose();
+  }));
+
+test('a trace holds every dispatch with its operation, arithmetic, bytes and rates', () =>
+  atBaseline(async (device) => {
+    const w = constant(ramp(5 * 4), [5, 4]);
+    const program = await compile(device, { y: exp(linear(x, w)) });
+    const profile = (device.profile = new Profile());
+    try {
+      await program.run({ x: ramp(12) });
+    } finally {
+      device.profile = null;
+      program.dispose();
+    }
+    if (!device.facts.features.has('timestamp-query')) {
+      assert.throws(() => perfettoTrace(profile, 'this adapter'), /this adapter cannot take times/);
+      return;
+    }
+    const { traceEvents } = perfettoTrace(profile, 'this adapter');
+    const [product, other] = traceEvents.filter(({ ph }) => ph === 'X');
+    assert.is(traceEvents.length, 4);
+    assert.equal([product.ts, product.args.FLOPs, other.args.FLOPs], [0, 2 * 3 * 5 * 4, 0]);
+    assert.is(product.args.bytes, (12 + 20 + 16) * 4, 'x, w and y, whose 15 elements fill whole words of 16 bytes');
+    assert.match(String(product.args.operation), /^linear \(.*3, 4\) \(5, 4\)/);
+    assert.match(product.name, /^matmul/);
+    for (const { dur, args } of [product, other]) {
+      assert.is('GFLOP/s' in args, dur! > 0);
+      if (dur! > 0) assert.ok(Math.abs(Number(args['GB/s']) * dur! * 1000 - Number(args.bytes)) < 1e-6 * Number(args.bytes));
+    }
+    assert.is(program.plan.flops, 2 * 3 * 5 * 4);
   }));
 
 test.run();

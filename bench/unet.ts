@@ -1,0 +1,161 @@
+/**
+ * `npm run bench -- unet`: one evaluation of UNet and control network, as a step of sampling without guidance does it, with synthetic weights
+ * that are made in place, so that no checkpoint is needed. The published sizes take 8 GB of memory.
+ */
+import { availableParallelism } from 'node:os';
+import { openDevice } from '../core/device.ts';
+import { parameters } from '../core/module.ts';
+import { type KernelTime, Profile } from '../core/profiler.ts';
+import { compile, type RunInputs } from '../core/program.ts';
+import { TorchRandom } from '../core/random.ts';
+import { sizeOf } from '../core/tensor.ts';
+import { host } from '../host/node.ts';
+import { parseConfig, SUPIR_SDXL, type SupirConfig } from '../models/config.ts';
+import { Supir } from '../models/supir.ts';
+import { Networks } from '../restore/networks.ts';
+import { attach } from '../weights/attach.ts';
+import { type SyntheticSpec, syntheticCheckpoint } from '../weights/synthetic.ts';
+import { median } from './median.ts';
+
+export interface UnetOptions {
+  /** A folder with config.json; undefined for the published sizes. */
+  config?: string;
+  /** Side of the latent, in latent pixels. */
+  latent: number;
+  rounds: number;
+}
+
+export interface UnetResult {
+  model: string;
+  adapter: string;
+  latent: number;
+  /** Thousand millions of floating-point operations by the operations' definitions. */
+  gflop: number;
+  dispatches: number;
+  /** From planning to a program that is ready: weights made and uploaded, pipelines compiled meanwhile. */
+  prepareMs: number;
+  pipelines: number;
+  compileMs: number;
+  /** The first evaluation, in which CPU drivers finish compiling. */
+  firstMs: number;
+  /** Medians of an evaluation: wall time, and CPU time of the process. */
+  wallMs: number;
+  cpuMs: number;
+  /** By wall time, and by CPU time of all cores. */
+  gflopsWall: number;
+  gflopsCpu: number;
+  /** Microseconds of the calling thread to record and submit a dispatch, median. */
+  encodeUs: number;
+  /** Bytes of weights, and of everything else at most. */
+  weightBytes: number;
+  otherBytes: number;
+  /** Of one evaluation apart, in which each dispatch is timed by itself. */
+  kernels: KernelTime[];
+}
+
+/** Times `rounds` evaluations after a first one. */
+export async function benchUnet({ config: folder, latent, rounds }: UnetOptions): Promise<UnetResult> {
+  const config = await configOf(folder);
+  const device = await openDevice({ gpu: await host.gpu(), settle: host.settle });
+  const supir = new Supir(config);
+  attach(supir.model, 'model.', syntheticCheckpoint({ model: synthetic(supir.model) }, ['model']));
+  const { unet } = config;
+  const shape = [1, latent, latent, unet.in_channels];
+  const tokens = config.text.context_length;
+
+  const begun = performance.now();
+  const program = await compile(device, new Networks(device, supir).denoiserGraph(shape, tokens, 1));
+  const prepareMs = performance.now() - begun;
+  const random = new TorchRandom(1);
+  const inputs: RunInputs = {
+    x: random.randn(sizeOf(shape)),
+    hint: random.randn(sizeOf(shape)),
+    timestep: random.randn(unet.model_channels),
+    context: random.randn(tokens * unet.context_dim),
+    vector: random.randn(unet.adm_in_channels),
+    controlScale: 1,
+  };
+  const times: { wall: number; cpu: number; encode: number }[] = [];
+  const { dispatches, flops, bytes } = program.plan;
+  const evaluate = async () => {
+    const [used, from] = [process.cpuUsage(), performance.now()];
+    const { eps } = await program.run(inputs);
+    const wall = performance.now() - from;
+    const { user, system } = process.cpuUsage(used);
+    if (!eps.every(Number.isFinite)) throw new Error('The evaluation gave values that are not numbers.');
+    return { wall, cpu: (user + system) / 1000, encode: (program.encodeMs * 1000) / dispatches.length };
+  };
+  const first = await evaluate();
+  for (let round = 0; round < rounds; round++) times.push(await evaluate());
+  const profile = (device.profile = new Profile());
+  await evaluate();
+  device.profile = null;
+
+  const [wallMs, cpuMs, encodeUs] = (['wall', 'cpu', 'encode'] as const).map((key) => median(times.map((time) => time[key])));
+  const cores = availableParallelism();
+  const result = {
+    model: config.name,
+    adapter: device.facts.description || device.facts.device,
+    latent,
+    gflop: flops / 1e9,
+    dispatches: dispatches.length,
+    prepareMs,
+    pipelines: device.pipelineCount,
+    compileMs: device.compileMs,
+    firstMs: first.wall,
+    wallMs,
+    cpuMs,
+    gflopsWall: flops / wallMs / 1e6,
+    gflopsCpu: (flops / cpuMs / 1e6) * cores,
+    encodeUs,
+    weightBytes: bytes.weights,
+    otherBytes: bytes.total,
+    kernels: profile.kernels(),
+  };
+  program.dispose();
+  supir.release(device);
+  device.close();
+  return result;
+}
+
+async function configOf(folder: string | undefined): Promise<SupirConfig> {
+  if (folder === undefined) return SUPIR_SDXL;
+  const path = `${folder}/config.json`;
+  return parseConfig(JSON.parse(new TextDecoder().decode(await host.readFile(path))), path);
+}
+
+/** Values that keep activations near 1: matrices by their fan in, norms' scales around 1, biases small. */
+function synthetic(root: object): Record<string, SyntheticSpec> {
+  const specs = [...parameters(root)].map(([path, { shape, kind }]): [string, SyntheticSpec] => {
+    const vector = path.endsWith('.bias') ? 'bias' : 'norm_weight';
+    return [`model.${path}`, { shape, kind: kind === 'vector' ? vector : 'matrix' }];
+  });
+  return Object.fromEntries(specs);
+}
+
+/** The figures as lines for a person. */
+export function unetTable(r: UnetResult): string {
+  const mb = (bytes: number) => `${(bytes / 1e6).toFixed(0)} MB`;
+  const s = (ms: number) => `${(ms / 1000).toFixed(2)} s`;
+  const total = r.kernels.reduce((sum, { ms }) => sum + ms, 0);
+  const rows = r.kernels.map(({ kernel, dispatches, ms, gflop, mb: moved }) =>
+    [
+      kernel.padEnd(44),
+      String(dispatches).padStart(10),
+      ms.toFixed(1).padStart(10),
+      `${((ms / total) * 100).toFixed(1)}%`.padStart(7),
+      (gflop > 0 ? (gflop / ms) * 1000 : 0).toFixed(1).padStart(9),
+      (moved / ms).toFixed(1).padStart(7),
+    ].join(' '),
+  );
+  return [
+    `${r.model}, latent ${r.latent} x ${r.latent}, on ${r.adapter}`,
+    `${r.gflop.toFixed(1)} GFLOP in ${r.dispatches} dispatches; ${mb(r.weightBytes)} of weights, ${mb(r.otherBytes)} beside them`,
+    `ready in ${s(r.prepareMs)}, ${r.pipelines} pipelines compiled meanwhile in ${s(r.compileMs)}; first evaluation ${s(r.firstMs)}`,
+    `an evaluation: ${s(r.wallMs)} (${r.gflopsWall.toFixed(1)} GFLOP/s), ${s(r.cpuMs)} of CPU time (${r.gflopsCpu.toFixed(1)} GFLOP/s on all cores)`,
+    `${r.encodeUs.toFixed(2)} microseconds of JavaScript a dispatch`,
+    '',
+    `${'kernel'.padEnd(44)} dispatches         ms   share   GFLOP/s    GB/s`,
+    ...rows,
+  ].join('\n');
+}
