@@ -13,6 +13,7 @@ export { compile, evaluate, Program } from './core/program.ts';
 export { TorchRandom } from './core/random.ts';
 export { constant, input, type Scalar, type Shape, scalar, Tensor } from './core/tensor.ts';
 export { decode } from './image/decode.ts';
+export { type Degradation, type DegradationRanges, degrade, drawDegradation, PAPER_DEGRADATION } from './image/degrade.ts';
 export { encodeJpeg, encodePng } from './image/encode.ts';
 export type { DeepImage, FloatImage, Image } from './image/image.ts';
 export type { ImageMetadata } from './image/metadata.ts';

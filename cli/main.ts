@@ -3,6 +3,7 @@
 import { Command } from 'commander';
 import { DeviceError, UserError } from '../core/errors.ts';
 import { convertCommand } from './convert.ts';
+import { degradeCommand } from './degrade.ts';
 import { doctor } from './doctor.ts';
 import { inspectCommand } from './inspect.ts';
 import { planCommand } from './plan.ts';
@@ -27,6 +28,7 @@ const program = new Command('supir')
   .addCommand(verifyCommand())
   .addCommand(inspectCommand())
   .addCommand(convertCommand())
+  .addCommand(degradeCommand())
   .addCommand(trainCommand());
 for (const command of [program, ...program.commands]) command.exitOverride();
 

@@ -62,7 +62,8 @@ function argument<T>(parse: (text: string) => T): (text: string) => T {
   };
 }
 
-const number = argument(parseNumber);
+/** A number, or commander's error. */
+export const number = argument(parseNumber);
 
 function quality(text: string): number {
   const value = number(text);

@@ -183,9 +183,10 @@ class Work {
     this.shown?.stop();
     await host.writeFileAtomic(
       file.output,
-      await encode(file.output, flags.bits === 16 ? result.deep() : result.image, flags.quality, result.recipe),
+      await encodeByName(file.output, flags.bits === 16 ? result.deep() : result.image, flags.quality, result.recipe),
     );
-    if (flags.stage1 !== undefined) await host.writeFileAtomic(flags.stage1, await encode(flags.stage1, result.stage1, flags.quality));
+    if (flags.stage1 !== undefined)
+      await host.writeFileAtomic(flags.stage1, await encodeByName(flags.stage1, result.stage1, flags.quality));
     await writeSideFiles(paths, file, photo, result);
     await result.finished();
 
@@ -248,7 +249,12 @@ async function readPhoto({ input }: PhotoFile): Promise<Image> {
 }
 
 /** Bytes of a result; a PNG carries the recipe, and only a PNG has 16 bits. */
-async function encode(path: string, image: Image | DeepImage, quality: number, recipe?: Recipe): Promise<Uint8Array<ArrayBuffer>> {
+export async function encodeByName(
+  path: string,
+  image: Image | DeepImage,
+  quality: number,
+  recipe?: Recipe,
+): Promise<Uint8Array<ArrayBuffer>> {
   if (extname(path).toLowerCase() === '.webp') return encodeWebp(image as Image, quality);
   if (!isPng(path)) return encodeJpeg(image as Image, quality);
   return encodePng(image, recipe ? { text: { [RECIPE_KEYWORD]: JSON.stringify(recipe) } } : {});

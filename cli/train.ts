@@ -2,17 +2,19 @@
 import { statSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { Command, InvalidArgumentError, Option } from 'commander';
+import { Command, Option } from 'commander';
 import { openDevice } from '../core/device.ts';
 import { UserError } from '../core/errors.ts';
 import { host } from '../host/node.ts';
 import { toUnit } from '../image/image.ts';
 import { SupirModel } from '../restore/model-folder.ts';
-import { type DataEncoder, type DataOptions, type DegradationRanges, loadImages, PAPER_DEGRADATION, type Range } from '../train/data.ts';
+import { type DataEncoder, type DataOptions, loadImages } from '../train/data.ts';
 import { LORA_TARGETS, type LoraTargetName } from '../train/lora.ts';
 import { LoraTraining, type LoraTrainingOptions } from '../train/lora-training.ts';
 import { runTraining } from '../train/run.ts';
+import { type DegradationFlags, degradationOf, degradationOptions } from './degrade-options.ts';
 import { Interrupted } from './restore.ts';
+import { number } from './restore-options.ts';
 
 /** The model that ships with the program; compiled files lie one folder deeper than sources. */
 const DEMO = fileURLToPath(new URL(import.meta.url.endsWith('.ts') ? '../demo' : '../../demo', import.meta.url));
@@ -29,7 +31,7 @@ Examples:
 
 Exit codes: 0 done, 2 bad input or option, 3 no adapter or the GPU failed, 130 interrupted.`;
 
-interface Flags {
+interface Flags extends DegradationFlags {
   output: string;
   model: string;
   name: string;
@@ -53,12 +55,9 @@ interface Flags {
   seed: number;
   size?: number;
   crops: number;
+  shortSide: number;
   caption?: string;
   validation?: string;
-  blur?: number[];
-  scale?: number[];
-  noise?: number[];
-  jpeg?: number[];
   format: 'kohya' | 'peft';
   dtype: 'f16' | 'f32';
   saveEvery: number;
@@ -67,14 +66,6 @@ interface Flags {
   resume?: boolean;
   json?: boolean;
 }
-
-function number(text: string): number {
-  const value = Number(text);
-  if (text.trim() === '' || Number.isNaN(value)) throw new InvalidArgumentError('It must be a number.');
-  return value;
-}
-
-const several = (text: string, before?: number[]) => [...(before ?? []), number(text)];
 
 export function trainCommand(): Command {
   const lora = new Command('lora')
@@ -111,12 +102,9 @@ export function trainCommand(): Command {
     .option('--seed <n>', 'of all that is drawn', number, 1)
     .option('--size <pixels>', 'side of the training images; default: 64, or 512 for published models', number)
     .option('--crops <n>', 'square crops from each photo; 0 takes the whole photo, scaled', number, 0)
+    .option('--short-side <pixels>', 'with --crops: larger photos are reduced to this short side first; 0 leaves them', number, 0)
     .option('--caption <text>', 'for photos without a caption')
     .option('--validation <folder>', 'photos to judge by; the best LoRA by them is kept too')
-    .option('--blur <sigma...>', 'restoration: Gaussian blur, one value or a range', several)
-    .option('--scale <factor...>', 'restoration: loss of resolution', several)
-    .option('--noise <levels...>', 'restoration: noise, in levels of 255', several)
-    .option('--jpeg <quality...>', 'restoration: JPEG quality', several)
     .addOption(new Option('--format <layout>', 'names in the file').choices(['kohya', 'peft']).default('kohya'))
     .addOption(new Option('--dtype <type>', 'of the file').choices(['f16', 'f32']).default('f16'))
     .option('--save-every <n>', 'steps between saves', number, 100)
@@ -127,18 +115,8 @@ export function trainCommand(): Command {
     .addHelpText('after', HELP)
     .exitOverride()
     .action(trainLora);
+  for (const option of degradationOptions()) lora.addOption(option);
   return new Command('train').description('Trains adapters of the model.').addCommand(lora);
-}
-
-/** The paper's degradation unless the command line gives one. */
-function degradation({ blur, scale, noise, jpeg }: Flags): DegradationRanges {
-  const ranges: DegradationRanges = {};
-  for (const [key, values] of Object.entries({ blur, scale, noise, jpeg })) {
-    if (values && values.length > 2) throw new UserError(`--${key} takes one value or two, not ${values.length}.`);
-    if (values)
-      ranges[key as keyof DegradationRanges] = (values.length === 1 ? values[0] : [Math.min(...values), Math.max(...values)]) as Range;
-  }
-  return Object.keys(ranges).length > 0 ? ranges : PAPER_DEGRADATION;
 }
 
 /** The model's encoders and text towers for loading data. */
@@ -184,8 +162,9 @@ async function trainLora(photos: string, flags: Flags): Promise<void> {
       size: flags.size ?? (model.config.min_size < 512 ? Math.max(64, image_multiple) : 512),
       multiple: image_multiple,
       crops: flags.crops,
+      shortSide: flags.shortSide,
       caption: flags.caption ?? null,
-      degradation: flags.mode === 'restoration' ? degradation(flags) : null,
+      degradation: flags.mode === 'restoration' ? degradationOf(flags) : null,
       seed: flags.seed,
     };
     const say = (text: string) => void (flags.json || process.stderr.write(`${text}\n`));

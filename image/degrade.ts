@@ -1,4 +1,4 @@
-/** Damage on purpose, for demonstrations and tests: blur, loss of resolution, noise and JPEG, in this order. (The usual degradation model, cf. Wang et al. 2021) */
+/** Damage on purpose, for training, evaluation and tests: blur, loss of resolution, noise and JPEG, in this order. (The usual degradation model, cf. Wang et al. 2021) */
 
 import { UserError } from '../core/errors.ts';
 import { TorchRandom } from '../core/random.ts';
@@ -13,6 +13,8 @@ export interface Degradation {
   blur?: number;
   /** the image is reduced by this factor >= 1 and enlarged again, both by Pillow's bicubic; default 1, not */
   scale?: number;
+  /** false leaves the reduced image small; noise and JPEG are then its own; default true */
+  enlarge?: boolean;
   /** standard deviation of the Gaussian noise, in levels of 0..255; default 0, none */
   noise?: number;
   /** quality 1 to 100 of a JPEG round trip; default none */
@@ -21,11 +23,43 @@ export interface Degradation {
   seed?: number;
 }
 
-/** A degraded copy of the same size, without alpha. UserError for values out of range. */
+/** A range [low, high] to draw from, or one value. */
+export type Range = number | readonly [number, number];
+
+export type DegradationRanges = Partial<Record<'blur' | 'scale' | 'noise' | 'jpeg', Range>> & Pick<Degradation, 'enlarge'>;
+
+/** The degradation of the paper's figures: Gaussian blur of sigma 2, then a quarter of the size. (arXiv 2408.17060, sec. 4) */
+export const PAPER_DEGRADATION: DegradationRanges = { blur: 2, scale: 4 };
+
+/** What each kind of damage may be. */
+const LIMITS = { blur: [0, 1000], scale: [1, 1000], noise: [0, 1000], jpeg: [1, 100] } as const;
+
+/** Throws UserError for values out of range. */
+export function checkDegradation(ranges: DegradationRanges): void {
+  for (const [key, [least, most]] of Object.entries(LIMITS)) {
+    const range = ranges[key as keyof typeof LIMITS] ?? least;
+    for (const value of typeof range === 'number' ? [range] : range)
+      if (!(value >= least && value <= most))
+        throw new UserError(`The damage '${key}' of ${value} is out of range; it must be from ${least} to ${most}.`);
+  }
+}
+
+/** A degradation drawn from ranges, each evenly; JPEG's quality is rounded. */
+export function drawDegradation(random: TorchRandom, { enlarge, ...ranges }: DegradationRanges): Degradation {
+  const [u, v] = random.rand(2);
+  const values = Object.entries(ranges).map(([key, range]) => {
+    if (typeof range === 'number') return [key, range];
+    const value = range[0] + (range[1] - range[0]) * random.rand(1)[0];
+    return [key, key === 'jpeg' ? Math.round(value) : value];
+  });
+  const seed = Math.floor(v * 2 ** 24) ^ Math.floor(u * 2 ** 24);
+  return { ...Object.fromEntries(values), ...(enlarge === undefined ? {} : { enlarge }), seed };
+}
+
+/** A degraded copy, without alpha; of the same size unless it is to stay small. UserError for values out of range. */
 export function degrade(image: Image, degradation: Degradation): Image {
-  const { blur = 0, scale = 1, noise = 0, jpeg, seed = 0 } = degradation;
-  if (!(blur >= 0 && scale >= 1 && noise >= 0))
-    throw new UserError(`degrade: blur ${blur}, scale ${scale}, noise ${noise} are out of range.`);
+  const { blur = 0, scale = 1, enlarge = true, noise = 0, jpeg, seed = 0 } = degradation;
+  checkDegradation(degradation);
   const { width, height } = image;
   let result: Image = { width, height, data: image.data.slice() };
   if (blur > 0) {
@@ -34,7 +68,8 @@ export function degrade(image: Image, degradation: Degradation): Image {
   }
   if (scale > 1) {
     const reduced = (side: number) => Math.max(1, Math.round(side / scale));
-    result = resize(resize(result, reduced(width), reduced(height), 'bicubic'), width, height, 'bicubic');
+    result = resize(result, reduced(width), reduced(height), 'bicubic');
+    if (enlarge) result = resize(result, width, height, 'bicubic');
   }
   if (noise > 0) {
     const normal = new TorchRandom(seed).randn(result.data.length);

@@ -8,22 +8,13 @@ import { TorchRandom } from '../core/random.ts';
 import type { Files } from '../host/host.ts';
 import { crop } from '../image/compose.ts';
 import { decode } from '../image/decode.ts';
-import { type Degradation, degrade } from '../image/degrade.ts';
+import { type DegradationRanges, degrade, drawDegradation } from '../image/degrade.ts';
 import type { Image } from '../image/image.ts';
 import { resize } from '../image/resize.ts';
 import { bytesSource } from '../weights/byte-source.ts';
 import { openSafetensors } from '../weights/safetensors.ts';
 import { encodeSafetensors } from '../weights/safetensors-writer.ts';
 import type { TrainingImage } from './lora-training.ts';
-
-/** A range [low, high] to draw from, or one value. */
-export type Range = number | readonly [number, number];
-
-/** How images are damaged, for restoration; see Degradation. */
-export type DegradationRanges = Partial<Record<'blur' | 'scale' | 'noise' | 'jpeg', Range>>;
-
-/** The degradation of the paper's experiments in one: Gaussian blur of sigma 2, then a quarter of the size. (arXiv 2408.17060, sec. 4) */
-export const PAPER_DEGRADATION: DegradationRanges = { blur: 2, scale: 4 };
 
 export interface DataOptions {
   /** Images are cut to about size x size pixels. */
@@ -32,8 +23,11 @@ export interface DataOptions {
   multiple: number;
   /** Cuts from each image: 0, the whole image scaled to a bucket near its shape; else so many squares at random places. Default 0. */
   crops?: number;
+  /** Photos whose short side is longer are reduced to this many pixels before crops are cut; 0 leaves them. Default 0. */
+  shortSide?: number;
   /** For images without a caption file; null refuses them. Default null. */
   caption?: string | null;
+  /** How the counterparts for restoration are made; null for none. Default null. */
   degradation?: DegradationRanges | null;
   /** Of crops and degradations. */
   seed: number;
@@ -118,7 +112,7 @@ async function encodeImage(
 }
 
 /** The parts of an image that are trained on, each of a size that others share. */
-export function cutsOf(image: Image, random: TorchRandom, { size, multiple, crops = 0 }: DataOptions): Image[] {
+export function cutsOf(image: Image, random: TorchRandom, { size, multiple, crops = 0, shortSide = 0 }: DataOptions): Image[] {
   if (!(size >= multiple && size % multiple === 0))
     throw new UserError(`The training size ${size} must be a multiple of ${multiple} pixels.`);
   const fraction = () => random.rand(1)[0];
@@ -127,7 +121,9 @@ export function cutsOf(image: Image, random: TorchRandom, { size, multiple, crop
     const scaled = covering(image, width, height);
     return [crop(scaled, (scaled.width - width) >> 1, (scaled.height - height) >> 1, width, height)];
   }
-  const scaled = Math.min(image.width, image.height) < size ? covering(image, size, size) : image;
+  const short = Math.min(image.width, image.height);
+  const wanted = Math.max(size, shortSide > 0 ? Math.min(short, shortSide) : short);
+  const scaled = wanted === short ? image : covering(image, wanted, wanted);
   return Array.from({ length: crops }, () => {
     const place = (side: number) => Math.min(side - size, Math.floor(fraction() * (side - size + 1)));
     return crop(scaled, place(scaled.width), place(scaled.height), size, size);
@@ -151,19 +147,6 @@ export function bucketOf(aspect: number, size: number, multiple: number): { widt
 function covering(image: Image, width: number, height: number): Image {
   const scale = Math.max(width / image.width, height / image.height);
   return resize(image, Math.max(width, Math.round(image.width * scale)), Math.max(height, Math.round(image.height * scale)), 'bicubic');
-}
-
-/** A degradation drawn from ranges. */
-export function drawDegradation(random: TorchRandom, ranges: DegradationRanges): Degradation {
-  const [u, v] = random.rand(2);
-  const seed = Math.floor(v * 2 ** 24);
-  const values = Object.entries(ranges).map(([key, range]) => {
-    if (typeof range === 'number') return [key, range];
-    const share = random.rand(1)[0];
-    return [key, range[0] + (range[1] - range[0]) * share];
-  });
-  const drawn: Degradation = { ...Object.fromEntries(values), seed: seed ^ Math.floor(u * 2 ** 24) };
-  return drawn.jpeg === undefined ? drawn : { ...drawn, jpeg: Math.round(drawn.jpeg) };
 }
 
 async function fingerprint(bytes: Uint8Array<ArrayBuffer>, text: string): Promise<string> {

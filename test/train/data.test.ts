@@ -3,9 +3,12 @@ import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { UserError } from '../../core/errors.ts';
 import { TorchRandom } from '../../core/random.ts';
+import { crop } from '../../image/compose.ts';
+import { drawDegradation } from '../../image/degrade.ts';
 import { encodePng } from '../../image/encode.ts';
 import { createImage, type Image } from '../../image/image.ts';
-import { bucketOf, cutsOf, type DataEncoder, type DataOptions, drawDegradation, loadImages } from '../../train/data.ts';
+import { resize } from '../../image/resize.ts';
+import { bucketOf, cutsOf, type DataEncoder, type DataOptions, loadImages } from '../../train/data.ts';
 import { MemoryFiles } from '../support/memory-files.ts';
 
 function photo(width: number, height: number, seed: number): Image {
@@ -31,6 +34,12 @@ class FakeEncoder implements DataEncoder {
   async text(caption: string) {
     return { context: Float32Array.of(caption.length, 1), vector: Float32Array.of(2) };
   }
+}
+
+/** The column at which `part`, of full height, begins in `whole`. */
+function reducedAt(whole: Image, part: Image): number {
+  const columns = Array.from({ length: whole.width - part.width + 1 }, (_, x) => x);
+  return columns.find((x) => crop(whole, x, 0, part.width, part.height).data.join() === part.data.join()) ?? 0;
 }
 
 const options: DataOptions = { size: 32, multiple: 8, seed: 1 };
@@ -70,6 +79,9 @@ test('crops are squares of the photo itself, at other places', () => {
     assert.ok(rows.includes(first), 'its first row is one of the photo');
   }
   assert.ok(new Set(cuts.map(({ data }) => data.join())).size > 1);
+  const reduced = cutsOf(image, new TorchRandom(1), { ...options, crops: 1, shortSide: 32 })[0];
+  const half = resize(image, 45, 32, 'bicubic'); // 70 x 50 at a short side of 32
+  assert.equal(reduced, crop(half, reducedAt(half, reduced), 0, 32, 32), 'of the photo at the size that was asked for');
   assert.equal(cutsOf(photo(20, 10, 4), new TorchRandom(1), { ...options, crops: 1 })[0].width, 32, 'a small one is enlarged');
 });
 
