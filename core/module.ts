@@ -2,9 +2,11 @@
  * Networks as trees of attributes. A weight's checkpoint key is its attribute path, so there is no table of names to keep in step:
  * `unet.input_blocks[4][1].norm.weight` is the tensor `input_blocks.4.1.norm.weight`.
  */
+import { isBlocks, quantise } from './blocks.ts';
 import type { Device } from './device.ts';
 import { GPU_COPY_DST, GPU_COPY_SRC, GPU_STORAGE } from './device.ts';
 import { ShapeError, UserError } from './errors.ts';
+import { decodeF16 } from './half.ts';
 import { type DType, storageBytes } from './shader.ts';
 import { type Shape, showShape, sizeOf, Tensor, type TensorData } from './tensor.ts';
 
@@ -19,8 +21,10 @@ import { type Shape, showShape, sizeOf, Tensor, type TensorData } from './tensor
 export type ParameterKind = 'matrix' | 'conv' | 'transposed' | 'vector' | 'host';
 
 export interface ParameterSource {
-  /** The whole tensor. */
+  /** The whole tensor in the checkpoint's order: f16 bit patterns where the weight's dtype is f16, else f32 values. */
   read(): Promise<TensorData>;
+  /** The records of a weight whose dtype is q8 or q4, where the checkpoint holds it so; else absent. */
+  blocks?(): Promise<Uint8Array<ArrayBuffer>>;
   /** Some rows of a two-dimensional tensor, one behind the other, as f32. */
   readRows(rows: number[]): Promise<Float32Array>;
 }
@@ -34,7 +38,7 @@ export class Parameter {
   /** Storage of matrix kinds on the GPU. */
   dtype: DType;
   buffer: GPUBuffer | null = null;
-  /** Where the values come from; set when a checkpoint is attached. Values in the checkpoint's order, f16 bit patterns where dtype is f16. */
+  /** Where the values come from; set when a checkpoint is attached. */
   source: ParameterSource | null = null;
 
   constructor(shape: Shape, kind: ParameterKind) {
@@ -58,19 +62,32 @@ export class Parameter {
   async load(device: Device): Promise<void> {
     if (this.buffer) return;
     if (!this.source) throw new UserError(`The weight ${this.name} has no values: attach a checkpoint to its network first.`);
-    this.upload(device, await this.source.read());
+    if (this.source.blocks) this.write(device, await this.source.blocks());
+    else this.upload(device, await this.source.read());
   }
 
-  /** Fills the GPU buffer from values in the checkpoint's order: Float32Array for f32, f16 bit patterns in Uint16Array for f16. */
+  /**
+   * Fills the GPU buffer from values in the checkpoint's order: f16 bit patterns in Uint16Array for f16, which may be given for q8 and q4 too, else
+   * Float32Array. What is stored in blocks is rounded here.
+   */
   upload(device: Device, values: TensorData): void {
     if (values.length !== sizeOf(this.shape))
       throw new ShapeError(`${this.name}: ${values.length} values for shape ${showShape(this.shape)}.`);
-    if (values instanceof Uint16Array !== (this.dtype === 'f16'))
-      throw new ShapeError(`${this.name}: a ${values.constructor.name} for a weight that is stored as ${this.dtype}.`);
+    const { dtype } = this;
     const stored = reorder(values, this.shape, this.kind);
-    const bytes = storageBytes(this.dtype, values.length);
+    if (isBlocks(dtype) && !(stored instanceof Uint32Array)) {
+      this.write(device, quantise(dtype, stored instanceof Uint16Array ? decodeF16(stored) : stored));
+      return;
+    }
+    if (values instanceof Uint16Array !== (dtype === 'f16'))
+      throw new ShapeError(`${this.name}: a ${values.constructor.name} for a weight that is stored as ${dtype}.`);
+    this.write(device, new Uint8Array(stored.buffer as ArrayBuffer, stored.byteOffset, stored.byteLength));
+  }
+
+  private write(device: Device, stored: Uint8Array<ArrayBuffer>): void {
+    const bytes = storageBytes(this.dtype, sizeOf(this.shape));
     const padded = new Uint8Array(bytes);
-    padded.set(new Uint8Array(stored.buffer, stored.byteOffset, stored.byteLength));
+    padded.set(stored);
     this.buffer ??= device.buffer(this.name, bytes, GPU_STORAGE | GPU_COPY_DST | GPU_COPY_SRC);
     device.gpu.queue.writeBuffer(this.buffer, 0, padded);
   }

@@ -176,8 +176,9 @@ export class Program<Names extends string> {
         this.stale = true;
       } else if (buffer && typeof value !== 'number') {
         const { shape, dtype } = this.plan.inputs.get(name)!;
-        if (!(value instanceof ARRAYS[dtype]))
-          throw new UserError(`Input '${name}' is ${dtype} and takes a ${ARRAYS[dtype].name}, not a ${value.constructor.name}.`);
+        const kind = ARRAYS[dtype as keyof typeof ARRAYS];
+        if (!(value instanceof kind))
+          throw new UserError(`Input '${name}' is ${dtype} and takes a ${kind.name}, not a ${value.constructor.name}.`);
         if (value.length !== sizeOf(shape))
           throw new ShapeError(`Input '${name}' has ${value.length} values; its shape is ${showShape(shape)}.`);
         this.write(buffer, value);

@@ -5,7 +5,10 @@
  * f16 tensors are stored as packed pairs in u32 and unpacked by `unpack2x16float`, which every host has; `shader-f16` is not needed.
  */
 
-export type DType = 'f32' | 'f16' | 'u32';
+import { type BlockDType, blockBytes, isBlocks, loadBlocks } from './blocks.ts';
+
+/** How a tensor is stored. Blocks are for weights alone: kernels read them as they read f32, and none writes them. */
+export type DType = 'f32' | 'f16' | 'u32' | BlockDType;
 
 export interface Binding {
   name: string;
@@ -55,18 +58,21 @@ function declare(binding: Binding, index: number): string {
   const { name, dtype, width, write } = binding;
   const element = elementType(binding);
   const halves = dtype === 'f16';
-  const stored = halves ? (width === 4 ? 'vec2<u32>' : 'u32') : element;
+  const stored = isBlocks(dtype) ? 'u32' : halves ? (width === 4 ? 'vec2<u32>' : 'u32') : element;
   const lines = [`@group(0) @binding(${index}) var<storage, ${write ? 'read_write' : 'read'}> ${name}: array<${stored}>;`];
   if (write) {
     if (halves && width === 1) throw new Error(`${name}: an f16 output needs width 4`);
+    if (isBlocks(dtype)) throw new Error(`${name}: kernels do not write ${dtype}`);
     const value = halves ? 'vec2<u32>(pack2x16float(v.xy), pack2x16float(v.zw))' : 'v';
     lines.push(`fn ${name}_store(i: u32, v: ${element}) { ${name}[i] = ${value}; }`);
   } else {
-    const load = !halves
-      ? `return ${name}[i];`
-      : width === 4
-        ? `let h = ${name}[i]; return vec4<f32>(unpack2x16float(h.x), unpack2x16float(h.y));`
-        : `let h = unpack2x16float(${name}[i >> 1u]); return select(h.x, h.y, (i & 1u) == 1u);`;
+    const load = isBlocks(dtype)
+      ? loadBlocks(name, dtype, width)
+      : !halves
+        ? `return ${name}[i];`
+        : width === 4
+          ? `let h = ${name}[i]; return vec4<f32>(unpack2x16float(h.x), unpack2x16float(h.y));`
+          : `let h = unpack2x16float(${name}[i >> 1u]); return select(h.x, h.y, (i & 1u) == 1u);`;
     lines.push(`fn ${name}_load(i: u32) -> ${element} { ${load} }`);
   }
   return lines.join('\n');
@@ -74,5 +80,6 @@ function declare(binding: Binding, index: number): string {
 
 /** Bytes of `count` elements, rounded up to whole 16-byte words as buffers are. */
 export function storageBytes(dtype: DType, count: number): number {
-  return Math.max(16, Math.ceil((count * (dtype === 'f16' ? 2 : 4)) / 16) * 16);
+  const bytes = isBlocks(dtype) ? blockBytes(dtype, count) : count * (dtype === 'f16' ? 2 : 4);
+  return Math.max(16, Math.ceil(bytes / 16) * 16);
 }

@@ -2,6 +2,7 @@
  * Tensors are nodes of a graph: an operation on tensors computes nothing, it makes a node with shape and dtype, and shape errors are raised
  * here, at the line of model code that caused them. A program (program.ts) plans and runs the graph.
  */
+import type { BlockDType } from './blocks.ts';
 import { ShapeError } from './errors.ts';
 import type { Parameter } from './module.ts';
 import type { Op } from './op.ts';
@@ -54,7 +55,7 @@ export class ScalarInput {
 export type Scalar = number | ScalarInput;
 
 /** A tensor whose values are given at each run under `name`. */
-export function input(name: string, shape: Shape, dtype: DType = 'f32'): Tensor {
+export function input(name: string, shape: Shape, dtype: Exclude<DType, BlockDType> = 'f32'): Tensor {
   return new Tensor(shape, dtype, { kind: 'input', name });
 }
 

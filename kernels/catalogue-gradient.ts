@@ -51,3 +51,14 @@ export function* gradientGraphs(of: (shape: Shape, dtype?: DType) => Tensor, cha
     }
   }
 }
+
+/** Derivatives through weights in blocks, which have none of their own. */
+export function* blockGradients(of: (shape: Shape, dtype?: DType) => Tensor): Generator<Tensor> {
+  for (const blocks of ['q8', 'q4'] as const) {
+    const [x, rows] = [of([1, 3, 3, 64]), of([3, 64])];
+    const y = conv2d(x, of([64, 3, 3, 64], blocks), null, { padding: 1 });
+    yield* gradient(y, [x], { upstream: of(y.shape) });
+    const z = linear(rows, of([64, 64], blocks));
+    yield* gradient(z, [rows], { upstream: of(z.shape) });
+  }
+}

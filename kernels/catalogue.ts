@@ -2,13 +2,15 @@
  * Every shader that the kernels can emit: each kernel planned on tiny graphs that cover element types, load widths and the adapters that
  * change its choice. For compile checks; WGSL comes from the same plan that programs run, so the list cannot drift from it.
  */
+import { isBlocks } from '../core/blocks.ts';
 import type { AdapterFacts } from '../core/device.ts';
+import { Parameter } from '../core/module.ts';
 import { plan } from '../core/plan.ts';
 import { type DType, shaderSource } from '../core/shader.ts';
-import { input, type Shape, type Tensor } from '../core/tensor.ts';
+import { input, type Shape, Tensor } from '../core/tensor.ts';
 import { attention } from './attention.ts';
 import { add } from './binary.ts';
-import { gradientGraphs } from './catalogue-gradient.ts';
+import { blockGradients, gradientGraphs } from './catalogue-gradient.ts';
 import { conv2d } from './conv2d.ts';
 import { permute } from './copy.ts';
 import { gatherRows } from './gather-rows.ts';
@@ -29,6 +31,7 @@ export interface CatalogueShader {
 }
 
 const FLOATS = ['f32', 'f16'] as const;
+const BLOCKS = ['q8', 'q4'] as const;
 /** A last axis read in fours, and one read element by element. */
 const CHANNELS = [8, 5];
 
@@ -55,9 +58,14 @@ export function allShaders(): CatalogueShader[] {
   return [...found.values()];
 }
 
+/** A weight in blocks. */
+function weight(shape: Shape, dtype: DType): Tensor {
+  return new Tensor(shape, dtype, { kind: 'parameter', parameter: new Parameter(shape, 'matrix') });
+}
+
 function* graphs(): Generator<Tensor> {
   let inputs = 0;
-  const of = (shape: Shape, dtype: DType = 'f32') => input(`${inputs++}`, shape, dtype);
+  const of = (shape: Shape, dtype: DType = 'f32') => (isBlocks(dtype) ? weight(shape, dtype) : input(`${inputs++}`, shape, dtype));
 
   for (const dtype of FLOATS) {
     for (const c of CHANNELS) {
@@ -99,7 +107,21 @@ function* graphs(): Generator<Tensor> {
       }
     }
   }
+  for (const blocks of BLOCKS) {
+    for (const dtype of FLOATS) {
+      for (const residual of FLOATS) {
+        for (const side of [3, 64]) {
+          const x = of([1, side, side, 64], dtype);
+          const y = () => conv2d(x, of([64, 3, 3, 64], blocks), null, { padding: 1 });
+          for (const activated of [y(), silu(y())]) yield add(activated, of([1, side, side, 64], residual));
+        }
+        const y = () => linear(of([3, 64], dtype), of([64, 64], blocks));
+        for (const activated of [y(), silu(y())]) yield add(activated, of([3, 64], residual));
+      }
+    }
+  }
   yield* gradientGraphs(of, CHANNELS);
+  yield* blockGradients(of);
   for (const c of CHANNELS) yield modulate(of([2, c]), of([2, c]), of([2, c]), of([2, c]), 1);
   for (const c of CHANNELS) {
     yield cast(of([2, c], 'u32'), 'f32');

@@ -6,7 +6,7 @@
  * Here is what the schedules share: sizes, bindings and the last step. The schedules are in files of their own.
  */
 import { type Lowering, type Operand, width } from '../core/op.ts';
-import { type Binding, elementType, type ShaderSpec } from '../core/shader.ts';
+import { type Binding, type DType, elementType, type ShaderSpec } from '../core/shader.ts';
 import { sizeOf } from '../core/tensor.ts';
 import { type Activation, activationCode, activationWgsl } from './activation.ts';
 import { subgroupMatmul, subgroupTile } from './implicit-matmul-subgroup.ts';
@@ -35,7 +35,7 @@ type Float = 'f32' | 'f16';
 /** Which shader: element types, and elements a load of x and w moves (along channels) and a store of y (along columns). */
 export interface MatmulVariant {
   x: Float;
-  w: Float;
+  w: DType;
   residual: Float;
   inWidth: 1 | 4;
   outWidth: 1 | 4;
@@ -56,7 +56,7 @@ export function lowerImplicitMatmul(to: Lowering, m: ImplicitMatmul): void {
   const { kh, kw, stride, top, left } = m.window;
   const variant: MatmulVariant = {
     x: m.x.dtype as Float,
-    w: m.w.dtype as Float,
+    w: m.w.dtype,
     residual: (m.residual?.dtype ?? 'f32') as Float,
     inWidth: m.channels % 4 === 0 ? 4 : 1,
     outWidth: width(m.output.shape),

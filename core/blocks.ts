@@ -1,0 +1,152 @@
+/**
+ * Weights in blocks of 8 or 4 bits: 32 values along a row share one f16 scale. (After Dettmers et al. 2022, arXiv 2110.02861, and the Q8_0 and
+ * Q4_0 formats of ggml.)
+ *
+ * Two blocks, 64 values, make a record of u32 words: one word with both scales (the first in the lower half), then the codes. q8 has 16 words of
+ * codes, four to a word, and q4 has 8: byte b of word w holds the values 8 w + b (lower half) and 8 w + 4 + b. With n = 8 or 4 bits and half = 2^(n - 1),
+ *   value = (code / half - 1) * scale        code 0 .. 2^n - 1
+ * so that a scale has the magnitude of the block's largest value and an f16 never loses a block of small ones. In f32 every value is exact.
+ */
+import { ShapeError } from './errors.ts';
+import { fromF16, toF16 } from './half.ts';
+import type { Shape } from './tensor.ts';
+
+export type BlockDType = 'q8' | 'q4';
+
+/** Values that share a scale. */
+export const BLOCK = 32;
+const RECORD = 2 * BLOCK;
+/** Words of a record. */
+const WORDS = { q8: 17, q4: 9 };
+/** Bytes of a record, which holds 64 values. */
+export const RECORD_BYTES = { q8: 4 * WORDS.q8, q4: 4 * WORDS.q4 };
+
+export const isBlocks = (dtype: string): dtype is BlockDType => dtype === 'q8' || dtype === 'q4';
+
+/**
+ * The rule which weights are stored in blocks: matrices and convolutions, (out, in) or (out, in, kh, kw), where a block stays within a row and a tap
+ * and both sizes are multiples of 32. So the first and last convolutions, from or to a few channels, stay as they are, and so do embeddings, norms,
+ * biases and CLIP's projection, which are of other kinds.
+ */
+export function suitsBlocks(kind: string, [out, inner]: Shape): boolean {
+  return (kind === 'matrix' || kind === 'conv') && out % BLOCK === 0 && inner % BLOCK === 0;
+}
+
+/** Bytes of `count` values, in whole records. */
+export const blockBytes = (dtype: BlockDType, count: number): number => Math.ceil(count / RECORD) * RECORD_BYTES[dtype];
+
+/**
+ * What q4's scales are tried at, times the block's largest value: beyond it the largest is rounded, below it is cut off, and the sum of squared errors
+ * tells which is better. On normally distributed weights this lowers the error by 3 to 4 % against the first alone.
+ */
+const TRIED = [1, 1.05, 0.98, 0.93, 0.87, 0.82];
+
+/** Values in stored order, in whole blocks -> records. Throws ShapeError for other counts. Values beyond f16's range are the caller's to refuse. */
+export function quantise(dtype: BlockDType, values: Float32Array): Uint8Array<ArrayBuffer> {
+  if (values.length % BLOCK) throw new ShapeError(`${values.length} values are not in blocks of ${BLOCK}: this tensor cannot be ${dtype}.`);
+  const bytes = new Uint8Array(blockBytes(dtype, values.length));
+  const scales = new Uint16Array(bytes.buffer);
+  for (let from = 0; from < values.length; from += BLOCK) {
+    const record = Math.floor(from / RECORD) * RECORD_BYTES[dtype];
+    const second = (from / BLOCK) % 2;
+    const codes = record + 4 + second * (dtype === 'q8' ? BLOCK : BLOCK / 2);
+    const bits = dtype === 'q8' ? quantise8(values, from, bytes, codes) : quantise4(values, from, bytes, codes);
+    scales[record / 2 + second] = bits;
+  }
+  return bytes;
+}
+
+/** The value of the largest magnitude in a block, with its sign. */
+function largest(values: Float32Array, from: number): number {
+  let found = 0;
+  for (let i = from; i < from + BLOCK; i++) if (Math.abs(values[i]) > Math.abs(found)) found = values[i];
+  return found;
+}
+
+const LARGEST_F16 = 0x7bff;
+
+/** Bits of a finite f16 near `value`. */
+const scaleBits = (value: number): number => {
+  const bits = toF16(value);
+  return (bits & 0x7fff) > LARGEST_F16 ? (bits & 0x8000) | LARGEST_F16 : bits;
+};
+
+/** Writes a block's codes and returns its scale: the largest value becomes 1 or 255, so that zero has a code of its own. */
+function quantise8(values: Float32Array, from: number, bytes: Uint8Array, codes: number): number {
+  const bits = scaleBits((Math.abs(largest(values, from)) * 128) / 127);
+  const scale = fromF16(bits);
+  const inverse = scale === 0 ? 0 : 128 / scale;
+  for (let i = 0; i < BLOCK; i++) bytes[codes + i] = Math.max(0, Math.min(255, Math.floor(values[from + i] * inverse + 128.5)));
+  return bits;
+}
+
+/** As quantise8, with the scale of the least squared error among those tried. The largest value takes code 0, of which there is one more below zero. */
+function quantise4(values: Float32Array, from: number, bytes: Uint8Array, codes: number): number {
+  const peak = -largest(values, from);
+  let best = Number.POSITIVE_INFINITY;
+  let chosen = 0;
+  for (const factor of TRIED) {
+    const bits = scaleBits(peak * factor);
+    const scale = fromF16(bits);
+    if (scale === 0) continue;
+    const step = scale / 8;
+    const inverse = 1 / step;
+    let error = 0;
+    for (let i = from; i < from + BLOCK; i++) {
+      const value = values[i];
+      const code = Math.max(0, Math.min(15, Math.floor(value * inverse + 8.5)));
+      const off = value - (code - 8) * step;
+      error += off * off;
+    }
+    if (error < best) {
+      best = error;
+      chosen = bits;
+    }
+  }
+  const scale = fromF16(chosen);
+  const inverse = scale === 0 ? 0 : 8 / scale;
+  const code = (i: number) => Math.max(0, Math.min(15, Math.floor(values[from + i] * inverse + 8.5)));
+  for (let i = 0; i < BLOCK; i += 8) {
+    for (let b = 0; b < 4; b++) bytes[codes + i / 2 + b] = code(i + b) | (code(i + 4 + b) << 4);
+  }
+  return chosen;
+}
+
+/** Records -> the `count` values they stand for, exactly. */
+export function dequantise(dtype: BlockDType, bytes: Uint8Array, count: number): Float32Array<ArrayBuffer> {
+  const values = new Float32Array(count);
+  for (let from = 0; from < count; from += BLOCK) {
+    const record = Math.floor(from / RECORD) * RECORD_BYTES[dtype];
+    const second = (from / BLOCK) % 2;
+    const scale = fromF16(bytes[record + 2 * second] | (bytes[record + 2 * second + 1] << 8));
+    if (dtype === 'q8') {
+      const codes = record + 4 + second * BLOCK;
+      for (let i = 0; i < BLOCK; i++) values[from + i] = (bytes[codes + i] / 128 - 1) * scale;
+    } else {
+      const codes = record + 4 + (second * BLOCK) / 2;
+      for (let i = 0; i < BLOCK; i++) {
+        const byte = bytes[codes + (i >> 3) * 4 + (i & 3)];
+        values[from + i] = ((i & 4 ? byte >> 4 : byte & 15) / 8 - 1) * scale;
+      }
+    }
+  }
+  return values;
+}
+
+/** Body of the WGSL function that loads element i, or elements 4 i to 4 i + 3, of a binding in blocks. */
+export function loadBlocks(name: string, dtype: BlockDType, width: 1 | 4): string {
+  const perWord = dtype === 'q8' ? 4 : 8;
+  const half = dtype === 'q8' ? 128 : 8;
+  // v: the number of the four values that hold element i.
+  const word = `${name}[at + 1u + (v & 15u) / ${perWord / 4}u]`;
+  const codes = dtype === 'q8' ? word : `(${word} >> (4u * (v & 1u)))`;
+  const mask = dtype === 'q8' ? 255 : 15;
+  const code =
+    width === 4 ? `(vec4<u32>(${codes}) >> vec4<u32>(0u, 8u, 16u, 24u)) & vec4<u32>(${mask}u)` : `(${codes} >> (8u * (i & 3u))) & ${mask}u`;
+  const type = width === 4 ? 'vec4<f32>' : 'f32';
+  return `let v = ${width === 4 ? 'i' : 'i / 4u'};
+  let at = (v >> 4u) * ${WORDS[dtype]}u;
+  let scales = unpack2x16float(${name}[at]);
+  let scale = select(scales.x, scales.y, (v & 8u) != 0u);
+  return ${type}(${code}) * (scale * ${1 / half}) - scale;`;
+}
