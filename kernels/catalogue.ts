@@ -5,9 +5,10 @@
 import { isBlocks } from '../core/blocks.ts';
 import type { AdapterFacts } from '../core/device.ts';
 import { Parameter } from '../core/module.ts';
+import type { OpTensor } from '../core/op.ts';
 import { plan } from '../core/plan.ts';
 import { type DType, shaderSource } from '../core/shader.ts';
-import { input, type Shape, Tensor } from '../core/tensor.ts';
+import { input, type Shape, scalar, Tensor } from '../core/tensor.ts';
 import { attention } from './attention.ts';
 import { add } from './binary.ts';
 import { blockGradients, gradientGraphs } from './catalogue-gradient.ts';
@@ -18,6 +19,8 @@ import { geglu } from './geglu.ts';
 import { groupNorm } from './group-norm.ts';
 import { layerNorm } from './layer-norm.ts';
 import { linear } from './linear.ts';
+import { withLowRank } from './low-rank.ts';
+import { rankScales } from './rank-scales.ts';
 import { max, sum } from './reduce.ts';
 import { softmax } from './softmax.ts';
 import { cast, gelu, quickGelu, silu } from './unary.ts';
@@ -63,6 +66,13 @@ function weight(shape: Shape, dtype: DType): Tensor {
   return new Tensor(shape, dtype, { kind: 'parameter', parameter: new Parameter(shape, 'matrix') });
 }
 
+/** A layer with an adapter, without and with an activation. */
+function adaptedBy(layer: Tensor, of: (shape: Shape) => Tensor): Tensor[] {
+  const outs = layer.shape[layer.shape.length - 1];
+  const y = () => withLowRank(layer as OpTensor<unknown>, of([...layer.shape.slice(0, -1), 8]), of([outs, 8]));
+  return [y(), silu(y())];
+}
+
 function* graphs(): Generator<Tensor> {
   let inputs = 0;
   const of = (shape: Shape, dtype: DType = 'f32') => (isBlocks(dtype) ? weight(shape, dtype) : input(`${inputs++}`, shape, dtype));
@@ -88,6 +98,8 @@ function* graphs(): Generator<Tensor> {
           for (const residual of FLOATS) {
             yield add(conv2d(x, of([o, 3, 3, c], weight), of([o])), of([2, 1, 1, o], residual));
             yield add(linear(x, of([o, c], weight), of([o])), of([2, 3, 3, o], residual));
+            for (const layer of [conv2d(x, of([o, 3, 3, c], weight)), linear(x, of([o, c], weight))])
+              for (const adapted of adaptedBy(layer, of)) yield add(adapted, of(layer.shape, residual));
           }
         }
       }
@@ -114,14 +126,17 @@ function* graphs(): Generator<Tensor> {
           const x = of([1, side, side, 64], dtype);
           const y = () => conv2d(x, of([64, 3, 3, 64], blocks), null, { padding: 1 });
           for (const activated of [y(), silu(y())]) yield add(activated, of([1, side, side, 64], residual));
+          for (const adapted of adaptedBy(y(), of)) yield add(adapted, of([1, side, side, 64], residual));
         }
         const y = () => linear(of([3, 64], dtype), of([64, 64], blocks));
         for (const activated of [y(), silu(y())]) yield add(activated, of([3, 64], residual));
+        for (const adapted of adaptedBy(y(), of)) yield add(adapted, of([3, 64], residual));
       }
     }
   }
   yield* gradientGraphs(of, CHANNELS);
   yield* blockGradients(of);
+  yield rankScales([{ scale: scalar('s'), factor: 1, rank: 4 }])!;
   for (const c of CHANNELS) yield modulate(of([2, c]), of([2, c]), of([2, c]), of([2, c]), 1);
   for (const c of CHANNELS) {
     yield cast(of([2, c], 'u32'), 'f32');

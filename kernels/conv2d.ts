@@ -7,8 +7,10 @@ import { apply, isOp, type Op } from '../core/op.ts';
 import { describe, type Shape, sameShape, showShape, sizeOf, type Tensor } from '../core/tensor.ts';
 import type { Activation } from './activation.ts';
 import { binaryOp } from './binary.ts';
-import { reverseWindow, spread, weightGradient } from './conv2d-gradient.ts';
+import { reverseWindow, rowsGradient, spread, weightGradient } from './conv2d-gradient.ts';
+import { permute, reshape } from './copy.ts';
 import { type ImplicitMatmul, lowerImplicitMatmul } from './implicit-matmul.ts';
+import { checkLowRank, type LayerAttrs, operandsOf, unscaled } from './low-rank.ts';
 import { sumRows } from './sum-axis.ts';
 import { unaryOp } from './unary.ts';
 import { lowerWinograd, suitsWinograd } from './winograd.ts';
@@ -20,12 +22,10 @@ export interface Conv2dOptions {
   padding?: number | [number, number, number, number];
 }
 
-interface Attrs {
+interface Attrs extends LayerAttrs {
   stride: number;
   padding: [number, number, number, number];
   activation: Activation;
-  hasBias: boolean;
-  hasResidual: boolean;
 }
 
 /** Convolves x (N, H, W, C) with w (O, kh, kw, C). -> (N, OH, OW, O), OH = floor((H + top + bottom - kh) / stride) + 1. Throws ShapeError. */
@@ -36,6 +36,8 @@ export function conv2d(x: Tensor, w: Tensor, bias: Tensor | null = null, options
     padding: typeof padding === 'number' ? [padding, padding, padding, padding] : padding,
     activation: 'none',
     hasBias: bias !== null,
+    scaled: false,
+    hasLowRank: false,
     hasResidual: false,
   });
 }
@@ -43,31 +45,36 @@ export function conv2d(x: Tensor, w: Tensor, bias: Tensor | null = null, options
 export const conv2dOp: Op<Attrs> = {
   name: 'conv2d',
 
-  infer(inputs, { stride, padding, hasBias }) {
-    const [x, w] = inputs;
+  infer(inputs, attrs) {
+    const { stride, padding } = attrs;
+    const { x, w, bias, lowRank } = operandsOf(inputs, attrs);
     const fail = (why: string) => new ShapeError(`conv2d: ${why}. x is ${describe(x)}, the weight is ${describe(w)}.`);
     if (x.shape.length !== 4 || w.shape.length !== 4) throw fail('x must be (N, H, W, C) and the weight (O, kh, kw, C)');
     const [n, h, width, c] = x.shape;
     const [o, kh, kw, wc] = w.shape;
     if (c !== wc) throw fail(`x has ${c} channels, the weight expects ${wc}`);
-    if (hasBias && (!sameShape(inputs[2].shape, [o]) || inputs[2].dtype !== 'f32'))
-      throw fail(`the bias must be (${o}) f32, not ${showShape(inputs[2].shape)} ${inputs[2].dtype}`);
+    if (bias && (!sameShape(bias.shape, [o]) || bias.dtype !== 'f32'))
+      throw fail(`the bias must be (${o}) f32, not ${showShape(bias.shape)} ${bias.dtype}`);
     const oh = Math.floor((h + padding[0] + padding[1] - kh) / stride) + 1;
     const ow = Math.floor((width + padding[2] + padding[3] - kw) / stride) + 1;
     if (oh < 1 || ow < 1) throw fail('the window is larger than the padded image');
-    return { shape: [n, oh, ow, o], dtype: 'f32' };
+    const shape = [n, oh, ow, o];
+    if (lowRank) checkLowRank(lowRank, shape);
+    return { shape, dtype: 'f32' };
   },
 
   lower(inputs, output, attrs, to) {
-    const [x, w] = inputs;
+    const { x, w, bias, lowRank, residual } = operandsOf(inputs, attrs);
     const [, h, wid, c] = x.shape;
     const [, kh, kw] = w.shape;
     const [, oh, ow, o] = output.shape;
     const convolution: ImplicitMatmul = {
       x,
       w,
-      bias: attrs.hasBias ? inputs[2] : null,
-      residual: attrs.hasResidual ? inputs[inputs.length - 1] : null,
+      bias,
+      scaled: attrs.scaled,
+      lowRank,
+      residual,
       output,
       rows: sizeOf(output.shape) / o,
       columns: o,
@@ -83,6 +90,8 @@ export const conv2dOp: Op<Attrs> = {
 
   absorb(producer, consumer, index) {
     const { inputs, attrs } = producer.source;
+    // Winograd's convolution adds adapters as a residual, before the activation.
+    if (attrs.hasLowRank && attrs.activation !== 'none') return null;
     return absorbEpilogue(producer, consumer, index, attrs, (residual, activation) =>
       apply(conv2dOp, residual ? [...inputs, residual] : inputs, {
         ...attrs,
@@ -93,22 +102,25 @@ export const conv2dOp: Op<Attrs> = {
   },
 
   gradient({ source: { inputs, attrs } }, upstream) {
-    const [x, w] = inputs;
+    const { x, w, bias, lowRank } = operandsOf(inputs, attrs);
     const [, h, width] = x.shape;
-    const [, kh, kw] = w.shape;
+    const [o, kh, kw] = w.shape;
     const { stride, padding } = attrs;
     const [top, , left] = padding;
-    const g = spread(upstream, stride);
+    const dy = unscaled(upstream, bias, attrs);
+    const g = spread(dy, stride);
     const edges: [number, number, number, number] = [kh - 1 - top, h - g.shape[1] + top, kw - 1 - left, width - g.shape[2] + left];
     return [
       conv2d(g, reverseWindow(w), null, { padding: edges }),
-      weightGradient(upstream, x, { kh, kw, stride, top, left }),
-      ...inputs.slice(2).map(({ shape }) => sumRows(upstream, shape)),
+      weightGradient(dy, x, { kh, kw, stride, top, left }),
+      ...(bias ? [attrs.scaled ? null : sumRows(dy, bias.shape)] : []),
+      ...(lowRank ? [conv2d(dy, reshape(permute(lowRank.up, [1, 0]), [lowRank.up.shape[1], 1, 1, o])), rowsGradient(dy, lowRank.t)] : []),
     ];
   },
 
-  flops([, w], output) {
-    return 2 * sizeOf(output.shape) * (sizeOf(w.shape) / w.shape[0]);
+  flops(inputs, output, attrs) {
+    const { w, lowRank } = operandsOf(inputs, attrs);
+    return 2 * sizeOf(output.shape) * (sizeOf(w.shape) / w.shape[0] + (lowRank?.up.shape[1] ?? 0));
   },
 };
 

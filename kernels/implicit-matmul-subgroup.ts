@@ -15,11 +15,14 @@ export function subgroupTile(lanes: number): Tile {
 
 export function subgroupMatmul(lanes: number, variant: MatmulVariant): ShaderSpec {
   const { rows, columns } = subgroupTile(lanes);
-  const { x, w, inWidth, outWidth, activated } = variant;
-  const products = inWidth === 4 ? 'vec4<f32>(dot(v, u0), dot(v, u1), dot(v, u2), dot(v, u3))' : 'v * vec4<f32>(u0, u1, u2, u3)';
+  const { x, w, inWidth, outWidth, lowRank, activated } = variant;
+  const products = (width: 1 | 4) =>
+    width === 4 ? 'vec4<f32>(dot(v, u0), dot(v, u1), dot(v, u2), dot(v, u3))' : 'v * vec4<f32>(u0, u1, u2, u3)';
+  const accumulate = (width: 1 | 4) =>
+    each(rows, (r) => `{ let v = subgroupBroadcast(v${Math.floor(r / lanes)}, ${r % lanes}u); sums[${r}] += ${products(width)}; }`);
   const zero = inWidth === 4 ? 'vec4<f32>(0.0)' : '0.0';
   return {
-    name: `matmul ${x}x${inWidth} ${w} -> x${outWidth}${activated ? ' activated' : ''} subgroup ${lanes}`,
+    name: `matmul ${x}x${inWidth} ${w} -> x${outWidth}${lowRank ? ' low rank' : ''}${activated ? ' activated' : ''} subgroup ${lanes}`,
     bindings: matmulBindings(variant),
     params: MATMUL_PARAMS,
     workgroup: lanes,
@@ -56,10 +59,19 @@ fn run(id: u32, group: u32, local: u32) {
       for (var c = 0u; c < p.channels; c++) {
         ${each(rows / lanes, (i) => `let v${i} = select(${zero}, x_load(a${i} + c), inside${i});`)}
         ${each(4, (j) => `let u${j} = w_load(w${j} + tap + c);`)}
-        ${each(rows, (r) => `{ let v = subgroupBroadcast(v${Math.floor(r / lanes)}, ${r % lanes}u); sums[${r}] += ${products}; }`)}
+        ${accumulate(inWidth)}
       }
       tap += p.channels;
     }
+  }
+  ${
+    lowRank
+      ? `for (var c = 0u; c < p.rank; c++) {
+    ${each(rows / lanes, (i) => `let v${i} = t_load(r${i} * p.rank + c);`)}
+    ${each(4, (j) => `let u${j} = up_load(min(column + ${j}u, p.columns - 1u) * p.rank + c);`)}
+    ${accumulate(4)}
+  }`
+      : ''
   }
   // The bound is not a constant: compilers would unroll the loop and compile its body once for every row.
   let known = min(${rows}u, p.rows - row);

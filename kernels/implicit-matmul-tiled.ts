@@ -16,10 +16,11 @@ export const TILED_THREADS = 128;
 const DEPTH = 16;
 
 export function tiledMatmul(variant: MatmulVariant): ShaderSpec {
-  const { x, w, inWidth, outWidth, activated, windowed } = variant;
-  const load = inWidth === 4 ? { depth: DEPTH / 4, step: 1 } : { depth: DEPTH, step: 4 };
+  const { x, w, inWidth, outWidth, lowRank, activated, windowed } = variant;
+  /** The window's elements in a tile, in loads. */
+  const depth = DEPTH / inWidth;
   return {
-    name: `matmul ${x}x${inWidth} ${w} -> x${outWidth}${windowed ? ' windowed' : ''}${activated ? ' activated' : ''} tiled`,
+    name: `matmul ${x}x${inWidth} ${w} -> x${outWidth}${windowed ? ' windowed' : ''}${lowRank ? ' low rank' : ''}${activated ? ' activated' : ''} tiled`,
     bindings: matmulBindings(variant),
     params: MATMUL_PARAMS,
     workgroup: TILED_THREADS,
@@ -53,8 +54,17 @@ fn run(id: u32, group: u32, local: u32) {
   let my_rows = ((local / 8u) % 16u) * 2u;
   let my_columns = (local % 8u) * 2u;
   ${each(8, (i) => `var s${i}_0 = vec4<f32>(0.0); var s${i}_1 = vec4<f32>(0.0);`)}
-  for (var done = 0u; done < p.k; done += ${load.depth}u) {
+  ${lowRank ? `let windows_end = (p.k + ${depth - 1}u) / ${depth}u * ${depth}u;` : ''}
+  for (var done = 0u; done < ${lowRank ? `windows_end + (p.rank + 3u) / 4u * ${depth}u` : 'p.k'}; done += ${depth}u) {
     ${each(4, (i) => `var x${i} = vec4<f32>(0.0);`)}
+    ${
+      lowRank
+        ? `let rank_quad = (done - windows_end) / ${depth}u * 4u;
+    if (done >= windows_end) {
+      if (rank_quad + x_quad < p.rank) { ${each(4, (i) => `x${i} = t_load(rows[${i}] * p.rank + rank_quad + x_quad);`)} }
+    } else {`
+        : '{'
+    }
     ${
       inWidth === 1
         ? each(4, (i) => `x${i} = x_four(${windowed ? `x_at[${i}], top[${i}], left[${i}]` : `x_at[${i}]`}, done + 4u * x_quad);`)
@@ -74,18 +84,29 @@ fn run(id: u32, group: u32, local: u32) {
       let at = x_at + (vec4<u32>(y) * p.width + vec4<u32>(x)) * p.channels + c;
       ${each(4, (i) => `if (inside[${i}]) { x${i} = x_load(at[${i}]); }`)}
     }
-    c += ${load.depth}u;`
+    c += ${depth}u;`
           : `if (done + x_quad < p.k) { ${each(4, (i) => `x${i} = x_load(x_at[${i}] + done + x_quad);`)} }`
+    }
     }
     workgroupBarrier();
     ${each(4, (j) => `x_tile[(4u * x_quad + ${j}u) * ${TILE.rows / 4}u + local % 32u] = vec4<f32>(x0[${j}], x1[${j}], x2[${j}], x3[${j}]);`)}
     if (local < 64u) {
+      ${each(4, (i) => `var w${i}: vec4<f32>;`)}
       // What w holds beyond its end is multiplied by zeros, but must not be a NaN.
       ${
+        lowRank
+          ? `if (done >= windows_end) {
+        let q = min(rank_quad + w_quad, p.rank - 1u);
+        ${each(4, (i) => `w${i} = up_load(columns[${i}] * p.rank + q);`)}
+      } else {`
+          : '{'
+      }
+      ${
         inWidth === 1
-          ? each(4, (i) => `let w${i} = w_four(w_at[${i}], done + 4u * w_quad);`)
+          ? each(4, (i) => `w${i} = w_four(w_at[${i}], done + 4u * w_quad);`)
           : `let q = min(done + w_quad, p.k - 1u);
-      ${each(4, (i) => `let w${i} = w_load(w_at[${i}] + q);`)}`
+      ${each(4, (i) => `w${i} = w_load(w_at[${i}] + q);`)}`
+      }
       }
       ${each(4, (j) => `w_tile[(4u * w_quad + ${j}u) * ${TILE.columns / 4}u + local % 16u] = vec4<f32>(w0[${j}], w1[${j}], w2[${j}], w3[${j}]);`)}
     }

@@ -1,5 +1,6 @@
 /**
  * Implicit matmul: y[b, r, o] = act(sum over ky, kx, c of x[b, pixel of r under (ky, kx), c] w[b, o, ky, kx, c] + bias[o]) + residual[b, r, o].
+ * With `lowRank` the sum goes on over another pair of factors, t[r, k] up[o, k]: adapters, whose ranks lie one behind the other in k.
  * A convolution is a matmul whose rows are gathered from the image instead of being stored (im2col without the columns; Chellapilla et al.
  * 2006). Linear layers are the case of a 1 x 1 window, in which every token is a pixel; products of two activations have a batch axis.
  *
@@ -15,8 +16,14 @@ import { TILE, TILED_THREADS, tiledMatmul } from './implicit-matmul-tiled.ts';
 export interface ImplicitMatmul {
   x: Operand;
   w: Operand;
+  /** A value for each column: added, or with `scaled` multiplied by. */
   bias: Operand | null;
+  scaled?: boolean;
+  /** t (rows, R) f32, up (columns, R) f32, R a multiple of 4; of one batch only. */
+  lowRank?: { t: Operand; up: Operand } | null;
   residual: Operand | null;
+  /** Whether the residual is added before the activation instead of after it. */
+  residualFirst?: boolean;
   output: Operand;
   /** Rows of the result in one batch, its columns, and channels of x. */
   rows: number;
@@ -39,6 +46,8 @@ export interface MatmulVariant {
   residual: Float;
   inWidth: 1 | 4;
   outWidth: 1 | 4;
+  /** Whether there is a second pair of factors. */
+  lowRank: boolean;
   /** Whether there is an activation. CPU drivers compute every branch of `activate`, which costs as much as many channels. */
   activated: boolean;
   /** False where rows of x are read as they are: a 1 x 1 window, stride 1, no padding. */
@@ -60,6 +69,7 @@ export function lowerImplicitMatmul(to: Lowering, m: ImplicitMatmul): void {
     residual: (m.residual?.dtype ?? 'f32') as Float,
     inWidth: m.channels % 4 === 0 ? 4 : 1,
     outWidth: width(m.output.shape),
+    lowRank: Boolean(m.lowRank),
     activated: m.activation !== 'none',
     windowed: kh * kw * stride > 1 || top > 0 || left > 0 || m.image.oh > m.image.h || m.image.ow > m.image.w,
   };
@@ -70,7 +80,7 @@ export function lowerImplicitMatmul(to: Lowering, m: ImplicitMatmul): void {
   const columnTiles = Math.ceil(m.columns / tile.columns);
   to.dispatch({
     shader: subgroup ? subgroupMatmul(lanes, variant) : tiledMatmul(variant),
-    operands: [m.x, m.w, m.bias, m.residual, m.output],
+    operands: [m.x, m.w, m.bias, m.residual, m.output, ...(m.lowRank ? [m.lowRank.t, m.lowRank.up] : [])],
     params: [
       m.rows,
       m.columns,
@@ -91,8 +101,9 @@ export function lowerImplicitMatmul(to: Lowering, m: ImplicitMatmul): void {
       m.window.top,
       m.window.left,
       activationCode(m.activation),
-      m.bias !== null,
-      m.residual !== null,
+      columnMode(m),
+      residualMode(m),
+      m.lowRank ? m.lowRank.t.shape[m.lowRank.t.shape.length - 1] / 4 : 0,
     ],
     threads: rowTiles * columnTiles * m.batch * (subgroup ? lanes : TILED_THREADS),
     flops: 2 * m.batch * m.rows * m.columns * kh * kw * m.channels,
@@ -120,19 +131,28 @@ export const MATMUL_PARAMS: ShaderSpec['params'] = [
   'top: u32',
   'left: u32',
   'activation: u32',
-  'has_bias: u32',
-  'has_residual: u32',
+  'column_mode: u32',
+  'residual_mode: u32',
+  'rank: u32', // of t and up, in loads of four
 ];
 
-export function matmulBindings({ x, w, residual, inWidth, outWidth }: MatmulVariant): Binding[] {
+/** What `finish` does with `bias` and `residual`. */
+export const columnMode = ({ bias, scaled }: Pick<ImplicitMatmul, 'bias' | 'scaled'>): number => (bias ? (scaled ? 2 : 1) : 0);
+export const residualMode = ({ residual, residualFirst }: Pick<ImplicitMatmul, 'residual' | 'residualFirst'>): number =>
+  residual ? (residualFirst ? 2 : 1) : 0;
+
+export function matmulBindings({ x, w, residual, inWidth, outWidth, lowRank }: MatmulVariant): Binding[] {
   return [
     { name: 'x', dtype: x, width: inWidth },
     { name: 'w', dtype: w, width: inWidth },
     { name: 'bias', dtype: 'f32', width: outWidth },
     { name: 'residual', dtype: residual, width: outWidth },
     { name: 'y', dtype: 'f32', width: outWidth, write: true },
+    ...(lowRank ? LOW_RANK : []),
   ];
 }
+
+const LOW_RANK: Binding[] = ['t', 'up'].map((name) => ({ name, dtype: 'f32', width: 4 }));
 
 /** WGSL of `finish4(batch, row, column, sums: vec4<f32>)`: bias, activation, residual and store of four columns; what lies outside is dropped. */
 export function finishWgsl(outWidth: 1 | 4, activated: boolean): string {
@@ -142,10 +162,12 @@ ${activated ? activationWgsl(type) : ''}
 fn finish(batch: u32, row: u32, column: u32, sum: ${type}) {
   if (row >= p.rows || column >= p.columns) { return; }
   var v = sum;
-  if (p.has_bias == 1u) { v += bias_load(column / ${outWidth}u); }
-  ${activated ? 'v = activate(p.activation, v);' : ''}
   let i = ((batch * p.rows + row) * p.columns + column) / ${outWidth}u;
-  if (p.has_residual == 1u) { v += residual_load(i); }
+  if (p.column_mode == 1u) { v += bias_load(column / ${outWidth}u); }
+  if (p.column_mode == 2u) { v *= bias_load(column / ${outWidth}u); }
+  if (p.residual_mode == 2u) { v += residual_load(i); }
+  ${activated ? 'v = activate(p.activation, v);' : ''}
+  if (p.residual_mode == 1u) { v += residual_load(i); }
   y_store(i, v);
 }
 fn finish4(batch: u32, row: u32, column: u32, sums: vec4<f32>) {

@@ -12,17 +12,16 @@ import { absorbEpilogue, rowsOf } from './conv2d.ts';
 import { rowsGradient } from './conv2d-gradient.ts';
 import { permute } from './copy.ts';
 import { lowerImplicitMatmul } from './implicit-matmul.ts';
+import { checkLowRank, type LayerAttrs, operandsOf, unscaled } from './low-rank.ts';
 import { sumRows } from './sum-axis.ts';
 
-interface Attrs {
+interface Attrs extends LayerAttrs {
   /** True when the second operand has a batch axis of its own. */
   batched: boolean;
   activation: Activation;
-  hasBias: boolean;
-  hasResidual: boolean;
 }
 
-const plain = { activation: 'none' as Activation, hasResidual: false };
+const plain = { activation: 'none' as Activation, scaled: false, hasLowRank: false, hasResidual: false };
 
 /** x (..., I), w (O, I), bias (O) -> (..., O). Throws ShapeError. */
 export function linear(x: Tensor, w: Tensor, bias: Tensor | null = null): Tensor {
@@ -41,26 +40,31 @@ export function matmul(a: Tensor, b: Tensor, { transposed = false } = {}): Tenso
 export const linearOp: Op<Attrs> = {
   name: 'linear',
 
-  infer([x, w, bias], { batched, hasBias }) {
+  infer(inputs, attrs) {
+    const { x, w, bias, lowRank } = operandsOf(inputs, attrs);
     const fail = (why: string) => new ShapeError(`linear: ${why}. x is ${describe(x)}, the weight is ${describe(w)}.`);
     const inner = x.shape[x.shape.length - 1];
     const [out, expected] = w.shape.slice(-2);
-    if (w.shape.length !== (batched ? 3 : 2)) throw fail('the weight must be (out, in)');
+    if (w.shape.length !== (attrs.batched ? 3 : 2)) throw fail('the weight must be (out, in)');
     if (inner !== expected) throw fail(`x has ${inner} columns, the weight expects ${expected}`);
-    if (hasBias && (!sameShape(bias.shape, [out]) || bias.dtype !== 'f32'))
+    if (bias && (!sameShape(bias.shape, [out]) || bias.dtype !== 'f32'))
       throw fail(`the bias must be (${out}) f32, not ${showShape(bias.shape)} ${bias.dtype}`);
-    return { shape: [...x.shape.slice(0, -1), out], dtype: 'f32' };
+    const shape = [...x.shape.slice(0, -1), out];
+    if (lowRank) checkLowRank(lowRank, shape);
+    return { shape, dtype: 'f32' };
   },
 
   lower(inputs, output, attrs, to) {
-    const [x, w] = inputs;
+    const { x, w, bias, lowRank, residual } = operandsOf(inputs, attrs);
     const batch = attrs.batched ? w.shape[0] : 1;
     const rows = rowsOf(x.shape) / batch;
     lowerImplicitMatmul(to, {
       x,
       w,
-      bias: attrs.hasBias ? inputs[2] : null,
-      residual: attrs.hasResidual ? inputs[inputs.length - 1] : null,
+      bias,
+      scaled: attrs.scaled,
+      lowRank,
+      residual,
       output,
       rows,
       columns: output.shape[output.shape.length - 1],
@@ -84,16 +88,19 @@ export const linearOp: Op<Attrs> = {
   },
 
   gradient({ source: { inputs, attrs } }, upstream) {
-    const [x, w] = inputs;
+    const { x, w, bias, lowRank } = operandsOf(inputs, attrs);
     if (attrs.batched) return [matmul(upstream, w), matmul(permute(upstream, [0, 2, 1]), x)];
+    const dy = unscaled(upstream, bias, attrs);
     return [
-      linear(upstream, permute(w, [1, 0])),
-      rowsGradient(upstream, x),
-      ...inputs.slice(2).map(({ shape }) => sumRows(upstream, shape)),
+      linear(dy, permute(w, [1, 0])),
+      rowsGradient(dy, x),
+      ...(bias ? [attrs.scaled ? null : sumRows(dy, bias.shape)] : []),
+      ...(lowRank ? [linear(dy, permute(lowRank.up, [1, 0])), rowsGradient(dy, lowRank.t)] : []),
     ];
   },
 
-  flops([x], output) {
-    return 2 * sizeOf(output.shape) * x.shape[x.shape.length - 1];
+  flops(inputs, output, attrs) {
+    const { x, lowRank } = operandsOf(inputs, attrs);
+    return 2 * sizeOf(output.shape) * (x.shape[x.shape.length - 1] + (lowRank?.up.shape[1] ?? 0));
   },
 };

@@ -10,7 +10,7 @@
 import type { Lowering, Operand } from '../core/op.ts';
 import type { DType, ShaderSpec } from '../core/shader.ts';
 import { activationCode } from './activation.ts';
-import { each, finishWgsl, type ImplicitMatmul, lowerImplicitMatmul } from './implicit-matmul.ts';
+import { columnMode, each, finishWgsl, type ImplicitMatmul, lowerImplicitMatmul, residualMode } from './implicit-matmul.ts';
 
 /** Side of a tile of results, and of the pixels under it. */
 const TILE = 4;
@@ -35,7 +35,8 @@ export function suitsWinograd({ x, window, image, channels, columns, rows }: Imp
 const tilesAlong = (size: number) => Math.ceil(size / TILE);
 
 /** Emits a 3x3 convolution of stride 1, in parts of at most `part` bytes of each kind of scratch. */
-export function lowerWinograd(to: Lowering, m: ImplicitMatmul, part = PART): void {
+export function lowerWinograd(to: Lowering, convolution: ImplicitMatmul, part = PART): void {
+  const m = convolution.lowRank ? adaptersAsResidual(to, convolution, convolution.lowRank) : convolution;
   const { x, w, output, channels, image, window } = m;
   const down = tilesAlong(image.oh);
   const across = tilesAlong(image.ow);
@@ -99,8 +100,8 @@ export function lowerWinograd(to: Lowering, m: ImplicitMatmul, part = PART): voi
           m.rows,
           m.columns,
           activationCode(m.activation),
-          m.bias !== null,
-          m.residual !== null,
+          columnMode(m),
+          residualMode(m),
           PATCH,
           TILE,
         ],
@@ -109,6 +110,26 @@ export function lowerWinograd(to: Lowering, m: ImplicitMatmul, part = PART): voi
       });
     }
   }
+}
+
+/** Adapters, and the residual where there is one (without an activation then), in a sum that is added to the results. */
+function adaptersAsResidual(to: Lowering, m: ImplicitMatmul, { t, up }: NonNullable<ImplicitMatmul['lowRank']>): ImplicitMatmul {
+  const residual = to.scratch('adapters', m.output.shape);
+  lowerImplicitMatmul(to, {
+    x: t,
+    w: up,
+    bias: null,
+    residual: m.residual,
+    output: residual,
+    rows: m.rows,
+    columns: m.columns,
+    channels: up.shape[1],
+    image: { h: 1, w: m.rows, oh: 1, ow: m.rows },
+    window: { kh: 1, kw: 1, stride: 1, top: 0, left: 0 },
+    batch: 1,
+    activation: 'none',
+  });
+  return { ...m, lowRank: null, residual, residualFirst: true };
 }
 
 const A = Math.SQRT1_2;
@@ -240,8 +261,8 @@ function resultsShader(residual: 'f32' | 'f16', activated: boolean, unrolled: bo
       'rows: u32',
       'columns: u32',
       'activation: u32',
-      'has_bias: u32',
-      'has_residual: u32',
+      'column_mode: u32',
+      'residual_mode: u32',
       'six: u32',
       'four: u32',
     ],

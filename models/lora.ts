@@ -1,21 +1,23 @@
 /**
  * Adapters on a network: y = x W^T + sum over i of s_i (x A_i^T) B_i^T, for every linear layer and convolution that a LoRA names. (Hu et al.
- * 2021, arXiv 2106.09685) Networks know nothing of it: the traced graph is rewritten. Scales are numbers or scalars of the program, so that
- * they change without a new plan; W stays as it is. With B = 0 the result is that of the graph without, bit for bit.
+ * 2021, arXiv 2106.09685) Networks know nothing of it: the traced graph is rewritten. Adapters of one weight are stacked by their ranks, so
+ * that any number of them costs what one of the sum of their ranks costs, and their part of the sum is taken by the layer's own kernel
+ * (kernels/low-rank.ts). Scales are numbers or scalars of the program, so that they change without a new plan; W stays as it is. With
+ * B = 0 the result is that of the graph without, bit for bit.
  */
 import type { Device } from '../core/device.ts';
-import { ShapeError, UserError } from '../core/errors.ts';
+import { UserError } from '../core/errors.ts';
 import { inputsOf, topological } from '../core/fuse.ts';
-import { decodeF16, encodeF16 } from '../core/half.ts';
-import { Parameter, type ParameterSource } from '../core/module.ts';
+import { Parameter } from '../core/module.ts';
 import { apply, isOp, type OpTensor } from '../core/op.ts';
-import { describe, type Scalar, type Tensor } from '../core/tensor.ts';
+import { describe, type Scalar, type Shape, sizeOf, type Tensor } from '../core/tensor.ts';
 import { add } from '../kernels/binary.ts';
-import { conv2d, conv2dOp } from '../kernels/conv2d.ts';
-import { pad } from '../kernels/copy.ts';
+import { conv2dOp } from '../kernels/conv2d.ts';
+import { concat, pad } from '../kernels/copy.ts';
 import { linear, linearOp } from '../kernels/linear.ts';
-import { affine } from '../kernels/unary.ts';
-import { denseChange, type Lora, type LoraLayer } from '../weights/lora.ts';
+import { lowRankDown, withLowRank } from '../kernels/low-rank.ts';
+import { type RankScale, rankScales } from '../kernels/rank-scales.ts';
+import type { Lora } from '../weights/lora.ts';
 import type { Matrix } from '../weights/lora-delta.ts';
 import type { LoraTarget } from '../weights/lora-names.ts';
 
@@ -51,123 +53,180 @@ export function adaptersOf({ name, layers }: Lora): Adapter[] {
 
 /** A factor of values in the checkpoint's order. */
 export function factorOf({ shape, data }: Matrix, name: string): Parameter {
+  return newFactor(shape, name, async () => Float32Array.from(data));
+}
+
+function newFactor(shape: Shape, name: string, read: () => Promise<Float32Array>): Parameter {
   const parameter = new Parameter(shape, shape.length === 4 ? 'conv' : 'matrix');
   parameter.name = name;
   parameter.dtype = 'f32';
-  parameter.source = {
-    read: async () => Float32Array.from(data),
-    readRows: () => Promise.reject(new Error(`${name} is not read by rows`)),
-  };
+  parameter.source = { read, readRows: () => Promise.reject(new Error(`${name} is not read by rows`)) };
   return parameter;
 }
 
-/** Frees the adapters' GPU buffers. They are filled again when next needed. */
-export function releaseAdapters(device: Device, adapters: Iterable<Adapter>): void {
-  for (const { factors } of adapters) for (const factor of factors) factor.release(device);
+/** One adapter of a weight, with its scale. */
+interface Scaled {
+  adapter: Adapter;
+  scale: Scalar;
 }
 
-/**
- * The same graph with LoRAs applied; keys and shapes of the outputs stay, tensors between are new ones. Any number may adapt one weight.
- * Throws UserError when an adapter's weight is read by something other than a linear layer or convolution.
- */
-export function withLora<Outputs extends Record<string, Tensor>>(outputs: Outputs, loras: readonly AppliedLora[]): Outputs {
-  const byWeight = new Map<Parameter, { adapter: Adapter; scale: Scalar }[]>();
-  for (const { adapters, scale } of loras) {
-    for (const adapter of adapters) {
-      const { parameter } = adapter;
-      const list = byWeight.get(parameter) ?? [];
-      list.push({ adapter, scale: typeof scale === 'function' ? scale(parameter.name) : scale });
-      byWeight.set(parameter, list);
-    }
-  }
-  const replacement = new Map<Tensor, Tensor>();
-  for (const tensor of topological(Object.values(outputs))) {
-    if (tensor.source.kind !== 'op') {
-      replacement.set(tensor, tensor);
-      continue;
-    }
-    const { op, attrs } = tensor.source;
-    const inputs = inputsOf(tensor).map((input) => replacement.get(input)!);
-    const result = apply(op, inputs, attrs) as OpTensor<unknown>;
-    const weight = inputs.find(({ source }) => source.kind === 'parameter' && byWeight.has(source.parameter));
-    const adapted = weight?.source.kind === 'parameter' ? byWeight.get(weight.source.parameter)! : [];
-    replacement.set(
-      tensor,
-      adapted.reduce((y: Tensor, { adapter, scale }) => add(y, deltaOf(result, adapter, scale)), result),
-    );
-  }
-  return Object.fromEntries(Object.entries(outputs).map(([name, tensor]) => [name, replacement.get(tensor)!])) as Outputs;
+/** Adapters of one weight as its layer reads them. */
+interface Stack {
+  /** Those of two factors, with one matrix (R, in, ...) of all their downs, ranks one behind the other. */
+  plain: Scaled[];
+  down: Tensor | null;
+  /** Those with a window between, each with its own downs (r, in) and (R, r, kh, kw). */
+  windowed: { scaled: Scaled; down: Tensor; mid: Tensor }[];
+  /** (out, R), first of `plain`, then of `windowed`. */
+  up: Tensor | null;
+  dense: Scaled[];
 }
 
-/** What an adapter adds to the result of a layer. */
-function deltaOf(layer: OpTensor<unknown>, { factors, parameter, part, parts, strength }: Adapter, scale: Scalar): Tensor {
-  const [x] = layer.source.inputs;
-  let y: Tensor;
-  if (isOp(layer, conv2dOp)) {
-    // One factor has the layer's window and takes its steps; all others are 1x1.
-    const { stride, padding } = layer.source.attrs;
-    y = factors.reduce(
-      (h, { shape, tensor }) => (shape.length === 4 ? conv2d(h, tensor, null, { stride, padding }) : linear(h, tensor)),
-      x,
-    );
-  } else if (isOp(layer, linearOp)) {
-    y = factors.reduce((h, factor) => linear(h, factor.tensor), x);
-  } else {
-    throw new UserError(
-      `${describe(layer)} reads the weight ${parameter.name} and is no linear layer or convolution: it cannot be adapted.`,
-    );
-  }
-  const strengthened = strength === 1 ? y : affine(y, strength, 0);
-  const scaled = scale === 1 ? strengthened : affine(strengthened, scale, 0);
-  if (parts === 1) return scaled;
-  const width = scaled.shape[scaled.shape.length - 1];
-  const edges = scaled.shape.map((_, axis): [number, number] =>
-    axis < scaled.shape.length - 1 ? [0, 0] : [part * width, (parts - 1 - part) * width],
-  );
-  return pad(scaled, edges);
-}
+/** LoRAs in force together. */
+export class LoraStack {
+  private readonly stacks = new Map<Parameter, Stack>();
+  private readonly owned = new Set<Parameter>();
 
-/** Weights with LoRAs merged into them, until `undo` is called. */
-export interface MergedLora {
-  /** Gives the weights their own values back; on the GPU when they are next needed. */
-  undo(device: Device): void;
-}
-
-/**
- * Adds LoRAs to the weights themselves: W + sum of scale (alpha / r) B A, computed in f64 and rounded once to the weight's storage. Costs
- * nothing at run time and cannot be changed while running. Throws UserError for weights without values.
- */
-export function mergeLora(device: Device, loras: readonly { lora: Lora; scale: number }[]): MergedLora {
-  const originals = new Map<Parameter, ParameterSource>();
-  const changes = new Map<Parameter, { layer: LoraLayer; scale: number }[]>();
-  for (const { lora, scale } of loras) {
-    for (const layer of lora.layers) changes.set(layer.parameter, [...(changes.get(layer.parameter) ?? []), { layer, scale }]);
-  }
-  for (const [parameter, list] of changes) {
-    const { source } = parameter;
-    if (!source) throw new UserError(`The weight ${parameter.name} has no values to merge a LoRA into: attach a checkpoint first.`);
-    originals.set(parameter, source);
-    parameter.source = { ...source, read: async () => mergedValues(await source.read(), list), readRows: (rows) => source.readRows(rows) };
-    parameter.release(device);
-  }
-  return {
-    undo(on) {
-      for (const [parameter, source] of originals) {
-        parameter.source = source;
-        parameter.release(on);
+  constructor(loras: readonly AppliedLora[]) {
+    const byWeight = new Map<Parameter, Scaled[]>();
+    for (const { adapters, scale } of loras) {
+      for (const adapter of adapters) {
+        const { parameter } = adapter;
+        for (const factor of adapter.factors) this.owned.add(factor);
+        const list = byWeight.get(parameter) ?? [];
+        list.push({ adapter, scale: typeof scale === 'function' ? scale(parameter.name) : scale });
+        byWeight.set(parameter, list);
       }
-      originals.clear();
-    },
+    }
+    for (const [parameter, list] of byWeight) this.stacks.set(parameter, this.stackOf(parameter, list));
+  }
+
+  /**
+   * The same graph with the LoRAs applied; keys and shapes of the outputs stay, tensors between are new ones. Throws UserError when an
+   * adapter's weight is read by something other than a linear layer or convolution.
+   */
+  apply<Outputs extends Record<string, Tensor>>(outputs: Outputs): Outputs {
+    if (this.stacks.size === 0) return outputs;
+    const scales = sharedScales();
+    const replacement = new Map<Tensor, Tensor>();
+    for (const tensor of topological(Object.values(outputs))) {
+      if (tensor.source.kind !== 'op') {
+        replacement.set(tensor, tensor);
+        continue;
+      }
+      const { op, attrs } = tensor.source;
+      const inputs = inputsOf(tensor).map((input) => replacement.get(input)!);
+      const result = apply(op, inputs, attrs) as OpTensor<unknown>;
+      const weight = inputs
+        .flatMap(({ source }) => (source.kind === 'parameter' ? [source.parameter] : []))
+        .find((w) => this.stacks.has(w));
+      replacement.set(tensor, weight ? adapted(result, weight, this.stacks.get(weight)!, scales) : result);
+    }
+    return Object.fromEntries(Object.entries(outputs).map(([name, tensor]) => [name, replacement.get(tensor)!])) as Outputs;
+  }
+
+  /** Frees the adapters' GPU buffers. They are filled again when next needed. */
+  release(device: Device): void {
+    for (const factor of this.owned) factor.release(device);
+  }
+
+  private stackOf(parameter: Parameter, list: Scaled[]): Stack {
+    const withFactors = (count: number) => list.filter(({ adapter }) => adapter.factors.length === count);
+    const [dense, plain, windowed] = [withFactors(1), withFactors(2), withFactors(3)];
+    const stack: Stack = { plain, down: null, windowed: [], up: null, dense };
+    const [{ adapter }] = list;
+    if (list.length === 1 && plain.length === 1 && adapter.parts === 1) {
+      // The factors themselves, which may be in training.
+      const [down, up] = adapter.factors.map(({ tensor }) => tensor);
+      const missing = paddedRank(adapter) - rankOf(adapter);
+      const after = ({ shape }: Tensor, at: number) => shape.map((_, axis): [number, number] => [0, axis === at ? missing : 0]);
+      stack.down = missing ? pad(down, after(down, 0)) : down;
+      stack.up = missing ? pad(up, after(up, 1)) : up;
+      return stack;
+    }
+    let rank = 0;
+    const [downs, ups]: Block[][] = [[], []];
+    for (const { adapter } of [...plain, ...windowed]) {
+      const { factors, part, parts } = adapter;
+      if (factors.length === 2) downs.push({ factor: factors[0], row: rank, column: 0 });
+      ups.push({ factor: factors[factors.length - 1], row: (part * parameter.shape[0]) / parts, column: rank });
+      rank += paddedRank(adapter);
+    }
+    const last = downs[downs.length - 1];
+    if (last) stack.down = this.joined([last.row + paddedRank(plain[plain.length - 1].adapter), ...last.factor.shape.slice(1)], downs);
+    stack.windowed = windowed.map((scaled) => {
+      const [down, mid] = scaled.adapter.factors;
+      const shape = [paddedRank(scaled.adapter), ...mid.shape.slice(1)];
+      return { scaled, down: down.tensor, mid: this.joined(shape, [{ factor: mid, row: 0, column: 0 }]) };
+    });
+    if (ups.length > 0) stack.up = this.joined([parameter.shape[0], rank], ups);
+    return stack;
+  }
+
+  /** A weight made of factors, zero between them. */
+  private joined(shape: Shape, blocks: readonly Block[]): Tensor {
+    const joined = newFactor(shape, blocks.map(({ factor }) => factor.name).join(' + '), async () => {
+      const values = new Float32Array(sizeOf(shape));
+      const width = values.length / shape[0];
+      for (const { factor, row, column } of blocks) {
+        const source = (await factor.source!.read()) as Float32Array;
+        const columns = source.length / factor.shape[0];
+        for (let i = 0; i < factor.shape[0]; i++) values.set(source.subarray(i * columns, (i + 1) * columns), (row + i) * width + column);
+      }
+      return values;
+    });
+    this.owned.add(joined);
+    return joined.tensor;
+  }
+}
+
+/** Where the rows of a factor begin in a matrix of several. */
+interface Block {
+  factor: Parameter;
+  row: number;
+  column: number;
+}
+
+const rankOf = ({ factors }: Adapter): number => factors[factors.length - 1].shape[1];
+/** Kernels read ranks in fours. */
+const paddedRank = (adapter: Adapter): number => Math.ceil(rankOf(adapter) / 4) * 4;
+
+/** `rankScales`, the same tensor wherever the same is asked for. */
+function sharedScales(): (list: readonly Scaled[], rank: (adapter: Adapter) => number) => Tensor | null {
+  const made = new Map<string, Tensor | null>();
+  return (list, rank) => {
+    const scales: RankScale[] = list.map(({ adapter, scale }) => ({ scale, factor: adapter.strength, rank: rank(adapter) }));
+    const key = JSON.stringify(scales);
+    if (!made.has(key)) made.set(key, rankScales(scales));
+    return made.get(key)!;
   };
 }
 
-function mergedValues(values: Awaited<ReturnType<ParameterSource['read']>>, list: { layer: LoraLayer; scale: number }[]) {
-  if (values instanceof Uint32Array) throw new ShapeError('A weight of integers cannot take a LoRA.');
-  const sum = Float64Array.from(values instanceof Uint16Array ? decodeF16(values) : values);
-  for (const { layer, scale } of list) {
-    const delta = denseChange(layer);
-    const from = layer.part * delta.length;
-    for (let i = 0; i < delta.length; i++) sum[from + i] += scale * delta[i];
-  }
-  return values instanceof Uint16Array ? encodeF16(sum) : Float32Array.from(sum);
+/** A layer's result with the adapters of its weight. */
+function adapted(layer: OpTensor<unknown>, weight: Parameter, stack: Stack, scales: ReturnType<typeof sharedScales>): Tensor {
+  if (!isOp(layer, linearOp) && !isOp(layer, conv2dOp))
+    throw new UserError(`${describe(layer)} reads the weight ${weight.name} and is no linear layer or convolution: it cannot be adapted.`);
+  const [x] = layer.source.inputs;
+  const { plain, down, windowed, up, dense } = stack;
+  const ts = down ? [lowRankDown(layer, x, down, scales(plain, paddedRank))] : [];
+  for (const { scaled, down, mid } of windowed) ts.push(lowRankDown(layer, linear(x, down), mid, scales([scaled], paddedRank)));
+  const y = up ? withLowRank(layer, ts.length > 1 ? concat(ts, -1) : ts[0], up) : layer;
+  return dense.reduce((sum: Tensor, scaled) => {
+    const {
+      factors: [delta],
+      part,
+      parts,
+    } = scaled.adapter;
+    const width = delta.shape[0];
+    const change = lowRankDown(
+      layer,
+      x,
+      delta.tensor,
+      scales([scaled], () => width),
+    );
+    const edges = change.shape.map((_, axis): [number, number] =>
+      axis < change.shape.length - 1 ? [0, 0] : [part * width, (parts - 1 - part) * width],
+    );
+    return add(sum, parts > 1 ? pad(change, edges) : change);
+  }, y);
 }

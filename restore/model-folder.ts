@@ -7,7 +7,7 @@ import { UserError } from '../core/errors.ts';
 import { parameters } from '../core/module.ts';
 import type { TokenPair } from '../models/conditioner.ts';
 import { parseConfig, SUPIR_SDXL, type SupirConfig } from '../models/config.ts';
-import { adaptersOf, releaseAdapters } from '../models/lora.ts';
+import { type AppliedLora, adaptersOf, LoraStack } from '../models/lora.ts';
 import { Supir } from '../models/supir.ts';
 import { ClipTokenizer } from '../models/tokenizer.ts';
 import type { ByteSource } from '../weights/byte-source.ts';
@@ -29,6 +29,7 @@ export class SupirModel {
   readonly baseNames: readonly string[];
   /** LoRA files in force, with their strengths. */
   readonly loraFiles: { file: TensorFile; scale: number }[] = [];
+  private readonly applied: AppliedLora[] = [];
   private readonly tokenizer: ClipTokenizer;
   readonly checkpoint: Checkpoint;
 
@@ -119,20 +120,22 @@ export class SupirModel {
   /** Applies a LoRA file to text towers, UNet and control network. Throws UserError listing keys that match no weight. */
   async addLora(source: ByteSource, scale: number): Promise<void> {
     const file = await openTensorFile(source);
-    const { supir, loras } = this.networks;
+    const { supir, device } = this.networks;
     const adapters = adaptersOf(
       await readLora(
         file,
         [...parameters(supir)].map(([, parameter]) => parameter),
       ),
     );
-    this.networks.loras = [...loras, { adapters, scale }];
+    this.applied.push({ adapters, scale });
+    this.networks.loras.release(device);
+    this.networks.loras = new LoraStack(this.applied);
     this.loraFiles.push({ file, scale });
   }
 
   /** Frees the weights and closes the files. */
   async close(): Promise<void> {
-    for (const { adapters } of this.networks.loras) releaseAdapters(this.networks.device, adapters);
+    this.networks.loras.release(this.networks.device);
     for (const { file } of this.loraFiles) await file.close?.();
     this.networks.supir.release(this.networks.device);
     await this.checkpoint.close();

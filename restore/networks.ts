@@ -9,7 +9,7 @@ import { compile, type Program, type RunInputs } from '../core/program.ts';
 import { input, type Shape, scalar, sizeOf, type Tensor } from '../core/tensor.ts';
 import { concat } from '../kernels/copy.ts';
 import type { TokenPair } from '../models/conditioner.ts';
-import { type AppliedLora, withLora } from '../models/lora.ts';
+import { LoraStack } from '../models/lora.ts';
 import type { Supir } from '../models/supir.ts';
 import { timestepEmbedding } from '../models/timestep-embedding.ts';
 import type { EncoderName } from '../models/vae.ts';
@@ -39,7 +39,7 @@ export class Networks {
   readonly device: Device;
   readonly supir: Supir;
   /** Applied to text towers, UNet and control network wherever they name a weight. */
-  loras: readonly AppliedLora[] = [];
+  loras = new LoraStack([]);
 
   constructor(device: Device, supir: Supir) {
     this.device = device;
@@ -99,7 +99,7 @@ export class Networks {
   async condition(tokens: TokenPair, sizes?: number[]): Promise<TextConditioning> {
     const { conditioner } = this.supir;
     const graph = conditioner.forward();
-    const { context, vector } = await this.once(withLora({ ...graph }, this.loras), await conditioner.inputs(tokens, sizes));
+    const { context, vector } = await this.once(this.loras.apply({ ...graph }), await conditioner.inputs(tokens, sizes));
     return { context: { data: context, shape: graph.context.shape }, vector: { data: vector, shape: graph.vector.shape } };
   }
 
@@ -122,7 +122,7 @@ export class Networks {
     const { result: graph, tensors, names } = watch((name) => tap?.wanted(name) ?? false, build);
     if (tap && Object.keys(tensors).length === 0)
       throw new UserError(`None of the activations has the name that a trace asks for. There are: ${names.join(', ')}.`);
-    const program: Program<'eps'> = await compile(this.device, withLora({ ...tensors, ...graph }, this.loras));
+    const program: Program<'eps'> = await compile(this.device, this.loras.apply({ ...tensors, ...graph }));
     return new DenoisingNetwork(program, constants, this.supir.config.unet.model_channels, moduleScales, tap);
   }
 

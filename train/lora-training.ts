@@ -10,7 +10,7 @@ import { type Parameter, parameters } from '../core/module.ts';
 import { compile, type Program, type RunInputs } from '../core/program.ts';
 import { TorchRandom } from '../core/random.ts';
 import { input, type Shape, sizeOf, type Tensor } from '../core/tensor.ts';
-import { releaseAdapters, withLora } from '../models/lora.ts';
+import { LoraStack } from '../models/lora.ts';
 import type { Supir } from '../models/supir.ts';
 import { timestepEmbedding } from '../models/timestep-embedding.ts';
 import { NoiseSchedule } from '../sampler/schedule.ts';
@@ -76,6 +76,7 @@ export class LoraTraining {
   readonly options: LoraTrainingOptions;
   private readonly device: Device;
   private readonly supir: Supir;
+  private readonly stack: LoraStack;
   private readonly factors: Parameter[];
   private readonly values: Float32Array[];
   private readonly schedule = new NoiseSchedule();
@@ -95,6 +96,7 @@ export class LoraTraining {
     this.options = options;
     const weights = [...parameters(supir.model.diffusion_model)].map(([, parameter]) => parameter);
     this.adapters = newAdapters(weights, options);
+    this.stack = new LoraStack([{ adapters: this.adapters, scale: 1 }]);
     ({ factors: this.factors, values: this.values } = factorsOf(this.adapters));
     this.adam = new AdamW(
       this.values.map(({ length }) => length),
@@ -191,7 +193,7 @@ export class LoraTraining {
     }
     this.steps.clear();
     this.validations.clear();
-    releaseAdapters(this.device, this.adapters);
+    this.stack.release(this.device);
   }
 
   private upload(values: readonly Float32Array[]): void {
@@ -273,7 +275,7 @@ export class LoraTraining {
     const features = () => control_model.forward(x, input('hint', [n, ...shape]), timestep, text, vector);
     const control = this.options.mode === 'restoration' ? { features: features(), scale: 1 } : null;
     const predicted = diffusion_model.forward(x, timestep, text, vector, control);
-    return withLora(noiseLoss(predicted, noise, input('weight', [n])), [{ adapters: this.adapters, scale: 1 }]);
+    return this.stack.apply(noiseLoss(predicted, noise, input('weight', [n])));
   }
 }
 

@@ -10,7 +10,6 @@ import { compile, type Program, type RunInputs } from '../core/program.ts';
 import { sameShape, type Tensor } from '../core/tensor.ts';
 import { binaryOp } from '../kernels/binary.ts';
 import { gradient } from '../kernels/gradient.ts';
-import { unaryOp } from '../kernels/unary.ts';
 
 export interface TrainingStepOptions {
   /** Compute activations a second time instead of keeping them. Default true. */
@@ -66,20 +65,13 @@ export function trainingGraph(
   checkpointing: boolean,
 ): Record<string, Tensor> {
   const tensors = weights.map(({ tensor }) => tensor);
-  const derivatives = gradient(outputs.loss, tensors, checkpointing ? { keep: residualSums(new Set(weights)) } : {});
+  const derivatives = gradient(outputs.loss, tensors, checkpointing ? { keep: isResidualSum } : {});
   return { ...outputs, ...Object.fromEntries(derivatives.map((each, i) => [gradientName(i), each])) };
 }
 
-/** Sums of two tensors of one shape, other than what an adapter adds to its layer. */
-function residualSums(adapters: ReadonlySet<Parameter>): (tensor: Tensor) => boolean {
-  const isAdapter = (tensor: Tensor): boolean => {
-    if (isOp(tensor, unaryOp)) return tensor.source.attrs.fn === 'affine' && isAdapter(tensor.source.inputs[0]);
-    const weight = tensor.source.kind === 'op' ? tensor.source.inputs[1]?.source : undefined;
-    return weight?.kind === 'parameter' && adapters.has(weight.parameter);
-  };
-  return (tensor) => {
-    if (!isOp(tensor, binaryOp) || tensor.source.attrs.fn !== 'add') return false;
-    const [a, b] = tensor.source.inputs;
-    return sameShape(a.shape, b.shape) && !isAdapter(b);
-  };
+/** Sums of two tensors of one shape. */
+function isResidualSum(tensor: Tensor): boolean {
+  if (!isOp(tensor, binaryOp) || tensor.source.attrs.fn !== 'add') return false;
+  const [a, b] = tensor.source.inputs;
+  return sameShape(a.shape, b.shape);
 }

@@ -4,7 +4,8 @@ import { decodeF16 } from '../core/half.ts';
 import { parameters, release } from '../core/module.ts';
 import { input, type Tensor } from '../core/tensor.ts';
 import { conv2d, linear } from '../models/layers.ts';
-import { adaptersOf, mergeLora, releaseAdapters, withLora } from '../models/lora.ts';
+import { adaptersOf, LoraStack } from '../models/lora.ts';
+import { mergeLora } from '../models/lora-merge.ts';
 import type { Supir } from '../models/supir.ts';
 import { timestepEmbedding } from '../models/timestep-embedding.ts';
 import { attach } from '../weights/attach.ts';
@@ -57,10 +58,10 @@ async function layer(entry: CaseEntry, context: VerifyContext): Promise<Results>
   const { data, shape: xShape } =
     window === undefined ? { data: Float32Array.from(golden.data), shape: golden.shape } : toChannelsLast(golden);
   const outputs = { base: module.layer(input('x', xShape)) };
-  const adapters = adaptersOf(lora);
+  const stack = new LoraStack([{ adapters: adaptersOf(lora), scale }]);
   try {
     const plain = await context.run(outputs, { x: data });
-    const applied = await context.run(withLora(outputs, [{ adapters, scale }]), { x: data });
+    const applied = await context.run(stack.apply(outputs), { x: data });
     const merged = mergeLora(context.device, [{ lora, scale }]);
     const weight = await module.layer.weight.source!.read();
     merged.undo(context.device);
@@ -71,7 +72,7 @@ async function layer(entry: CaseEntry, context: VerifyContext): Promise<Results>
       merged_weight: weight instanceof Uint16Array ? decodeF16(weight) : weight,
     };
   } finally {
-    releaseAdapters(context.device, adapters);
+    stack.release(context.device);
     release(context.device, module);
   }
 }
@@ -94,11 +95,12 @@ async function run(
   graph: Record<string, Tensor>,
   values: Record<string, Float32Array | Uint32Array>,
 ) {
-  const loras = (await lorasOf(entry, context, supir)).map(({ lora, scale }) => ({ adapters: adaptersOf(lora), scale }));
+  const loras = await lorasOf(entry, context, supir);
+  const stack = new LoraStack(loras.map(({ lora, scale }) => ({ adapters: adaptersOf(lora), scale })));
   try {
-    return await context.run(withLora(graph, loras), values);
+    return await context.run(stack.apply(graph), values);
   } finally {
-    for (const { adapters } of loras) releaseAdapters(context.device, adapters);
+    stack.release(context.device);
   }
 }
 

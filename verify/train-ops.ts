@@ -1,7 +1,7 @@
 /** The golden operation of training: AdamW on the factors of adapters of the plain UNet, a few steps. */
 import { parameters } from '../core/module.ts';
 import { input } from '../core/tensor.ts';
-import { releaseAdapters, withLora } from '../models/lora.ts';
+import { LoraStack } from '../models/lora.ts';
 import { timestepEmbedding } from '../models/timestep-embedding.ts';
 import { NoiseSchedule } from '../sampler/schedule.ts';
 import { AdamW } from '../train/adamw.ts';
@@ -47,7 +47,8 @@ async function loraTrain(entry: CaseEntry, context: VerifyContext): Promise<Resu
   const [x, timestep] = [input('x', latent), input('timestep', [1, config.model_channels])];
   const predicted = unet.forward(x, timestep, input('context', text.shape), input('vector', vector.shape), null);
   const { loss } = noiseLoss(predicted, input('noise', latent), input('weight', [1]));
-  const step = await TrainingStep.compile(device, withLora({ loss, predicted }, [{ adapters, scale: 1 }]), factors);
+  const stack = new LoraStack([{ adapters, scale: 1 }]);
+  const step = await TrainingStep.compile(device, stack.apply({ loss, predicted }), factors);
   const adam = new AdamW(
     values.map(({ length }) => length),
     { betas, epsilon: eps, weightDecay: weight_decay },
@@ -82,7 +83,7 @@ async function loraTrain(entry: CaseEntry, context: VerifyContext): Promise<Resu
     }
   } finally {
     step.dispose();
-    releaseAdapters(device, adapters);
+    stack.release(device);
   }
   for (const { path, values } of adapters) {
     results[`final/${path.slice(prefix.length)}.A`] = values[0];

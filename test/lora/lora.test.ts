@@ -8,7 +8,8 @@ import { input, type Shape, scalar, type Tensor } from '../../core/tensor.ts';
 import { permute } from '../../kernels/copy.ts';
 import { silu } from '../../kernels/unary.ts';
 import { conv2d, linear } from '../../models/layers.ts';
-import { type AppliedLora, adaptersOf, mergeLora, releaseAdapters, withLora } from '../../models/lora.ts';
+import { type AppliedLora, adaptersOf, LoraStack } from '../../models/lora.ts';
+import { mergeLora } from '../../models/lora-merge.ts';
 import { attach } from '../../weights/attach.ts';
 import { bytesSource } from '../../weights/byte-source.ts';
 import { Checkpoint } from '../../weights/checkpoint.ts';
@@ -43,6 +44,16 @@ async function network(dtype: 'f16' | 'f32' = 'f32') {
   const x = draw([2, 5, 6, 5]);
   const graph = () => ({ y: silu(module.proj(silu(module.conv(input('x', x.shape))))) });
   return { module, weights: [...parameters(module)].map(([, p]) => p), graph, x: Float32Array.from(x.data) };
+}
+
+/** The result with LoRAs applied; their buffers are freed. */
+async function runWith(loras: AppliedLora[], outputs: Record<string, Tensor>, x: Float32Array): Promise<Float32Array> {
+  const stack = new LoraStack(loras);
+  try {
+    return await run(stack.apply(outputs), { x });
+  } finally {
+    stack.release(await testDevice());
+  }
 }
 
 async function run(outputs: Record<string, Tensor>, inputs: Record<string, Float32Array | number>): Promise<Float32Array> {
@@ -135,7 +146,7 @@ test('applied equals merged, for f32 and f16 weights and two at once; undone is 
     const scales = [0.8, -0.3];
     const applied = loras.map((lora, i) => ({ adapters: adaptersOf(lora), scale: scales[i] }));
     const plain = await run(graph(), { x });
-    const y = await run(withLora(graph(), applied), { x });
+    const y = await runWith(applied, graph(), x);
     assert.ok(apart(plain, y) > 0.1, 'it acts');
     const merged = mergeLora(
       device,
@@ -144,7 +155,6 @@ test('applied equals merged, for f32 and f16 weights and two at once; undone is 
     assert.ok(apart(await run(graph(), { x }), y) < tolerance, dtype);
     merged.undo(device);
     assert.equal(await run(graph(), { x }), plain);
-    for (const { adapters } of applied) releaseAdapters(device, adapters);
     release(device, module);
   }
 });
@@ -158,8 +168,7 @@ test('B = 0 changes no bit, and neither does a scale of 0', async () => {
     [1, 0],
   ]) {
     const adapters = adaptersOf(await readLora(await file(loraTensors(3, 4, b)), weights));
-    assert.equal(await run(withLora(graph(), [{ adapters, scale }]), { x }), plain);
-    releaseAdapters(device, adapters);
+    assert.equal(await runWith([{ adapters, scale }], graph(), x), plain);
   }
   release(device, module);
 });
@@ -167,21 +176,22 @@ test('B = 0 changes no bit, and neither does a scale of 0', async () => {
 test('a scale is a scalar of the program: no new plan, no new pipeline; and may differ by weight', async () => {
   const device = await testDevice();
   const { module, weights, graph, x } = await network();
-  const adapters = adaptersOf(await readLora(await file(loraTensors(3, 4)), weights));
-  const at = (scale: AppliedLora['scale']) => run(withLora(graph(), [{ adapters, scale }]), { x });
-  const program = await compile(device, withLora(graph(), [{ adapters, scale: scalar('strength') }]));
+  const lora = await readLora(await file(loraTensors(3, 4)), weights);
+  const at = (scale: AppliedLora['scale']) => runWith([{ adapters: adaptersOf(lora), scale }], graph(), x);
+  const stack = new LoraStack([{ adapters: adaptersOf(lora), scale: scalar('strength') }]);
+  const program = await compile(device, stack.apply(graph()));
   const pipelines = device.pipelineCount;
   const { buffers } = device.memory;
   for (const strength of [0, 0.5, 1, -2]) assert.equal((await program.run({ x, strength })).y, await at(strength), `${strength}`);
   assert.is(device.memory.buffers, buffers);
   assert.ok(device.pipelineCount - pipelines <= 0, 'nothing was compiled');
   program.dispose();
+  stack.release(device);
   const onlyConv = await at((weight) => (weight.endsWith('conv.weight') ? 1 : 0));
   const reference = adaptersOf(
     await readLora(await file(Object.fromEntries(Object.entries(loraTensors(3, 4)).filter(([key]) => key.includes('conv')))), weights),
   );
-  assert.equal(onlyConv, await run(withLora(graph(), [{ adapters: reference, scale: 1 }]), { x }));
-  for (const list of [adapters, reference]) releaseAdapters(device, list);
+  assert.equal(onlyConv, await runWith([{ adapters: reference, scale: 1 }], graph(), x));
   release(device, module);
 });
 
@@ -272,11 +282,10 @@ test('relatives of LoRA apply as they merge', async () => {
   for (const tensors of files) {
     const lora: Lora = await readLora(await file(tensors), weights);
     const adapters = adaptersOf(lora);
-    const y = await run(withLora(graph(), [{ adapters, scale: 0.6 }]), { x });
+    const y = await runWith([{ adapters, scale: 0.6 }], graph(), x);
     const merged = mergeLora(device, [{ lora, scale: 0.6 }]);
     assert.ok(apart(await run(graph(), { x }), y) < 2e-5, Object.keys(tensors)[0]);
     merged.undo(device);
-    releaseAdapters(device, adapters);
   }
   release(device, module);
 });
@@ -318,7 +327,7 @@ test('what does not fit is refused, with names', async () => {
   await refused({}, /holds no tensors/);
   const adapters = adaptersOf(await readLora(await file(loraTensors(3, 4)), weights));
   const odd = permute(weights[0].tensor, [1, 2, 3, 0]);
-  assert.throws(() => withLora({ ...graph(), odd }, [{ adapters, scale: 1 }]), /is no linear layer or convolution/);
+  assert.throws(() => new LoraStack([{ adapters, scale: 1 }]).apply({ ...graph(), odd }), /is no linear layer or convolution/);
 });
 
 test.run();

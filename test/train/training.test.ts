@@ -6,7 +6,7 @@ import { parameters } from '../../core/module.ts';
 import { compile } from '../../core/program.ts';
 import { TorchRandom } from '../../core/random.ts';
 import { input } from '../../core/tensor.ts';
-import { adaptersOf, releaseAdapters, withLora } from '../../models/lora.ts';
+import { adaptersOf, LoraStack } from '../../models/lora.ts';
 import { LoraTraining, type LoraTrainingOptions, type TrainingImage } from '../../train/lora-training.ts';
 import { type RunOptions, runTraining } from '../../train/run.ts';
 import { bytesSource } from '../../weights/byte-source.ts';
@@ -170,14 +170,15 @@ test('a saved LoRA loads again under both spellings and gives the trained result
     await withTraining({ alpha: 1 }, async (training) => {
       const files = new MemoryFiles();
       await runTraining(files, training, images, [], { ...running, folder: format, format });
-      const trained = await run(withLora(of(), [{ adapters: training.adapters, scale: 1 }]));
+      const trained = await run(new LoraStack([{ adapters: training.adapters, scale: 1 }]).apply(of()));
       const saved = await openSafetensors(bytesSource('saved', files.files.get(`${format}/tiny.safetensors`)!));
       assert.is(saved.metadata.get('ss_network_dim'), '2');
       assert.match(saved.names()[0], format === 'kohya' ? /^lora_unet_\w+\.lora_down\.weight$/ : /^unet\.[\w.]+\.lora_A\.weight$/);
       const adapters = adaptersOf(await readLora(saved, weights));
       assert.is(adapters.length, training.adapters.length);
-      const again = await run(withLora(of(), [{ adapters, scale: 1 }]));
-      releaseAdapters(device, adapters);
+      const loaded = new LoraStack([{ adapters, scale: 1 }]);
+      const again = await run(loaded.apply(of()));
+      loaded.release(device);
       const apart = Math.max(...again.map((value, i) => Math.abs(value - trained[i])));
       assert.ok(apart < 1e-5, `${format}: ${apart}`);
       const plain = await run(of());

@@ -1,0 +1,55 @@
+/**
+ * LoRAs merged into the weights: W + sum of scale (alpha / r) B A. What differs from applying them (lora.ts) is rounding: the sum is rounded
+ * once to the weight's storage.
+ */
+import type { Device } from '../core/device.ts';
+import { ShapeError, UserError } from '../core/errors.ts';
+import { decodeF16, encodeF16 } from '../core/half.ts';
+import type { Parameter, ParameterSource } from '../core/module.ts';
+import { denseChange, type Lora, type LoraLayer } from '../weights/lora.ts';
+
+/** Weights with LoRAs merged into them, until `undo` is called. */
+export interface MergedLora {
+  /** Gives the weights their own values back; on the GPU when they are next needed. */
+  undo(device: Device): void;
+}
+
+/**
+ * Adds LoRAs to the weights themselves: W + sum of scale (alpha / r) B A, computed in f64 and rounded once to the weight's storage. Costs
+ * nothing at run time and cannot be changed while running. Throws UserError for weights without values.
+ */
+export function mergeLora(device: Device, loras: readonly { lora: Lora; scale: number }[]): MergedLora {
+  const originals = new Map<Parameter, ParameterSource>();
+  const changes = new Map<Parameter, { layer: LoraLayer; scale: number }[]>();
+  for (const { lora, scale } of loras) {
+    for (const layer of lora.layers) changes.set(layer.parameter, [...(changes.get(layer.parameter) ?? []), { layer, scale }]);
+  }
+  for (const [parameter, list] of changes) {
+    const { source } = parameter;
+    if (!source) throw new UserError(`The weight ${parameter.name} has no values to merge a LoRA into: attach a checkpoint first.`);
+    originals.set(parameter, source);
+    // Weights in blocks are rounded to blocks anew, so blocks of the file are of no use.
+    parameter.source = { read: async () => mergedValues(await source.read(), list), readRows: (rows) => source.readRows(rows) };
+    parameter.release(device);
+  }
+  return {
+    undo(on) {
+      for (const [parameter, source] of originals) {
+        parameter.source = source;
+        parameter.release(on);
+      }
+      originals.clear();
+    },
+  };
+}
+
+function mergedValues(values: Awaited<ReturnType<ParameterSource['read']>>, list: { layer: LoraLayer; scale: number }[]) {
+  if (values instanceof Uint32Array) throw new ShapeError('A weight of integers cannot take a LoRA.');
+  const sum = Float64Array.from(values instanceof Uint16Array ? decodeF16(values) : values);
+  for (const { layer, scale } of list) {
+    const delta = denseChange(layer);
+    const from = layer.part * delta.length;
+    for (let i = 0; i < delta.length; i++) sum[from + i] += scale * delta[i];
+  }
+  return values instanceof Uint16Array ? encodeF16(sum) : Float32Array.from(sum);
+}
