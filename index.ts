@@ -12,6 +12,9 @@ export { type DispatchTime, type KernelTime, Profile } from './core/profiler.ts'
 export { compile, evaluate, Program } from './core/program.ts';
 export { TorchRandom } from './core/random.ts';
 export { constant, input, type Scalar, type Shape, scalar, Tensor } from './core/tensor.ts';
+export { evaluateMethods } from './evaluate/evaluate.ts';
+export { LpipsMetric } from './evaluate/lpips.ts';
+export { summarize } from './evaluate/tables.ts';
 export { decode } from './image/decode.ts';
 export { type Degradation, type DegradationRanges, degrade, drawDegradation, PAPER_DEGRADATION } from './image/degrade.ts';
 export { encodeJpeg, encodePng } from './image/encode.ts';

@@ -5,6 +5,7 @@ import { DeviceError, UserError } from '../core/errors.ts';
 import { convertCommand } from './convert.ts';
 import { degradeCommand } from './degrade.ts';
 import { doctor } from './doctor.ts';
+import { evaluateCommand } from './evaluate.ts';
 import { inspectCommand } from './inspect.ts';
 import { planCommand } from './plan.ts';
 import { Interrupted, PartialFailure, restoreCommand } from './restore.ts';
@@ -29,6 +30,7 @@ const program = new Command('supir')
   .addCommand(inspectCommand())
   .addCommand(convertCommand())
   .addCommand(degradeCommand())
+  .addCommand(evaluateCommand())
   .addCommand(trainCommand());
 for (const command of [program, ...program.commands]) command.exitOverride();
 

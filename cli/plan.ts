@@ -66,7 +66,7 @@ function table(steps: PlannedStep[]): string {
 }
 
 /** The model's sizes and recommendations; published checkpoints without config.json have SUPIR's. */
-async function configOf(folder: string): Promise<SupirConfig> {
+export async function configOf(folder: string): Promise<SupirConfig> {
   const path = join(folder, 'config.json');
   if (!existsSync(folder)) throw new UserError(`There is no model folder ${folder}.`);
   if (!existsSync(path)) return SUPIR_SDXL;

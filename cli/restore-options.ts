@@ -90,7 +90,7 @@ function shard(text: string): { index: number; count: number } {
 }
 
 /** file:scale, or file alone for 1; added to those before. */
-function lora(text: string, before: LoraChoice[] = []): LoraChoice[] {
+export function lora(text: string, before: LoraChoice[] = []): LoraChoice[] {
   const [, path, scale] = /^(.*?)(?::(-?[\d.]+))?$/.exec(text) ?? [];
   if (!path || (scale !== undefined && Number.isNaN(Number(scale))))
     throw new InvalidArgumentError('It must be file:scale, such as faces.safetensors:0.8.');

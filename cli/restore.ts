@@ -8,6 +8,7 @@ import { DeviceError, UserError } from '../core/errors.ts';
 import { perfettoTrace } from '../core/perfetto.ts';
 import { type KernelTime, Profile } from '../core/profiler.ts';
 import { host } from '../host/node.ts';
+import { thumbnail } from '../image/compose.ts';
 import { decode } from '../image/decode.ts';
 import { encodeJpeg, encodePng } from '../image/encode.ts';
 import type { DeepImage, Image } from '../image/image.ts';
@@ -19,7 +20,7 @@ import { Restorer } from '../restore/restorer.ts';
 import { checkOutput, type PhotoFile, photoFiles } from './photo-files.ts';
 import { duration, type Progress, progress } from './progress.ts';
 import { type RestoreFlags, restoreDefinition } from './restore-options.ts';
-import { checkSideFiles, contactSheet, previews, sampleFiles, sheetPath, sidePaths, thumbnail, writeSideFiles } from './side-files.ts';
+import { checkSideFiles, contactSheet, previews, sampleFiles, sheetPath, sidePaths, writeSideFiles } from './side-files.ts';
 
 /** What --json prints and --log appends for every photo, on one line. */
 export interface RestoreReport {
@@ -263,7 +264,7 @@ export async function encodeByName(
 const isPng = (path: string): boolean => extname(path).toLowerCase() === '.png';
 
 /** Ctrl-C and requests to end stop the work at its next step; a second one ends the process at once. */
-function onInterrupt(restoreTerminal: () => void): { signal: AbortSignal; done(): void } {
+export function onInterrupt(restoreTerminal: () => void): { signal: AbortSignal; done(): void } {
   const controller = new AbortController();
   const interrupt = () => {
     if (!controller.signal.aborted) return controller.abort(new Interrupted());

@@ -3,9 +3,9 @@ import { existsSync, statSync } from 'node:fs';
 import { basename, dirname, extname, join, relative, resolve } from 'node:path';
 import { UserError } from '../core/errors.ts';
 import { host } from '../host/node.ts';
-import { paste, sideBySide, write } from '../image/compose.ts';
+import { grid, type Labelled, sideBySide } from '../image/compose.ts';
 import { encodePng } from '../image/encode.ts';
-import { createImage, type Image } from '../image/image.ts';
+import type { Image } from '../image/image.ts';
 import { resize } from '../image/resize.ts';
 import type { RestoredPhoto } from '../restore/job.ts';
 import type { RestoreEvents } from '../restore/pipeline.ts';
@@ -140,28 +140,10 @@ function comparison(path: string, file: PhotoFile, photo: Image, { image, stage1
   return new TextEncoder().encode(comparePage({ title: basename(file.input), caption, photo: enlarged, stage1, restored: image }));
 }
 
-/** Longest side of a picture on a contact sheet, in pixels. */
-const CELL = 384;
-const LABEL = 13;
-
-/** A picture of the size it has on a contact sheet. */
-export function thumbnail({ width, height, data }: Image): Image {
-  const scale = Math.min(1, CELL / Math.max(width, height));
-  return resize({ width, height, data }, Math.max(1, Math.round(width * scale)), Math.max(1, Math.round(height * scale)), 'lanczos');
-}
-
-/** Pictures of one size in a near-square grid, each under its label. */
-export function contactSheet(cells: { image: Image; label: string }[], gap = 4): Image {
+/** Pictures in a near-square grid, each under its label. */
+export function contactSheet(cells: Labelled[]): Image {
   const columns = Math.ceil(Math.sqrt(cells.length));
-  const { width, height } = cells[0].image;
-  const [stepX, stepY] = [width + gap, height + LABEL + gap];
-  const sheet = createImage(columns * stepX - gap, Math.ceil(cells.length / columns) * stepY - gap);
-  cells.forEach(({ image, label }, i) => {
-    const [x, y] = [(i % columns) * stepX, Math.floor(i / columns) * stepY];
-    write(sheet, label, x + 3, y + 3, width - 3);
-    paste(sheet, image, x, y + LABEL);
-  });
-  return sheet;
+  return grid(Array.from({ length: Math.ceil(cells.length / columns) }, (_, row) => cells.slice(row * columns, (row + 1) * columns)));
 }
 
 function withoutEnding(path: string): string {

@@ -1,6 +1,7 @@
 /** Pictures out of pictures: cutting, putting side by side, and short labels in a bitmap font, for comparisons. */
 import { UserError } from '../core/errors.ts';
 import { checkSize, createImage, type Image } from './image.ts';
+import { resize } from './resize.ts';
 
 /** The part of `image` whose top left pixel is (x, y), without alpha. UserError if it does not lie inside. */
 export function crop(image: Image, x: number, y: number, width: number, height: number): Image {
@@ -26,20 +27,44 @@ export function paste(target: Image, source: Image, x: number, y: number): void 
   }
 }
 
-/** Images of one height beside each other, each under its label; white on black. UserError if the heights differ. */
-export function sideBySide(parts: { image: Image; label: string }[], gap = 4): Image {
-  const { height } = parts[0].image;
-  if (parts.some(({ image }) => image.height !== height)) throw new UserError('sideBySide: the images must have the same height.');
-  const width = parts.reduce((sum, { image }) => sum + image.width, gap * (parts.length - 1));
-  checkSize(width, height + BAR, 'sideBySide');
-  const whole = createImage(width, height + BAR);
-  let x = 0;
-  for (const { image, label } of parts) {
-    write(whole, label, x + 3, 3, image.width - 3);
-    paste(whole, image, x, BAR);
-    x += image.width + gap;
+/** The image without alpha, reduced by Lanczos so that its longer side has at most `side` pixels. */
+export function thumbnail({ width, height, data }: Image, side = 384): Image {
+  const scale = Math.min(1, side / Math.max(width, height));
+  return resize({ width, height, data }, Math.max(1, Math.round(width * scale)), Math.max(1, Math.round(height * scale)), 'lanczos');
+}
+
+export interface Labelled {
+  image: Image;
+  label: string;
+}
+
+/** Rows of images, each under its label, in columns as wide as their widest image; white on black. */
+export function grid(rows: Labelled[][], gap = 4): Image {
+  const size = (of: (row: Labelled[]) => number) => rows.map(of);
+  const heights = size((row) => Math.max(...row.map(({ image }) => image.height)) + BAR);
+  const columns = Math.max(...size((row) => row.length));
+  const widths = Array.from({ length: columns }, (_, i) => Math.max(...size((row) => row[i]?.image.width ?? 0)));
+  const total = (sizes: number[]) => sizes.reduce((sum, each) => sum + each, gap * (sizes.length - 1));
+  checkSize(total(widths), total(heights), 'grid');
+  const whole = createImage(total(widths), total(heights));
+  let y = 0;
+  for (const [row, cells] of rows.entries()) {
+    let x = 0;
+    for (const [column, { image, label }] of cells.entries()) {
+      write(whole, label, x + 3, y + 3, widths[column] - 3);
+      paste(whole, image, x, y + BAR);
+      x += widths[column] + gap;
+    }
+    y += heights[row] + gap;
   }
   return whole;
+}
+
+/** Images of one height beside each other, each under its label. UserError if the heights differ. */
+export function sideBySide(parts: Labelled[], gap = 4): Image {
+  const { height } = parts[0].image;
+  if (parts.some(({ image }) => image.height !== height)) throw new UserError('sideBySide: the images must have the same height.');
+  return grid([parts], gap);
 }
 
 const [COLUMNS, ROWS] = [5, 7];

@@ -1,0 +1,144 @@
+/**
+ * Methods of restoration compared on photos that were damaged on purpose, so that the truth is known: pictures, measures, and differences to a
+ * baseline over the same photos. (The tables and figures of arXiv 2408.17060, sec. 4)
+ */
+import { UserError } from '../core/errors.ts';
+import { TorchRandom } from '../core/random.ts';
+import type { Files } from '../host/host.ts';
+import { crop } from '../image/compose.ts';
+import { decode } from '../image/decode.ts';
+import { type DegradationRanges, degrade, drawDegradation } from '../image/degrade.ts';
+import { encodePng } from '../image/encode.ts';
+import type { Image } from '../image/image.ts';
+import { psnr, ssim } from '../image/metrics.ts';
+
+export interface Photo {
+  /** Without ending; names of pictures are made of it. */
+  name: string;
+  path: string;
+  /** What it shows; may be empty. */
+  prompt: string;
+}
+
+export interface Method {
+  name: string;
+  /** Called before the first photo, and not timed. */
+  open?(): Promise<void>;
+  /** The damaged photo -> an image of the same size. */
+  restore(damaged: Image, photo: Photo): Promise<Image>;
+  /** Called after the last photo, or when it failed; frees what the method holds. */
+  close?(): Promise<void>;
+}
+
+/** psnr in dB over RGB, psnrY over luma; ssim with a Gaussian window over RGB; lpips where its weights were given. */
+export const MEASURES = ['psnr', 'psnrY', 'ssim', 'lpips', 'seconds'] as const;
+export type Measure = (typeof MEASURES)[number];
+
+/** One picture's measures. */
+export interface Row extends Record<Exclude<Measure, 'lpips'>, number> {
+  method: string;
+  photo: string;
+  lpips: number | null;
+}
+
+/** How far two images of one size are apart to the eye; models/lpips.ts. */
+export type Perceptual = (a: Image, b: Image) => Promise<number>;
+
+export interface PairOptions {
+  degradation: DegradationRanges;
+  /** Of the degradation. */
+  seed: number;
+  /** The middle of each photo of at most this many pixels a side is taken; 0 takes all. */
+  crop: number;
+  /** Sides are cut to multiples of this, so that no method has to resize. */
+  multiple: number;
+}
+
+export interface EvaluateOptions extends PairOptions {
+  perceptual?: Perceptual | null;
+  /** Milliseconds. */
+  now(): number;
+  /** Asked before every picture; true ends with what is there. */
+  stopped?(): boolean;
+  onPicture?(row: Row, done: number, of: number): void;
+}
+
+export const picturePath = (folder: string, method: string, photo: string): string =>
+  `${folder}/${method.replace(/[^\w.+-]+/g, '-')}/${photo}.png`;
+
+/**
+ * Writes every truth, damaged photo and result into `folder` as <truth|damaged|method>/<photo>.png and measures the results. Methods run one after
+ * the other; a method's time does not include loading it. Throws UserError for photos that cannot be read or are too small, before any method runs, and
+ * for results of another size.
+ */
+export async function evaluateMethods(
+  files: Files,
+  folder: string,
+  photos: readonly Photo[],
+  methods: readonly Method[],
+  options: EvaluateOptions,
+): Promise<{ rows: Row[]; stopped: boolean }> {
+  const write = (method: string, photo: Photo, image: Image) =>
+    files.writeFileAtomic(picturePath(folder, method, photo.name), encodePng(image));
+  const read = async (method: string, photo: Photo) => {
+    const path = picturePath(folder, method, photo.name);
+    return decode(await files.readFile(path), path);
+  };
+  for (const [i, photo] of photos.entries()) {
+    const { truth, damaged } = makePair(await decode(await files.readFile(photo.path), photo.path), photo.path, i, options);
+    await write('truth', photo, truth);
+    await write('damaged', photo, damaged);
+  }
+  const rows: Row[] = [];
+  let stopped = false;
+  for (const method of methods) {
+    stopped ||= options.stopped?.() ?? false;
+    if (stopped) break;
+    try {
+      await method.open?.();
+      for (const photo of photos) {
+        stopped = options.stopped?.() ?? false;
+        if (stopped) break;
+        const [truth, damaged] = [await read('truth', photo), await read('damaged', photo)];
+        const begun = options.now();
+        const result = await method.restore(damaged, photo);
+        const seconds = (options.now() - begun) / 1000;
+        if (result.width !== truth.width || result.height !== truth.height)
+          throw new UserError(
+            `${method.name}: the result for ${photo.name} is ${result.width}x${result.height}, and the photo ${truth.width}x${truth.height}.`,
+          );
+        await write(method.name, photo, result);
+        const row = { method: method.name, photo: photo.name, ...(await measure(truth, result, options.perceptual ?? null)), seconds };
+        rows.push(row);
+        options.onPicture?.(row, rows.length, methods.length * photos.length);
+      }
+    } finally {
+      await method.close?.();
+    }
+  }
+  return { rows, stopped };
+}
+
+/** A photo's middle, and the same damaged; the i-th photo has its own seed. */
+export function makePair(image: Image, name: string, i: number, options: PairOptions): { truth: Image; damaged: Image } {
+  const side = (length: number) => {
+    const cut = options.crop > 0 ? Math.min(length, options.crop) : length;
+    return cut - (cut % options.multiple);
+  };
+  const [width, height] = [side(image.width), side(image.height)];
+  if (Math.min(width, height) < 16)
+    throw new UserError(
+      `${name} is ${image.width}x${image.height}: cut to multiples of ${options.multiple} pixels too little of it is left.`,
+    );
+  const truth = crop(image, (image.width - width) >> 1, (image.height - height) >> 1, width, height);
+  return { truth, damaged: degrade(truth, drawDegradation(new TorchRandom(options.seed + i), options.degradation)) };
+}
+
+async function measure(truth: Image, result: Image, perceptual: Perceptual | null): Promise<Omit<Row, 'method' | 'photo' | 'seconds'>> {
+  return {
+    psnr: psnr(truth, result),
+    psnrY: psnr(truth, result, 'y'),
+    ssim: ssim(truth, result),
+    lpips: perceptual && (await perceptual(truth, result)),
+  };
+}

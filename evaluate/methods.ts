@@ -1,0 +1,51 @@
+/** What can be compared: the damaged photo as it is, stage 1, SUPIR with any LoRA, settings and model, and what other programs made. */
+import { UserError } from '../core/errors.ts';
+import type { Host } from '../host/host.ts';
+import { decode } from '../image/decode.ts';
+import type { GivenOptions } from '../restore/options.ts';
+import { type LoraChoice, Restorer } from '../restore/restorer.ts';
+import type { Method } from './evaluate.ts';
+
+/** Reduced photos have been enlarged by Pillow's bicubic already: this is what doing nothing more gives. */
+export const BICUBIC: Method = { name: 'bicubic', restore: async (damaged) => damaged };
+
+export interface SupirMethod {
+  name: string;
+  /** Model folder. */
+  model: string;
+  loras?: readonly LoraChoice[];
+  /** Settings of the restoration; stage1Only for stage 1 alone. */
+  options?: GivenOptions;
+}
+
+/** Restores as `restore` does, with the photo's prompt. */
+export function supirMethod(host: Host, { name, model, loras = [], options = {} }: SupirMethod, signal?: AbortSignal): Method {
+  let loaded: Restorer | null = null;
+  return {
+    name,
+    async open() {
+      loaded = await Restorer.load(host, model, loras);
+    },
+    async restore(damaged, { name: photo, prompt }) {
+      const { image } = await loaded!.restore(damaged, { ...options, prompt: options.prompt ?? prompt }, { name: photo, signal });
+      return image;
+    },
+    async close() {
+      await loaded?.close();
+      loaded = null;
+    },
+  };
+}
+
+/** Another program's results: images in a folder, named as the photos. */
+export async function folderMethod(host: Host, name: string, folder: string): Promise<Method> {
+  const names = await host.list(folder);
+  return {
+    name,
+    async restore(_damaged, photo) {
+      const file = names.find((each) => each.replace(/\.\w+$/, '') === photo.name && /\.(png|jpe?g|webp)$/i.test(each));
+      if (!file) throw new UserError(`${folder} holds no result for ${photo.name}: an image ${photo.name}.png is expected.`);
+      return decode(await host.readFile(`${folder}/${file}`), `${folder}/${file}`);
+    },
+  };
+}

@@ -1,0 +1,68 @@
+/** `supir evaluate` on the demo model: files and tables that agree, and what is refused. */
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { suite } from 'uvu';
+import * as assert from 'uvu/assert';
+import { encodePng } from '../../image/encode.ts';
+import type { Image } from '../../image/image.ts';
+import { assertRefused, inPairs, supir } from './run-cli.ts';
+
+const test = suite('evaluate', { folder: '' });
+test.before.each((context) => {
+  context.folder = mkdtempSync(join(tmpdir(), 'supir-evaluate-'));
+  mkdirSync(join(context.folder, 'in'));
+  const photo: Image = { width: 72, height: 64, data: Uint8Array.from({ length: 72 * 64 * 3 }, (_, i) => 128 + 100 * Math.sin(i / 90)) };
+  for (const name of ['a', 'b']) writeFileSync(join(context.folder, 'in', `${name}.png`), encodePng(photo));
+});
+test.after.each(({ folder }) => rmSync(folder, { recursive: true, force: true }));
+
+test('bicubic, stage 1, SUPIR, another setting and another program', async ({ folder }) => {
+  const [input, output, methods] = [join(folder, 'in'), join(folder, 'out'), join(folder, 'methods.json')];
+  writeFileSync(methods, JSON.stringify([{ name: 'one step', options: { steps: 1 } }]));
+  const results = `same=${input}`;
+  const args = ['--steps', '2', '--crop', '64', '--methods', methods, '--results', results, '--baseline', 'bicubic', '--json'];
+  const run = await supir(['evaluate', input, '-o', output, ...args]);
+  assert.match(run.stderr, /same: the result for a is 72x64, and the photo 64x64/, 'photos were cropped, these results not');
+  assert.is(run.code, 2);
+  const { rows, summaries } = JSON.parse(run.stdout);
+  assert.equal(
+    rows.map(({ method, photo }: { method: string; photo: string }) => `${method} ${photo}`),
+    ['bicubic', 'stage1', 'supir', 'one step'].flatMap((method) => [`${method} a`, `${method} b`]),
+    'what was there before the error is kept',
+  );
+  assert.equal(summaries[0].photos, ['a', 'b']);
+  assert.ok(new Set(rows.map(({ psnr }: { psnr: number }) => psnr)).size >= 4, 'every method has its own result');
+  assert.equal(readdirSync(output).sort(), [
+    'bicubic',
+    'damaged',
+    'figure.png',
+    'one-step',
+    'results.csv',
+    'results.json',
+    'stage1',
+    'supir',
+    'tables.md',
+    'truth',
+  ]);
+  assert.is(readFileSync(join(output, 'results.json'), 'utf8'), run.stdout.trimEnd());
+});
+
+test('what is refused, before any work', async ({ folder }) => {
+  const [input, output, bad] = [join(folder, 'in'), join(folder, 'out'), join(folder, 'bad.json')];
+  writeFileSync(bad, '[{"lora": "a"}]');
+  mkdirSync(join(folder, 'empty'));
+  const cases: [args: string[], message: RegExp][] = [
+    [[join(folder, 'empty')], /No PNG, JPEG or WebP photo was found/],
+    [[input, '--baseline', 'best'], /no method 'best' to compare with; there are: bicubic, stage1, supir/],
+    [[input, '--group', 'g=a,z'], /--group names photos that are not there: z/],
+    [[input, '--methods', bad], /bad\.json must be a list of methods with a name/],
+    [[input, '--results', `supir=${input}`], /name 'supir' is taken/],
+    [[input, '--lpips', join(input, 'a.png')], /a\.png/],
+    [[input, '--scale', '0'], /'scale' of 0 is out of range/],
+  ];
+  await inPairs(cases, async ([args, message]) => assertRefused(await supir(['evaluate', ...args, '-o', output]), message, args.join(' ')));
+  assert.not.ok(readdirSync(folder).includes('out'));
+});
+
+test.run();
