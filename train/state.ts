@@ -4,8 +4,8 @@ import { encodeSafetensors } from '../weights/safetensors-writer.ts';
 import type { TensorFile } from '../weights/tensor-file.ts';
 import type { LoraTraining } from './lora-training.ts';
 
-/** Settings that may differ when a training goes on: how long it lasts. */
-const FREE = new Set(['steps']);
+/** Settings that may differ when a training goes on: how long it lasts, and what changes no bit. */
+const FREE = new Set(['steps', 'checkpointing']);
 
 /** Every array of a training by name, in one order. */
 function* arrays({ adapters, adam, ema }: LoraTraining): Generator<[name: string, values: Float32Array]> {
