@@ -5,9 +5,9 @@ import { Command, Option } from 'commander';
 import { UserError } from '../core/errors.ts';
 import { size } from '../restore/inspection.ts';
 import { Checkpoint } from '../weights/checkpoint.ts';
-import { type Conversion, convert } from '../weights/convert.ts';
+import { type Conversion, type ConvertedDType, convert } from '../weights/convert.ts';
 import { bigGRules, clipRules, unetRules, vaeRules } from '../weights/diffusers.ts';
-import { DTYPE_BYTES, type FloatDType } from '../weights/dtype.ts';
+import { byteLength } from '../weights/dtype.ts';
 import { COMPONENTS, componentOf, isIgnored } from '../weights/layouts.ts';
 import { checkUsable, recognize } from '../weights/recognize.ts';
 import { elementCount, OverflowError, type TensorFile } from '../weights/tensor-file.ts';
@@ -17,6 +17,7 @@ import { openInputs } from './weights-input.ts';
 const EXAMPLES = `
 Examples:
   $ npm run -s supir -- convert SUPIR-v0Q.ckpt -o SUPIR-v0Q_fp16.safetensors
+  $ npm run -s supir -- convert sd_xl_base_1.0_0.9vae.safetensors -o sd_xl_base_q4.safetensors --to q4
   $ npm run -s supir -- convert models/juggernaut-diffusers -o juggernaut.safetensors
   $ npm run -s supir -- convert juggernaut.safetensors -o juggernaut-diffusers --layout diffusers
 
@@ -24,7 +25,7 @@ An interrupted conversion is continued by the same command; until it is done, it
 
 interface Flags {
   output: string;
-  dtype: 'f16' | 'bf16' | 'f32';
+  to: 'f16' | 'bf16' | 'f32' | 'q8' | 'q4';
   layout: 'single' | 'diffusers';
   quiet?: boolean;
 }
@@ -34,7 +35,14 @@ export function convertCommand(): Command {
     .description('Converts weights to safetensors of another dtype or layout.')
     .argument('<in...>', 'files, folders or web addresses, joined in this order: where two hold the same tensor, the later counts')
     .requiredOption('-o, --output <file>', 'file to write; with --layout diffusers, a folder')
-    .addOption(new Option('--dtype <name>', 'how real numbers are stored').choices(['f16', 'bf16', 'f32']).default('f16'))
+    .addOption(
+      new Option(
+        '--to <dtype>',
+        'how real numbers are stored; q8 and q4: matrices and convolutions in blocks of 8 and 4 bits, all else f16',
+      )
+        .choices(['f16', 'bf16', 'f32', 'q8', 'q4'])
+        .default('f16'),
+    )
     .addOption(
       new Option('--layout <name>', 'one file, or a folder with one for every component')
         .choices(['single', 'diffusers'])
@@ -45,21 +53,29 @@ export function convertCommand(): Command {
     .action((inputs: string[], flags: Flags) => convertFiles(inputs, flags));
 }
 
-async function convertFiles(inputs: string[], { output, dtype, layout, quiet }: Flags): Promise<void> {
+async function convertFiles(inputs: string[], { output, to, layout, quiet }: Flags): Promise<void> {
+  if (layout === 'diffusers' && (to === 'q8' || to === 'q4'))
+    throw new UserError(
+      `${to} is a form of this program's own, which diffusers does not read: leave --layout out, or choose f16, bf16 or f32.`,
+    );
   const files = await openInputs(inputs);
-  const source = joinInputs(files);
-  const targets = layout === 'single' ? [{ path: output, file: source }] : diffusersFiles(source, output);
-  for (const { path } of targets) {
-    const clash = inputs.find((input) => resolve(input) === resolve(path));
-    if (clash) throw new UserError(`${clash} is read and cannot be written at once: choose another name for the output.`);
+  try {
+    if (to === 'q8' || to === 'q4') for (const file of files) checkUsable(file, recognize(file));
+    const source = joinInputs(files);
+    const targets = layout === 'single' ? [{ path: output, file: source }] : diffusersFiles(source, output);
+    for (const { path } of targets) {
+      const clash = inputs.find((input) => resolve(input) === resolve(path));
+      if (clash) throw new UserError(`${clash} is read and cannot be written at once: choose another name for the output.`);
+    }
+    for (const { path, file } of targets) {
+      const conversion = await convert(file, to.toUpperCase() as ConvertedDType);
+      const show = quiet || !process.stderr.isTTY ? () => {} : (done: number) => status(path, done, conversion.plan.size);
+      await write(path, conversion, show);
+      if (!quiet) console.log(`${path}: ${conversion.plan.tensors.length} tensors, ${size(conversion.plan.size)}`);
+    }
+  } finally {
+    for (const file of files) await file.close?.();
   }
-  for (const { path, file } of targets) {
-    const conversion = await convert(file, dtype.toUpperCase() as FloatDType);
-    const show = quiet || !process.stderr.isTTY ? () => {} : (done: number) => status(path, done, conversion.plan.size);
-    await write(path, conversion, show);
-    if (!quiet) console.log(`${path}: ${conversion.plan.tensors.length} tensors, ${size(conversion.plan.size)}`);
-  }
-  for (const file of files) await file.close?.();
 }
 
 /** The inputs under the single file's names. A lone file that is no part of a model keeps its names. */
@@ -152,7 +168,7 @@ async function resumeFrom(
   let at = header.length;
   let index = 0;
   for (const { dtype, shape } of tensors) {
-    const end = at + elementCount(shape) * DTYPE_BYTES[dtype];
+    const end = at + byteLength(dtype, elementCount(shape));
     if (end > begun) break;
     at = end;
     index++;

@@ -126,9 +126,16 @@ export function named<T extends object>(root: T, prefix: string): T {
   return root;
 }
 
+type Layout = Pick<Parameter, 'shape' | 'kind'>;
+
+/** Values in the checkpoint's order -> in the order a weight is stored on the GPU. */
+export function storedOrder(values: Float32Array<ArrayBuffer>, { shape, kind }: Layout): Float32Array<ArrayBuffer> {
+  return reorder(values, shape, kind) as Float32Array<ArrayBuffer>;
+}
+
 /** Values in the order a weight is stored on the GPU, such as its gradient -> in the checkpoint's order. */
-export function checkpointOrder(stored: Float32Array, { shape, kind }: Parameter): Float32Array {
-  return reorder(stored, shape, kind, true) as Float32Array;
+export function checkpointOrder(stored: Float32Array, { shape, kind }: Layout): Float32Array<ArrayBuffer> {
+  return reorder(stored, shape, kind, true) as Float32Array<ArrayBuffer>;
 }
 
 /** The checkpoint's order -> the stored one, or back. */

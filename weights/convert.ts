@@ -2,14 +2,30 @@
  * Conversion of weights to another dtype, as a safetensors file written front to back: a window of one tensor is in memory at a time, and a file
  * that was begun can be continued at any tensor.
  */
-import { DTYPE_BYTES, decode, encode, type FloatDType, isFloat } from './dtype.ts';
+import { BLOCK, dequantise, quantise } from '../core/blocks.ts';
+import { checkpointOrder, storedOrder } from '../core/module.ts';
+import { blockKind, storedInBlocks } from './block-entries.ts';
+import {
+  blocksOf,
+  byteLength,
+  decode,
+  encode,
+  type FloatDType,
+  isFloat,
+  isStoredBlocks,
+  type NumberArray,
+  type StoredBlocks,
+} from './dtype.ts';
 import { planSafetensors, type SafetensorsPlan, type TensorEntry } from './safetensors-writer.ts';
-import { checkF16Overflow, elementCount, type TensorFile } from './tensor-file.ts';
+import { checkBlockValues, checkF16Overflow, elementCount, type TensorFile } from './tensor-file.ts';
 
 /** Elements read at a time. */
 const WINDOW = 2 ** 22;
 /** Tensors whose first bytes go into the fingerprint. */
 const SAMPLES = 64;
+
+/** What real numbers become. Of Q8 and Q4 only the weights that suit blocks (core/blocks.ts), the others then become F16. */
+export type ConvertedDType = FloatDType | StoredBlocks;
 
 export interface Conversion {
   readonly plan: SafetensorsPlan<TensorEntry>;
@@ -21,32 +37,47 @@ export interface Conversion {
  * Plans the conversion of a file. Real numbers become `dtype`, integers stay as they are. The header carries a digest of samples of the source,
  * so that equal headers mean equal files.
  */
-export async function convert(file: TensorFile, dtype: FloatDType): Promise<Conversion> {
-  const entries = file.names().map((name) => {
+export async function convert(file: TensorFile, dtype: ConvertedDType): Promise<Conversion> {
+  const target = (name: string) => {
     const { dtype: stored, shape } = file.info(name);
-    return { name, dtype: isFloat(stored) ? dtype : stored, shape };
-  });
+    if (!isFloat(stored)) return stored;
+    return isStoredBlocks(dtype) && !storedInBlocks(name, shape) ? 'F16' : dtype;
+  };
+  const entries = file.names().map((name) => ({ name, dtype: target(name), shape: file.info(name).shape }));
   const plan = planSafetensors(entries, { format: 'pt', converted_from: file.name, source_digest: await fingerprint(file) });
   return {
     plan,
     async *tensor(index) {
       const { name, dtype: wanted, shape } = plan.tensors[index];
       const { dtype: stored } = file.info(name);
+      // Blocks are windows of whole rows, because their values lie in another order than the checkpoint's.
+      const inBlocks = stored !== wanted && (isStoredBlocks(stored) || isStoredBlocks(wanted));
+      const row = elementCount(shape) / shape[0];
+      const window = inBlocks ? Math.max(BLOCK, BLOCK * Math.floor(WINDOW / BLOCK / row)) * row : WINDOW;
       const count = elementCount(shape);
-      for (let first = 0; first < count; first += WINDOW) {
-        const width = DTYPE_BYTES[stored];
-        const bytes = await file.bytes(name, first * width, Math.min(WINDOW, count - first) * width);
+      for (let first = 0; first < count; first += window) {
+        const length = Math.min(window, count - first);
+        const from = byteLength(stored, first);
+        const bytes = await file.bytes(name, from, byteLength(stored, first + length) - from);
         if (stored === wanted) {
           yield bytes;
           continue;
         }
-        const values = decode(stored, bytes);
-        const encoded = encode(dtype, values);
-        if (encoded instanceof Uint16Array && dtype === 'F16') checkF16Overflow(file.name, name, values, encoded, first);
-        yield new Uint8Array(encoded.buffer, encoded.byteOffset, encoded.byteLength);
+        const part = { shape: [length / row, ...shape.slice(1)], kind: blockKind(shape) };
+        const values = isStoredBlocks(stored) ? checkpointOrder(dequantise(blocksOf(stored), bytes, length), part) : decode(stored, bytes);
+        if (isStoredBlocks(wanted)) {
+          checkBlockValues(file.name, name, values, first);
+          yield quantise(blocksOf(wanted), storedOrder(new Float32Array(values), part));
+        } else yield encoded(wanted as FloatDType, values, name, first);
       }
     },
   };
+
+  function encoded(wanted: FloatDType, values: NumberArray, name: string, first: number): Uint8Array<ArrayBuffer> {
+    const array = encode(wanted, values);
+    if (array instanceof Uint16Array && wanted === 'F16') checkF16Overflow(file.name, name, values, array, first);
+    return new Uint8Array(array.buffer, array.byteOffset, array.byteLength);
+  }
 }
 
 /** Hexadecimal SHA-256 over names, dtypes and shapes of all tensors and the first bytes of some. */

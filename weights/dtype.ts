@@ -1,4 +1,5 @@
 /** Element types of stored tensors, under their safetensors names, and their decoding to numbers. */
+import { type BlockDType, blockBytes } from '../core/blocks.ts';
 import { decodeBF16, decodeF16, encodeF16, fromF8E4M3, fromF8E5M2 } from '../core/half.ts';
 
 /** Bytes an element takes. */
@@ -20,9 +21,19 @@ export const DTYPE_BYTES = {
   F64: 8,
 } as const;
 
-export type DType = keyof typeof DTYPE_BYTES;
+/** Dtypes that have a size for every element. */
+export type PlainDType = keyof typeof DTYPE_BYTES;
+/** Blocks of core/blocks.ts, in the order in which the GPU has the weight: an entry of our own in safetensors files (block-entries.ts). */
+export type StoredBlocks = 'Q8' | 'Q4';
+export type DType = PlainDType | StoredBlocks;
 
-export const isDType = (value: unknown): value is DType => typeof value === 'string' && Object.hasOwn(DTYPE_BYTES, value);
+export const isDType = (value: unknown): value is PlainDType => typeof value === 'string' && Object.hasOwn(DTYPE_BYTES, value);
+export const isStoredBlocks = (dtype: DType): dtype is StoredBlocks => dtype === 'Q8' || dtype === 'Q4';
+export const blocksOf = (dtype: StoredBlocks): BlockDType => (dtype === 'Q8' ? 'q8' : 'q4');
+
+/** Bytes that `count` elements take. */
+export const byteLength = (dtype: DType, count: number): number =>
+  isStoredBlocks(dtype) ? blockBytes(blocksOf(dtype), count) : count * DTYPE_BYTES[dtype];
 
 export type NumberArray =
   | Uint8Array<ArrayBuffer>
@@ -38,7 +49,7 @@ export type NumberArray =
  * Little-endian elements of a dtype -> numbers, in the narrowest array that holds them all; exact except for 64-bit integers beyond 2^53.
  * Where the dtype is that of a typed array the result shares memory with `bytes`.
  */
-export function decode(dtype: DType, bytes: Uint8Array<ArrayBuffer>): NumberArray {
+export function decode(dtype: PlainDType, bytes: Uint8Array<ArrayBuffer>): NumberArray {
   switch (dtype) {
     case 'BOOL':
     case 'U8':
@@ -73,7 +84,7 @@ export function decode(dtype: DType, bytes: Uint8Array<ArrayBuffer>): NumberArra
 }
 
 /** Dtypes that hold real numbers. */
-export const isFloat = (dtype: DType): boolean => /F/.test(dtype);
+export const isFloat = (dtype: DType): boolean => /[FQ]/.test(dtype);
 
 /** Dtypes that weights can be written in. */
 export type FloatDType = 'F16' | 'BF16' | 'F32';

@@ -1,9 +1,13 @@
 /** What tensor files of every format share: an index of tensors, and the reading of elements on top of the reading of bytes. */
+
+import { dequantise } from '../core/blocks.ts';
 import { UserError } from '../core/errors.ts';
 import { encodeF16 } from '../core/half.ts';
+import { checkpointOrder } from '../core/module.ts';
+import { blockKind } from './block-entries.ts';
 import { checkRange } from './byte-source.ts';
-import { decode, isFloat, type NumberArray, viewAs } from './dtype.ts';
-import { checkF16Overflow, type TensorFile, type TensorInfo } from './tensor-file.ts';
+import { blocksOf, decode, isFloat, isStoredBlocks, type NumberArray, viewAs } from './dtype.ts';
+import { checkF16Overflow, elementCount, type TensorFile, type TensorInfo } from './tensor-file.ts';
 
 export abstract class IndexedFile<Info extends TensorInfo = TensorInfo> implements TensorFile {
   readonly name: string;
@@ -77,6 +81,9 @@ export abstract class IndexedFile<Info extends TensorInfo = TensorInfo> implemen
   }
 
   async #values(name: string): Promise<NumberArray> {
-    return decode(this.info(name).dtype, await this.bytes(name));
+    const { dtype, shape } = this.info(name);
+    const bytes = await this.bytes(name);
+    if (!isStoredBlocks(dtype)) return decode(dtype, bytes);
+    return checkpointOrder(dequantise(blocksOf(dtype), bytes, elementCount(shape)), { shape, kind: blockKind(shape) });
   }
 }

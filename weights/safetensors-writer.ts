@@ -1,6 +1,7 @@
 /** Writes safetensors files: LoRA weights, optimiser state, converted checkpoints; `safetensors.ts` describes the format and reads them. */
 import { UserError } from '../core/errors.ts';
-import { DTYPE_BYTES, type DType } from './dtype.ts';
+import { BLOCK_ENTRIES, encodeBlockEntries } from './block-entries.ts';
+import { byteLength, DTYPE_BYTES, type DType, isStoredBlocks } from './dtype.ts';
 import { elementCount } from './tensor-file.ts';
 
 /** A tensor's entry in a header, as it is to be. */
@@ -27,8 +28,10 @@ export function planSafetensors<Entry extends TensorEntry>(
   entries: readonly Entry[],
   metadata: Readonly<Record<string, string>> = {},
 ): SafetensorsPlan<Entry> {
-  const tensors = [...entries].sort((a, b) => DTYPE_BYTES[b.dtype] - DTYPE_BYTES[a.dtype]);
-  const items: [string, unknown][] = Object.keys(metadata).length > 0 ? [['__metadata__', metadata]] : [];
+  const tensors = [...entries].sort((a, b) => alignment(b.dtype) - alignment(a.dtype));
+  const blocks = encodeBlockEntries(tensors);
+  const texts = { ...metadata, ...(blocks ? { [BLOCK_ENTRIES]: blocks } : {}) };
+  const items: [string, unknown][] = Object.keys(texts).length > 0 ? [['__metadata__', texts]] : [];
   const seen = new Set(['__metadata__']);
   let size = 0;
   for (const { name, dtype, shape } of tensors) {
@@ -36,8 +39,9 @@ export function planSafetensors<Entry extends TensorEntry>(
       throw new UserError(`A safetensors file cannot hold a tensor "${name}" here: the name is reserved or used twice. Rename it.`);
     seen.add(name);
     const begin = size;
-    size += elementCount(shape) * DTYPE_BYTES[dtype];
-    items.push([name, { dtype, shape, data_offsets: [begin, size] }]);
+    size += byteLength(dtype, elementCount(shape));
+    const as = isStoredBlocks(dtype) ? { dtype: 'U8', shape: [size - begin] } : { dtype, shape };
+    items.push([name, { ...as, data_offsets: [begin, size] }]);
   }
   // Written entry by entry: an object would lose a tensor named "__proto__" and put names that look like numbers first.
   const text = new TextEncoder().encode(`{${items.map(([name, item]) => `${JSON.stringify(name)}:${JSON.stringify(item)}`).join(',')}}`);
@@ -47,6 +51,9 @@ export function planSafetensors<Entry extends TensorEntry>(
   header.set(text, 8);
   return { header, tensors, size: header.length + size };
 }
+
+/** Bytes on whose multiples the elements of a dtype should begin; records of blocks are of 32-bit words. */
+const alignment = (dtype: DType): number => (isStoredBlocks(dtype) ? 4 : DTYPE_BYTES[dtype]);
 
 /**
  * Writes tensors as one safetensors file, laid out by `planSafetensors`. Elements are stored as their arrays hold them: F16 and BF16 as bits in a
@@ -65,7 +72,7 @@ export function encodeSafetensors(
   file.set(plan.header);
   let at = plan.header.length;
   for (const { name, dtype, shape, data } of plan.tensors) {
-    const bytes = elementCount(shape) * DTYPE_BYTES[dtype];
+    const bytes = byteLength(dtype, elementCount(shape));
     if (data.byteLength !== bytes) {
       throw new UserError(
         `Tensor "${name}", ${dtype} [${shape}], takes ${bytes} bytes, but its array has ${data.byteLength}. Pass the array that belongs to the shape.`,

@@ -4,6 +4,7 @@
  * in little memory. Format: https://github.com/huggingface/safetensors ("Format"). Bytes are little endian, like every host of WebGPU.
  */
 import { UserError } from '../core/errors.ts';
+import { BLOCK_ENTRIES, readBlockEntries } from './block-entries.ts';
 import type { ByteSource } from './byte-source.ts';
 import { DTYPE_BYTES, isDType } from './dtype.ts';
 import { IndexedFile } from './indexed-file.ts';
@@ -42,6 +43,9 @@ export class Safetensors extends IndexedFile {
     const tensors = new Map<string, TensorInfo>();
     for (const [name, entry] of entries) tensors.set(name, readEntry(source.name, name, entry));
     checkCover(source.name, [...tensors.values()], source.size - dataStart);
+    const blocks = metadata.get(BLOCK_ENTRIES);
+    metadata.delete(BLOCK_ENTRIES);
+    if (blocks !== undefined) for (const info of readBlockEntries(source.name, blocks, tensors)) tensors.set(info.name, info);
     super(source.name, tensors, metadata);
     this.#source = source;
     this.#dataStart = dataStart;

@@ -43,6 +43,16 @@ export class OverflowError extends UserError {
   override name = 'OverflowError';
 }
 
+/** @throws OverflowError naming file, tensor and element (the first of `values` is element `first`), if one is beyond the range of f16, infinite or no number. */
+export function checkBlockValues(file: string, name: string, values: ArrayLike<number>, first = 0): void {
+  for (let i = 0; i < values.length; i++) {
+    if (!(Math.abs(values[i]) < 65520))
+      throw new OverflowError(
+        `${file}: element ${first + i} of tensor "${name}" is ${values[i]}, which blocks of 8 and 4 bits cannot hold (±65504). Is the file damaged? Else convert it to f32.`,
+      );
+  }
+}
+
 /** @throws OverflowError naming file, tensor and element (the first of `values` is element `first`), if rounding to f16 made an infinity of a finite value. */
 export function checkF16Overflow(file: string, name: string, values: ArrayLike<number>, bits: Uint16Array, first = 0): void {
   for (let i = 0; i < bits.length; i++) {

@@ -5,13 +5,14 @@
  */
 import { UserError } from '../core/errors.ts';
 import type { ByteSource } from './byte-source.ts';
-import { DTYPE_BYTES, type DType } from './dtype.ts';
+import { DTYPE_BYTES, type PlainDType } from './dtype.ts';
 import { IndexedFile } from './indexed-file.ts';
 import { PickleGlobal, PickleObject, type PickleValue, unpickle } from './pickle.ts';
 import { elementCount, type TensorInfo } from './tensor-file.ts';
 import { openZip, type Zip, type ZipEntry } from './zip.ts';
 
 interface TorchInfo extends TensorInfo {
+  readonly dtype: PlainDType;
   readonly entry: ZipEntry;
   /** Where the first element is in the entry, in bytes. */
   readonly offset: number;
@@ -69,11 +70,11 @@ const CURE = 'It is damaged, or no file of weights: download it again, or use th
 class Storage extends PickleObject {
   readonly key: string;
   /** null: bytes, whose dtype the tensor tells. */
-  readonly dtype: DType | null;
+  readonly dtype: PlainDType | null;
   /** Elements, or bytes where dtype is null. */
   readonly size: number;
 
-  constructor(key: string, dtype: DType | null, size: number) {
+  constructor(key: string, dtype: PlainDType | null, size: number) {
     super();
     this.key = key;
     this.dtype = dtype;
@@ -83,12 +84,12 @@ class Storage extends PickleObject {
 
 class Tensor extends PickleObject {
   readonly storage: Storage;
-  readonly dtype: DType;
+  readonly dtype: PlainDType;
   readonly offset: number;
   readonly shape: readonly number[];
   readonly strides: readonly number[];
 
-  constructor(storage: Storage, dtype: DType, offset: number, shape: readonly number[], strides: readonly number[]) {
+  constructor(storage: Storage, dtype: PlainDType, offset: number, shape: readonly number[], strides: readonly number[]) {
     super();
     this.storage = storage;
     this.dtype = dtype;
@@ -99,7 +100,7 @@ class Tensor extends PickleObject {
 }
 
 /** Names of PyTorch's storage classes and dtypes. */
-const DTYPES: Readonly<Record<string, DType>> = {
+const DTYPES: Readonly<Record<string, PlainDType>> = {
   'torch.FloatStorage': 'F32',
   'torch.HalfStorage': 'F16',
   'torch.BFloat16Storage': 'BF16',
@@ -125,7 +126,7 @@ function torchNames(file: string): { globals: Map<string, PickleGlobal>; persist
   const fail = (what: string): never => {
     throw new UserError(`${file}: its list of tensors ${what}. ${CURE}`);
   };
-  const tensor = (storage: PickleValue, offset: PickleValue, shape: PickleValue, strides: PickleValue, dtype: DType | null) => {
+  const tensor = (storage: PickleValue, offset: PickleValue, shape: PickleValue, strides: PickleValue, dtype: PlainDType | null) => {
     const isWhole = (n: unknown): n is number => Number.isSafeInteger(n) && (n as number) >= 0;
     if (!(storage instanceof Storage) || !dtype || !isWhole(offset)) return fail('describes a tensor without its storage');
     if (

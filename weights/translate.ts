@@ -3,7 +3,7 @@
  * rules; values are never touched before they are read. (After mlx-examples' `stable_diffusion`, where translation is one function that returns a list.)
  */
 import { UserError } from '../core/errors.ts';
-import { DTYPE_BYTES } from './dtype.ts';
+import { byteLength, DTYPE_BYTES, type PlainDType } from './dtype.ts';
 import { IndexedFile } from './indexed-file.ts';
 import { elementCount, type TensorFile, type TensorInfo } from './tensor-file.ts';
 
@@ -83,7 +83,7 @@ function recipeOf(file: TensorFile, name: string, sources: readonly string[], fo
   let shape = infos.length > 1 ? [infos.length * stored[0], ...stored.slice(1)] : stored;
   if (transposed) shape = [shape[1], shape[0]];
   if (form === 'linear' && stored.length > 1) shape = [...stored.slice(0, 2), 1, 1].slice(0, linearRank);
-  const end = begin + elementCount(shape) * DTYPE_BYTES[dtype];
+  const end = begin + byteLength(dtype, elementCount(shape));
   const pieces = infos.map((info) => ({ name: info.name, begin: 0, end: info.end - info.begin }));
   return { name, dtype, shape, begin, end, pieces, transposed };
 }
@@ -100,7 +100,10 @@ class TranslatedFile extends IndexedFile<Recipe> {
     if (info.transposed) {
       const [rows, columns] = info.shape;
       const [{ name }] = info.pieces;
-      return transpose(await this.#file.bytes(name), columns, rows, DTYPE_BYTES[info.dtype]).slice(byteOffset, byteOffset + byteLength);
+      return transpose(await this.#file.bytes(name), columns, rows, DTYPE_BYTES[info.dtype as PlainDType]).slice(
+        byteOffset,
+        byteOffset + byteLength,
+      );
     }
     const parts: Uint8Array<ArrayBuffer>[] = [];
     let at = 0;

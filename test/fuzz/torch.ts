@@ -5,7 +5,7 @@
 import { UserError } from '../../core/errors.ts';
 import { TorchRandom } from '../../core/random.ts';
 import { type ByteSource, bytesSource } from '../../weights/byte-source.ts';
-import { DTYPE_BYTES } from '../../weights/dtype.ts';
+import { byteLength, DTYPE_BYTES } from '../../weights/dtype.ts';
 import { elementCount } from '../../weights/tensor-file.ts';
 import { openTorch } from '../../weights/torch-file.ts';
 import { encodeTorch, encodeZip, pickleTensors, type TorchTensor } from '../weights/torch-writer.ts';
@@ -55,7 +55,7 @@ async function tryFile(bytes: Uint8Array<ArrayBuffer>): Promise<'opened' | 'refu
     const tensors = await openTorch(source);
     for (const name of tensors.names()) {
       const { shape, begin, end, dtype } = tensors.info(name);
-      if (end - begin > bytes.length || elementCount(shape) * DTYPE_BYTES[dtype] !== end - begin)
+      if (end - begin > bytes.length || byteLength(dtype, elementCount(shape)) !== end - begin)
         throw new Error(`"${name}" is ${dtype} [${shape}] from ${begin} to ${end}, in a file of ${bytes.length} bytes`);
       try {
         const values = await tensors.f32(name);

@@ -58,7 +58,7 @@ test('nothing is left of a conversion that cannot succeed, and the old file stay
   await fails(() => run(input, '-o', output), /element 0 of tensor "first_stage_model\.decoder\.a" is 1000000/);
   assert.is(String(await readFile(output)), 'old');
   assert.not((await readdir(folder)).includes('big16.safetensors.part'));
-  await run(input, '-o', output, '--dtype', 'bf16');
+  await run(input, '-o', output, '--to', 'bf16');
   await fails(() => run(input, '-o', input), /is read and cannot be written at once/);
   await fails(() => run(join(folder, 'absent.ckpt'), '-o', output), /absent\.ckpt/);
   await fails(() => run(input, '-o', join(input, 'x.safetensors')), /big\.safetensors/);

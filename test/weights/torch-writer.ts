@@ -1,5 +1,5 @@
 /** Writes PyTorch checkpoints for tests, as torch.save does: a zip archive of stored entries with a pickle of protocol 2. */
-import { DTYPE_BYTES, type DType } from '../../weights/dtype.ts';
+import { DTYPE_BYTES, type DType, type PlainDType } from '../../weights/dtype.ts';
 import { elementCount } from '../../weights/tensor-file.ts';
 
 export interface TorchTensor {
@@ -58,7 +58,13 @@ export function pickleTensors(tensors: readonly (readonly [string, TorchTensor])
   const { global, text, int, long, tupleOf, mark, setItems, dict } = pickle;
   const items = tensors.flatMap(([name, { dtype, shape, data, strides, offset = 0 }], i) => {
     const rowMajor = shape.map((_, at) => elementCount(shape.slice(at + 1)));
-    const id = [text('storage'), global('torch', STORAGES[dtype]!), text(String(i)), text('cpu'), long(data.length / DTYPE_BYTES[dtype])];
+    const id = [
+      text('storage'),
+      global('torch', STORAGES[dtype]!),
+      text(String(i)),
+      text('cpu'),
+      long(data.length / DTYPE_BYTES[dtype as PlainDType]),
+    ];
     const args = [
       join([tupleOf(id), pickle.persistentId]),
       int(offset),
