@@ -12,7 +12,6 @@ import { sizeOf } from '../core/tensor.ts';
 import { host } from '../host/node.ts';
 import { parseConfig, SUPIR_SDXL, type SupirConfig } from '../models/config.ts';
 import { Supir } from '../models/supir.ts';
-import { Networks } from '../restore/networks.ts';
 import { attach } from '../weights/attach.ts';
 import { type SyntheticSpec, syntheticCheckpoint } from '../weights/synthetic.ts';
 import { median } from './median.ts';
@@ -64,7 +63,7 @@ export async function benchUnet({ config: folder, latent, rounds }: UnetOptions)
   const tokens = config.text.context_length;
 
   const begun = performance.now();
-  const program = await compile(device, new Networks(device, supir).denoiserGraph(shape, tokens, 1));
+  const program = await compile(device, supir.denoiserGraph(shape, tokens, 1));
   const prepareMs = performance.now() - begun;
   const random = new TorchRandom(1);
   const inputs: RunInputs = {

@@ -1,30 +1,67 @@
 /** `inspect <file|folder|url>...`: what files of weights are, what they hold, and what is missing to restore with them. Reads indices only. */
-import { Command } from 'commander';
+import { Command, InvalidArgumentError, Option } from 'commander';
+import { UserError } from '../core/errors.ts';
+import { host } from '../host/node.ts';
+import { SUPIR_SDXL } from '../models/config.ts';
+import { drawGraph } from '../models/graph-svg.ts';
+import { NETWORK_NAMES, type NetworkName, networkGraph } from '../models/network-graphs.ts';
 import { adviceFor, count, describe, inspection } from '../restore/inspection.ts';
 import { elementCount, type TensorFile } from '../weights/tensor-file.ts';
+import { configOf } from './model-config.ts';
+import { checkOutput } from './photo-files.ts';
 import { openInputs } from './weights-input.ts';
 
 const EXAMPLES = `
 Examples:
   $ npm run -s supir -- inspect sd_xl_base_1.0_0.9vae.safetensors SUPIR-v0Q.ckpt
-  $ npm run -s supir -- inspect models/juggernaut-diffusers --tree 3`;
+  $ npm run -s supir -- inspect models/juggernaut-diffusers --tree 3
+  $ npm run -s supir -- inspect --graph denoiser -o denoiser.svg
+  $ npm run -s supir -- inspect --graph decoder --model demo --size 256x256 --json`;
 
 interface Flags {
   tree?: string | true;
+  graph?: NetworkName;
+  model?: string;
+  size: [width: number, height: number];
+  output?: string;
   json?: boolean;
 }
 
 export function inspectCommand(): Command {
   return new Command('inspect')
-    .description('Says what files of weights are, what they hold, and what is missing.')
-    .argument('<file...>', 'files (.safetensors, .ckpt, .pt, .bin, .index.json), folders or web addresses')
+    .description('Says what files of weights are, what they hold, and what is missing. Draws networks.')
+    .argument('[file...]', 'files (.safetensors, .ckpt, .pt, .bin, .index.json), folders or web addresses')
     .option('--tree [depth]', 'print the names as a tree, to a depth (default: all of it)')
+    .addOption(new Option('--graph <network>', 'draw a network with shapes, parameters and arithmetic').choices(NETWORK_NAMES))
+    .option('--model <folder>', "the drawn network's sizes are those of its config.json (default: the published model's)")
+    .addOption(new Option('--size <pixels>', 'of the image that is drawn for').argParser(size).default([1024, 1024], '1024x1024'))
+    .option('-o, --output <file.svg>', 'where the drawing goes (default: standard output)')
     .option('--json', 'print a JSON object')
     .addHelpText('after', EXAMPLES)
-    .action((paths: string[], flags: Flags) => inspect(paths, flags));
+    .action((paths: string[], flags: Flags) => (flags.graph === undefined ? inspect(paths, flags) : draw(flags.graph, flags)));
+}
+
+function size(text: string): [number, number] {
+  const [, width, height] = /^(\d+)x(\d+)$/.exec(text) ?? [];
+  if (!(Number(width) > 0 && Number(height) > 0)) throw new InvalidArgumentError('It must be width x height, such as 1024x768.');
+  return [Number(width), Number(height)];
+}
+
+async function draw(network: NetworkName, { model, size: [width, height], output, json }: Flags): Promise<void> {
+  if (output !== undefined) checkOutput(output, '', ['.svg']);
+  const config = model === undefined ? SUPIR_SDXL : await configOf(model);
+  const multiple = config.image_multiple;
+  if (width % multiple || height % multiple)
+    throw new UserError(`--size ${width}x${height}: both sides must be multiples of ${multiple} for ${config.name}.`);
+  const graph = networkGraph(config, network, width, height);
+  const svg = drawGraph(graph, `${network} of ${config.name} at ${width} × ${height} pixels`);
+  if (output !== undefined) await host.writeFileAtomic(output, new TextEncoder().encode(svg));
+  if (json) console.log(JSON.stringify({ network, width, height, ...graph }));
+  else if (output === undefined) process.stdout.write(svg);
 }
 
 async function inspect(paths: string[], flags: Flags): Promise<void> {
+  if (paths.length === 0) throw new UserError('Name files of weights, or draw a network with --graph.');
   const opened = await openInputs(paths);
   const found = inspection(opened);
   for (const file of opened) await file.close?.();

@@ -1,12 +1,9 @@
 /** `plan`: what each sampling step will be asked for, before anything is computed: noise levels, guidance and control scales. */
-import { existsSync } from 'node:fs';
-import { join } from 'node:path';
 import { Command } from 'commander';
-import { UserError } from '../core/errors.ts';
 import { host } from '../host/node.ts';
-import { parseConfig, SUPIR_SDXL, type SupirConfig } from '../models/config.ts';
 import { chooseOptions, type GivenOptions, type RestoreOptions } from '../restore/options.ts';
 import { type PlannedStep, plannedSteps } from '../restore/planned-steps.ts';
+import { configOf } from './model-config.ts';
 import { checkOutput } from './photo-files.ts';
 import { modelOption, samplingOptions } from './restore-options.ts';
 import { type Panel, stepChart } from './step-chart.ts';
@@ -63,17 +60,4 @@ function table(steps: PlannedStep[]): string {
     [String(step).padStart(4), ...[sigma, sigmaHat, cfg, controlScale].map((value) => value.toFixed(4).padStart(10))].join(' '),
   );
   return ['step      sigma with churn   guidance    control', ...rows].join('\n');
-}
-
-/** The model's sizes and recommendations; published checkpoints without config.json have SUPIR's. */
-export async function configOf(folder: string): Promise<SupirConfig> {
-  const path = join(folder, 'config.json');
-  if (!existsSync(folder)) throw new UserError(`There is no model folder ${folder}.`);
-  if (!existsSync(path)) return SUPIR_SDXL;
-  try {
-    return parseConfig(JSON.parse(new TextDecoder().decode(await host.readFile(path))), path);
-  } catch (error) {
-    if (error instanceof SyntaxError) throw new UserError(`${path} is not JSON: ${error.message}`);
-    throw error;
-  }
 }

@@ -4,6 +4,9 @@
  */
 import type { Device } from '../core/device.ts';
 import { Module, release } from '../core/module.ts';
+import { within } from '../core/observe.ts';
+import { input, type Shape, scalar, type Tensor } from '../core/tensor.ts';
+import { concat } from '../kernels/copy.ts';
 import { type AttachOptions, attach, expectedKeys } from '../weights/attach.ts';
 import type { Checkpoint } from '../weights/checkpoint.ts';
 import { isIgnored } from '../weights/layouts.ts';
@@ -35,6 +38,26 @@ export class Supir extends Module {
     checkpoint.checkKeys(expectedKeys(this), isIgnored);
     attach(this, '', checkpoint, options);
     return this;
+  }
+
+  /**
+   * Graph of one evaluation of control network and UNet for N latents, the B branches of the guidance (2; 1 without guidance) in one batch of
+   * B N. Inputs x and hint (N, h, w, z), timestep (1, model_channels), context (B N, L, D), vector (B N, V), and the scalar controlScale, or
+   * where each project module has its own, controlScale.0 and so on.
+   */
+  denoiserGraph([n, h, w, z]: Shape, tokens: number, branches: 1 | 2 = 2, scalePerModule = false) {
+    const { unet } = this.config;
+    const { diffusion_model, control_model } = this.model;
+    const repeat = (tensor: Tensor) => concat(new Array<Tensor>(branches).fill(tensor), 0);
+    const x = repeat(input('x', [n, h, w, z]));
+    const hint = repeat(input('hint', [n, h, w, z]));
+    const timestep = input('timestep', [1, unet.model_channels]);
+    const context = input('context', [branches * n, tokens, unet.context_dim]);
+    const vector = input('vector', [branches * n, unet.adm_in_channels]);
+    const features = within('model.control_model.', () => control_model.forward(x, hint, timestep, context, vector));
+    const scale = scalePerModule ? diffusion_model.project_modules.map((_, i) => scalar(`controlScale.${i}`)) : scalar('controlScale');
+    const control = { features, scale };
+    return { eps: within('model.diffusion_model.', () => diffusion_model.forward(x, timestep, context, vector, control)) };
   }
 
   /** Frees all weights on the GPU. They are read again when next needed. */

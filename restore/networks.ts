@@ -4,10 +4,9 @@
  */
 import type { Device } from '../core/device.ts';
 import { UserError } from '../core/errors.ts';
-import { watch, within } from '../core/observe.ts';
+import { watch } from '../core/observe.ts';
 import { compile, type Program, type RunInputs } from '../core/program.ts';
-import { input, type Shape, scalar, sizeOf, type Tensor } from '../core/tensor.ts';
-import { concat } from '../kernels/copy.ts';
+import { type Shape, sizeOf, type Tensor } from '../core/tensor.ts';
 import type { TokenPair } from '../models/conditioner.ts';
 import { LoraStack } from '../models/lora.ts';
 import type { Supir } from '../models/supir.ts';
@@ -44,36 +43,6 @@ export class Networks {
   constructor(device: Device, supir: Supir) {
     this.device = device;
     this.supir = supir;
-  }
-
-  /** Graph of `encode`; input x. */
-  encodeGraph(shape: Shape, which: EncoderName) {
-    return { moments: this.supir.first_stage_model.encode(input('x', shape), which) };
-  }
-
-  /** Graph of `decode`; input z. */
-  decodeGraph(shape: Shape) {
-    return { x: this.supir.first_stage_model.decode(input('z', shape)) };
-  }
-
-  /**
-   * Graph of one evaluation of control network and UNet for N latents, the B branches of the guidance (2; 1 without guidance) in one batch of
-   * B N. Inputs x and hint (N, h, w, z), timestep (1, model_channels), context (B N, L, D), vector (B N, V), and the scalar controlScale, or
-   * where each project module has its own, controlScale.0 and so on.
-   */
-  denoiserGraph([n, h, w, z]: Shape, tokens: number, branches: 1 | 2 = 2, scalePerModule = false) {
-    const { unet } = this.supir.config;
-    const { diffusion_model, control_model } = this.supir.model;
-    const repeat = (tensor: Tensor) => concat(new Array<Tensor>(branches).fill(tensor), 0);
-    const x = repeat(input('x', [n, h, w, z]));
-    const hint = repeat(input('hint', [n, h, w, z]));
-    const timestep = input('timestep', [1, unet.model_channels]);
-    const context = input('context', [branches * n, tokens, unet.context_dim]);
-    const vector = input('vector', [branches * n, unet.adm_in_channels]);
-    const features = within('model.control_model.', () => control_model.forward(x, hint, timestep, context, vector));
-    const scale = scalePerModule ? diffusion_model.project_modules.map((_, i) => scalar(`controlScale.${i}`)) : scalar('controlScale');
-    const control = { features, scale };
-    return { eps: within('model.diffusion_model.', () => diffusion_model.forward(x, timestep, context, vector, control)) };
   }
 
   /** x (N, H, W, 3) in [-1, 1], sides multiples of the latent factor -> mean and log variance, each (N, H / f, W / f, z), not scaled. */
@@ -118,7 +87,7 @@ export class Networks {
     tap: Tap | null = null,
   ): Promise<DenoisingNetwork> {
     const constants = { hint: hint.data, ...textInputs(hint.shape[0], negative, positive) };
-    const build = () => this.denoiserGraph(hint.shape, positive.context.shape[1], negative ? 2 : 1, moduleScales !== null);
+    const build = () => this.supir.denoiserGraph(hint.shape, positive.context.shape[1], negative ? 2 : 1, moduleScales !== null);
     const { result: graph, tensors, names } = watch((name) => tap?.wanted(name) ?? false, build);
     if (tap && Object.keys(tensors).length === 0)
       throw new UserError(`None of the activations has the name that a trace asks for. There are: ${names.join(', ')}.`);
@@ -141,7 +110,7 @@ export class Networks {
   }
 }
 
-/** The inputs context (B N, L, D) and vector (B N, V) of `denoiserGraph`: the negative branch's texts, if any, before the positive's. */
+/** The inputs context (B N, L, D) and vector (B N, V) of `Supir.denoiserGraph`: the negative branch's texts, if any, before the positive's. */
 export function textInputs(
   n: number,
   negative: TextConditioning | null,

@@ -70,6 +70,27 @@ test('the plot is well-formed for one step and for many', async () => {
   }
 });
 
+test('inspect draws a network', async ({ folder }) => {
+  const [drawing, demo] = [join(folder, 'decoder.svg'), join(import.meta.dirname, '..', '..', 'demo')];
+  const drawn = await supir(['inspect', '--graph', 'decoder', '--model', demo, '--size', '64x48', '-o', drawing]);
+  assert.equal([drawn.code, drawn.stdout], [0, ''], drawn.stderr);
+  assert.match(readFileSync(drawing, 'utf8'), /decoder of supir-demo at 64 × 48 pixels/);
+  const { stdout } = await supir(['inspect', '--graph', 'decoder', '--model', demo, '--size', '64x48', '--json']);
+  const { blocks } = JSON.parse(stdout) as { blocks: { path: string; shape: number[] }[] };
+  const last = blocks[blocks.length - 1];
+  assert.equal([last.path, last.shape], ['first_stage_model.decoder.conv_out', [1, 48, 64, 3]]);
+  await inPairs(
+    [
+      [['--graph', 'decoder', '--size', '64x40', '--model', demo], /multiples of 16 for supir-demo/],
+      [['--graph', 'decoder', '--size', 'big'], /width x height/],
+      [['--graph', 'none'], /Allowed choices are denoiser, unet/],
+      [['--graph', 'decoder', '-o', join(folder, 'a.png')], /the name must end in \.svg/],
+      [[], /Name files of weights, or draw a network/],
+    ] as [string[], RegExp][],
+    async ([args, message]) => assertRefused(await supir(['inspect', ...args]), message, args.join(' ')),
+  );
+});
+
 test('without any project module the photo does not steer; one that is not there is refused', async ({ folder, photo }) => {
   const pixels = async (name: string, ...more: string[]) => {
     const { code, stderr } = await supir(['restore', photo, '-o', join(folder, name), '--steps', '1', '--quiet', ...more]);
