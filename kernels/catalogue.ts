@@ -144,8 +144,8 @@ function* graphs(): Generator<Tensor> {
     yield permute(of([2, 3, c], 'u32'), [1, 0, 2]);
   }
 
-  // Heads of up to 64 channels, or 16 where they are not a multiple of four, have a shader for every width; wider ones share one.
-  for (const width of [...Array.from({ length: 17 }, (_, i) => i + 1), ...Array.from({ length: 13 }, (_, i) => 20 + 4 * i)])
+  // The subgroup schedule has a shader for every width of heads up to 128 that is in fours; the tiled one some for ranges of widths.
+  for (const width of [...Array.from({ length: 32 }, (_, i) => 4 * i + 4), 132, 260, 5, 33, 65, 97, 129, 257])
     for (const q of FLOATS)
       for (const k of FLOATS) for (const v of FLOATS) yield attention(of([1, 2, width], q), of([1, 3, width], k), of([1, 3, width], v), 1);
 }

@@ -29,11 +29,13 @@ const CASES: Case[] = [
   { queries: [2, 13], keys: [2, 6], heads: 3, width: 8 },
   { queries: [2, 9], keys: [2, 9], heads: 3, width: 8, causal: true },
   { queries: [2, 11], keys: [2, 7], heads: 3, width: 5 },
-  { queries: [1, 9], keys: [1, 9], heads: 1, width: 96 },
+  { queries: [1, 65], keys: [1, 131], heads: 1, width: 92 },
   { queries: [2, 3], keys: [2, 5], heads: 2, width: 100 },
-  { queries: [1, 3, 5], keys: [1, 3, 5], heads: 1, width: 512 },
-  { queries: [1, 6], keys: [1, 6], heads: 2, width: 100, causal: true },
-  { queries: [2, 3], keys: [2, 6], heads: 2, width: 97 },
+  { queries: [1, 71], keys: [1, 71], heads: 2, width: 100, causal: true },
+  { queries: [2, 33], keys: [2, 67], heads: 2, width: 97 },
+  { queries: [1, 37], keys: [1, 37], heads: 2, width: 148, causal: true },
+  { queries: [1, 5, 7], keys: [1, 133], heads: 1, width: 512 },
+  { queries: [1, 3], keys: [1, 6], heads: 2, width: 1028 },
 ];
 
 test('attention against the plain formula', async () => {

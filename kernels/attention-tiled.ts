@@ -1,0 +1,214 @@
+/**
+ * Attention for GPUs: a workgroup computes the results of some queries of one head, a block of keys at a time.
+ *
+ * A thread has 4 queries: it sums their scores with some keys of the block, then their results in some channels. Both are matmuls over tiles
+ * in workgroup memory: slices of 16 channels of queries and keys, then pieces of weights and values. In between, the threads that share
+ * queries agree on their largest scores. Heads of up to 128 channels have 64 queries a workgroup, wider ones 32, so that the results stay in
+ * registers; beyond 512 channels the results are cut into chunks, which compute the scores anew.
+ *
+ * Queries, keys and channels are dealt to threads in turn, so that neighbours read neighbouring words of workgroup memory; rows of tiles are
+ * padded where they would fall on the same banks. Indices are written so that compilers see that they stay inside the tiles.
+ */
+import type { DType, ShaderSpec } from '../core/shader.ts';
+import { each } from './implicit-matmul.ts';
+
+/** Groups of 4 channels in a slice of queries and keys. */
+const DEPTH = 4;
+
+/** How the threads of a workgroup share queries, keys and channels. */
+export interface AttentionTile {
+  threads: number;
+  /** Threads that share their 4 queries. */
+  across: number;
+  /** Keys of the block, and groups of 4 channels of the result, that a thread has. */
+  keys: number;
+  channels: number;
+  /** Keys whose weights, and whose values, are in workgroup memory at once. */
+  piece: number;
+  values: number;
+}
+
+/** The tile for heads of so many groups of 4 channels. */
+export function attentionTile(quads: number): AttentionTile {
+  if (quads <= 24) return { threads: 128, across: 8, keys: 8, channels: Math.ceil(quads / 8), piece: 16, values: 16 };
+  if (quads <= 32) return { threads: 256, across: 16, keys: 4, channels: 2, piece: 16, values: 8 };
+  return { threads: 256, across: 32, keys: 4, piece: 32, ...(quads <= 64 ? { channels: 2, values: 8 } : { channels: 4, values: 4 }) };
+}
+
+/** Queries of a workgroup. */
+export const tileQueries = ({ threads, across }: AttentionTile): number => 4 * (threads / across);
+
+/** Lengths of loops. They are not constants, for compilers would unroll the loops: more registers on GPUs, seconds of compiling on CPUs. */
+const LOOPS = ['depth: u32', 'across: u32', 'parts: u32', 'values: u32'];
+export const loopLengths = ({ across, piece, values }: AttentionTile): number[] => [DEPTH, across, piece / values, values];
+
+const list = (count: number, item: (i: number) => string, by = ', ') => Array.from({ length: count }, (_, i) => item(i)).join(by);
+
+/** `loads`: elements that a load of q, k and v moves; 1 where heads are not in fours. */
+export function tiledAttention(tile: AttentionTile, loads: 1 | 4, dtypes: DType[]): ShaderSpec {
+  const { threads, across, keys, channels, piece, values } = tile;
+  const down = threads / across;
+  const queries = 4 * down;
+  const block = keys * across;
+  const width = channels * across;
+  // Workgroup memory in vectors: queries, then keys; later weights, then values; behind both, one vector for each thread.
+  const queryPitch = queries + 2;
+  const keyPitch = block + 2;
+  const keyAt = DEPTH * queryPitch;
+  const weightPitch = down > 8 ? down + 1 : down;
+  const valueAt = piece * weightPitch;
+  const sharedAt = Math.max(keyAt + DEPTH * keyPitch, valueAt + values * width);
+  /** Rows of a slice, each thread one group of channels of every (threads / DEPTH)th row. */
+  const fetch = (name: 'q' | 'k', rows: number, to: number, pitch: number) => {
+    const step = threads / DEPTH;
+    return each(Math.ceil(rows / step), (i) => {
+      const row = i * step;
+      const store = `tile[${to + row}u + (local % ${DEPTH}u) * ${pitch}u + (local / ${DEPTH}u) % ${Math.min(rows, step)}u] = select(vec4<f32>(0.0), ${name}_four(${name}_row${i}, quad), inside);`;
+      return rows < step ? `if (local < ${rows * DEPTH}u) { ${store} }` : store;
+    });
+  };
+  const rowsOf = (name: 'q' | 'k', rows: number, first: string, last: string) =>
+    each(
+      Math.ceil((rows * DEPTH) / threads),
+      (i) => `let ${name}_row${i} = ${name}_at + min(${first} + local / ${DEPTH}u + ${(i * threads) / DEPTH}u, ${last}) * stride;`,
+    );
+  return {
+    name: `attention x${loads} ${4 * width} ${dtypes.join(' ')} tiled`,
+    bindings: [
+      ...['q', 'k', 'v'].map((name, i) => ({ name, dtype: dtypes[i], width: loads })),
+      { name: 'y', dtype: 'f32', width: loads, write: true },
+    ],
+    params: [
+      'groups: u32',
+      'blocks: u32', // of queries
+      'chunks: u32', // of channels
+      'queries: u32',
+      'keys: u32',
+      'heads: u32',
+      'head: u32', // loads of a head
+      'quads: u32', // groups of 4 channels of a head
+      'scale: f32', // of scores, times log2(e)
+      'causal: u32',
+      ...LOOPS,
+    ],
+    workgroup: threads,
+    code: `
+var<workgroup> tile: array<vec4<f32>, ${sharedAt + threads}>;
+${['q', 'k', 'v'].map((name) => fourWgsl(name, loads)).join('\n')}
+fn run(id: u32, group: u32, local: u32) {
+  if (group >= p.groups) { return; }
+  let first = (group % p.blocks) * ${queries}u;
+  let chunk = (group / p.blocks) % p.chunks * ${width}u;
+  let head = (group / (p.blocks * p.chunks)) % p.heads;
+  let image = group / (p.blocks * p.chunks * p.heads);
+  let stride = p.heads * p.head;
+  let q_at = image * p.queries * stride + head * p.head;
+  let k_at = image * p.keys * stride + head * p.head;
+  let x = local % ${across}u;
+  let y = (local / ${across}u) % ${down}u;
+  let mine = first + y + vec4<u32>(0u, ${down}u, ${2 * down}u, ${3 * down}u);
+  let limit = select(vec4<u32>(p.keys), min(mine + 1u, vec4<u32>(p.keys)), p.causal == 1u);
+  // Keys that some query of the workgroup sees, and keys that all of them see.
+  let end = select(p.keys, min(first + ${queries}u, p.keys), p.causal == 1u);
+  let seen = select(p.keys, min(first + 1u, p.keys), p.causal == 1u);
+  var largest = vec4<f32>(-1e38);
+  var total = vec4<f32>(0.0);
+  ${each(4, (i) => each(channels, (n) => `var y${i}_${n} = vec4<f32>(0.0);`))}
+  ${rowsOf('q', queries, 'first', 'p.queries - 1u')}
+  for (var key = 0u; key < end; key += ${block}u) {
+    ${rowsOf('k', block, 'key', 'p.keys - 1u')}
+    ${each(keys, (m) => `var s${m} = vec4<f32>(0.0);`)}
+    for (var channel = 0u; channel < p.quads; channel += ${DEPTH}u) {
+      let inside = channel + local % ${DEPTH}u < p.quads;
+      let quad = min(channel + local % ${DEPTH}u, p.quads - 1u);
+      workgroupBarrier();
+      ${fetch('q', queries, 0, queryPitch)}
+      ${fetch('k', block, keyAt, keyPitch)}
+      workgroupBarrier();
+      for (var c = 0u; c < p.depth; c++) {
+        ${each(4, (i) => `let q${i} = tile[${i * down}u + (c % ${DEPTH}u) * ${queryPitch}u + y];`)}
+        ${each(
+          keys,
+          (m) => `{
+          let k = tile[${keyAt + m * across}u + (c % ${DEPTH}u) * ${keyPitch}u + x];
+          ${each(4, (j) => `s${m} = fma(vec4<f32>(${list(4, (i) => `q${i}[${j}]`)}), vec4<f32>(k[${j}]), s${m});`)}
+        }`,
+        )}
+      }
+    }
+    if (key + ${block}u > seen) {
+      ${each(keys, (m) => `s${m} = select(vec4<f32>(-1e38), s${m}, vec4<u32>(key + ${m * across}u + x) < limit);`)}
+    }
+    tile[${sharedAt}u + x * ${down}u + y] = ${Array.from({ length: keys }, (_, m) => `s${m}`).reduce((most, s) => `max(${most}, ${s})`)};
+    workgroupBarrier();
+    var most = tile[${sharedAt}u + y];
+    for (var i = 1u; i < p.across; i++) { most = max(most, tile[${sharedAt}u + (i % ${across}u) * ${down}u + y]); }
+    let now = max(largest, p.scale * most);
+    let fade = exp2(largest - now);
+    largest = now;
+    ${each(keys, (m) => `s${m} = exp2(fma(s${m}, vec4<f32>(p.scale), -now));`)}
+    total = fma(total, fade, ${list(keys, (m) => `s${m}`, ' + ')});
+    ${each(4, (i) => each(channels, (n) => `y${i}_${n} *= fade[${i}];`))}
+    ${each(
+      block / piece,
+      (j) => `{
+      ${j ? 'workgroupBarrier();' : ''}
+      ${each(piece / across, (m) => `tile[(${m * across}u + x) * ${weightPitch}u + y] = s${(j * piece) / across + m};`)}
+      for (var step = 0u; step < p.parts; step++) {
+        let part = step % ${piece / values}u;
+        ${values < piece ? 'if (part > 0u) { workgroupBarrier(); }' : ''}
+        let row = min(key + ${j * piece}u + part * ${values}u + y % ${values}u, p.keys - 1u);
+        ${each(
+          (values * channels) / down,
+          (i) => `{
+          let n = ${(i * down) / values}u + (y / ${values}u) % ${Math.max(1, down / values)}u;
+          tile[${valueAt}u + (y % ${values}u) * ${width}u + n * ${across}u + x] = v_four(k_at + row * stride, min(chunk + n * ${across}u + x, p.quads - 1u));
+        }`,
+        )}
+        workgroupBarrier();
+        for (var k = 0u; k < p.values; k++) {
+          let w = tile[(part * ${values}u + k % ${values}u) * ${weightPitch}u + y];
+          ${each(
+            channels,
+            (n) => `{
+            let v = tile[${valueAt + n * across}u + (k % ${values}u) * ${width}u + x];
+            ${each(4, (i) => `y${i}_${n} = fma(vec4<f32>(w[${i}]), v, y${i}_${n});`)}
+          }`,
+          )}
+        }
+      }
+    }`,
+    )}
+  }
+  tile[${sharedAt}u + x * ${down}u + y] = total;
+  workgroupBarrier();
+  total = vec4<f32>(0.0);
+  for (var i = 0u; i < p.across; i++) { total += tile[${sharedAt}u + (i % ${across}u) * ${down}u + y]; }
+  ${each(
+    4,
+    (i) => `if (mine[${i}] < p.queries) {
+    ${each(channels, (n) => `y_four(q_at + mine[${i}] * stride, chunk + ${n * across}u + x, y${i}_${n} / total[${i}]);`)}
+  }`,
+  )}
+}
+fn y_four(at: u32, quad: u32, v: vec4<f32>) {
+  ${
+    loads === 4
+      ? 'if (quad < p.quads) { y_store(at + quad, v); }'
+      : 'for (var i = 0u; i < 4u; i++) { if (4u * quad + i < p.head) { y_store(at + 4u * quad + i, v[i]); } }'
+  }
+}`,
+  };
+}
+
+/** WGSL of `name_four(at, quad)`: four channels of the head whose row begins at `at`; zero beyond its end. */
+const fourWgsl = (name: string, loads: 1 | 4) => `
+fn ${name}_four(at: u32, quad: u32) -> vec4<f32> {
+  ${
+    loads === 4
+      ? `return ${name}_load(at + quad);`
+      : `var v = vec4<f32>(0.0);
+  for (var i = 0u; i < 4u; i++) { if (4u * quad + i < p.head) { v[i] = ${name}_load(at + 4u * quad + i); } }
+  return v;`
+  }
+}`;
