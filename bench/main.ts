@@ -1,13 +1,18 @@
-/** `npm run bench -- ops|unet`: how quick the kernels are. See --help. */
+/** `npm run bench -- ops|unet|lora`: how quick the kernels are. See --help. */
 import { parseArgs } from 'node:util';
+import { benchLora, loraLine } from './lora.ts';
 import { benchOps, type OpResult } from './ops.ts';
 import { benchUnet, unetTable } from './unet.ts';
 
 const HELP = `npm run bench -- ops [part of a name]   operations beside other libraries (npm --prefix bench/peers install)
 npm run bench -- unet                   a whole evaluation of UNet and control network, kernel by kernel
-  --rounds <n>        runs whose median counts (default 5; unet 3)
-  --config <folder>   unet: sizes of that folder's config.json, such as demo (default: the published model's, 8 GB)
-  --latent <pixels>   unet: side of the latent (default 32)
+npm run bench -- lora                   the same without and with adapters on every attention projection of the UNet
+  --rounds <n>        runs whose median counts (default 5; unet and lora 3)
+  --config <folder>   unet, lora: sizes of that folder's config.json, such as demo (default: the published model's, 8 GB)
+  --latent <pixels>   unet, lora: side of the latent (default 32)
+  --block <width>     lora: a single transformer block of that width, such as 640
+  --rank <n>          lora: rank of the adapters of a layer together (default 32)
+  --adapters <n>      lora: how many (default 1)
   --json              figures as JSON`;
 
 const { values, positionals } = parseArgs({
@@ -18,6 +23,9 @@ const { values, positionals } = parseArgs({
     rounds: { type: 'string' },
     config: { type: 'string' },
     latent: { type: 'string', default: '32' },
+    block: { type: 'string' },
+    rank: { type: 'string', default: '32' },
+    adapters: { type: 'string', default: '1' },
   },
 });
 const [what = '', pattern = ''] = positionals;
@@ -37,6 +45,12 @@ const benchmarks: Record<string, () => Promise<void>> = {
   async unet() {
     const result = await benchUnet({ config: values.config, latent: Number(values.latent), rounds: Number(values.rounds ?? 3) });
     console.log(values.json ? JSON.stringify(result) : unetTable(result));
+  },
+  async lora() {
+    const [latent, rounds, rank, adapters] = [values.latent, values.rounds ?? '3', values.rank, values.adapters].map(Number);
+    const block = values.block === undefined ? undefined : Number(values.block);
+    const result = await benchLora({ config: values.config, block, latent, rounds, rank, adapters });
+    console.log(values.json ? JSON.stringify(result) : loraLine(result));
   },
 };
 

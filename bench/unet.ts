@@ -57,7 +57,7 @@ export async function benchUnet({ config: folder, latent, rounds }: UnetOptions)
   const config = await configOf(folder);
   const device = await openDevice({ gpu: await host.gpu(), settle: host.settle });
   const supir = new Supir(config);
-  attach(supir.model, 'model.', syntheticCheckpoint({ model: synthetic(supir.model) }, ['model']));
+  attachSynthetic(supir.model, 'model.');
   const { unet } = config;
   const shape = [1, latent, latent, unet.in_channels];
   const tokens = config.text.context_length;
@@ -117,19 +117,20 @@ export async function benchUnet({ config: folder, latent, rounds }: UnetOptions)
   return result;
 }
 
-async function configOf(folder: string | undefined): Promise<SupirConfig> {
+/** The configuration of a model folder, or the published model's. */
+export async function configOf(folder: string | undefined): Promise<SupirConfig> {
   if (folder === undefined) return SUPIR_SDXL;
   const path = `${folder}/config.json`;
   return parseConfig(JSON.parse(new TextDecoder().decode(await host.readFile(path))), path);
 }
 
-/** Values that keep activations near 1: matrices by their fan in, norms' scales around 1, biases small. */
-function synthetic(root: object): Record<string, SyntheticSpec> {
+/** Gives every weight below `root` values that keep activations near 1: matrices by their fan in, norms' scales around 1, biases small. */
+export function attachSynthetic(root: object, prefix: string): void {
   const specs = [...parameters(root)].map(([path, { shape, kind }]): [string, SyntheticSpec] => {
     const vector = path.endsWith('.bias') ? 'bias' : 'norm_weight';
-    return [`model.${path}`, { shape, kind: kind === 'vector' ? vector : 'matrix' }];
+    return [`${prefix}${path}`, { shape, kind: kind === 'vector' ? vector : 'matrix' }];
   });
-  return Object.fromEntries(specs);
+  attach(root, prefix, syntheticCheckpoint({ model: Object.fromEntries(specs) }, ['model']));
 }
 
 /** The figures as lines for a person. */

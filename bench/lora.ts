@@ -1,0 +1,141 @@
+/**
+ * `npm run bench -- lora`: what adapters cost. An evaluation without and with adapters on every attention projection of the UNet, taking turns;
+ * or a single transformer block of a published width. Synthetic weights.
+ */
+import { type Device, openDevice } from '../core/device.ts';
+import { named, type Parameter, parameters, release } from '../core/module.ts';
+import { compile, type RunInputs } from '../core/program.ts';
+import { TorchRandom } from '../core/random.ts';
+import { input, sizeOf, type Tensor } from '../core/tensor.ts';
+import { host } from '../host/node.ts';
+import { LoraStack } from '../models/lora.ts';
+import { Supir } from '../models/supir.ts';
+import { BasicTransformerBlock } from '../models/transformer.ts';
+import { Networks } from '../restore/networks.ts';
+import { newAdapters } from '../train/lora.ts';
+import { median } from './median.ts';
+import { attachSynthetic, configOf } from './unet.ts';
+
+export interface LoraBenchOptions {
+  config?: string;
+  /** Width of a single block with heads of 64 and a context of 2048; undefined for a whole evaluation. */
+  block?: number;
+  latent: number;
+  rounds: number;
+  rank: number;
+  /** Adapters of every projection, of `rank` together. */
+  adapters: number;
+}
+
+export interface LoraBenchResult {
+  what: string;
+  rank: number;
+  adapters: number;
+  /** Adapted layers. */
+  layers: number;
+  /** Medians of the process's CPU milliseconds, without and with adapters, and the share that they add. */
+  plainMs: number;
+  adaptedMs: number;
+  added: number;
+  /** GFLOP and dispatches, without and with. */
+  gflop: [number, number];
+  dispatches: [number, number];
+}
+
+const UNET = 'model.diffusion_model.';
+
+/** What is timed: a graph, its inputs and its module. */
+interface Subject {
+  what: string;
+  module: object;
+  graph: Record<string, Tensor>;
+  inputs: RunInputs;
+  weights: Parameter[];
+}
+
+export async function benchLora(options: LoraBenchOptions): Promise<LoraBenchResult> {
+  const { rank, adapters, rounds } = options;
+  const device = await openDevice({ gpu: await host.gpu(), settle: host.settle });
+  const { what, module, graph, inputs, weights } = options.block ? block(options.block, options.latent) : await whole(device, options);
+  const loras = Array.from({ length: adapters }, (_, seed) =>
+    newAdapters(weights, { rank: rank / adapters, targets: ['attention'], seed }),
+  );
+  const stack = new LoraStack(loras.map((list) => ({ adapters: list, scale: 0.5 })));
+  const programs = [await compile(device, graph), await compile(device, stack.apply(graph))];
+  const times: number[][] = [[], []];
+  for (let round = 0; round <= rounds; round++) {
+    for (const [i, program] of programs.entries()) {
+      const used = process.cpuUsage();
+      await program.run(inputs);
+      const { user, system } = process.cpuUsage(used);
+      // In the first round drivers compile.
+      if (round > 0) times[i].push((user + system) / 1000);
+    }
+  }
+  const [plainMs, adaptedMs] = times.map(median);
+  const of = <T>(value: (program: (typeof programs)[0]) => T) => programs.map(value) as [T, T];
+  const result = {
+    what,
+    rank,
+    adapters,
+    layers: loras[0].length,
+    plainMs,
+    adaptedMs,
+    added: adaptedMs / plainMs - 1,
+    gflop: of(({ plan }) => plan.flops / 1e9),
+    dispatches: of(({ plan }) => plan.dispatches.length),
+  };
+  for (const program of programs) program.dispose();
+  stack.release(device);
+  release(device, module);
+  device.close();
+  return result;
+}
+
+async function whole(device: Device, { config: folder, latent }: LoraBenchOptions): Promise<Subject> {
+  const config = await configOf(folder);
+  const supir = new Supir(config);
+  attachSynthetic(supir.model, 'model.');
+  const { unet } = config;
+  const shape = [1, latent, latent, unet.in_channels];
+  const tokens = config.text.context_length;
+  const random = new TorchRandom(1);
+  return {
+    what: `${config.name}, UNet and control network, latent ${latent} x ${latent}`,
+    module: supir,
+    graph: new Networks(device, supir).denoiserGraph(shape, tokens, 1),
+    inputs: {
+      x: random.randn(sizeOf(shape)),
+      hint: random.randn(sizeOf(shape)),
+      timestep: random.randn(unet.model_channels),
+      context: random.randn(tokens * unet.context_dim),
+      vector: random.randn(unet.adm_in_channels),
+      controlScale: 1,
+    },
+    weights: [...parameters(supir.model.diffusion_model)].map(([, parameter]) => parameter),
+  };
+}
+
+function block(width: number, latent: number): Subject {
+  const module = new BasicTransformerBlock(width, 2048, 64);
+  attachSynthetic(module, UNET);
+  named(module, UNET);
+  const [x, context] = [
+    [1, latent * latent, width],
+    [1, 77, 2048],
+  ];
+  const random = new TorchRandom(1);
+  return {
+    what: `a transformer block of width ${width}, ${latent * latent} tokens`,
+    module,
+    graph: { y: module.forward(input('x', x), input('context', context)) },
+    inputs: { x: random.randn(sizeOf(x)), context: random.randn(sizeOf(context)) },
+    weights: [...parameters(module)].map(([, parameter]) => parameter),
+  };
+}
+
+/** The figures as a line for a person. */
+export function loraLine(r: LoraBenchResult): string {
+  const { gflop, dispatches } = r;
+  return `${r.what}; rank ${r.rank} in ${r.adapters} on ${r.layers} layers: ${r.plainMs.toFixed(0)} -> ${r.adaptedMs.toFixed(0)} ms of CPU time (${(100 * r.added).toFixed(1)} % more), ${gflop[0].toFixed(2)} -> ${gflop[1].toFixed(2)} GFLOP, ${dispatches[0]} -> ${dispatches[1]} dispatches`;
+}
