@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { Command, InvalidArgumentError, Option } from 'commander';
 import { UserError } from '../core/errors.ts';
+import { parseLoraScale } from '../restore/lora-scales.ts';
 import { DEFAULTS, type GivenOptions, PRESETS, type RestoreOptions } from '../restore/options.ts';
 import type { LoraChoice } from '../restore/restorer.ts';
 import { parseNumber, parseSetting, SETTING_KEYS, SETTINGS, settingName } from '../restore/settings.ts';
@@ -28,6 +29,7 @@ export type RestoreFlags = GivenOptions & {
   output: string;
   model: string;
   lora?: LoraChoice[];
+  loraMerge?: boolean;
   stage1?: string;
   from?: string;
   state?: string;
@@ -89,12 +91,17 @@ function shard(text: string): { index: number; count: number } {
   return { index: Number(index), count: Number(count) };
 }
 
-/** file:scale, or file alone for 1; added to those before. */
+/** file:scale, or file alone for 1; added to those before. Paths may have colons. */
 export function lora(text: string, before: LoraChoice[] = []): LoraChoice[] {
-  const [, path, scale] = /^(.*?)(?::(-?[\d.]+))?$/.exec(text) ?? [];
-  if (!path || (scale !== undefined && Number.isNaN(Number(scale))))
-    throw new InvalidArgumentError('It must be file:scale, such as faces.safetensors:0.8.');
-  return [...before, { path, scale: scale === undefined ? 1 : Number(scale) }];
+  const at = text.search(/:[^:/\\]*$/);
+  const [path, scale] = at < 0 ? [text, '1'] : [text.slice(0, at), text.slice(at + 1)];
+  try {
+    parseLoraScale(scale);
+  } catch (error) {
+    throw new InvalidArgumentError((error as Error).message);
+  }
+  if (!path) throw new InvalidArgumentError('It must be file:scale, such as faces.safetensors:0.8.');
+  return [...before, { path, scale: Number.isNaN(Number(scale)) ? scale : Number(scale) }];
 }
 
 /** The lines of a text file; a last empty one does not count. */
@@ -143,7 +150,13 @@ export function restoreDefinition(): Command {
     .argument('<photos...>', 'PNG, JPEG or WebP files, folders, or patterns such as "album/*.jpg"')
     .requiredOption('-o, --output <path>', 'where to write: a .png, .jpg or .webp file, or a folder for several photos')
     .addOption(modelOption())
-    .addOption(new Option('--lora <file:scale>', 'apply a LoRA, 1 as trained; may be given several times').argParser(lora));
+    .addOption(
+      new Option(
+        '--lora <file:scale>',
+        'apply a LoRA; 1 is as trained, 0.2..1 changes over the steps, 0.8,0@text is by block; may be given several times',
+      ).argParser(lora),
+    )
+    .option('--lora-merge', 'change the weights by the LoRAs instead: quicker, and their scales are fixed');
   for (const option of samplingOptions()) command.addOption(option);
   for (const key of SETTING_KEYS) if (SETTINGS[key].group !== 'sampling') command.addOption(setting(key));
   return command

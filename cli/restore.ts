@@ -87,7 +87,11 @@ async function restore(named: string[], flags: RestoreFlags): Promise<void> {
 
   const work = new Work(flags, recipe, single);
   const interruption = onInterrupt(() => work.shown?.stop());
-  const restorer = await Restorer.load(host, flags.model, flags.lora);
+  const restorer = await Restorer.load(
+    host,
+    flags.model,
+    flags.lora?.map((choice) => ({ ...choice, merge: flags.loraMerge })),
+  );
   const failures: string[] = [];
   let skipped = 0;
   try {

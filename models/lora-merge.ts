@@ -8,8 +8,14 @@ import { decodeF16, encodeF16 } from '../core/half.ts';
 import type { Parameter, ParameterSource } from '../core/module.ts';
 import { denseChange, type Lora, type LoraLayer } from '../weights/lora.ts';
 
-/** Weights with LoRAs merged into them, until `undo` is called. */
+/** A LoRA and its scale, everywhere alike or by the checkpoint key of the weight. */
 export interface MergedLora {
+  lora: Lora;
+  scale: number | ((weight: string) => number);
+}
+
+/** Weights with LoRAs merged into them, until `undo` is called. */
+export interface Merged {
   /** Gives the weights their own values back; on the GPU when they are next needed. */
   undo(device: Device): void;
 }
@@ -18,11 +24,16 @@ export interface MergedLora {
  * Adds LoRAs to the weights themselves: W + sum of scale (alpha / r) B A, computed in f64 and rounded once to the weight's storage. Costs
  * nothing at run time and cannot be changed while running. Throws UserError for weights without values.
  */
-export function mergeLora(device: Device, loras: readonly { lora: Lora; scale: number }[]): MergedLora {
+export function mergeLora(device: Device, loras: readonly MergedLora[]): Merged {
   const originals = new Map<Parameter, ParameterSource>();
   const changes = new Map<Parameter, { layer: LoraLayer; scale: number }[]>();
   for (const { lora, scale } of loras) {
-    for (const layer of lora.layers) changes.set(layer.parameter, [...(changes.get(layer.parameter) ?? []), { layer, scale }]);
+    for (const layer of lora.layers) {
+      const { parameter } = layer;
+      const list = changes.get(parameter) ?? [];
+      list.push({ layer, scale: typeof scale === 'number' ? scale : scale(parameter.name) });
+      changes.set(parameter, list);
+    }
   }
   for (const [parameter, list] of changes) {
     const { source } = parameter;

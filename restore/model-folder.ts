@@ -7,7 +7,7 @@ import { UserError } from '../core/errors.ts';
 import { parameters } from '../core/module.ts';
 import type { TokenPair } from '../models/conditioner.ts';
 import { parseConfig, SUPIR_SDXL, type SupirConfig } from '../models/config.ts';
-import { type AppliedLora, adaptersOf, LoraStack } from '../models/lora.ts';
+import { type Merged, type MergedLora, mergeLora } from '../models/lora-merge.ts';
 import { Supir } from '../models/supir.ts';
 import { ClipTokenizer } from '../models/tokenizer.ts';
 import type { ByteSource } from '../weights/byte-source.ts';
@@ -17,19 +17,21 @@ import { readLora } from '../weights/lora.ts';
 import { openModelFiles, openModelFolder } from '../weights/model-files.ts';
 import { openTensorFile } from '../weights/open.ts';
 import type { TensorFile } from '../weights/tensor-file.ts';
+import { fixedLoraScale, type LoraScaleText } from './lora-scales.ts';
 import { Networks } from './networks.ts';
+import { recommendedByLora } from './options.ts';
 
 /** Opens a file of the folder by name. */
 export type OpenFile = (name: string) => Promise<ByteSource>;
 
 export class SupirModel {
-  readonly config: SupirConfig;
   readonly networks: Networks;
-  /** The SDXL checkpoint's file name and the model's name, which tell what kind of base it is. */
-  readonly baseNames: readonly string[];
+  private readonly ownConfig: SupirConfig;
+  private readonly ownNames: readonly string[];
   /** LoRA files in force, with their strengths. */
-  readonly loraFiles: { file: TensorFile; scale: number }[] = [];
-  private readonly applied: AppliedLora[] = [];
+  readonly loraFiles: { file: TensorFile; scale: LoraScaleText; merged: boolean }[] = [];
+  private readonly toMerge: MergedLora[] = [];
+  private merged: Merged | null = null;
   private readonly tokenizer: ClipTokenizer;
   readonly checkpoint: Checkpoint;
 
@@ -40,8 +42,8 @@ export class SupirModel {
     tokenizer: ClipTokenizer,
     checkpoint: Checkpoint,
   ) {
-    this.config = config;
-    this.baseNames = baseNames;
+    this.ownConfig = config;
+    this.ownNames = baseNames;
     this.networks = networks;
     this.tokenizer = tokenizer;
     this.checkpoint = checkpoint;
@@ -103,6 +105,17 @@ export class SupirModel {
     return new SupirModel(config, new Networks(device, supir), [named('sdxl'), config.name], tokenizer, checkpoint);
   }
 
+  /** Sizes and recommendations; those of a LoRA that distils to few steps before the model's own. */
+  get config(): SupirConfig {
+    const recommended = this.loraFiles.map(({ file }) => recommendedByLora(file.name));
+    return { ...this.ownConfig, recommended: Object.assign({}, this.ownConfig.recommended, ...recommended) };
+  }
+
+  /** File names of the SDXL checkpoint and of LoRAs, and the model's name, which tell what kind of base it is. */
+  get baseNames(): readonly string[] {
+    return [...this.ownNames, ...this.loraFiles.map(({ file }) => file.name)];
+  }
+
   /** Token ids for both towers. Texts longer than the context keep their beginning. */
   tokens(text: string): TokenPair {
     const length = this.config.text.context_length;
@@ -117,20 +130,30 @@ export class SupirModel {
     return Math.max(0, this.tokenizer.encode(text).length - (this.config.text.context_length - 2));
   }
 
-  /** Applies a LoRA file to text towers, UNet and control network. Throws UserError listing keys that match no weight. */
-  async addLora(source: ByteSource, scale: number): Promise<void> {
+  /**
+   * Applies a LoRA file to text towers, UNet and control network, beside those before it; with `merge` by changing the weights, which costs
+   * nothing at run time and fixes its scale. Throws UserError listing keys that match no weight, and for a scale that is none.
+   */
+  async addLora(source: ByteSource, scale: LoraScaleText, merge = false): Promise<void> {
     const file = await openTensorFile(source);
-    const { supir, device } = this.networks;
-    const adapters = adaptersOf(
-      await readLora(
-        file,
-        [...parameters(supir)].map(([, parameter]) => parameter),
-      ),
-    );
-    this.applied.push({ adapters, scale });
-    this.networks.loras.release(device);
-    this.networks.loras = new LoraStack(this.applied);
-    this.loraFiles.push({ file, scale });
+    const { supir, device, loras } = this.networks;
+    const weights = [...parameters(supir)].map(([, parameter]) => parameter);
+    this.merged?.undo(device);
+    const lora = await readLora(file, weights);
+    if (merge) this.toMerge.push({ lora, scale: fixedLoraScale(scale) });
+    else loras.add(device, lora, scale);
+    this.merged = mergeLora(device, this.toMerge);
+    this.loraFiles.push({ file, scale, merged: merge });
+  }
+
+  /** Another scale for LoRA file number `index`, from the next evaluation on, also while a restoration runs. Throws UserError where it was merged. */
+  setLoraScale(index: number, scale: LoraScaleText): void {
+    const entry = this.loraFiles[index];
+    if (!entry) throw new UserError(`There is no LoRA number ${index}: ${this.loraFiles.length} are in force.`);
+    if (entry.merged) throw new UserError(`${entry.file.name} was merged into the weights; its scale is fixed.`);
+    const applied = this.loraFiles.filter(({ merged }) => !merged);
+    this.networks.loras.set(applied.indexOf(entry), scale);
+    entry.scale = scale;
   }
 
   /** Frees the weights and closes the files. */

@@ -8,11 +8,11 @@ import { watch } from '../core/observe.ts';
 import { compile, type Program, type RunInputs } from '../core/program.ts';
 import { type Shape, sizeOf, type Tensor } from '../core/tensor.ts';
 import type { TokenPair } from '../models/conditioner.ts';
-import { LoraStack } from '../models/lora.ts';
 import type { Supir } from '../models/supir.ts';
 import { timestepEmbedding } from '../models/timestep-embedding.ts';
 import type { EncoderName } from '../models/vae.ts';
 import type { Network, NetworkInput } from '../sampler/denoiser.ts';
+import { LoraScales } from './lora-scales.ts';
 import { runAutoencoder, type TilingEvents, VAE_TILING } from './tiled-vae.ts';
 
 /** A dense array on the host. */
@@ -38,7 +38,7 @@ export class Networks {
   readonly device: Device;
   readonly supir: Supir;
   /** Applied to text towers, UNet and control network wherever they name a weight. */
-  loras = new LoraStack([]);
+  readonly loras = new LoraScales();
 
   constructor(device: Device, supir: Supir) {
     this.device = device;
@@ -68,7 +68,7 @@ export class Networks {
   async condition(tokens: TokenPair, sizes?: number[]): Promise<TextConditioning> {
     const { conditioner } = this.supir;
     const graph = conditioner.forward();
-    const { context, vector } = await this.once(this.loras.apply({ ...graph }), await conditioner.inputs(tokens, sizes));
+    const { context, vector } = await this.once(this.loras.stack.apply({ ...graph }), await conditioner.inputs(tokens, sizes));
     return { context: { data: context, shape: graph.context.shape }, vector: { data: vector, shape: graph.vector.shape } };
   }
 
@@ -91,8 +91,8 @@ export class Networks {
     const { result: graph, tensors, names } = watch((name) => tap?.wanted(name) ?? false, build);
     if (tap && Object.keys(tensors).length === 0)
       throw new UserError(`None of the activations has the name that a trace asks for. There are: ${names.join(', ')}.`);
-    const program: Program<'eps'> = await compile(this.device, this.loras.apply({ ...tensors, ...graph }));
-    return new DenoisingNetwork(program, constants, this.supir.config.unet.model_channels, moduleScales, tap);
+    const program: Program<'eps'> = await compile(this.device, this.loras.stack.apply({ ...tensors, ...graph }));
+    return new DenoisingNetwork(program, constants, this.loras, this.supir.config.unet.model_channels, moduleScales, tap);
   }
 
   /** How many project modules take control features into the UNet; 12 in SUPIR. */
@@ -103,7 +103,7 @@ export class Networks {
   private async once<Names extends string>(outputs: Record<Names, Tensor>, inputs: RunInputs): Promise<Record<Names, Float32Array>> {
     const program = await compile(this.device, outputs);
     try {
-      return await program.run(inputs);
+      return await program.run({ ...inputs, ...this.loras.inputs(program.plan.scalars) });
     } finally {
       program.dispose();
     }
@@ -136,6 +136,7 @@ export function textInputs(
 export class DenoisingNetwork {
   readonly program: Program<'eps'>;
   private pending: RunInputs;
+  private readonly loras: LoraScales;
   private readonly timestepWidth: number;
   private readonly moduleScales: readonly number[] | null;
   private readonly tap: Tap | null;
@@ -143,12 +144,14 @@ export class DenoisingNetwork {
   constructor(
     program: Program<'eps'>,
     constants: RunInputs,
+    loras: LoraScales,
     timestepWidth: number,
     moduleScales: readonly number[] | null = null,
     tap: Tap | null = null,
   ) {
     this.program = program;
     this.pending = constants;
+    this.loras = loras;
     this.timestepWidth = timestepWidth;
     this.moduleScales = moduleScales;
     this.tap = tap;
@@ -158,11 +161,12 @@ export class DenoisingNetwork {
   readonly network: Network = (input) => this.evaluate(input);
 
   /** The same after switching some of the program's inputs (hint, context, vector), which then stay. */
-  async evaluate({ x, timestep, controlScale }: NetworkInput, switched: RunInputs = {}): ReturnType<Network> {
+  async evaluate({ x, timestep, controlScale, progress }: NetworkInput, switched: RunInputs = {}): ReturnType<Network> {
     const scales = this.moduleScales
       ? Object.fromEntries(this.moduleScales.map((factor, i) => [`controlScale.${i}`, factor * controlScale]))
       : { controlScale };
-    const changing = { x, timestep: timestepEmbedding([timestep], this.timestepWidth), ...scales };
+    const loraScales = this.loras.inputs(this.program.plan.scalars, progress);
+    const changing = { x, timestep: timestepEmbedding([timestep], this.timestepWidth), ...scales, ...loraScales };
     const { eps, ...tapped } = await this.program.run({ ...this.pending, ...switched, ...changing });
     this.pending = {};
     if (this.tap) {

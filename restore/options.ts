@@ -137,15 +137,27 @@ export type Preset = keyof typeof PRESETS;
 /** File and model names of distilled few-step bases. */
 const FEW_STEP = /lightning|turbo|hyper|lcm|dmd/i;
 
+/** Steps that a distilled model was made for, where its file's name tells: sdxl_lightning_4step_lora.safetensors. */
+const distilledSteps = (name: string): number | null => Number(/(\d+)[ _-]?steps?(?![a-z])/i.exec(name)?.[1] ?? 0) || null;
+
+/** What a LoRA that distils SDXL to few steps recommends, as a config.json would; by its file's name. (SDXL-Lightning, arXiv 2402.13929) */
+export function recommendedByLora(name: string): SupirConfig['recommended'] {
+  if (!/lightning/i.test(name)) return {};
+  return { sampler: 'euler', steps: distilledSteps(name) ?? PRESETS.fast.steps, cfg: 1, cfg_start: 1 };
+}
+
 /**
  * Why the options do not suit the base model, or null. A base is taken to be distilled to few steps if its file or model name says so.
- * `baseNames`: the SDXL checkpoint's file name and the model's name.
+ * `baseNames`: the SDXL checkpoint's file name, the model's name, and the names of LoRA files in force.
  */
 export function unsuitable({ sampler, steps, cfg, cfgStart }: RestoreOptions, baseNames: readonly string[]): string | null {
   const fewStep = baseNames.find((name) => FEW_STEP.test(name));
+  const made = fewStep === undefined ? null : distilledSteps(fewStep);
   const most = Math.max(cfg, cfgStart);
   if (fewStep && (sampler === 'edm' || most > 3))
     return `${fewStep} looks like a distilled few-step base, and the sampler ${sampler} with a guidance scale of ${most} overdrives it. Take the preset lightning or fast.`;
+  if (made !== null && made !== steps)
+    return `${fewStep} was distilled to ${made} steps, and ${steps} were asked for: the result will be worse than with --steps ${made}.`;
   if (!fewStep && sampler !== 'edm' && steps < 20)
     return `The sampler ${sampler} with ${steps} steps is for distilled few-step bases (Lightning), and ${baseNames[0]} does not look like one. Take the preset quality or fidelity.`;
   return null;

@@ -7,6 +7,7 @@ import { VERSION } from '../core/version.ts';
 import { joinBytes } from '../image/bytes.ts';
 import type { Image } from '../image/image.ts';
 import type { Checkpoint } from '../weights/checkpoint.ts';
+import type { LoraScaleText } from './lora-scales.ts';
 import type { RestoreOptions } from './options.ts';
 
 /** Keyword of the recipe's text chunk in a PNG. */
@@ -17,7 +18,7 @@ export interface Recipe {
   version: string;
   model: { name: string; fingerprint: string };
   /** LoRA files in force, in order. */
-  loras: { name: string; scale: number; fingerprint: string }[];
+  loras: { name: string; scale: LoraScaleText; fingerprint: string; merged?: boolean }[];
   /** Adapters round differently; the same one gives the same bits. */
   adapter: string;
   /** The photo: its name for people, size and SHA-256 of its pixels. */
@@ -66,7 +67,9 @@ export function compareRecipes(recipe: Recipe, now: Recipe): string[] {
     );
   }
   const list = ({ loras }: Recipe) =>
-    loras.map(({ name, scale, fingerprint }) => `${name}:${scale} (${fingerprint.slice(0, 12)})`).join(', ') || 'none';
+    loras
+      .map(({ name, scale, fingerprint, merged }) => `${name}:${scale}${merged ? ' merged' : ''} (${fingerprint.slice(0, 12)})`)
+      .join(', ') || 'none';
   if (list(recipe) !== list(now))
     throw new UserError(
       `The recipe was made with these LoRA files: ${list(recipe)}; now there are: ${list(now)}. Give the same with --lora.`,

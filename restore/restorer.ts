@@ -8,6 +8,7 @@ import type { Host } from '../host/host.ts';
 import type { Image } from '../image/image.ts';
 import type { SamplerStep } from '../sampler/sampler.ts';
 import { type RestoredPhoto, restorePhoto } from './job.ts';
+import type { LoraScaleText } from './lora-scales.ts';
 import { SupirModel } from './model-folder.ts';
 import { chooseOptions, type GivenOptions } from './options.ts';
 import type { RestoreEvents } from './pipeline.ts';
@@ -31,29 +32,32 @@ export interface RestoredWithRecipe extends RestoredPhoto {
   finished(): Promise<void>;
 }
 
-/** A LoRA file and how strongly it acts; 1 is as trained, 0 is off. */
+/** A LoRA file and how strongly it acts, as lora-scales.ts reads it; 1 is as trained, 0 is off. */
 export interface LoraChoice {
   path: string;
-  scale: number;
+  scale: LoraScaleText;
+  /** Change the weights instead of applying it beside them: quicker, and the scale is fixed. Default false. */
+  merge?: boolean;
 }
 
 interface Opened {
   device: Device;
   model: SupirModel;
   fingerprint: string;
-  loras: Recipe['loras'];
+  /** Of the LoRA files, in order. */
+  loraFingerprints: string[];
 }
 
 export class Restorer {
   private readonly host: Host;
   private readonly folder: string;
-  private readonly loras: readonly LoraChoice[];
+  private readonly loras: LoraChoice[];
   private opened: Opened;
 
   private constructor(host: Host, folder: string, loras: readonly LoraChoice[], opened: Opened) {
     this.host = host;
     this.folder = folder;
-    this.loras = loras;
+    this.loras = [...loras];
     this.opened = opened;
   }
 
@@ -71,6 +75,15 @@ export class Restorer {
 
   get model(): SupirModel {
     return this.opened.model;
+  }
+
+  /**
+   * Another scale for LoRA file number `index`, from the next evaluation of the networks on: nothing is read or compiled again, and a
+   * restoration that runs goes on with it. Throws UserError for a scale that is none, or where the file was merged.
+   */
+  setLoraScale(index: number, scale: LoraScaleText): void {
+    this.model.setLoraScale(index, scale);
+    this.loras[index] = { ...this.loras[index], scale };
   }
 
   /**
@@ -111,14 +124,19 @@ export class Restorer {
 
   /** The recipe that restoring `photo` with these options would have. */
   recipe(photo: Image, name: string, given: GivenOptions): Promise<Recipe> {
-    const { device, model, fingerprint, loras } = this.opened;
+    const { device, model, fingerprint, loraFingerprints } = this.opened;
     const { description, device: chip, vendor } = device.facts;
     return makeRecipe(
       photo,
       name,
       chooseOptions(given, model.config),
       { name: model.config.name, fingerprint },
-      loras,
+      model.loraFiles.map(({ file, scale, merged }, i) => ({
+        name: file.name,
+        scale,
+        fingerprint: loraFingerprints[i],
+        ...(merged ? { merged } : {}),
+      })),
       description || chip || vendor,
     );
   }
@@ -141,10 +159,10 @@ async function open(host: Host, folder: string, choices: readonly LoraChoice[]):
   const device = await openDevice({ gpu: await host.gpu(), settle: host.settle });
   try {
     const model = await SupirModel.openFolder(device, host, folder);
-    for (const { path, scale } of choices) await model.addLora(await host.fileSource(path), scale);
-    const loras: Recipe['loras'] = [];
-    for (const { file, scale } of model.loraFiles) loras.push({ name: file.name, scale, fingerprint: await fingerprint(file) });
-    return { device, model, fingerprint: await fingerprint(model.checkpoint), loras };
+    for (const { path, scale, merge } of choices) await model.addLora(await host.fileSource(path), scale, merge);
+    const loraFingerprints: string[] = [];
+    for (const { file } of model.loraFiles) loraFingerprints.push(await fingerprint(file));
+    return { device, model, fingerprint: await fingerprint(model.checkpoint), loraFingerprints };
   } catch (error) {
     device.close();
     throw error;

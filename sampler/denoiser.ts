@@ -12,6 +12,8 @@ export interface NetworkInput {
   timestep: number;
   /** Strength of the control network, 0 (plain SDXL) to 1. */
   controlScale: number;
+  /** How far the run is: 0 in the first step, 1 in the last. Default 0. */
+  progress?: number;
 }
 
 /** Predicts the noise in x under the negative and under the positive prompt; each of x's size. */
@@ -43,9 +45,10 @@ export async function denoise(
   x: Float32Array,
   sigma: number,
   controlScale: number,
+  progress?: number,
 ): Promise<{ negative: Float32Array; positive: Float32Array }> {
   const { timestep, cIn, cOut, cSkip } = scalingAt(schedule, sigma);
-  const noise = await network({ x: x.map((v) => v * cIn), timestep, controlScale });
+  const noise = await network({ x: x.map((v) => v * cIn), timestep, controlScale, progress });
   const estimate = (branch: 'negative' | 'positive') => {
     const predicted = noise[branch];
     if (predicted.length !== x.length) {

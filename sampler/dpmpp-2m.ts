@@ -6,7 +6,7 @@
 import { UserError } from '../core/errors.ts';
 import { denoise, type Network } from './denoiser.ts';
 import { classifierFree, linearScale } from './guidance.ts';
-import { addNoise, checkOptions, type SamplerOptions, startLatent } from './sampler.ts';
+import { addNoise, checkOptions, progressAt, type SamplerOptions, startLatent } from './sampler.ts';
 import type { NoiseSchedule } from './schedule.ts';
 
 export interface Dpmpp2mOptions extends SamplerOptions {
@@ -38,7 +38,7 @@ export async function sampleDpmpp2m(network: Network, schedule: NoiseSchedule, o
     signal?.throwIfAborted();
 
     const cfg = linearScale(cfgStart, cfgEnd, sigma);
-    const { negative, positive } = await denoise(network, schedule, x, sigma, controlScale);
+    const { negative, positive } = await denoise(network, schedule, x, sigma, controlScale, progressAt(i, steps));
     const denoised = classifierFree(negative, positive, cfg);
     const ratio = sigmaNext / sigma; // in the usual notation exp(-h); 0 in the last step, which so returns the denoised latent
     let target = denoised;

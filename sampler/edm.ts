@@ -5,7 +5,7 @@
 import { UserError } from '../core/errors.ts';
 import { denoise, type Network } from './denoiser.ts';
 import { classifierFree, linearScale, restorationGuided } from './guidance.ts';
-import { addNoise, checkOption, checkOptions, type SamplerOptions, startLatent } from './sampler.ts';
+import { addNoise, checkOption, checkOptions, progressAt, type SamplerOptions, startLatent } from './sampler.ts';
 import type { NoiseSchedule } from './schedule.ts';
 
 export interface EdmOptions extends SamplerOptions {
@@ -63,7 +63,7 @@ export async function sampleEdm(network: Network, schedule: NoiseSchedule, optio
     const xHat = draw && gamma > 0 ? addNoise(x, draw, sNoise * Math.sqrt(sigmaHat ** 2 - sigma ** 2)) : x;
     const controlScale = linearScale(controlStart, controlEnd, sigma);
     const cfg = linearScale(cfgStart, cfgEnd, sigmaHat);
-    const { negative, positive } = await denoise(network, schedule, xHat, sigmaHat, controlScale);
+    const { negative, positive } = await denoise(network, schedule, xHat, sigmaHat, controlScale, progressAt(i, steps));
     const denoised = classifierFree(negative, positive, cfg);
     const restore = center !== undefined && restoreCfg > 0 && sigmaNext > restoreSigmaMin;
     const target = restore ? restorationGuided(denoised, center, sigma, restoreCfg) : denoised;

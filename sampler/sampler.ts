@@ -84,3 +84,8 @@ export function addNoise(x: Float32Array, noise: Float32Array, scale: number): F
   if (noise.length !== x.length) throw new UserError(`A draw of noise has ${noise.length} values for a latent of ${x.length}.`);
   return x.map((v, i) => v + noise[i] * scale);
 }
+
+/** How far a run is in step number `i` from 0: 0 in the first, 1 in the last. */
+export function progressAt(i: number, steps: number): number {
+  return steps > 1 ? i / (steps - 1) : 0;
+}

@@ -1,7 +1,7 @@
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { SUPIR_SDXL } from '../../models/config.ts';
-import { chooseOptions, DEFAULTS, type GivenOptions, PRESETS, unsuitable } from '../../restore/options.ts';
+import { chooseOptions, DEFAULTS, type GivenOptions, PRESETS, recommendedByLora, unsuitable } from '../../restore/options.ts';
 
 test('defaults, then the model’s recommendations, then the preset, then what is given', () => {
   const config = { ...SUPIR_SDXL, recommended: { steps: 12, s_churn: 3, tile: 64 } };
@@ -42,6 +42,17 @@ test('a preset that does not suit the base is told', () => {
     assert.is(unsuitable(options({ preset }), lightning), null);
     assert.match(unsuitable(options({ preset }), base)!, /sd_xl_base.*quality or fidelity/);
   }
+  const four = ['sd_xl_base_1.0.safetensors', 'supir-sdxl', 'sdxl_lightning_4step_lora.safetensors'];
+  const recommended = { ...SUPIR_SDXL, recommended: recommendedByLora(four[2]) };
+  assert.equal(recommended.recommended, { sampler: 'euler', steps: 4, cfg: 1, cfg_start: 1 });
+  assert.is(unsuitable(chooseOptions({}, recommended), four), null);
+  assert.match(
+    unsuitable(chooseOptions({ steps: 8 }, recommended), four)!,
+    /4step_lora.* was distilled to 4 steps, and 8 were asked for.*--steps 4/,
+  );
+  assert.match(unsuitable(chooseOptions({ preset: 'quality' }, recommended), four)!, /4step_lora.*overdrives/);
+  assert.equal(recommendedByLora('SDXL-Lightning.safetensors')?.steps, 8);
+  assert.equal(recommendedByLora('faces_20steps.safetensors'), {});
   assert.match(unsuitable(options({ preset: 'lightning', cfg: 7 }), lightning)!, /guidance scale of 7/);
 });
 

@@ -9,6 +9,7 @@ import { decode } from '../../image/decode.ts';
 import { encodePng } from '../../image/encode.ts';
 import type { Image } from '../../image/image.ts';
 import { readPngText } from '../../image/png-chunks.ts';
+import { recommendedByLora } from '../../restore/options.ts';
 import { compareRecipes, makeRecipe, parseRecipe, RECIPE_KEYWORD, type Recipe } from '../../restore/recipe.ts';
 import { type RestoredWithRecipe, Restorer } from '../../restore/restorer.ts';
 import { encodeSafetensors } from '../../weights/safetensors-writer.ts';
@@ -110,12 +111,25 @@ test('a LoRA acts by its strength, is told by the recipe, and at 0 changes no bi
   ];
   writeFileSync(path, encodeSafetensors(tensors));
   const results: RestoredWithRecipe[] = [];
-  for (const scale of [0, 1]) {
-    const adapted = await Restorer.load(host, demo, [{ path, scale }]);
-    results.push(await adapted.restore(photo, options));
-    await adapted.close();
-    assert.is(adapted.device.memory.buffers, 0);
-  }
+  const adapted = await Restorer.load(host, demo, [{ path, scale: 0 }]);
+  results.push(await adapted.restore(photo, options));
+  const pipelines = adapted.device.pipelineCount;
+  adapted.setLoraScale(0, 1);
+  results.push(await adapted.restore(photo, options));
+  const onStep = () => adapted.setLoraScale(0, 0);
+  const halfway = await adapted.restore(photo, options, { step: onStep });
+  assert.is(adapted.device.pipelineCount, pipelines, 'another scale compiles nothing');
+  await adapted.close();
+  assert.is(adapted.device.memory.buffers, 0);
+  const merged = await Restorer.load(host, demo, [{ path, scale: 1, merge: true }]);
+  const { image, recipe } = await merged.restore(photo, options);
+  assert.throws(() => merged.setLoraScale(0, 0.5), /was merged/);
+  const distilled = join(folder, 'sdxl_lightning_4step_lora.safetensors');
+  writeFileSync(distilled, encodeSafetensors(tensors));
+  await merged.model.addLora(await host.fileSource(distilled), 1);
+  assert.equal({ ...merged.model.config.recommended, ...recommendedByLora(distilled) }, merged.model.config.recommended);
+  assert.ok(merged.model.baseNames.includes('sdxl_lightning_4step_lora.safetensors'));
+  await merged.close();
   assert.equal(results[0].image.data, undisturbed);
   const change = Math.max(...results[1].image.data.map((value, i) => Math.abs(value - undisturbed[i])));
   assert.ok(change > 8, `changes by ${change} levels at most`);
@@ -124,6 +138,11 @@ test('a LoRA acts by its strength, is told by the recipe, and at 0 changes no bi
     [['wave.safetensors', 1]],
   );
   assert.throws(() => compareRecipes(results[1].recipe, results[0].recipe), /with these LoRA files: wave\.safetensors:1/);
+  assert.throws(() => compareRecipes(recipe, results[1].recipe), /wave\.safetensors:1 merged/);
+  const apart = (a: Uint8Array | Uint8ClampedArray, b: Uint8Array | Uint8ClampedArray) =>
+    Math.max(...a.map((value, i) => Math.abs(value - b[i])));
+  assert.ok(apart(image.data, results[1].image.data) <= 4, `merged differs by ${apart(image.data, results[1].image.data)} levels`);
+  assert.ok(apart(halfway.image.data, results[1].image.data) > 0 && apart(halfway.image.data, undisturbed) > 0, 'changed during the run');
 });
 
 test('a recipe of another photo, model or adapter is told', async () => {
