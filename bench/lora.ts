@@ -2,7 +2,7 @@
  * `npm run bench -- lora`: what adapters cost. An evaluation without and with adapters on every attention projection of the UNet, taking turns;
  * or a single transformer block of a published width. Synthetic weights.
  */
-import { type Device, openDevice } from '../core/device.ts';
+import { openDevice } from '../core/device.ts';
 import { named, type Parameter, parameters, release } from '../core/module.ts';
 import { compile, type RunInputs } from '../core/program.ts';
 import { TorchRandom } from '../core/random.ts';
@@ -11,7 +11,6 @@ import { host } from '../host/node.ts';
 import { LoraStack } from '../models/lora.ts';
 import { Supir } from '../models/supir.ts';
 import { BasicTransformerBlock } from '../models/transformer.ts';
-import { Networks } from '../restore/networks.ts';
 import { newAdapters } from '../train/lora.ts';
 import { median } from './median.ts';
 import { attachSynthetic, configOf } from './unet.ts';
@@ -56,7 +55,7 @@ interface Subject {
 export async function benchLora(options: LoraBenchOptions): Promise<LoraBenchResult> {
   const { rank, adapters, rounds } = options;
   const device = await openDevice({ gpu: await host.gpu(), settle: host.settle });
-  const { what, module, graph, inputs, weights } = options.block ? block(options.block, options.latent) : await whole(device, options);
+  const { what, module, graph, inputs, weights } = options.block ? block(options.block, options.latent) : await whole(options);
   const loras = Array.from({ length: adapters }, (_, seed) =>
     newAdapters(weights, { rank: rank / adapters, targets: ['attention'], seed }),
   );
@@ -92,7 +91,7 @@ export async function benchLora(options: LoraBenchOptions): Promise<LoraBenchRes
   return result;
 }
 
-async function whole(device: Device, { config: folder, latent }: LoraBenchOptions): Promise<Subject> {
+async function whole({ config: folder, latent }: LoraBenchOptions): Promise<Subject> {
   const config = await configOf(folder);
   const supir = new Supir(config);
   attachSynthetic(supir.model, 'model.');
@@ -103,7 +102,7 @@ async function whole(device: Device, { config: folder, latent }: LoraBenchOption
   return {
     what: `${config.name}, UNet and control network, latent ${latent} x ${latent}`,
     module: supir,
-    graph: new Networks(device, supir).denoiserGraph(shape, tokens, 1),
+    graph: supir.denoiserGraph(shape, tokens, 1),
     inputs: {
       x: random.randn(sizeOf(shape)),
       hint: random.randn(sizeOf(shape)),
