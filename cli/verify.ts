@@ -3,7 +3,10 @@ import { Command } from 'commander';
 import { openDevice } from '../core/device.ts';
 import { host } from '../host/node.ts';
 import { type CaseReport, type OutputComparison, type VerifyReport, verifyFolder } from '../verify/verify.ts';
+import type { WeightDType } from '../weights/attach.ts';
+import { openModelFolder } from '../weights/model-files.ts';
 import { duration } from './progress.ts';
+import { weightsOption } from './weights-input.ts';
 
 const HELP = `
 The folder holds index.json, which lists the cases with inputs, expected outputs and tolerances, and the safetensors files it names.
@@ -13,12 +16,14 @@ intermediate results that were compared too. The last line reads 'N passed, N fa
 Examples:
   $ npm run -s supir -- verify test/fixtures/golden
   $ npm run -s supir -- verify golden --filter unet --stages
+  $ npm run -s supir -- verify golden --full checkpoints --filter full_ --weights q4
 
 Exit codes: 0 all passed, 1 a case failed or none was run, 2 no such folder or bad option, 3 no adapter.`;
 
 interface Flags {
   filter?: string;
-  full?: boolean;
+  full?: boolean | string;
+  weights?: WeightDType;
   stages?: boolean;
   json?: boolean;
 }
@@ -28,7 +33,11 @@ export function verifyCommand(): Command {
     .description('Compares this program with recorded results of a reference program, case by case.')
     .argument('<folder>', 'folder with index.json and the files it names')
     .option('--filter <text>', 'only cases whose id, component or operation contains this text')
-    .option('--full', 'also the cases of models of the published size: they need about 10 GB of memory and minutes')
+    .option(
+      '--full [folder]',
+      'also the cases of models of the published size, which need about 10 GB of memory and minutes; with their checkpoints in a folder these are read, else made',
+    )
+    .addOption(weightsOption())
     .option('--stages', 'a line per intermediate result too')
     .option('--json', 'print the report as JSON')
     .addHelpText('after', HELP)
@@ -38,20 +47,22 @@ export function verifyCommand(): Command {
     });
 }
 
-async function verify(folder: string, { filter, full, stages, json }: Flags): Promise<VerifyReport> {
+async function verify(folder: string, { filter, full, weights, stages, json }: Flags): Promise<VerifyReport> {
   const open = (name: string) => host.fileSource(`${folder}/${name}`);
   await (await open('index.json')).close?.(); // a missing folder is told before a missing adapter
+  const published = typeof full === 'string' ? await openModelFolder(host, full) : null;
   const device = await openDevice({ gpu: await host.gpu(), settle: host.settle });
   try {
     const show = (each: CaseReport) => {
       for (const line of caseLines(each, stages)) console.log(line);
     };
-    const report = await verifyFolder({ open, device, filter, full, onCase: json ? undefined : show });
+    const report = await verifyFolder({ open, device, filter, weights, full: published ?? full === true, onCase: json ? undefined : show });
     if (json) console.log(JSON.stringify({ adapter: device.facts.description || device.facts.device, ...report }, null, 2));
     else for (const line of summaryLines(report)) console.log(line);
     return report;
   } finally {
     device.close();
+    await published?.close();
   }
 }
 
@@ -75,7 +86,9 @@ function detail(comparison: OutputComparison): string {
   return `       ${comparison.stage ? 'stage ' : 'result'} ${found(comparison)}${comparison.ratio <= 1 ? '' : '  <- too much'}`;
 }
 
-function found({ output, error, accepted, ratio }: OutputComparison): string {
+function found({ output, error, accepted, ratio, cosine }: OutputComparison): string {
+  if (cosine !== undefined)
+    return `${output.padEnd(18)} ${error.toExponential(1)} of the spread, ${accepted.toExponential(1)} accepted, cosine ${cosine.toFixed(6)}`;
   const difference =
     error === 0 ? 'no difference' : `${error.toExponential(1)} of ${accepted.toExponential(1)} accepted, ${percent(ratio)}`;
   return `${output.padEnd(18)} ${difference}`;

@@ -1,9 +1,17 @@
 /** Weights named on the command line: files, folders, indices of shards, and web addresses of either. */
 import { stat } from 'node:fs/promises';
+import { Option } from 'commander';
 import { host } from '../host/node.ts';
 import { openFolder, openWeights } from '../weights/folder.ts';
 import { httpSource } from '../weights/http-source.ts';
 import type { TensorFile } from '../weights/tensor-file.ts';
+
+/** --weights, of every command that runs networks. */
+export function weightsOption(): Option {
+  const text =
+    'how matrices and convolutions lie in memory: f16, or rounded to blocks of 8 or 4 bits with a scale for 32 values (default: as the files hold them)';
+  return new Option('--weights <dtype>', text).choices(['f16', 'q8', 'q4']);
+}
 
 /** Opens weights in the order given; a folder yields all files in it. Throws UserError naming what cannot be opened. */
 export async function openInputs(paths: readonly string[]): Promise<TensorFile[]> {

@@ -23,14 +23,8 @@ export const RECORD_BYTES = { q8: 4 * WORDS.q8, q4: 4 * WORDS.q4 };
 
 export const isBlocks = (dtype: string): dtype is BlockDType => dtype === 'q8' || dtype === 'q4';
 
-/**
- * The rule which weights are stored in blocks: matrices and convolutions, (out, in) or (out, in, kh, kw), where a block stays within a row and a tap
- * and both sizes are multiples of 32. So the first and last convolutions, from or to a few channels, stay as they are, and so do embeddings, norms,
- * biases and CLIP's projection, which are of other kinds.
- */
-export function suitsBlocks(kind: string, [out, inner]: Shape): boolean {
-  return (kind === 'matrix' || kind === 'conv') && out % BLOCK === 0 && inner % BLOCK === 0;
-}
+/** Whether a matrix (out, in) or convolution (out, in, kh, kw) may be in blocks: each then lies within a row and a tap, and records end with rows. */
+export const suitsBlocks = ([out, inner]: Shape): boolean => out % BLOCK === 0 && inner % BLOCK === 0;
 
 /** Bytes of `count` values, in whole records. */
 export const blockBytes = (dtype: BlockDType, count: number): number => Math.ceil(count / RECORD) * RECORD_BYTES[dtype];

@@ -4,6 +4,8 @@ import { compile, type RunInputs } from '../core/program.ts';
 import type { Tensor } from '../core/tensor.ts';
 import { Supir } from '../models/supir.ts';
 import { Networks } from '../restore/networks.ts';
+import type { WeightDType } from '../weights/attach.ts';
+import type { Checkpoint } from '../weights/checkpoint.ts';
 import type { CaseEntry, Golden, GoldenFolder } from './golden.ts';
 import { modelConfig } from './models.ts';
 
@@ -11,14 +13,23 @@ import { modelConfig } from './models.ts';
 export type Results = Record<string, ArrayLike<number>>;
 export type Operation = (entry: CaseEntry, context: VerifyContext) => Promise<Results>;
 
+export interface ModelChoices {
+  /** How matrices and convolutions of whole models are stored. Default as their checkpoints hold them: f16. */
+  weights?: WeightDType;
+  /** The checkpoint of the published size, read instead of made. The caller closes it. */
+  published?: Checkpoint;
+}
+
 export class VerifyContext {
   readonly folder: GoldenFolder;
   readonly device: Device;
+  readonly choices: ModelChoices;
   private readonly models = new Map<string, Promise<Networks>>();
 
-  constructor(folder: GoldenFolder, device: Device) {
+  constructor(folder: GoldenFolder, device: Device, choices: ModelChoices = {}) {
     this.folder = folder;
     this.device = device;
+    this.choices = choices;
   }
 
   /** The seeded model that the case names. Weights are made when a program first needs them and stay until `dispose`. */
@@ -26,9 +37,12 @@ export class VerifyContext {
     const name = weights?.model ?? '';
     let networks = this.models.get(name);
     if (!networks) {
-      networks = this.folder
-        .modelCheckpoint(name, ['sdxl', 'supir'])
-        .then((checkpoint) => new Networks(this.device, new Supir(modelConfig(this.folder, name)).attach(checkpoint)));
+      const { weights, published } = this.choices;
+      const isPublished = !this.folder.index.models[name]?.config;
+      const checkpoint = published && isPublished ? Promise.resolve(published) : this.folder.modelCheckpoint(name, ['sdxl', 'supir']);
+      networks = checkpoint.then(
+        (found) => new Networks(this.device, new Supir(modelConfig(this.folder, name)).attach(found, { dtype: weights })),
+      );
       this.models.set(name, networks);
     }
     return networks;

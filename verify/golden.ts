@@ -148,15 +148,28 @@ export interface Comparison {
   accepted: number;
   /** error / accepted: passed when at most 1, which NaN is not. */
   ratio: number;
+  /** Where a whole result is judged: the cosine of the angle between both, as vectors of deviations from the expected mean. */
+  cosine?: number;
 }
 
-/** Compares a whole result, in the reference's layout, with what is expected. Throws UserError when sizes differ. */
-export async function compare(folder: GoldenFolder, entry: CaseEntry, output: string, actual: ArrayLike<number>): Promise<Comparison> {
+/**
+ * Compares a whole result, in the reference's layout, with what is expected. Throws UserError when sizes differ. With `share` the root mean square of
+ * the difference is to stay below that share of the expected values' standard deviation, instead of every element within its tolerance; where it is 0 the tolerance holds.
+ */
+export async function compare(
+  folder: GoldenFolder,
+  entry: CaseEntry,
+  output: string,
+  actual: ArrayLike<number>,
+  share?: number,
+): Promise<Comparison> {
   const expected = entry.outputs[output];
   const golden = await folder.tensor(entry, expected.tensor);
   const chosen = expected.select ? selected(actual, golden.shape, expected.select) : actual;
   if (chosen.length !== golden.data.length)
     throw new UserError(`${entry.id}, ${output}: ${chosen.length} values, and ${golden.data.length} are expected.`);
+  const varies = golden.data.some((value) => value !== golden.data[0]);
+  if (share !== undefined && varies) return compareWhole(output, golden.data, chosen, share);
   let worst: Comparison = { output, error: 0, accepted: expected.abs, ratio: 0 };
   let sum = 0;
   for (let i = 0; i < golden.data.length; i++) {
@@ -170,6 +183,23 @@ export async function compare(folder: GoldenFolder, entry: CaseEntry, output: st
   if (expected.metric !== 'mean_abs') return worst;
   const mean = sum / golden.data.length;
   return { output, error: mean, accepted: expected.abs, ratio: mean / expected.abs };
+}
+
+/** The difference relative to the spread of what is expected. */
+function compareWhole(output: string, expected: ArrayLike<number>, actual: ArrayLike<number>, accepted: number): Comparison {
+  const n = expected.length;
+  let mean = 0;
+  for (let i = 0; i < n; i++) mean += expected[i] / n;
+  let [difference, spread, actualSpread, product] = [0, 0, 0, 0];
+  for (let i = 0; i < n; i++) {
+    const [a, e] = [actual[i] - mean, expected[i] - mean];
+    difference += (a - e) ** 2;
+    spread += e * e;
+    actualSpread += a * a;
+    product += a * e;
+  }
+  const error = Math.sqrt(difference / spread);
+  return { output, error, accepted, ratio: error / accepted, cosine: product / Math.sqrt(spread * actualSpread) };
 }
 
 /** The values at 0, step, 2 step ... along `dim`, of an array that has `stored` as its shape otherwise. */

@@ -1,14 +1,15 @@
 /** Joins networks with a checkpoint: every parameter learns where its values are; nothing is read until a program needs it. */
-import { type BlockDType, isBlocks, suitsBlocks } from '../core/blocks.ts';
+import { type BlockDType, isBlocks } from '../core/blocks.ts';
 import { UserError } from '../core/errors.ts';
 import { named, type Parameter, parameters } from '../core/module.ts';
+import { storedInBlocks } from './block-entries.ts';
 import type { Checkpoint } from './checkpoint.ts';
 import { blocksOf, DTYPE_BYTES, decode, isStoredBlocks } from './dtype.ts';
 
 export interface AttachOptions {
   /**
    * Storage of matrices and convolutions on the GPU. q8 and q4 are blocks of 8 and 4 bits, rounded when a weight is read unless the checkpoint holds it
-   * so; what does not suit blocks (core/blocks.ts) is f16 then. Default: as the checkpoint holds it where that is in blocks, else f16. Biases, norms and
+   * so; what is not to be in blocks (storedInBlocks) is f16 then. Default: as the checkpoint holds it where that is in blocks, else f16. Biases, norms and
    * position embeddings are always f32.
    */
   dtype?: WeightDType;
@@ -35,8 +36,8 @@ export function attach(root: object, prefix: string, checkpoint: Checkpoint, { d
   }
 }
 
-const storage = ({ kind, shape }: Parameter, wanted: WeightDType): WeightDType =>
-  isBlocks(wanted) && !suitsBlocks(kind, shape) ? 'f16' : wanted;
+const storage = ({ name, shape }: Parameter, wanted: WeightDType): WeightDType =>
+  isBlocks(wanted) && !storedInBlocks(name, shape) ? 'f16' : wanted;
 
 /** Names and shapes below `root`, as Checkpoint.checkKeys takes them. */
 export function expectedKeys(root: object, prefix = ''): Map<string, readonly number[]> {

@@ -17,12 +17,15 @@ export const BLOCK_ENTRIES = 'supir_blocks';
 export const blockKind = (shape: readonly number[]): 'matrix' | 'conv' => (shape.length === 4 ? 'conv' : 'matrix');
 
 /**
- * Whether a tensor of a checkpoint is one of the weights that are stored in blocks. Matrices and convolutions are told by their shapes; tables of
- * embeddings, and CLIP's projection, which lies the other way around, by their names.
+ * The rule which weights are stored in blocks when a model is to be in 8 or 4 bits: matrices and convolutions whose sizes are multiples of 32, which the
+ * first and last convolutions, from and to a few channels, are not. All others are f16, and these by name:
+ * - embeddings: tables, and the layers that embed timestep and sizes, whose error every block would share;
+ * - CLIP's projection, which lies the other way around;
+ * - the autoencoder, 3 % of all weights: it runs once, and its error is in the pixels.
  */
 export function storedInBlocks(name: string, shape: readonly number[]): boolean {
   if (shape.length !== 2 && shape.length !== 4) return false;
-  return !/embedding|text_projection/.test(name) && suitsBlocks(blockKind(shape), shape);
+  return !/embedding|(^|\.)(time_embed|label_emb)\.|text_projection|^first_stage_model\./.test(name) && suitsBlocks(shape);
 }
 
 /** The metadata's text for those of the tensors that are in blocks; undefined if none is. */

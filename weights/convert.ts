@@ -24,7 +24,7 @@ const WINDOW = 2 ** 22;
 /** Tensors whose first bytes go into the fingerprint. */
 const SAMPLES = 64;
 
-/** What real numbers become. Of Q8 and Q4 only the weights that suit blocks (core/blocks.ts), the others then become F16. */
+/** What real numbers become. Of Q8 and Q4 only the weights of storedInBlocks, the others then become F16. */
 export type ConvertedDType = FloatDType | StoredBlocks;
 
 export interface Conversion {

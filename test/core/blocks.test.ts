@@ -1,7 +1,7 @@
 /** Weights in blocks of 8 and 4 bits: the format, its error, and what is stored so. */
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { type BlockDType, blockBytes, dequantise, quantise, suitsBlocks } from '../../core/blocks.ts';
+import { type BlockDType, blockBytes, dequantise, quantise } from '../../core/blocks.ts';
 import { GPU_COPY_DST, GPU_MAP_READ } from '../../core/device.ts';
 import { ShapeError } from '../../core/errors.ts';
 import { Parameter } from '../../core/module.ts';
@@ -81,15 +81,6 @@ test('counts that are not in whole blocks are refused', () => {
       () => quantise(dtype, new Float32Array(40)),
       (error: Error) => error instanceof ShapeError,
     );
-});
-
-test('which weights are stored in blocks', () => {
-  assert.ok(suitsBlocks('matrix', [640, 320]));
-  assert.ok(suitsBlocks('conv', [640, 320, 3, 3]));
-  assert.not(suitsBlocks('conv', [320, 4, 3, 3]), 'the first convolution');
-  assert.not(suitsBlocks('conv', [4, 320, 3, 3]), 'the last convolution');
-  assert.not(suitsBlocks('matrix', [64, 48]));
-  for (const kind of ['vector', 'host', 'transposed']) assert.not(suitsBlocks(kind, [640, 320]), kind);
 });
 
 test('a weight given as values is rounded in the order in which it is stored', async () => {
