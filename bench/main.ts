@@ -1,18 +1,21 @@
-/** `npm run bench -- ops|unet|lora`: how quick the kernels are. See --help. */
+/** `npm run bench -- ops|unet|lora|train`: how quick the kernels are. See --help. */
 import { parseArgs } from 'node:util';
 import { benchLora, loraLine } from './lora.ts';
 import { benchOps, type OpResult } from './ops.ts';
+import { benchTrain, trainTable } from './train.ts';
 import { benchUnet, unetTable } from './unet.ts';
 
 const HELP = `npm run bench -- ops [part of a name]   operations beside other libraries (npm --prefix bench/peers install)
 npm run bench -- unet                   a whole evaluation of UNet and control network, kernel by kernel
 npm run bench -- lora                   the same without and with adapters on every attention projection of the UNet
-  --rounds <n>        runs whose median counts (default 5; unet and lora 3)
-  --config <folder>   unet, lora: sizes of that folder's config.json, such as demo (default: the published model's, 8 GB)
-  --latent <pixels>   unet, lora: side of the latent (default 32)
+npm run bench -- train                  a step of training adapters beside the forward pass, and its memory
+  --rounds <n>        runs whose median counts (default 5; others 3)
+  --config <folder>   others: sizes of that folder's config.json, such as demo (default: the published model's, 8 GB)
+  --latent <pixels>   others: side of the latent (default 32)
   --block <width>     lora: a single transformer block of that width, such as 640
-  --rank <n>          lora: rank of the adapters of a layer together (default 32)
+  --rank <n>          lora, train: rank of the adapters of a layer together (default 32)
   --adapters <n>      lora: how many (default 1)
+  --batch <n>         train: images of a step (default 4)
   --json              figures as JSON`;
 
 const { values, positionals } = parseArgs({
@@ -26,6 +29,7 @@ const { values, positionals } = parseArgs({
     block: { type: 'string' },
     rank: { type: 'string', default: '32' },
     adapters: { type: 'string', default: '1' },
+    batch: { type: 'string', default: '4' },
   },
 });
 const [what = '', pattern = ''] = positionals;
@@ -51,6 +55,11 @@ const benchmarks: Record<string, () => Promise<void>> = {
     const block = values.block === undefined ? undefined : Number(values.block);
     const result = await benchLora({ config: values.config, block, latent, rounds, rank, adapters });
     console.log(values.json ? JSON.stringify(result) : loraLine(result));
+  },
+  async train() {
+    const [latent, rounds, rank, batch] = [values.latent, values.rounds ?? '3', values.rank, values.batch].map(Number);
+    const result = await benchTrain({ config: values.config, latent, rounds, rank, batch });
+    console.log(values.json ? JSON.stringify(result) : trainTable(result));
   },
 };
 
