@@ -2,6 +2,7 @@
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import type { BlockDType } from '../../core/blocks.ts';
+import type { OpTensor } from '../../core/op.ts';
 import { plan } from '../../core/plan.ts';
 import { evaluate } from '../../core/program.ts';
 import type { Tensor } from '../../core/tensor.ts';
@@ -10,6 +11,7 @@ import { conv2d } from '../../kernels/conv2d.ts';
 import { slice } from '../../kernels/copy.ts';
 import { gradient } from '../../kernels/gradient.ts';
 import { linear } from '../../kernels/linear.ts';
+import { lowRankDown, withLowRank } from '../../kernels/low-rank.ts';
 import { gelu, silu } from '../../kernels/unary.ts';
 import { blockWeight } from '../support/blocks.ts';
 import { type Accuracy, assertClose } from '../support/close.ts';
@@ -135,6 +137,18 @@ test('any kernel reads a weight in blocks element by element', async () => {
     const w = blockWeight(draw([32, 96]), dtype);
     const expected = reference.build([32, 41], ([row, i]) => reference.at(w, [row, i + 7]));
     await check(`slice ${dtype}`, w, slice(w.tensor, 1, 7, 48), expected, { terms: 0, ulps: 0 });
+  }
+});
+
+test('adapters over weights in blocks', async () => {
+  const draw = sampler(9);
+  for (const dtype of BOTH) {
+    const [x, down, up] = [draw([1, 37, 96]), draw([8, 96]), draw([64, 8])];
+    const w = blockWeight(draw([64, 96], { std: 0.1 }), dtype);
+    const layer = linear(x.tensor, w.tensor) as OpTensor<unknown>;
+    const y = withLowRank(layer, lowRankDown(layer, x.tensor, down.tensor, null), up.tensor);
+    const expected = reference.add(reference.linear(x, w, null), reference.linear(reference.linear(x, down, null), up, null));
+    await check(`linear ${dtype} with adapters`, w, y, expected, { terms: 200, ulps: 8 });
   }
 });
 

@@ -13,7 +13,7 @@ import { mergeLora } from '../../models/lora-merge.ts';
 import { attach } from '../../weights/attach.ts';
 import { bytesSource } from '../../weights/byte-source.ts';
 import { Checkpoint } from '../../weights/checkpoint.ts';
-import { denseChange, type Lora, readLora } from '../../weights/lora.ts';
+import { denseChange, type Lora, type LoraLayer, readLora } from '../../weights/lora.ts';
 import { loraTargets, parseLoraKey } from '../../weights/lora-names.ts';
 import { openSafetensors } from '../../weights/safetensors.ts';
 import { encodeSafetensors } from '../../weights/safetensors-writer.ts';
@@ -213,19 +213,67 @@ const times = (a: Values, b: Values) => (i: number, j: number) =>
 test('LoHa, LoKr and windows with factors are what their formulas say', async () => {
   const draw = sampler(9);
   const [w1a, w1b, w2a, w2b] = [draw([7, 3]), draw([3, 12]), draw([7, 3]), draw([3, 12])];
-  const [first, second] = [times(w1a, w1b), times(w2a, w2b)];
+  const [first, other] = [times(w1a, w1b), times(w2a, w2b)];
   const loha = {
     'lora_unet_proj.hada_w1_a': w1a,
     'lora_unet_proj.hada_w1_b': w1b,
     'lora_unet_proj.hada_w2_a': w2a,
     'lora_unet_proj.hada_w2_b': w2b,
   };
-  const hadamard = Array.from({ length: 84 }, (_, i) => first(Math.floor(i / 12), i % 12) * second(Math.floor(i / 12), i % 12));
+  const hadamard = Array.from({ length: 84 }, (_, i) => first(Math.floor(i / 12), i % 12) * other(Math.floor(i / 12), i % 12));
   close(await delta(loha), hadamard, 'LoHa');
   close(
     await delta({ ...loha, 'lora_unet_proj.alpha': scalarOf(6) }),
     hadamard.map((v) => v * 2),
     'LoHa, alpha 6 of rank 3',
+  );
+
+  // With a window: sum over n, m of t[n, m, tap] a[n, o] b[m, i], for both factors of LoHa and for LoKr's second.
+  const tucker = (t: Values, a: Values, b: Values) => (o: number, i: number, tap: number) => {
+    const [r, , kh, kw] = t.shape;
+    let sum = 0;
+    for (let n = 0; n < r; n++)
+      for (let m = 0; m < r; m++) sum += t.data[(n * r + m) * kh * kw + tap] * a.data[n * a.shape[1] + o] * b.data[m * b.shape[1] + i];
+    return sum;
+  };
+  const [t1, a1, b1, t2, a2, b2] = [
+    [2, 2, 3, 3],
+    [2, 12],
+    [2, 5],
+    [3, 3, 3, 3],
+    [3, 12],
+    [3, 5],
+  ].map((shape) => draw(shape));
+  const [w1, w2] = [tucker(t1, a1, b1), tucker(t2, a2, b2)];
+  const at = (i: number): [number, number, number] => [Math.floor(i / 45), Math.floor(i / 9) % 5, i % 9];
+  close(
+    await delta({
+      'lora_unet_conv.hada_t1': t1,
+      'lora_unet_conv.hada_w1_a': a1,
+      'lora_unet_conv.hada_w1_b': b1,
+      'lora_unet_conv.hada_t2': t2,
+      'lora_unet_conv.hada_w2_a': a2,
+      'lora_unet_conv.hada_w2_b': b2,
+    }),
+    Array.from({ length: 540 }, (_, i) => w1(...at(i)) * w2(...at(i))),
+    'LoHa, a convolution',
+  );
+  const [l1, lt, la, lb] = [
+    [3, 1],
+    [2, 2, 3, 3],
+    [2, 4],
+    [2, 5],
+  ].map((shape) => draw(shape));
+  const second = tucker(lt, la, lb);
+  close(
+    await delta({
+      'lora_unet_conv.lokr_w1': l1,
+      'lora_unet_conv.lokr_t2': lt,
+      'lora_unet_conv.lokr_w2_a': la,
+      'lora_unet_conv.lokr_w2_b': lb,
+    }),
+    Array.from({ length: 540 }, (_, i) => l1.data[Math.floor(i / 180)] * second(Math.floor(i / 45) % 4, Math.floor(i / 9) % 5, i % 9)),
+    'LoKr, a convolution with a window apart',
   );
 
   const [k1, k2] = [draw([7, 3]), draw([1, 4])];
@@ -287,6 +335,65 @@ test('relatives of LoRA apply as they merge', async () => {
     assert.ok(apart(await run(graph(), { x }), y) < 2e-5, Object.keys(tensors)[0]);
     merged.undo(device);
   }
+  const loras = await Promise.all(files.map(async (tensors) => readLora(await file(tensors), weights)));
+  const all = [loras[0], loras[1], loras[2], loras[0]].map((lora, i) => ({
+    lora,
+    adapters: adaptersOf(lora),
+    scale: [0.6, -0.4, 0.3, 0.5][i],
+  }));
+  const y = await runWith(all, graph(), x);
+  const merged = mergeLora(device, all);
+  assert.ok(apart(await run(graph(), { x }), y) < 5e-5, 'all of them at once');
+  merged.undo(device);
+  release(device, module);
+});
+
+test('parts of a weight: query, key and value one behind the other, stacked and of different ranks', async () => {
+  const device = await testDevice();
+  const { module, weights, graph, x } = await network();
+  const conv = weights.find(({ name }) => name.endsWith('conv.weight'))!;
+  const draw = sampler(12);
+  const layer = (part: number, rank: number): LoraLayer => ({
+    parameter: conv,
+    part,
+    parts: 3,
+    change: { kind: 'lowRank', down: draw([rank, 5, 3, 3]), mid: null, up: draw([4, rank]) },
+  });
+  const dense: LoraLayer = { parameter: conv, part: 1, parts: 3, change: { kind: 'dense', delta: draw([4, 5, 3, 3]) } };
+  for (const layers of [[layer(0, 2)], [layer(2, 3), layer(0, 5), layer(1, 4), layer(2, 1), dense]]) {
+    const lora: Lora = { name: 'parts', layers };
+    const y = await runWith([{ adapters: adaptersOf(lora), scale: 0.7 }], graph(), x);
+    const merged = mergeLora(device, [{ lora, scale: 0.7 }]);
+    assert.ok(apart(await run(graph(), { x }), y) < 5e-5, `${layers.length}`);
+    merged.undo(device);
+  }
+  assert.is(module.conv.weight.buffer, null, 'given back to be read anew');
+  release(device, module);
+});
+
+test('merged over weights in blocks: rounded to blocks anew', async () => {
+  const device = await testDevice();
+  const draw = sampler(14);
+  const module = { proj: linear(64, 32) };
+  const name = 'model.diffusion_model.proj';
+  const base = await file({ [`${name}.weight`]: draw([32, 64], { std: 0.3 }), [`${name}.bias`]: draw([32]) });
+  attach(module, 'model.diffusion_model.', new Checkpoint([base]), { dtype: 'q8' });
+  const x = draw([5, 64]);
+  const graph = () => ({ y: module.proj(input('x', x.shape)) });
+  const inputs = Float32Array.from(x.data);
+  const tensors = { 'lora_unet_proj.lora_down.weight': draw([4, 64]), 'lora_unet_proj.lora_up.weight': draw([32, 4], { std: 0.3 }) };
+  const lora = await readLora(
+    await file(tensors),
+    [...parameters(module)].map(([, p]) => p),
+  );
+  const plain = await run(graph(), { x: inputs });
+  const y = await runWith([{ adapters: adaptersOf(lora), scale: 1 }], graph(), inputs);
+  const merged = mergeLora(device, [{ lora, scale: 1 }]);
+  const difference = apart(await run(graph(), { x: inputs }), y);
+  // 64 products of a value near 1 and a rounding of at most 1/256 of the block's largest weight, about 2.
+  assert.ok(difference > 0 && difference < 0.2 && apart(plain, y) > 2, `${difference} of ${apart(plain, y)}`);
+  merged.undo(device);
+  assert.equal(await run(graph(), { x: inputs }), plain);
   release(device, module);
 });
 
