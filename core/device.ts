@@ -4,6 +4,7 @@
  */
 import { DeviceError } from './errors.ts';
 import type { Profile } from './profiler.ts';
+import { Residency } from './residency.ts';
 import { type ShaderSpec, shaderSource } from './shader.ts';
 
 /**
@@ -105,6 +106,8 @@ export class Device {
   readonly facts: AdapterFacts;
   readonly settle: <T>(promise: Promise<T>) => Promise<T>;
   readonly memory: MemoryUse = { buffers: 0, bytes: 0, peak: 0 };
+  /** The weights that programs share. */
+  readonly residency: Residency = new Residency(this);
   /** Set to collect time per kernel; see profiler.ts. */
   profile: Profile | null = null;
   /** 256 zero bytes, bound where a kernel's optional input is absent. */
@@ -215,7 +218,10 @@ export class Device {
       scopes = [this.gpu.popErrorScope(), this.gpu.popErrorScope()];
     }
     const [validation, memory] = await this.settle(Promise.all(scopes));
-    if (memory) throw new DeviceError(`Out of GPU memory while ${what}: ${memory.message}. Use a smaller image or fewer images at once.`);
+    if (memory)
+      throw new DeviceError(
+        `Out of GPU memory while ${what}: ${memory.message}. Use a smaller image or tiles, or allow less memory for weights.`,
+      );
     if (validation) throw new DeviceError(`The GPU refused a command while ${what}: ${validation.message}`);
     this.check();
     return result;

@@ -20,11 +20,24 @@ import { type Shape, showShape, sizeOf, Tensor, type TensorData } from './tensor
  */
 export type ParameterKind = 'matrix' | 'conv' | 'transposed' | 'vector' | 'host';
 
+/** A part of a weight as the GPU stores it. */
+export interface WeightPiece {
+  /** Where it begins and how long it is, in bytes of the weight. Multiples of 4, but for the length of the last one. */
+  offset: number;
+  bytes: number;
+  /** Reads it. The result may lie in `scratch`, of SCRATCH_BYTES, and is valid until that is used again. */
+  read(scratch: Uint8Array<ArrayBuffer>): Promise<Uint8Array>;
+}
+
+/** A piece is at most this long where it can be chosen, so that what is on its way is bounded. */
+export const PIECE_BYTES = 2 ** 21;
+export const SCRATCH_BYTES = 4 * PIECE_BYTES;
+
 export interface ParameterSource {
   /** The whole tensor in the checkpoint's order: f16 bit patterns where the weight's dtype is f16, else f32 values. */
   read(): Promise<TensorData>;
-  /** The records of a weight whose dtype is q8 or q4, where the checkpoint holds it so; else absent. */
-  blocks?(): Promise<Uint8Array<ArrayBuffer>>;
+  /** The weight as the GPU stores it; absent where that must be made of the whole tensor. */
+  pieces?(): WeightPiece[];
   /** Some rows of a two-dimensional tensor, one behind the other, as f32. */
   readRows(rows: number[]): Promise<Float32Array>;
 }
@@ -58,12 +71,22 @@ export class Parameter {
     return new Tensor(this.storedShape, this.dtype, { kind: 'parameter', parameter: this });
   }
 
-  /** Makes the weight resident, reading it from its source if it is not. Throws UserError when no checkpoint is attached. */
-  async load(device: Device): Promise<void> {
-    if (this.buffer) return;
-    if (!this.source) throw new UserError(`The weight ${this.name} has no values: attach a checkpoint to its network first.`);
-    if (this.source.blocks) this.write(device, await this.source.blocks());
-    else this.upload(device, await this.source.read());
+  /** Bytes on the GPU. */
+  get bytes(): number {
+    return storageBytes(this.dtype, sizeOf(this.shape));
+  }
+
+  /** The weight as the GPU stores it. Throws UserError when no checkpoint is attached. */
+  pieces(): WeightPiece[] {
+    const { source } = this;
+    if (!source) throw new UserError(`The weight ${this.name} has no values: attach a checkpoint to its network first.`);
+    return source.pieces?.() ?? [{ offset: 0, bytes: this.bytes, read: async () => this.pack(await source.read()) }];
+  }
+
+  /** Creates the GPU buffer if there is none. */
+  place(device: Device): GPUBuffer {
+    this.buffer ??= device.buffer(this.name, this.bytes, GPU_STORAGE | GPU_COPY_DST | GPU_COPY_SRC);
+    return this.buffer;
   }
 
   /**
@@ -71,29 +94,34 @@ export class Parameter {
    * Float32Array. What is stored in blocks is rounded here.
    */
   upload(device: Device, values: TensorData): void {
+    const stored = this.pack(values);
+    device.gpu.queue.writeBuffer(this.place(device), 0, stored);
+  }
+
+  /** Values in the checkpoint's order -> the bytes on the GPU. */
+  private pack(values: TensorData): Uint8Array<ArrayBuffer> {
     if (values.length !== sizeOf(this.shape))
       throw new ShapeError(`${this.name}: ${values.length} values for shape ${showShape(this.shape)}.`);
     const { dtype } = this;
-    const stored = reorder(values, this.shape, this.kind);
-    if (isBlocks(dtype) && !(stored instanceof Uint32Array)) {
-      this.write(device, quantise(dtype, stored instanceof Uint16Array ? decodeF16(stored) : stored));
-      return;
-    }
+    const stored = storedOrder(values, this);
+    if (isBlocks(dtype) && !(stored instanceof Uint32Array))
+      return this.padded(quantise(dtype, stored instanceof Uint16Array ? decodeF16(stored) : stored));
     if (values instanceof Uint16Array !== (dtype === 'f16'))
       throw new ShapeError(`${this.name}: a ${values.constructor.name} for a weight that is stored as ${dtype}.`);
-    this.write(device, new Uint8Array(stored.buffer as ArrayBuffer, stored.byteOffset, stored.byteLength));
+    return this.padded(new Uint8Array(stored.buffer as ArrayBuffer, stored.byteOffset, stored.byteLength));
   }
 
-  private write(device: Device, stored: Uint8Array<ArrayBuffer>): void {
-    const bytes = storageBytes(this.dtype, sizeOf(this.shape));
-    const padded = new Uint8Array(bytes);
+  private padded(stored: Uint8Array<ArrayBuffer>): Uint8Array<ArrayBuffer> {
+    if (stored.length === this.bytes) return stored;
+    const padded = new Uint8Array(this.bytes);
     padded.set(stored);
-    this.buffer ??= device.buffer(this.name, bytes, GPU_STORAGE | GPU_COPY_DST | GPU_COPY_SRC);
-    device.gpu.queue.writeBuffer(this.buffer, 0, padded);
+    return padded;
   }
 
   release(device: Device): void {
-    if (this.buffer) device.release(this.buffer);
+    if (!this.buffer) return;
+    device.residency.forget(this);
+    device.release(this.buffer);
     this.buffer = null;
   }
 }
@@ -128,22 +156,31 @@ export function named<T extends object>(root: T, prefix: string): T {
 
 type Layout = Pick<Parameter, 'shape' | 'kind'>;
 
-/** Values in the checkpoint's order -> in the order a weight is stored on the GPU. */
-export function storedOrder(values: Float32Array<ArrayBuffer>, { shape, kind }: Layout): Float32Array<ArrayBuffer> {
-  return reorder(values, shape, kind) as Float32Array<ArrayBuffer>;
-}
-
 /** Values in the order a weight is stored on the GPU, such as its gradient -> in the checkpoint's order. */
 export function checkpointOrder(stored: Float32Array, { shape, kind }: Layout): Float32Array<ArrayBuffer> {
-  return reorder(stored, shape, kind, true) as Float32Array<ArrayBuffer>;
+  const ordered = isReordered(shape, kind) ? reorder(stored, new Float32Array(stored.length), shape, kind, true) : stored;
+  return ordered as Float32Array<ArrayBuffer>;
 }
 
-/** The checkpoint's order -> the stored one, or back. */
-function reorder(values: TensorData, shape: Shape, kind: ParameterKind, back = false): TensorData {
-  if (kind !== 'conv' && kind !== 'transposed') return values;
+/**
+ * Values in the checkpoint's order -> in the GPU's; the same array where the two agree. `shape` in the checkpoint; of all kinds but `transposed`,
+ * some rows of the first axis may come by themselves. The result lies in `room` if it is given.
+ */
+export function storedOrder<Values extends TensorData>(values: Values, { shape, kind }: Layout, room?: Uint8Array<ArrayBuffer>): Values {
+  if (!isReordered(shape, kind)) return values;
+  const { buffer, byteOffset } = room ?? new Uint8Array(values.byteLength);
+  const Kind = values.constructor as new (buffer: ArrayBuffer, offset: number, length: number) => Values;
+  return reorder(values, new Kind(buffer, byteOffset, values.length), shape, kind, false);
+}
+
+function isReordered(shape: Shape, kind: ParameterKind): boolean {
+  return kind === 'transposed' || (kind === 'conv' && shape[2] * shape[3] > 1);
+}
+
+/** The checkpoint's order -> the stored one, or back, into `ordered`. */
+function reorder<Values extends TensorData>(values: Values, ordered: Values, shape: Shape, kind: ParameterKind, back: boolean): Values {
   const [rows, columns] = shape;
   const pixels = kind === 'conv' ? shape[2] * shape[3] : 1;
-  const ordered = new (values.constructor as new (n: number) => TensorData)(values.length);
   for (let row = 0, checkpoint = 0; row < rows; row++) {
     for (let column = 0; column < columns; column++) {
       for (let pixel = 0; pixel < pixels; pixel++, checkpoint++) {

@@ -5,6 +5,7 @@ import { type Device, GPU_COPY_DST, GPU_COPY_SRC, GPU_MAP_READ, GPU_STORAGE, GPU
 import { DeviceError, ShapeError, UserError } from './errors.ts';
 import { fromF16 } from './half.ts';
 import { type Plan, type PlannedDispatch, paramBytes, plan, type Value } from './plan.ts';
+import type { ProgramWeights } from './residency.ts';
 import { storageBytes } from './shader.ts';
 import { showShape, sizeOf, type Tensor, type TensorData } from './tensor.ts';
 
@@ -23,21 +24,29 @@ interface Step {
   dispatch: PlannedDispatch;
 }
 
-/** Compiles the graph of `outputs` for `device` and makes the weights it reads resident. Throws DeviceError when memory does not suffice. */
-export async function compile<Names extends string>(device: Device, outputs: Record<Names, Tensor>): Promise<Program<Names>> {
+/**
+ * Compiles the graph of `outputs` for `device` and loads the weights it reads, as many as the device's budget allows; `signal` stops the loading
+ * and later runs. Throws DeviceError when memory does not suffice, UserError when the budget does not, the signal's reason when aborted.
+ */
+export async function compile<Names extends string>(
+  device: Device,
+  outputs: Record<Names, Tensor>,
+  signal?: AbortSignal,
+): Promise<Program<Names>> {
   const planned = plan(outputs, device.facts, device.gpu.limits);
-  const loading = device.guard(`loading ${planned.bytes.weights} bytes of weights`, async () => {
-    for (const storage of planned.fixed) if (storage.kind === 'parameter') await storage.parameter.load(device);
+  const compiling = Promise.all(planned.dispatches.map(({ shader }) => device.pipeline(shader)));
+  compiling.catch(() => undefined); // awaited below
+  return device.guard(`placing ${planned.bytes.weights} bytes of weights and ${planned.bytes.total} of activations`, async () => {
+    const weights = await device.residency.open(planned, signal);
+    const program = new Program<Names>(device, planned, weights, signal);
+    try {
+      program.place(await compiling);
+    } catch (error) {
+      program.dispose();
+      throw error;
+    }
+    return program;
   });
-  const [pipelines] = await Promise.all([Promise.all(planned.dispatches.map(({ shader }) => device.pipeline(shader))), loading]);
-  const program = new Program<Names>(device, planned);
-  try {
-    await device.guard(`placing a program of ${planned.bytes.total} bytes`, () => program.place(pipelines));
-  } catch (error) {
-    program.dispose();
-    throw error;
-  }
-  return program;
 }
 
 /** Plans, runs and frees a single tensor: `await evaluate(device, add(a, b))`. f16 results come back as f32. */
@@ -53,6 +62,8 @@ export async function evaluate(device: Device, tensor: Tensor, inputs: RunInputs
 export class Program<Names extends string> {
   readonly plan: Plan;
   private readonly device: Device;
+  private readonly weights: ProgramWeights;
+  private readonly signal: AbortSignal | undefined;
   private readonly steps: Step[] = [];
   private readonly buffers: GPUBuffer[] = [];
   private readonly inputs = new Map<string, GPUBuffer>();
@@ -68,29 +79,31 @@ export class Program<Names extends string> {
   /** Milliseconds of this thread that the last run took to record and submit its dispatches. */
   encodeMs = 0;
 
-  constructor(device: Device, planned: Plan) {
+  constructor(device: Device, planned: Plan, weights: ProgramWeights, signal?: AbortSignal) {
     this.device = device;
     this.plan = planned;
+    this.weights = weights;
+    this.signal = signal;
     for (const name of planned.scalars) this.scalars.set(name, { value: Number.NaN, offsets: [] });
   }
 
   /** Creates buffers and bind groups; called once by `compile`. */
   place(pipelines: GPUComputePipeline[]): void {
-    const { device, plan } = this;
+    const { device, plan, weights } = this;
     const slots = plan.slots.map((bytes, i) => this.own(`slot ${i}`, bytes, GPU_STORAGE | GPU_COPY_SRC));
     const fixed = new Map<object, GPUBuffer>();
     for (const storage of plan.fixed) {
-      if (storage.kind === 'parameter') {
-        fixed.set(storage, storage.parameter.buffer!);
-        continue;
-      }
+      if (storage.kind === 'parameter') continue;
       const label = storage.kind === 'input' ? storage.name : 'constant';
       const buffer = this.own(label, storage.bytes, GPU_STORAGE | GPU_COPY_DST | GPU_COPY_SRC);
       fixed.set(storage, buffer);
       if (storage.kind === 'input') this.inputs.set(storage.name, buffer);
       else if (storage.kind === 'constant') this.write(buffer, storage.data);
     }
-    const bufferOf = (value: Value): GPUBuffer => (value.storage.kind === 'pooled' ? slots[value.storage.slot] : fixed.get(value.storage)!);
+    const placeOf = ({ storage }: Value, dispatch: number): { buffer: GPUBuffer; offset: number } => {
+      if (storage.kind === 'parameter') return weights.at(storage.parameter, dispatch);
+      return { buffer: storage.kind === 'pooled' ? slots[storage.slot] : fixed.get(storage)!, offset: 0 };
+    };
 
     this.params = new ArrayBuffer(plan.bytes.params);
     this.paramBuffer = this.own('parameters', plan.bytes.params, GPU_UNIFORM | GPU_COPY_DST);
@@ -100,7 +113,7 @@ export class Program<Names extends string> {
       const x = Math.min(groups, device.gpu.limits.maxComputeWorkgroupsPerDimension);
       const entries = dispatch.operands.map((operand, binding) => ({
         binding: binding + 1,
-        resource: operand ? { buffer: bufferOf(operand), size: operand.storage.bytes } : { buffer: device.zeros },
+        resource: operand ? { ...placeOf(operand, i), size: operand.storage.bytes } : { buffer: device.zeros },
       }));
       const uniform = {
         binding: 0,
@@ -117,7 +130,7 @@ export class Program<Names extends string> {
 
     let size = 0;
     for (const [name, value] of plan.outputs) {
-      this.outputs.push({ name: name as Names, value, buffer: bufferOf(value), offset: size });
+      this.outputs.push({ name: name as Names, value, buffer: placeOf(value, plan.dispatches.length).buffer, offset: size });
       size += storageBytes(value.dtype, sizeOf(value.shape));
     }
     this.staging = this.own('results', plan.bytes.results, GPU_MAP_READ | GPU_COPY_DST);
@@ -131,22 +144,18 @@ export class Program<Names extends string> {
   }
 
   private async runNow(inputs: RunInputs): Promise<RunOutputs<Names>> {
-    const { device, staging } = this;
+    const { device, staging, weights, signal } = this;
     if (!staging) throw new UserError('This program was disposed.');
     device.check();
     this.accept(inputs);
     const begun = performance.now();
-    const encoder = device.gpu.createCommandEncoder();
-    if (device.profile) device.profile.encode(device, encoder, this.steps);
-    else {
-      const pass = encoder.beginComputePass();
-      for (const { pipeline, group, x, y } of this.steps) {
-        pass.setPipeline(pipeline);
-        pass.setBindGroup(0, group);
-        pass.dispatchWorkgroups(x, y);
-      }
-      pass.end();
+    for (const segment of weights.placement.segments) {
+      await weights.fill(segment, signal);
+      const encoder = device.gpu.createCommandEncoder();
+      this.encode(encoder, this.steps.slice(segment.from, segment.to));
+      device.gpu.queue.submit([encoder.finish()]);
     }
+    const encoder = device.gpu.createCommandEncoder();
     for (const { value, buffer, offset } of this.outputs)
       encoder.copyBufferToBuffer(buffer, 0, staging, offset, storageBytes(value.dtype, sizeOf(value.shape)));
     device.gpu.queue.submit([encoder.finish()]);
@@ -162,6 +171,21 @@ export class Program<Names extends string> {
     device.check();
     await device.profile?.collect(device);
     return Object.fromEntries(this.outputs.map(({ name, value, offset }) => [name, decode(bytes, offset, value)])) as RunOutputs<Names>;
+  }
+
+  private encode(encoder: GPUCommandEncoder, steps: Step[]): void {
+    const { profile } = this.device;
+    if (profile) {
+      profile.encode(this.device, encoder, steps);
+      return;
+    }
+    const pass = encoder.beginComputePass();
+    for (const { pipeline, group, x, y } of steps) {
+      pass.setPipeline(pipeline);
+      pass.setBindGroup(0, group);
+      pass.dispatchWorkgroups(x, y);
+    }
+    pass.end();
   }
 
   private accept(inputs: RunInputs): void {
@@ -222,8 +246,9 @@ export class Program<Names extends string> {
     return buffer;
   }
 
-  /** Frees every buffer of the program (not the weights). */
+  /** Frees every buffer of the program; weights stay until their room is needed. */
   dispose(): void {
+    this.weights.close();
     for (const buffer of this.buffers.splice(0)) this.device.release(buffer);
     this.staging = null;
   }

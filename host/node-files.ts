@@ -31,9 +31,9 @@ async function fileSource(path: string): Promise<ByteSource> {
     const source: ByteSource = {
       name: basename(path),
       size,
-      async read(offset, length) {
+      async read(offset, length, into) {
         checkRange(source, offset, length);
-        const bytes = new Uint8Array(length);
+        const bytes = into?.subarray(0, length) ?? new Uint8Array(length);
         for (let done = 0; done < length; ) {
           const { bytesRead } = await file.read(bytes, done, Math.min(length - done, 2 ** 30), offset + done);
           if (bytesRead === 0) throw new UserError(`Cannot read ${path}: it became shorter while it was read.`);

@@ -1,10 +1,12 @@
 /** Joins networks with a checkpoint: every parameter learns where its values are; nothing is read until a program needs it. */
-import { type BlockDType, isBlocks } from '../core/blocks.ts';
+import { type BlockDType, blockBytes, isBlocks, quantise } from '../core/blocks.ts';
 import { UserError } from '../core/errors.ts';
-import { named, type Parameter, parameters } from '../core/module.ts';
+import { named, type Parameter, PIECE_BYTES, parameters, storedOrder, type WeightPiece } from '../core/module.ts';
+import { sizeOf } from '../core/tensor.ts';
 import { storedInBlocks } from './block-entries.ts';
 import type { Checkpoint } from './checkpoint.ts';
-import { blocksOf, DTYPE_BYTES, decode, isStoredBlocks } from './dtype.ts';
+import { blocksOf, byteLength, DTYPE_BYTES, decode, isStoredBlocks, type PlainDType, viewAs } from './dtype.ts';
+import { f16Bits } from './indexed-file.ts';
 
 export interface AttachOptions {
   /**
@@ -24,6 +26,7 @@ export function attach(root: object, prefix: string, checkpoint: Checkpoint, { d
     const held = checkpoint.has(name) ? checkpoint.info(name).dtype : 'F16';
     const blocks = isStoredBlocks(held) ? blocksOf(held) : null;
     if (parameter.kind !== 'vector' && parameter.kind !== 'host') parameter.dtype = storage(parameter, dtype ?? blocks ?? 'f16');
+    const checked = new Set<number>();
     parameter.source = {
       async read() {
         const values = parameter.dtype === 'f16' ? await checkpoint.f16bits(name) : await checkpoint.f32(name);
@@ -31,7 +34,9 @@ export function attach(root: object, prefix: string, checkpoint: Checkpoint, { d
         return values;
       },
       readRows: (rows) => readRows(checkpoint, parameter, rows),
-      ...(blocks && parameter.dtype === blocks ? { blocks: () => checkpoint.bytes(name) } : {}),
+      ...(parameter.kind !== 'transposed' && (blocks === null || blocks === parameter.dtype)
+        ? { pieces: () => piecesOf(checkpoint, parameter, checked) }
+        : {}),
     };
   }
 }
@@ -42,6 +47,41 @@ const storage = ({ name, shape }: Parameter, wanted: WeightDType): WeightDType =
 /** Names and shapes below `root`, as Checkpoint.checkKeys takes them. */
 export function expectedKeys(root: object, prefix = ''): Map<string, readonly number[]> {
   return new Map([...parameters(root)].map(([path, { shape }]) => [prefix + path, shape]));
+}
+
+/** A weight in rows of its first axis, converted and reordered; `checked`: first elements of the pieces that are known to be finite. */
+function piecesOf(checkpoint: Checkpoint, { name, shape, kind, dtype }: Parameter, checked: Set<number>): WeightPiece[] {
+  const info = checkpoint.info(name);
+  const [rows, ...inner] = shape;
+  const row = sizeOf(inner);
+  const size = (count: number) => (isBlocks(dtype) ? blockBytes(dtype, count) : count * (dtype === 'f16' ? 2 : 4));
+  // An even number, so that pieces begin at whole words and records.
+  const step = 2 * Math.max(1, Math.floor(PIECE_BYTES / size(2 * row)));
+  const convert = (stored: PlainDType, bytes: Uint8Array<ArrayBuffer>, first: number) => {
+    if (dtype !== 'f16') return new Float32Array(decode(stored, bytes));
+    return stored === 'F16' ? viewAs(Uint16Array, bytes) : f16Bits(checkpoint.fileOf(name), name, decode(stored, bytes), first);
+  };
+  return Array.from({ length: Math.ceil(rows / step) }, (_, i) => {
+    const first = i * step * row;
+    const count = Math.min(step, rows - i * step) * row;
+    return {
+      offset: size(first),
+      bytes: size(count),
+      async read(scratch) {
+        const half = scratch.length / 2;
+        const [from, length] = [byteLength(info.dtype, first), byteLength(info.dtype, count)];
+        const bytes = await checkpoint.bytes(name, from, length, length <= half ? scratch.subarray(0, half) : undefined);
+        if (isStoredBlocks(info.dtype)) return bytes;
+        const values = convert(info.dtype, bytes, first);
+        if (!checked.has(first)) checkpoint.assertFinite(name, values, first);
+        checked.add(first);
+        const room = values.byteLength <= half ? scratch.subarray(half) : undefined;
+        const ordered = storedOrder(values, { shape: [count / row, ...inner], kind }, room);
+        if (isBlocks(dtype)) return quantise(dtype, ordered as Float32Array);
+        return new Uint8Array(ordered.buffer, ordered.byteOffset, ordered.byteLength);
+      },
+    };
+  });
 }
 
 async function readRows(checkpoint: Checkpoint, { name, shape }: Parameter, rows: number[]): Promise<Float32Array> {

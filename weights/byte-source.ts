@@ -7,10 +7,11 @@ export interface ByteSource {
   /** Length in bytes. */
   readonly size: number;
   /**
-   * Bytes [offset, offset + length) as a fresh array, which the caller may keep and change.
+   * Bytes [offset, offset + length). They may lie in `into`, which has room for them, where the source can spare a fresh array; without it they
+   * are fresh, and the caller may keep and change them.
    * @throws UserError if the range is not inside the source.
    */
-  read(offset: number, length: number): Promise<Uint8Array<ArrayBuffer>>;
+  read(offset: number, length: number, into?: Uint8Array<ArrayBuffer>): Promise<Uint8Array<ArrayBuffer>>;
   close?(): Promise<void>;
 }
 

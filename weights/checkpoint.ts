@@ -61,8 +61,8 @@ export class Checkpoint implements TensorFile {
   }
 
   /** As TensorFile.bytes. */
-  bytes(name: string, byteOffset?: number, byteLength?: number): Promise<Uint8Array<ArrayBuffer>> {
-    return this.#file(name).bytes(name, byteOffset, byteLength);
+  bytes(name: string, byteOffset?: number, byteLength?: number, into?: Uint8Array<ArrayBuffer>): Promise<Uint8Array<ArrayBuffer>> {
+    return this.#file(name).bytes(name, byteOffset, byteLength, into);
   }
 
   /** As TensorFile.f32. */
@@ -118,16 +118,16 @@ export class Checkpoint implements TensorFile {
   }
 
   /**
-   * Checks weights that were read for a tensor: f32 values, or f16 bits in a Uint16Array.
+   * Checks weights that were read for a tensor, from its element `first` on: f32 values, or f16 bits in a Uint16Array.
    * @throws UserError naming file, tensor and element at the first NaN or infinity.
    */
-  assertFinite(name: string, values: Float32Array | Uint16Array): void {
+  assertFinite(name: string, values: Float32Array | Uint16Array, first = 0): void {
     const at = firstNotFinite(values);
     if (at < 0) return;
     const value = values instanceof Uint16Array ? fromF16(values[at]) : values[at];
     const what = Number.isNaN(value) ? 'not a number' : 'infinite';
     throw new UserError(
-      `${this.fileOf(name)}: element ${at} of tensor "${name}" is ${what}. The file is damaged or was converted badly: download it again, or use the original it was converted from.`,
+      `${this.fileOf(name)}: element ${first + at} of tensor "${name}" is ${what}. The file is damaged or was converted badly: download it again, or use the original it was converted from.`,
     );
   }
 
@@ -143,11 +143,21 @@ export class Checkpoint implements TensorFile {
 /** Index of the first NaN or infinity, or -1. A plain loop: checkpoints have billions of elements. */
 function firstNotFinite(values: Float32Array | Uint16Array): number {
   if (values instanceof Uint16Array) {
+    if (pairsAreFinite(values)) return -1;
     for (let i = 0; i < values.length; i++) if ((values[i] & 0x7c00) === 0x7c00) return i;
   } else {
     for (let i = 0; i < values.length; i++) if (!(Math.abs(values[i]) < Number.POSITIVE_INFINITY)) return i;
   }
   return -1;
+}
+
+/** Whether all f16 values are finite, two at a time: adding to an exponent of all ones overflows into the bit above it, and to no other. */
+function pairsAreFinite(values: Uint16Array): boolean {
+  if (values.byteOffset % 4 || values.length % 2) return false;
+  const pairs = new Uint32Array(values.buffer, values.byteOffset, values.length / 2);
+  let overflow = 0;
+  for (let i = 0; i < pairs.length; i++) overflow |= (pairs[i] & 0x7c007c00) + 0x04000400;
+  return (overflow & 0x80008000) === 0;
 }
 
 const tensors = (n: number): string => (n === 1 ? '1 tensor' : `${n} tensors`);

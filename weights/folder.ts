@@ -56,7 +56,7 @@ export async function openWeights(access: FolderAccess, path: string, name?: str
 
 /** A source under another name: many files of diffusers are called the same. */
 function named(source: ByteSource, name = source.name): ByteSource {
-  return { name, size: source.size, read: (offset, length) => source.read(offset, length), close: async () => source.close?.() };
+  return { name, size: source.size, read: (...range) => source.read(...range), close: async () => source.close?.() };
 }
 
 function componentFile(names: readonly string[]): string | undefined {

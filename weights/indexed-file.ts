@@ -9,6 +9,16 @@ import { checkRange } from './byte-source.ts';
 import { blocksOf, decode, isFloat, isStoredBlocks, type NumberArray, viewAs } from './dtype.ts';
 import { checkF16Overflow, elementCount, type TensorFile, type TensorInfo } from './tensor-file.ts';
 
+/**
+ * Numbers -> f16 bits, rounded to nearest even; they are elements of a tensor from number `first` on. @throws OverflowError if a finite one does
+ * not fit.
+ */
+export function f16Bits(file: string, name: string, values: NumberArray, first = 0): Uint16Array<ArrayBuffer> {
+  const bits = encodeF16(values);
+  checkF16Overflow(file, name, values, bits, first);
+  return bits;
+}
+
 export abstract class IndexedFile<Info extends TensorInfo = TensorInfo> implements TensorFile {
   readonly name: string;
   readonly metadata: ReadonlyMap<string, string>;
@@ -20,8 +30,13 @@ export abstract class IndexedFile<Info extends TensorInfo = TensorInfo> implemen
     this.#tensors = tensors;
   }
 
-  /** Bytes [byteOffset, byteOffset + byteLength) of a tensor, as a fresh array; the range has been checked. */
-  protected abstract read(info: Info, byteOffset: number, byteLength: number): Promise<Uint8Array<ArrayBuffer>>;
+  /** Bytes [byteOffset, byteOffset + byteLength) of a tensor, fresh, or in `into` as ByteSource.read has it; the range has been checked. */
+  protected abstract read(
+    info: Info,
+    byteOffset: number,
+    byteLength: number,
+    into?: Uint8Array<ArrayBuffer>,
+  ): Promise<Uint8Array<ArrayBuffer>>;
 
   names(): string[] {
     return [...this.#tensors.keys()];
@@ -37,12 +52,12 @@ export abstract class IndexedFile<Info extends TensorInfo = TensorInfo> implemen
     return info;
   }
 
-  async bytes(name: string, byteOffset = 0, byteLength?: number): Promise<Uint8Array<ArrayBuffer>> {
+  async bytes(name: string, byteOffset = 0, byteLength?: number, into?: Uint8Array<ArrayBuffer>): Promise<Uint8Array<ArrayBuffer>> {
     const info = this.info(name);
     const size = info.end - info.begin;
     const length = byteLength ?? size - byteOffset;
     checkRange({ name: `${this.name}, tensor "${name}"`, size }, byteOffset, length);
-    const bytes = await this.read(info, byteOffset, length);
+    const bytes = await this.read(info, byteOffset, length, into);
     if (bytes.byteLength !== length) {
       throw new UserError(
         `${this.name}: ${bytes.byteLength} of the ${length} bytes of tensor "${name}" could be read. Was the file changed or moved while it was in use? Load it again.`,
@@ -64,10 +79,7 @@ export abstract class IndexedFile<Info extends TensorInfo = TensorInfo> implemen
 
   async f16bits(name: string): Promise<Uint16Array<ArrayBuffer>> {
     if (this.info(name).dtype === 'F16') return viewAs(Uint16Array, await this.bytes(name));
-    const values = await this.#values(name);
-    const bits = encodeF16(values);
-    checkF16Overflow(this.name, name, values, bits);
-    return bits;
+    return f16Bits(this.name, name, await this.#values(name));
   }
 
   /** All elements of an integer or boolean tensor (token ids, indices, boxes). @throws UserError for other dtypes and beyond 2^53. */

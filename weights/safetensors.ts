@@ -51,8 +51,13 @@ export class Safetensors extends IndexedFile {
     this.#dataStart = dataStart;
   }
 
-  protected read(info: TensorInfo, byteOffset: number, byteLength: number): Promise<Uint8Array<ArrayBuffer>> {
-    return this.#source.read(this.#dataStart + info.begin + byteOffset, byteLength);
+  protected read(
+    info: TensorInfo,
+    byteOffset: number,
+    byteLength: number,
+    into?: Uint8Array<ArrayBuffer>,
+  ): Promise<Uint8Array<ArrayBuffer>> {
+    return this.#source.read(this.#dataStart + info.begin + byteOffset, byteLength, into);
   }
 
   close(): Promise<void> | undefined {

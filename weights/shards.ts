@@ -101,8 +101,8 @@ class ShardedFile implements TensorFile {
     return this.#shard(name).info(name);
   }
 
-  bytes(name: string, byteOffset?: number, byteLength?: number): Promise<Uint8Array<ArrayBuffer>> {
-    return this.#shard(name).bytes(name, byteOffset, byteLength);
+  bytes(name: string, byteOffset?: number, byteLength?: number, into?: Uint8Array<ArrayBuffer>): Promise<Uint8Array<ArrayBuffer>> {
+    return this.#shard(name).bytes(name, byteOffset, byteLength, into);
   }
 
   f32(name: string): Promise<Float32Array<ArrayBuffer>> {

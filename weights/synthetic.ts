@@ -45,8 +45,9 @@ export interface SyntheticManifest {
 
 /** One tensor, row-major; every value fits f16 exactly. @throws UserError for an unknown kind. */
 export function syntheticTensor(name: string, spec: SyntheticSpec, salt = 0, gains: SyntheticGains = {}): Float32Array<ArrayBuffer> {
-  if (spec.kind === 'position_ids') return Float32Array.from({ length: elementCount(spec.shape) }, (_, i) => i);
-  return decodeF16(syntheticBits(name, spec, salt, gains));
+  const count = elementCount(spec.shape);
+  if (spec.kind === 'position_ids') return Float32Array.from({ length: count }, (_, i) => i);
+  return decodeF16(syntheticBits(name, spec, salt, gains, 0, count));
 }
 
 /**
@@ -79,11 +80,14 @@ class SyntheticFile extends IndexedFile<SyntheticInfo> {
   }
 
   protected async read({ name, spec }: SyntheticInfo, byteOffset: number, byteLength: number): Promise<Uint8Array<ArrayBuffer>> {
+    const width = DTYPE_BYTES[spec.kind === 'position_ids' ? 'I64' : 'F16'];
+    const first = Math.floor(byteOffset / width);
+    const count = Math.ceil((byteOffset + byteLength) / width) - first;
     const values =
       spec.kind === 'position_ids'
-        ? BigInt64Array.from({ length: elementCount(spec.shape) }, (_, i) => BigInt(i))
-        : syntheticBits(name, spec, this.#salt, this.#gains);
-    return new Uint8Array(values.buffer).slice(byteOffset, byteOffset + byteLength);
+        ? BigInt64Array.from({ length: count }, (_, i) => BigInt(first + i))
+        : syntheticBits(name, spec, this.#salt, this.#gains, first, count);
+    return new Uint8Array(values.buffer).subarray(byteOffset - first * width, byteOffset - first * width + byteLength);
   }
 }
 
@@ -95,12 +99,20 @@ const GOLDEN_RATIO = 0x9e3779b1; // 2^32 over the golden ratio
 const MIDDLE = 510;
 const SPREAD = Math.sqrt(21845);
 
-function syntheticBits(name: string, spec: SyntheticSpec, salt: number, gains: SyntheticGains): Uint16Array<ArrayBuffer> {
+/** `count` elements from number `first` on. */
+function syntheticBits(
+  name: string,
+  spec: SyntheticSpec,
+  salt: number,
+  gains: SyntheticGains,
+  first: number,
+  count: number,
+): Uint16Array<ArrayBuffer> {
   const { base, std } = distribution(name, spec, gains);
   const unit = std / SPREAD;
   const values = Uint16Array.from({ length: 2 * MIDDLE + 1 }, (_, s) => toF16(base + (s - MIDDLE) * unit));
-  const bits = new Uint16Array(elementCount(spec.shape));
-  let counter = fnv1a32(name) ^ Math.imul(salt, GOLDEN_RATIO);
+  const bits = new Uint16Array(count);
+  let counter = ((fnv1a32(name) ^ Math.imul(salt, GOLDEN_RATIO)) + Math.imul(first, GOLDEN_RATIO)) | 0;
   for (let i = 0; i < bits.length; i++) {
     let x = counter;
     x = Math.imul(x ^ (x >>> 16), 0x85ebca6b);

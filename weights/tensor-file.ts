@@ -22,8 +22,11 @@ export interface TensorFile {
   has(name: string): boolean;
   /** @throws UserError if there is no such tensor. */
   info(name: string): TensorInfo;
-  /** Raw bytes of a tensor, or `byteLength` of them from `byteOffset`. A fresh array. @throws UserError if there is no such tensor or range. */
-  bytes(name: string, byteOffset?: number, byteLength?: number): Promise<Uint8Array<ArrayBuffer>>;
+  /**
+   * Raw bytes of a tensor, or `byteLength` of them from `byteOffset`; fresh, or in `into` as ByteSource.read has it.
+   * @throws UserError if there is no such tensor or range.
+   */
+  bytes(name: string, byteOffset?: number, byteLength?: number, into?: Uint8Array<ArrayBuffer>): Promise<Uint8Array<ArrayBuffer>>;
   /** All elements as f32, rounded to nearest where the stored type is wider. A fresh array. @throws UserError if there is no such tensor. */
   f32(name: string): Promise<Float32Array<ArrayBuffer>>;
   /**

@@ -52,9 +52,14 @@ export class TorchFile extends IndexedFile<TorchInfo> {
     this.#zip = zip;
   }
 
-  protected async read(info: TorchInfo, byteOffset: number, byteLength: number): Promise<Uint8Array<ArrayBuffer>> {
+  protected async read(
+    info: TorchInfo,
+    byteOffset: number,
+    byteLength: number,
+    into?: Uint8Array<ArrayBuffer>,
+  ): Promise<Uint8Array<ArrayBuffer>> {
     const { entry, offset, shape, strides, dtype } = info;
-    if (!strides) return this.#zip.read(entry, offset + byteOffset, byteLength);
+    if (!strides) return this.#zip.read(entry, offset + byteOffset, byteLength, into);
     const width = DTYPE_BYTES[dtype];
     const stored = await this.#zip.read(entry, offset, spanOf(shape, strides) * width);
     return gather(stored, width, shape, strides).slice(byteOffset, byteOffset + byteLength);

@@ -96,7 +96,12 @@ class TranslatedFile extends IndexedFile<Recipe> {
     this.#file = file;
   }
 
-  protected async read(info: Recipe, byteOffset: number, byteLength: number): Promise<Uint8Array<ArrayBuffer>> {
+  protected async read(
+    info: Recipe,
+    byteOffset: number,
+    byteLength: number,
+    into?: Uint8Array<ArrayBuffer>,
+  ): Promise<Uint8Array<ArrayBuffer>> {
     if (info.transposed) {
       const [rows, columns] = info.shape;
       const [{ name }] = info.pieces;
@@ -110,7 +115,7 @@ class TranslatedFile extends IndexedFile<Recipe> {
     for (const { name, begin, end } of info.pieces) {
       const from = Math.max(byteOffset - at, 0);
       const to = Math.min(byteOffset + byteLength - at, end - begin);
-      if (from < to) parts.push(await this.#file.bytes(name, begin + from, to - from));
+      if (from < to) parts.push(await this.#file.bytes(name, begin + from, to - from, parts.length === 0 ? into : undefined));
       at += end - begin;
     }
     return parts.length === 1 ? parts[0] : concatenate(parts);

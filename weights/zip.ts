@@ -48,14 +48,14 @@ export class Zip {
   }
 
   /** Bytes [offset, offset + length) of an entry's contents. @throws UserError if it is compressed, or its header contradicts the directory. */
-  async read(entry: ZipEntry, offset = 0, length = entry.size - offset): Promise<Uint8Array<ArrayBuffer>> {
+  async read(entry: ZipEntry, offset = 0, length = entry.size - offset, into?: Uint8Array<ArrayBuffer>): Promise<Uint8Array<ArrayBuffer>> {
     let start = this.#starts.get(entry.name);
     if (!start) {
       start = this.#start(entry);
       this.#starts.set(entry.name, start);
       start.catch(() => this.#starts.delete(entry.name)); // a failed read may be tried again
     }
-    return this.#source.read((await start) + offset, length);
+    return this.#source.read((await start) + offset, length, into);
   }
 
   /** The whole of a small entry. */

@@ -29,7 +29,7 @@ export function blockWeight({ shape, data }: Values, dtype: BlockDType): Sample 
   parameter.source = {
     read: () => Promise.reject(new Error('its records are to be read')),
     readRows: () => Promise.reject(new Error('it is not read by rows')),
-    blocks: async () => bytes,
+    pieces: () => [{ offset: 0, bytes: bytes.length, read: async () => bytes }],
   };
   return { tensor: parameter.tensor, shape, data: recorded(dtype, bytes, data.length) };
 }

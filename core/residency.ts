@@ -1,0 +1,186 @@
+/**
+ * Weights on the GPU. A program's are loaded when it is made and stay when it is gone, until the room is needed; those of a program too large for
+ * the budget pass through slabs at every run, the next segment's while the GPU computes the current one. Values are the same bytes either way.
+ */
+import { type Device, GPU_COPY_DST, GPU_STORAGE } from './device.ts';
+import { type Parameter, SCRATCH_BYTES, type WeightPiece } from './module.ts';
+import { type Placement, type Segment, WeightLedger } from './placement.ts';
+import type { Plan } from './plan.ts';
+
+/** Pieces of weights that are read at a time. */
+const READERS = 3;
+/** Bytes that the driver may hold on their way to the GPU. */
+const IN_FLIGHT = 2 ** 27;
+
+export class Residency {
+  private readonly device: Device;
+  private readonly ledger = new WeightLedger();
+
+  constructor(device: Device) {
+    this.device = device;
+  }
+
+  /** Bytes of GPU buffers that there may be at once; infinity for no limit. Counts for programs made from now on. */
+  get budget(): number {
+    return this.ledger.budget;
+  }
+
+  set budget(bytes: number) {
+    this.ledger.budget = bytes;
+  }
+
+  /**
+   * Makes room for a program and its weights, and loads those that stay. To be called when nothing else is being placed. Throws UserError when
+   * the budget does not suffice or a weight has no values, the signal's reason when aborted; what was there before is then still there or idle.
+   */
+  async open(plan: Plan, signal?: AbortSignal): Promise<ProgramWeights> {
+    const { device, ledger } = this;
+    const { placement, leaving } = ledger.admit(
+      plan,
+      device.memory.bytes - ledger.bytes,
+      device.gpu.limits.minStorageBufferOffsetAlignment,
+      (weight) => weight.buffer !== null && !ledger.has(weight), // filled by hand, as in training
+    );
+    for (const weight of leaving) weight.release(device);
+    const weights = new ProgramWeights(device, placement, () => ledger.leave(placement));
+    const absent = [...placement.resident].filter(({ buffer }) => buffer === null);
+    try {
+      await weights.load(absent, signal);
+    } catch (error) {
+      weights.close();
+      for (const weight of absent) weight.release(device);
+      throw error;
+    }
+    return weights;
+  }
+
+  /** A weight has left the GPU. */
+  forget(weight: Parameter): void {
+    this.ledger.drop(weight);
+  }
+}
+
+/** The weights of one program. */
+export class ProgramWeights {
+  readonly placement: Placement;
+  private readonly device: Device;
+  private readonly slabs: GPUBuffer[];
+  private readonly uploads: Uploads;
+  private readonly onClose: () => void;
+  private closed = false;
+
+  constructor(device: Device, placement: Placement, onClose: () => void) {
+    this.device = device;
+    this.placement = placement;
+    this.onClose = onClose;
+    this.uploads = new Uploads(device);
+    this.slabs = placement.slabs.map((bytes, i) => device.buffer(`weights ${i}`, bytes, GPU_STORAGE | GPU_COPY_DST));
+  }
+
+  /** Creates and fills the buffers of weights that stay. */
+  load(weights: Parameter[], signal?: AbortSignal): Promise<void> {
+    return this.uploads.write(
+      weights.flatMap((weight) => weight.pieces().map((piece) => ({ piece, buffer: weight.place(this.device), offset: 0 }))),
+      signal,
+    );
+  }
+
+  /** Where a dispatch finds a weight. */
+  at(weight: Parameter, dispatch: number): { buffer: GPUBuffer; offset: number } {
+    const index = this.placement.segments.findIndex(({ to }) => dispatch < to);
+    const offset = this.placement.segments[index]?.places.get(weight);
+    return offset === undefined ? { buffer: weight.buffer!, offset: 0 } : { buffer: this.slabOf(index), offset };
+  }
+
+  /** Brings the weights of a segment that pass through; the commands of the segments before it must be submitted. */
+  fill(segment: Segment, signal?: AbortSignal): Promise<void> {
+    const buffer = this.slabOf(this.placement.segments.indexOf(segment));
+    const jobs = [...segment.places].flatMap(([weight, offset]) => weight.pieces().map((piece) => ({ piece, buffer, offset })));
+    return this.uploads.write(jobs, signal);
+  }
+
+  private slabOf(index: number): GPUBuffer {
+    return this.slabs[index % this.slabs.length];
+  }
+
+  /** Frees the slabs; the other weights stay until their room is needed. */
+  close(): void {
+    if (this.closed) return;
+    this.closed = true;
+    for (const slab of this.slabs) this.device.release(slab);
+    this.onClose();
+  }
+}
+
+interface Upload {
+  piece: WeightPiece;
+  buffer: GPUBuffer;
+  /** Where the weight begins in the buffer. */
+  offset: number;
+}
+
+/** Pieces on their way from files to buffers: several are read at a time, and the driver holds a bounded number of bytes. */
+class Uploads {
+  private readonly device: Device;
+  private readonly scratches: Uint8Array<ArrayBuffer>[] = [];
+  /** Settle when the GPU has taken what was written before. */
+  private readonly fences: Promise<void>[] = [];
+  private inFlight = 0;
+  private unfenced = 0;
+
+  constructor(device: Device) {
+    this.device = device;
+  }
+
+  /** Writes all pieces, behind what was submitted so far. Throws what a read throws, the signal's reason, or the device's failure. */
+  async write(uploads: Upload[], signal?: AbortSignal): Promise<void> {
+    const queue = uploads.values();
+    let failed = false;
+    const read = async () => {
+      const scratch = this.scratches.pop() ?? new Uint8Array(SCRATCH_BYTES);
+      try {
+        for (const { piece, buffer, offset } of queue) {
+          if (failed) break;
+          signal?.throwIfAborted();
+          const bytes = wholeWords(await piece.read(scratch));
+          while (this.fences.length > 0 && this.inFlight + bytes.length > IN_FLIGHT) await this.fences[0];
+          this.device.check();
+          this.device.gpu.queue.writeBuffer(buffer, offset + piece.offset, bytes);
+          this.wrote(bytes.length);
+        }
+      } catch (error) {
+        failed = true;
+        throw error;
+      } finally {
+        this.scratches.push(scratch);
+      }
+    };
+    const results = await Promise.allSettled(Array.from({ length: Math.min(READERS, uploads.length) }, read));
+    for (const result of results) if (result.status === 'rejected') throw result.reason;
+  }
+
+  private wrote(bytes: number): void {
+    const { device } = this;
+    this.inFlight += bytes;
+    this.unfenced += bytes;
+    if (this.unfenced < IN_FLIGHT / 4) return;
+    const fenced = this.unfenced;
+    this.unfenced = 0;
+    device.gpu.queue.submit([]);
+    const fence = device
+      .settle(device.gpu.queue.onSubmittedWorkDone())
+      .catch(() => undefined) // a lost device, which the next check tells
+      .then(() => {
+        this.inFlight -= fenced;
+        this.fences.splice(this.fences.indexOf(fence), 1);
+      });
+    this.fences.push(fence);
+  }
+}
+
+function wholeWords(bytes: Uint8Array): Uint8Array<ArrayBuffer> {
+  if (bytes.length % 4 === 0) return bytes as Uint8Array<ArrayBuffer>;
+  const padded = new Uint8Array(Math.ceil(bytes.length / 4) * 4);
+  padded.set(bytes);
+  return padded;
+}
