@@ -9,12 +9,13 @@ import type { Files } from '../host/host.ts';
 import { crop } from '../image/compose.ts';
 import { decode } from '../image/decode.ts';
 import { type DegradationRanges, degrade, drawDegradation } from '../image/degrade.ts';
-import type { Image } from '../image/image.ts';
+import { type Image, toUnit } from '../image/image.ts';
 import { resize } from '../image/resize.ts';
 import { bytesSource } from '../weights/byte-source.ts';
 import { openSafetensors } from '../weights/safetensors.ts';
 import { encodeSafetensors } from '../weights/safetensors-writer.ts';
-import type { TrainingImage } from './lora-training.ts';
+import type { TrainingPicture } from './autoencoding.ts';
+import type { TrainingImage } from './denoising.ts';
 
 export interface DataOptions {
   /** Images are cut to about size x size pixels. */
@@ -43,7 +44,7 @@ export interface DataEncoder {
 }
 
 export interface DataEvents {
-  /** Called after every image that had to be encoded. */
+  /** Called after every image that had to be encoded, or read as pixels. */
   onImage?(done: number, of: number, name: string): void;
 }
 
@@ -61,10 +62,7 @@ export async function loadImages(
   options: DataOptions,
   events: DataEvents = {},
 ): Promise<TrainingImage[]> {
-  const names = await files.list(folder);
-  const images = names.filter((name) => IMAGE.test(name));
-  if (images.length === 0)
-    throw new UserError(`${folder} holds no images (PNG or JPEG). Give a folder of photos, each with a .txt of its caption.`);
+  const { names, images } = await imagesIn(files, folder);
   const captionFile = (image: string) => image.replace(IMAGE, '.txt');
   const silent = images.filter((image) => !names.includes(captionFile(image)));
   if (silent.length > 0 && (options.caption ?? null) === null) {
@@ -90,6 +88,36 @@ export async function loadImages(
     events.onImage?.(i + 1, images.length, name);
   }
   return all;
+}
+
+/** The images of a folder as pixels, in order of their names; captions are not needed. Throws UserError for an empty folder and damaged images. */
+export async function loadPictures(
+  files: Files,
+  folder: string,
+  options: DataOptions,
+  events: DataEvents = {},
+): Promise<TrainingPicture[]> {
+  const { images } = await imagesIn(files, folder);
+  const all: TrainingPicture[] = [];
+  for (const [i, name] of images.entries()) {
+    const random = new TorchRandom(options.seed + i);
+    const image = await decode(await files.readFile(`${folder}/${name}`), name);
+    for (const [n, cut] of cutsOf(image, random, options).entries()) {
+      const degraded = options.degradation ? degrade(cut, drawDegradation(random, options.degradation)) : null;
+      const pixels = { pixels: toUnit(cut).data, ...(degraded ? { degraded: toUnit(degraded).data } : {}) };
+      all.push({ name: `${name}#${n}`, shape: [cut.height, cut.width, 3], ...pixels });
+    }
+    events.onImage?.(i + 1, images.length, name);
+  }
+  return all;
+}
+
+async function imagesIn(files: Files, folder: string): Promise<{ names: string[]; images: string[] }> {
+  const names = await files.list(folder);
+  const images = names.filter((name) => IMAGE.test(name));
+  if (images.length === 0)
+    throw new UserError(`${folder} holds no images (PNG or JPEG). Give a folder of photos, each with a .txt of its caption.`);
+  return { names, images };
 }
 
 async function encodeImage(

@@ -2,16 +2,16 @@
 import { UserError } from '../core/errors.ts';
 import { encodeSafetensors } from '../weights/safetensors-writer.ts';
 import type { TensorFile } from '../weights/tensor-file.ts';
-import type { LoraTraining } from './lora-training.ts';
+import type { Training, TrainingItem } from './training.ts';
+
+type AnyTraining = Training<TrainingItem>;
 
 /** Settings that may differ when a training goes on: how long it lasts, and what changes no bit. */
 const FREE = new Set(['steps', 'checkpointing']);
 
 /** Every array of a training by name, in one order. */
-function* arrays({ adapters, adam, ema }: LoraTraining): Generator<[name: string, values: Float32Array]> {
-  const names = adapters.flatMap(({ path }) => [`${path}.A`, `${path}.B`]);
-  const values = adapters.flatMap((adapter) => adapter.values);
-  for (const [n, name] of names.entries()) {
+function* arrays({ weights, values, adam, ema }: AnyTraining): Generator<[name: string, values: Float32Array]> {
+  for (const [n, { name }] of weights.entries()) {
     yield [`weight/${name}`, values[n]];
     yield [`first/${name}`, adam.moments[n].first];
     yield [`second/${name}`, adam.moments[n].second];
@@ -20,7 +20,7 @@ function* arrays({ adapters, adam, ema }: LoraTraining): Generator<[name: string
 }
 
 /** A safetensors file. `data` names what is trained on, so that a training is not taken up with other images. */
-export function encodeState(training: LoraTraining, data: string): Uint8Array<ArrayBuffer> {
+export function encodeState(training: AnyTraining, data: string): Uint8Array<ArrayBuffer> {
   const tensors = [...arrays(training)].map(
     ([name, values]) => [name, { dtype: 'F32' as const, shape: [values.length], data: values }] as const,
   );
@@ -28,7 +28,7 @@ export function encodeState(training: LoraTraining, data: string): Uint8Array<Ar
 }
 
 /** Takes a training up where a state was saved. Throws UserError naming every setting that differs, and when the file is no such state. */
-export async function restoreState(training: LoraTraining, file: TensorFile, data: string): Promise<void> {
+export async function restoreState(training: AnyTraining, file: TensorFile, data: string): Promise<void> {
   const [step, saved] = [Number(file.metadata.get('step')), file.metadata.get('options')];
   if (!Number.isInteger(step) || saved === undefined) throw new UserError(`${file.name} is not the state of a training.`);
   const [before, now] = [JSON.parse(saved), JSON.parse(JSON.stringify(training.options))] as Record<string, unknown>[];

@@ -41,7 +41,7 @@ export const TINY: SupirConfig = {
   },
 };
 
-export async function tinySupir(): Promise<Supir> {
+export async function tinySupir(dtype: 'f16' | 'f32' = 'f32'): Promise<Supir> {
   const supir = new Supir(TINY);
   const random = new TorchRandom(1);
   const tensors = [...parameters(supir)].map(([path, { shape }]) => {
@@ -53,5 +53,5 @@ export async function tinySupir(): Promise<Supir> {
     return [path, { dtype: 'F32' as const, shape, data }] as const;
   });
   const file = await openSafetensors(bytesSource('tiny.safetensors', encodeSafetensors(tensors)));
-  return supir.attach(new Checkpoint([file]), { dtype: 'f32' });
+  return supir.attach(new Checkpoint([file]), { dtype });
 }

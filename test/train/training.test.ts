@@ -7,7 +7,8 @@ import { compile } from '../../core/program.ts';
 import { TorchRandom } from '../../core/random.ts';
 import { input } from '../../core/tensor.ts';
 import { adaptersOf, LoraStack } from '../../models/lora.ts';
-import { LoraTraining, type LoraTrainingOptions, type TrainingImage } from '../../train/lora-training.ts';
+import type { TrainingImage } from '../../train/denoising.ts';
+import { LoraTraining, type LoraTrainingOptions } from '../../train/lora-training.ts';
 import { type RunOptions, runTraining } from '../../train/run.ts';
 import { bytesSource } from '../../weights/byte-source.ts';
 import { readLora } from '../../weights/lora.ts';
@@ -48,7 +49,20 @@ const options: LoraTrainingOptions = {
   rate: 1e-3,
 };
 
-const running: RunOptions = { folder: 'out', name: 'tiny', format: 'kohya', dtype: 'f32', saveEvery: 100, validateEvery: 3, resume: false };
+const running: Omit<RunOptions, 'encode'> = { folder: 'out', name: 'tiny', saveEvery: 100, validateEvery: 3, resume: false };
+
+const run = (
+  files: MemoryFiles,
+  training: LoraTraining,
+  given: readonly TrainingImage[],
+  validation: readonly TrainingImage[],
+  { format = 'kohya', ...changed }: Partial<RunOptions> & { format?: 'kohya' | 'peft' } = {},
+) =>
+  runTraining(files, training, given, validation, {
+    ...running,
+    encode: () => training.encode('tiny', given.length, { format, dtype: 'f32' }),
+    ...changed,
+  });
 
 async function withTraining<T>(given: Partial<LoraTrainingOptions>, body: (training: LoraTraining) => Promise<T>): Promise<T> {
   const training = new LoraTraining(device, supir, { ...options, ...given });
@@ -101,26 +115,24 @@ test('checkpointing changes memory, not the result', async () => {
 test('interrupted and resumed gives the same files as uninterrupted, bit for bit', async () => {
   const whole = new MemoryFiles();
   const ema = { ema: 0.9 };
-  await withTraining(ema, (training) => runTraining(whole, training, images, held, running));
+  await withTraining(ema, (training) => run(whole, training, images, held));
   const parts = new MemoryFiles();
   let asked = 0;
-  const first = await withTraining(ema, (training) =>
-    runTraining(parts, training, images, held, { ...running, stopped: () => ++asked > 4 }),
-  );
+  const first = await withTraining(ema, (training) => run(parts, training, images, held, { stopped: () => ++asked > 4 }));
   assert.equal([first.step, first.interrupted], [4, true]);
   await refused(
-    withTraining(ema, (training) => runTraining(parts, training, images, held, running)),
+    withTraining(ema, (training) => run(parts, training, images, held)),
     /already holds a training/,
   );
   await refused(
-    withTraining({ ...ema, rate: 2e-3 }, (training) => runTraining(parts, training, images, held, { ...running, resume: true })),
+    withTraining({ ...ema, rate: 2e-3 }, (training) => run(parts, training, images, held, { resume: true })),
     /rate was 0\.001 and is 0\.002/,
   );
   await refused(
-    withTraining(ema, (training) => runTraining(parts, training, [image(7)], held, { ...running, resume: true })),
+    withTraining(ema, (training) => run(parts, training, [image(7)], held, { resume: true })),
     /other images/,
   );
-  const second = await withTraining(ema, (training) => runTraining(parts, training, images, held, { ...running, resume: true }));
+  const second = await withTraining(ema, (training) => run(parts, training, images, held, { resume: true }));
   assert.equal([second.step, second.interrupted], [6, false]);
   assert.equal([...parts.files.keys()].sort(), [
     'out/log.jsonl',
@@ -160,7 +172,7 @@ test('a saved LoRA loads again under both spellings and gives the trained result
   });
   const random = new TorchRandom(3);
   const values = { x: random.randn(64), t: random.randn(8), c: random.randn(96), v: random.randn(unet.adm_in_channels) };
-  const run = async (graph: ReturnType<typeof of>) => {
+  const forward = async (graph: ReturnType<typeof of>) => {
     const program = await compile(device, graph);
     const { eps } = await program.run(values);
     program.dispose();
@@ -169,19 +181,19 @@ test('a saved LoRA loads again under both spellings and gives the trained result
   for (const format of ['kohya', 'peft'] as const) {
     await withTraining({ alpha: 1 }, async (training) => {
       const files = new MemoryFiles();
-      await runTraining(files, training, images, [], { ...running, folder: format, format });
-      const trained = await run(new LoraStack([{ adapters: training.adapters, scale: 1 }]).apply(of()));
+      await run(files, training, images, [], { folder: format, format });
+      const trained = await forward(new LoraStack([{ adapters: training.adapters, scale: 1 }]).apply(of()));
       const saved = await openSafetensors(bytesSource('saved', files.files.get(`${format}/tiny.safetensors`)!));
       assert.is(saved.metadata.get('ss_network_dim'), '2');
       assert.match(saved.names()[0], format === 'kohya' ? /^lora_unet_\w+\.lora_down\.weight$/ : /^unet\.[\w.]+\.lora_A\.weight$/);
       const adapters = adaptersOf(await readLora(saved, weights));
       assert.is(adapters.length, training.adapters.length);
       const loaded = new LoraStack([{ adapters, scale: 1 }]);
-      const again = await run(loaded.apply(of()));
+      const again = await forward(loaded.apply(of()));
       loaded.release(device);
       const apart = Math.max(...again.map((value, i) => Math.abs(value - trained[i])));
       assert.ok(apart < 1e-5, `${format}: ${apart}`);
-      const plain = await run(of());
+      const plain = await forward(of());
       assert.ok(Math.max(...plain.map((value, i) => Math.abs(value - trained[i]))) > 1e-4, 'it acts');
     });
   }
@@ -193,10 +205,7 @@ test('a loss that is no number stops it and keeps the last good state', async ()
   let at = 0;
   const mixed = new Proxy(images, { get: (target, key) => (key === 'filter' && at >= 2 ? () => [bad] : Reflect.get(target, key)) });
   await withTraining({}, async (training) => {
-    await refused(
-      runTraining(files, training, mixed, [], { ...running, onStep: ({ step }) => void (at = step) }),
-      /Step 3: the loss is NaN .* after step 2/,
-    );
+    await refused(run(files, training, mixed, [], { onStep: ({ step }) => void (at = step) }), /Step 3: the loss is NaN .* after step 2/);
     assert.is(training.step, 2);
     assert.ok(training.adapters.every(({ values }) => values.every((each) => each.every(Number.isFinite))));
   });
@@ -210,7 +219,7 @@ test('a full disk leaves the files of the save before', async () => {
     const onStep = ({ step }: { step: number }) => {
       if (step === 3) files.capacity = 0;
     };
-    await refused(runTraining(files, training, images, [], { ...running, saveEvery: 2, onStep }), /the disk is full/);
+    await refused(run(files, training, images, [], { saveEvery: 2, onStep }), /the disk is full/);
   });
   const state = await openSafetensors(bytesSource('state', files.files.get('out/state.safetensors')!));
   assert.is(state.metadata.get('step'), '2');

@@ -1,0 +1,77 @@
+/** `supir train`: a part of the demo model by a --config file, with samples and a model folder that restores; and what is refused. */
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { suite } from 'uvu';
+import * as assert from 'uvu/assert';
+import { encodePng } from '../../image/encode.ts';
+import type { Image } from '../../image/image.ts';
+import { assertRefused, inPairs, supir } from './run-cli.ts';
+
+const test = suite('train', { folder: '', photos: '' });
+test.before.each((context) => {
+  context.folder = mkdtempSync(join(tmpdir(), 'supir-train-'));
+  context.photos = join(context.folder, 'photos');
+  mkdirSync(context.photos);
+  const photo: Image = { width: 72, height: 64, data: Uint8Array.from({ length: 72 * 64 * 3 }, (_, i) => 128 + 100 * Math.sin(i / 90)) };
+  writeFileSync(join(context.photos, 'a.png'), encodePng(photo));
+});
+test.after.each(({ folder }) => rmSync(folder, { recursive: true, force: true }));
+
+test('the denoise encoder, two steps', async ({ folder, photos }) => {
+  const [config, output, photo] = [join(folder, 'config.json'), join(folder, 'out'), join(photos, 'a.png')];
+  writeFileSync(
+    config,
+    JSON.stringify({ steps: 9, rate: 1e-3, 'validate-every': 1, blur: [1, 2], betas: [0.8, 0.9], checkpointing: false }),
+  );
+  const args = ['--config', config, '--steps', '2', '--validation', photos, '--sample', photo, '--json'];
+  const run = await supir(['train', 'denoise-encoder', photos, '-o', output, ...args]);
+  assert.is(run.code, 0, run.stderr);
+  const lines = run.stdout
+    .trim()
+    .split('\n')
+    .map((line) => JSON.parse(line));
+  assert.equal(
+    lines.filter(({ loss }) => loss !== undefined).map(({ step, learningRate }) => [step, learningRate]),
+    [
+      [1, 1e-3],
+      [2, 1e-3],
+    ],
+    "the command line's steps, the file's rate",
+  );
+  assert.equal(readdirSync(join(output, 'samples')), ['000000-a.png', '000001-a.png', '000002-a.png']);
+  assert.equal(readdirSync(join(output, 'model')).sort(), ['config.json', 'sdxl.safetensors', 'supir.safetensors', 'tokenizer.json']);
+  assert.ok(readdirSync(output).includes('denoise-encoder.safetensors'));
+  const [before, after] = [join(folder, 'before.png'), join(folder, 'after.png')];
+  const restore = ['restore', photo, '--stage1-only', '-o'];
+  const [one, two] = await Promise.all([supir([...restore, before]), supir([...restore, after, '--model', join(output, 'model')])]);
+  assert.equal([one.code, two.code], [0, 0], one.stderr + two.stderr);
+  assert.not.equal(readFileSync(after), readFileSync(before), 'the trained model restores, otherwise than the demo');
+});
+
+test('what is refused, before any work', async ({ folder, photos }) => {
+  const config = (value: unknown) => {
+    const path = join(folder, `${JSON.stringify(value).replace(/\W/g, '') || 'x'}.json`);
+    writeFileSync(path, typeof value === 'string' ? value : JSON.stringify(value));
+    return ['--config', path];
+  };
+  mkdirSync(join(folder, 'empty'));
+  const cases: [args: string[], message: RegExp][] = [
+    [['lora', photos], /1 of 1 images have no caption: a\.png\. Write each into a \.txt file of the same name/],
+    [['vae', join(folder, 'empty')], /holds no images/],
+    [['vae', join(folder, 'none')], /There is no folder/],
+    [['unet', photos, '--sample', join(folder, 'none.png')], /There is no photo .*none\.png/],
+    [['control', photos, '--caption', 'a', '--mode', 'denoising'], /its mode must be 'restoration'/],
+    [['unet', photos, ...config({ rates: 1 })], /there is no option 'rates'\. See train unet --help/],
+    [['unet', photos, ...config({ rate: 'fast' })], /'rate' is "fast"\. It must be a number/],
+    [['unet', photos, ...config({ resume: 1 })], /'resume' must be true or false/],
+    [['unet', photos, ...config('{')], /cannot be read as JSON/],
+    [['lora', photos, '--betas', '0.9'], /It must be two numbers/],
+  ];
+  await inPairs(cases, async ([args, message]) => {
+    assertRefused(await supir(['train', ...args, '-o', join(folder, 'out'), '--json']), message, args.join(' '));
+  });
+  assert.not.ok(readdirSync(folder).includes('out'));
+});
+
+test.run();

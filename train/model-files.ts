@@ -1,0 +1,38 @@
+/** A model folder with some of its weights replaced: what training a part of a model makes. */
+import { UserError } from '../core/errors.ts';
+import { encodeF16 } from '../core/half.ts';
+import type { Files } from '../host/host.ts';
+import { openTensorFile } from '../weights/open.ts';
+import { encodeSafetensors } from '../weights/safetensors-writer.ts';
+
+/**
+ * Copies the folder `from`, of a config.json and the files that it names, to `to`, with these weights in place of its own, in the type of its file
+ * where that is f16, else in f32. Throws UserError for folders of another kind and weights that none of its files holds under their names.
+ */
+export async function writeModelFolder(files: Files, from: string, to: string, weights: ReadonlyMap<string, Float32Array>): Promise<void> {
+  if (!(await files.exists(`${from}/config.json`)))
+    throw new UserError(`${from} has no config.json: give the trained file to the published model's files as the last one instead.`);
+  const config = await files.readFile(`${from}/config.json`);
+  const named = (JSON.parse(new TextDecoder().decode(config)) as { files: Record<string, string> }).files;
+  const left = new Set(weights.keys());
+  for (const key of ['sdxl', 'supir']) {
+    const file = await openTensorFile(await files.fileSource(`${from}/${named[key]}`));
+    const tensors = await Promise.all(
+      file.names().map(async (name) => {
+        const { dtype, shape } = file.info(name);
+        const values = weights.get(name);
+        left.delete(name);
+        if (!values) return [name, { dtype, shape, data: await file.bytes(name) }] as const;
+        return [
+          name,
+          dtype === 'F16' ? { dtype, shape, data: encodeF16(values) } : { dtype: 'F32' as const, shape, data: values },
+        ] as const;
+      }),
+    );
+    await files.writeFileAtomic(`${to}/${named[key]}`, encodeSafetensors(tensors, Object.fromEntries(file.metadata)));
+    await file.close?.();
+  }
+  if (left.size > 0) throw new UserError(`No file of ${from} holds ${[...left].slice(0, 3).join(', ')}.`);
+  await files.writeFileAtomic(`${to}/${named.tokenizer}`, await files.readFile(`${from}/${named.tokenizer}`));
+  await files.writeFileAtomic(`${to}/config.json`, config);
+}
