@@ -6,7 +6,7 @@ import { type CaseReport, type OutputComparison, type VerifyReport, verifyFolder
 import type { WeightDType } from '../weights/attach.ts';
 import { openModelFolder } from '../weights/model-files.ts';
 import { duration } from './progress.ts';
-import { weightsOption } from './weights-input.ts';
+import { memoryOption, weightsOption } from './weights-input.ts';
 
 const HELP = `
 The folder holds index.json, which lists the cases with inputs, expected outputs and tolerances, and the safetensors files it names.
@@ -17,6 +17,7 @@ Examples:
   $ npm run -s supir -- verify test/fixtures/golden
   $ npm run -s supir -- verify golden --filter unet --stages
   $ npm run -s supir -- verify golden --full checkpoints --filter full_ --weights q4
+  $ npm run -s supir -- verify golden --full checkpoints --filter full_ --memory 2
 
 Exit codes: 0 all passed, 1 a case failed or none was run, 2 no such folder or bad option, 3 no adapter.`;
 
@@ -24,6 +25,7 @@ interface Flags {
   filter?: string;
   full?: boolean | string;
   weights?: WeightDType;
+  memory?: number;
   stages?: boolean;
   json?: boolean;
 }
@@ -38,6 +40,7 @@ export function verifyCommand(): Command {
       'also the cases of models of the published size, which need about 10 GB of memory and minutes; with their checkpoints in a folder these are read, else made',
     )
     .addOption(weightsOption())
+    .addOption(memoryOption('no limit'))
     .option('--stages', 'a line per intermediate result too')
     .option('--json', 'print the report as JSON')
     .addHelpText('after', HELP)
@@ -47,18 +50,24 @@ export function verifyCommand(): Command {
     });
 }
 
-async function verify(folder: string, { filter, full, weights, stages, json }: Flags): Promise<VerifyReport> {
+async function verify(
+  folder: string,
+  { filter, full, weights, memory = Number.POSITIVE_INFINITY, stages, json }: Flags,
+): Promise<VerifyReport> {
   const open = (name: string) => host.fileSource(`${folder}/${name}`);
   await (await open('index.json')).close?.(); // a missing folder is told before a missing adapter
   const published = typeof full === 'string' ? await openModelFolder(host, full) : null;
   const device = await openDevice({ gpu: await host.gpu(), settle: host.settle });
+  device.residency.budget = memory * 1e9;
   try {
     const show = (each: CaseReport) => {
       for (const line of caseLines(each, stages)) console.log(line);
     };
     const report = await verifyFolder({ open, device, filter, weights, full: published ?? full === true, onCase: json ? undefined : show });
-    if (json) console.log(JSON.stringify({ adapter: device.facts.description || device.facts.device, ...report }, null, 2));
-    else for (const line of summaryLines(report)) console.log(line);
+    const { peak } = device.memory;
+    if (json)
+      console.log(JSON.stringify({ adapter: device.facts.description || device.facts.device, peakGpuBytes: peak, ...report }, null, 2));
+    else for (const line of summaryLines(report, peak)) console.log(line);
     return report;
   } finally {
     device.close();
@@ -98,10 +107,11 @@ function percent(ratio: number): string {
   return `${(100 * ratio).toFixed(ratio < 0.0995 ? 1 : 0)} %`;
 }
 
-function summaryLines({ cases, passed, failed, skipped }: VerifyReport): string[] {
+function summaryLines({ cases, passed, failed, skipped }: VerifyReport, peak: number): string[] {
   const reasons = cases.filter(({ status }) => status === 'skipped').map(({ reason }) => reason);
   return [
     ...[...new Set(reasons)].map((reason) => `skipped ${reasons.filter((each) => each === reason).length}: ${reason}`),
+    `${Math.round(peak / 1e6)} MB of GPU memory at most`,
     `${passed} passed, ${failed} failed${skipped ? `, ${skipped} skipped` : ''}`,
   ];
 }

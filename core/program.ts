@@ -50,8 +50,8 @@ export async function compile<Names extends string>(
 }
 
 /** Plans, runs and frees a single tensor: `await evaluate(device, add(a, b))`. f16 results come back as f32. */
-export async function evaluate(device: Device, tensor: Tensor, inputs: RunInputs = {}): Promise<Float32Array> {
-  const program = await compile(device, { tensor });
+export async function evaluate(device: Device, tensor: Tensor, inputs: RunInputs = {}, signal?: AbortSignal): Promise<Float32Array> {
+  const program = await compile(device, { tensor }, signal);
   try {
     return (await program.run(inputs)).tensor;
   } finally {

@@ -64,7 +64,7 @@ export async function runTiled(
     const wanted = norms.filter(({ index }) => !moments.has(index));
     const found: Float32Array[][] = [];
     if (!segments[i].kept && wanted.length === 0) continue;
-    for (const run of runs) found.push(await run.compute(device, run.segments[i], wanted, moments, onTile));
+    for (const run of runs) found.push(await run.compute(device, run.segments[i], wanted, moments, onTile, options.signal));
     wanted.forEach(({ index }, norm) => {
       const each = found.map((ofRun) => ofRun[norm]);
       const pixels = runs.map((run) => run.segments[i].target.shape[1] * run.segments[i].target.shape[2]);
@@ -187,12 +187,13 @@ class GraphRun {
     norms: Norm[],
     known: Moments,
     onTile: () => Promise<void>,
+    signal?: AbortSignal,
   ): Promise<Float32Array[]> {
     const map = kept ? new FeatureMap(target.shape) : null;
     const totals = norms.map(({ groups }) => new MomentSum(target.shape[0] * groups, target.shape[3] / groups));
     for (const group of this.tileGraphs(target, tiles)) {
       const [{ graph }] = group;
-      const program = await compile(device, tileOutputs(graph, kept, norms));
+      const program = await compile(device, tileOutputs(graph, kept, norms), signal);
       try {
         const given = new Map<string, Window>();
         let inputs: Record<string, Float32Array> = Object.fromEntries([...graph.norms].map(([name, norm]) => [name, known.get(norm)!]));

@@ -27,6 +27,15 @@ export interface TextConditioning {
   vector: Values;
 }
 
+export interface DenoiserOptions {
+  /** A factor on the control scale for each project module, in order of the checkpoint; null for 1 each. */
+  moduleScales?: readonly number[] | null;
+  /** Takes activations out. */
+  tap?: Tap | null;
+  /** Stops the loading of weights, and evaluations between two segments of streamed ones. */
+  signal?: AbortSignal;
+}
+
 /** Takes intermediate activations of UNet and control network out, under their checkpoint names; they may cost the last bit of the result. */
 export interface Tap {
   wanted(name: string): boolean;
@@ -64,11 +73,11 @@ export class Networks {
     return runAutoencoder(this.device, 'decoder', decode, { data: z, shape: latent.shape }, tiling, events);
   }
 
-  /** Token ids of one text -> what they condition. `sizes` as in Conditioner.inputs. */
-  async condition(tokens: TokenPair, sizes?: number[]): Promise<TextConditioning> {
+  /** Token ids of one text -> what they condition. `sizes` as in Conditioner.inputs; `signal` stops the loading of weights. */
+  async condition(tokens: TokenPair, sizes?: number[], signal?: AbortSignal): Promise<TextConditioning> {
     const { conditioner } = this.supir;
     const graph = conditioner.forward();
-    const { context, vector } = await this.once(this.loras.stack.apply({ ...graph }), await conditioner.inputs(tokens, sizes));
+    const { context, vector } = await this.once(this.loras.stack.apply({ ...graph }), await conditioner.inputs(tokens, sizes), signal);
     return { context: { data: context, shape: graph.context.shape }, vector: { data: vector, shape: graph.vector.shape } };
   }
 
@@ -76,22 +85,20 @@ export class Networks {
    * Plans UNet and control network for N latents of h x w and returns what a sampler calls, once a step.
    * hint (N, h, w, z): the degraded image's latent. Conditionings hold N texts each, or one for all; both of one length.
    * Without a negative one there is no guidance: the positive branch answers for both, at half the work.
-   * moduleScales: a factor on the control scale for each project module, in order of the checkpoint; null for 1 each.
-   * tap: takes activations out. Throws UserError when it wants none of those that there are.
+   * Throws UserError when a tap wants none of the activations that there are.
    */
   async denoiser(
     hint: Values,
     negative: TextConditioning | null,
     positive: TextConditioning,
-    moduleScales: readonly number[] | null = null,
-    tap: Tap | null = null,
+    { moduleScales = null, tap = null, signal }: DenoiserOptions = {},
   ): Promise<DenoisingNetwork> {
     const constants = { hint: hint.data, ...textInputs(hint.shape[0], negative, positive) };
     const build = () => this.supir.denoiserGraph(hint.shape, positive.context.shape[1], negative ? 2 : 1, moduleScales !== null);
     const { result: graph, tensors, names } = watch((name) => tap?.wanted(name) ?? false, build);
     if (tap && Object.keys(tensors).length === 0)
       throw new UserError(`None of the activations has the name that a trace asks for. There are: ${names.join(', ')}.`);
-    const program: Program<'eps'> = await compile(this.device, this.loras.stack.apply({ ...tensors, ...graph }));
+    const program: Program<'eps'> = await compile(this.device, this.loras.stack.apply({ ...tensors, ...graph }), signal);
     return new DenoisingNetwork(program, constants, this.loras, this.supir.config.unet.model_channels, moduleScales, tap);
   }
 
@@ -100,8 +107,12 @@ export class Networks {
     return this.supir.model.diffusion_model.project_modules.length;
   }
 
-  private async once<Names extends string>(outputs: Record<Names, Tensor>, inputs: RunInputs): Promise<Record<Names, Float32Array>> {
-    const program = await compile(this.device, outputs);
+  private async once<Names extends string>(
+    outputs: Record<Names, Tensor>,
+    inputs: RunInputs,
+    signal?: AbortSignal,
+  ): Promise<Record<Names, Float32Array>> {
+    const program = await compile(this.device, outputs, signal);
     try {
       return await program.run({ ...inputs, ...this.loras.inputs(program.plan.scalars) });
     } finally {

@@ -20,7 +20,7 @@ import { sampleEdm } from '../sampler/edm.ts';
 import { sampleEuler } from '../sampler/euler.ts';
 import type { SamplerOptions, SamplerStep } from '../sampler/sampler.ts';
 import { NoiseSchedule } from '../sampler/schedule.ts';
-import type { Networks, Tap, TextConditioning, Values } from './networks.ts';
+import type { DenoiserOptions, Networks, Tap, TextConditioning, Values } from './networks.ts';
 import { moduleScalesOf, type RestoreOptions, vaeTilingOf } from './options.ts';
 import type { SamplerState } from './run-state.ts';
 import { type PlannedNetwork, samplingWindows, tiledDenoiser } from './tiled-denoiser.ts';
@@ -93,7 +93,7 @@ export async function restoreImages(
   };
 
   const tiling = vaeTilingOf(options);
-  const scales = moduleScalesOf(options, networks.projectModules);
+  const denoiserOptions = { moduleScales: moduleScalesOf(options, networks.projectModules), tap: events.trace, signal: events.signal };
   const tileEvents = { signal: events.signal, onTile: events.tile };
 
   await begin('encode');
@@ -110,15 +110,15 @@ export async function restoreImages(
 
   await begin('text');
   const positives: TextConditioning[] = [];
-  for (const text of [inputs.positive].flat()) positives.push(await networks.condition(text));
+  for (const text of [inputs.positive].flat()) positives.push(await networks.condition(text, undefined, events.signal));
   const guided = options.cfg !== 1 || options.cfgStart !== 1;
-  const negative = guided ? await networks.condition(inputs.negative) : null;
+  const negative = guided ? await networks.condition(inputs.negative, undefined, events.signal) : null;
 
   await begin('plan');
   const windows = samplingWindows(networks, zLq.shape, options.tile, options.tileStride);
   const denoiser = windows
-    ? await tiledDenoiser(networks, zLq, negative, positives, windows, events.signal, scales, events.trace)
-    : await wholeDenoiser(networks, zLq, negative, positives, scales, events.trace);
+    ? await tiledDenoiser(networks, zLq, negative, positives, windows, denoiserOptions)
+    : await wholeDenoiser(networks, zLq, negative, positives, denoiserOptions);
   let data: Float32Array;
   try {
     await begin('sample');
@@ -158,11 +158,10 @@ async function wholeDenoiser(
   hint: Values,
   negative: TextConditioning | null,
   positives: TextConditioning[],
-  moduleScales: readonly number[] | null,
-  tap?: Tap,
+  options: DenoiserOptions,
 ): Promise<PlannedNetwork> {
   if (positives.length > 1) throw new UserError(`${positives.length} tiles' prompts for a latent that is sampled whole: give one prompt.`);
-  return networks.denoiser(hint, negative, positives[0], moduleScales, tap);
+  return networks.denoiser(hint, negative, positives[0], options);
 }
 
 /** scale (mean + exp(logvar / 2) noise), logvar clamped to [-30, 20]. */

@@ -6,7 +6,7 @@ import { UserError } from '../core/errors.ts';
 import type { Shape } from '../core/tensor.ts';
 import type { Network } from '../sampler/denoiser.ts';
 import { cropWindow, type TileWindow, tiledNetwork, tileWindows } from '../sampler/tiles.ts';
-import { type Networks, type Tap, type TextConditioning, textInputs, type Values } from './networks.ts';
+import { type DenoiserOptions, type Networks, type TextConditioning, textInputs, type Values } from './networks.ts';
 
 /** What a sampler calls, and what frees its buffers. */
 export interface PlannedNetwork {
@@ -27,8 +27,7 @@ export function samplingWindows(networks: Networks, [, h, w]: Shape, tile: numbe
 
 /**
  * Plans UNet and control network for the windows of `hint` (N, h, w, z), the degraded image's latent. `positives` holds one conditioning for
- * every window or one for all; the negative one is shared, and null for no guidance. moduleScales and tap as in Networks.denoiser. Throws UserError
- * when the number of positives fits neither.
+ * every window or one for all; the negative one is shared, and null for no guidance. Throws UserError when the number of positives fits neither.
  */
 export async function tiledDenoiser(
   networks: Networks,
@@ -36,9 +35,7 @@ export async function tiledDenoiser(
   negative: TextConditioning | null,
   positives: TextConditioning[],
   windows: TileWindow[],
-  signal?: AbortSignal,
-  moduleScales: readonly number[] | null = null,
-  tap: Tap | null = null,
+  options: DenoiserOptions = {},
 ): Promise<PlannedNetwork> {
   if (positives.length !== 1 && positives.length !== windows.length) {
     throw new UserError(`${positives.length} prompts for ${windows.length} tiles: give one for each, row by row, or one for all.`);
@@ -47,10 +44,10 @@ export async function tiledDenoiser(
   const [{ y0, y1, x0, x1 }] = windows;
   const hints = windows.map((window) => cropWindow(hint.data, hint.shape, window));
   const texts = positives.length > 1 ? positives.map((positive) => textInputs(n, negative, positive)) : [];
-  const denoiser = await networks.denoiser({ data: hints[0], shape: [n, y1 - y0, x1 - x0, z] }, negative, positives[0], moduleScales, tap);
+  const denoiser = await networks.denoiser({ data: hints[0], shape: [n, y1 - y0, x1 - x0, z] }, negative, positives[0], options);
   const network = tiledNetwork(
     (input, index) => {
-      signal?.throwIfAborted();
+      options.signal?.throwIfAborted();
       return denoiser.evaluate(input, { hint: hints[index], ...texts[index] });
     },
     windows,

@@ -56,15 +56,20 @@ export async function runAutoencoder(
     return runPublishedTiles(device, half, build, x, published, 'normal', events);
   if (tiling.how === 'exact' || (tiling.how === 'auto' && !fitsWhole(device, output, tiling.mostWhole))) {
     const graph = { output, input: new FeatureMap(x.shape, x.data) };
-    const { results } = await runTiled(device, [graph], { tileBytes: tiling.tileBytes, ...events });
+    const { results } = await runTiled(device, [graph], { tileBytes: tileBytesOf(device, tiling), ...events });
     return { data: results[0].data(), shape: output.shape };
   }
-  return { data: await evaluate(device, output, { x: x.data }), shape: output.shape };
+  return { data: await evaluate(device, output, { x: x.data }, events.signal), shape: output.shape };
+}
+
+/** Tiles small enough that some ten of their maps, and weights, fit the device's budget. */
+function tileBytesOf({ residency }: Device, { tileBytes }: VaeTiling): number {
+  return Math.min(tileBytes, residency.budget / 24);
 }
 
 function fitsWhole(device: Device, output: Tensor, most: number): boolean {
   try {
-    return plan({ output }, device.facts, device.gpu.limits).bytes.intermediates <= most;
+    return plan({ output }, device.facts, device.gpu.limits).bytes.intermediates <= Math.min(most, device.residency.budget / 2);
   } catch (error) {
     if (error instanceof ShapeError) return false;
     throw error;

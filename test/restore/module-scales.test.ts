@@ -25,7 +25,7 @@ test('factors act as the control scale does; each module has its own; no pipelin
   const [hint, x] = [values([1, 4, 6, 4]), values([1, 4, 6, 4])];
   const text = { context: values([1, 6, unet.context_dim]), vector: values([1, unet.adm_in_channels]) };
   const predict = async (controlScale: number, scales: number[] | null) => {
-    const denoiser = await networks.denoiser(hint, null, text, scales);
+    const denoiser = await networks.denoiser(hint, null, text, { moduleScales: scales });
     const { positive } = await denoiser.network({ x: x.data, timestep: 400, controlScale });
     denoiser.dispose();
     return positive.slice();

@@ -34,7 +34,7 @@ test('a trace takes what its names say, in files and pictures, and changes nothi
     picture: async (name: string) => void pictures.push(name),
   };
   const predict = async (names: string[] | null) => {
-    const denoiser = await networks.denoiser(hint, negative, positive, null, names && traceTo(writer, names));
+    const denoiser = await networks.denoiser(hint, negative, positive, { tap: names && traceTo(writer, names) });
     const result = await denoiser.network({ x: x.data, timestep: 400, controlScale: 1 });
     const again = await denoiser.network({ x: x.data, timestep: 400, controlScale: 1 });
     assert.equal(again.positive, result.positive);
@@ -81,7 +81,7 @@ test('a trace takes what its names say, in files and pictures, and changes nothi
 test('names that are not there are refused with those that are; patterns are names with *', async () => {
   const writer = { file: async () => {}, picture: async () => {} };
   try {
-    await networks.denoiser(hint, null, positive, null, traceTo(writer, ['output_blocks.0']));
+    await networks.denoiser(hint, null, positive, { tap: traceTo(writer, ['output_blocks.0']) });
     assert.unreachable('it was not refused');
   } catch (error) {
     assert.match(
