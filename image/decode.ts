@@ -43,7 +43,7 @@ const readers: Record<string, (bytes: Uint8Array, name: string, limits: SizeLimi
 
 /**
  * A PNG, JPEG or WebP file's bytes as an upright 8-bit RGB image: 16 bits are rounded, alpha is kept if a pixel is not opaque, the EXIF orientation is
- * applied. The colour profile and EXIF go along as metadata, and no colour is converted. `name` stands in front of messages. UserError, before any pixel is decoded, for other formats and sizes above the limits, and for
+ * applied. The colour profile and EXIF go along as metadata, and no colour is converted but CMYK (see `readJpeg`). `name` stands in front of messages. UserError, before any pixel is decoded, for other formats and sizes above the limits, and for
  * damaged files.
  */
 export async function decode(bytes: Uint8Array, name: string, limits: SizeLimits = SIZE_LIMITS): Promise<Image> {
@@ -56,5 +56,6 @@ export async function decode(bytes: Uint8Array, name: string, limits: SizeLimits
   }
   const { image, icc, exif } = await read(bytes, name, limits);
   const metadata = carriedMetadata(icc, exif);
-  return { ...orient(image, readOrientation(exif)), ...(metadata ? { metadata } : {}) };
+  const { note } = image;
+  return { ...orient(image, readOrientation(exif)), ...(metadata ? { metadata } : {}), ...(note ? { note } : {}) };
 }

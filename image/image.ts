@@ -13,6 +13,8 @@ export interface Image {
   alpha?: Uint8Array;
   /** of the file that it was decoded from; encoders write it. What computes new pixels leaves it out. */
   metadata?: ImageMetadata;
+  /** What reading the file could not keep, a sentence for a person to stand behind the file's name. */
+  note?: string;
 }
 
 /** A float image. data (height, width, channels) f32. "Unit range" means -1 is black and 1 is white, what the networks read and write. */

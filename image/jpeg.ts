@@ -4,7 +4,7 @@
  */
 import jpeg from 'jpeg-js';
 import { UserError } from '../core/errors.ts';
-import { joinBytes } from './bytes.ts';
+import { ascii, joinBytes } from './bytes.ts';
 import { checkSize, type Image, type SizeLimits } from './image.ts';
 
 interface JpegHeader {
@@ -25,13 +25,18 @@ interface JpegHeader {
 export const ICC_PREFIX = 'ICC_PROFILE\0';
 export const EXIF_PREFIX = 'Exif\0\0';
 
+/** The segment by which a file says that four components are Adobe's CMYK; what other programs write without it is taken for the same. */
+const ADOBE_CMYK = [0xff, 0xee, 0, 14, ...ascii('Adobe'), 0, 100, 0, 0, 0, 0, 0];
+
+const CMYK_NOTE = 'its CMYK colours were converted without its colour profile and may be off.';
+
 /** More scans than any encoder writes; a small file with thousands would keep the decoder busy for hours. */
 const MAX_SCANS = 200;
 
 /**
- * A baseline or progressive JPEG, grey or colour, as 8-bit RGB, not yet turned by its EXIF orientation. UserError for damaged files, sizes
- * above the limits, and kinds that are not supported (CMYK, 12-bit, lossless, arithmetic). Also gives the file's ICC profile and
- * EXIF block (TIFF), if any.
+ * A baseline or progressive JPEG, grey or colour, as 8-bit RGB, not yet turned by its EXIF orientation. CMYK, as Adobe writes it (inverted, also
+ * as YCCK), becomes (255 - C)(255 - K) / 255 and so on, to a level, with a note. UserError for damaged files, sizes above the limits, and
+ * kinds that are not supported (12-bit, lossless, arithmetic). Also gives the file's ICC profile and EXIF block (TIFF), if any.
  */
 export function readJpeg(
   bytes: Uint8Array,
@@ -50,7 +55,8 @@ export function readJpeg(
     for (let c = 0; c < 3; c++) smoothChannel(data, width, height, c, maxH / components[c].h, maxV / components[c].v);
     toRgb(data);
   }
-  return { image: { width, height, data }, icc: joinProfile(header), exif: header.exif };
+  const note = components.length === 4 ? { note: CMYK_NOTE } : {};
+  return { image: { width, height, data, ...note }, icc: joinProfile(header), exif: header.exif };
 }
 
 /** The ICC profile; undefined if a piece of it is missing. (ICC.1:2022, annex B.4) */
@@ -65,11 +71,13 @@ const largestSampling = (components: { h: number; v: number }[]): [maxH: number,
   Math.max(...components.map(({ v }) => v)),
 ];
 
-/** jpeg-js -> (height, width, 3) u8 of the components as stored; grey is repeated. */
+/** jpeg-js -> (height, width, 3) u8 of the components as stored; grey is repeated, CMYK converted. */
 function decodeComponents(bytes: Uint8Array, header: JpegHeader, name: string): Uint8Array {
   const { width, height, components, adobeTransformAt } = header;
   let file = bytes;
-  if (adobeTransformAt !== undefined) {
+  if (components.length === 4) {
+    if (adobeTransformAt === undefined) file = joinBytes(bytes.subarray(0, 2), ADOBE_CMYK, bytes.subarray(2));
+  } else if (adobeTransformAt !== undefined) {
     file = Uint8Array.from(bytes); // jpeg-js would let this marker overrule colorTransform
     file[adobeTransformAt] = 0;
   }
@@ -131,8 +139,7 @@ function readHeader(bytes: Uint8Array, name: string, limits: SizeLimits): JpegHe
       const count = segment[5];
       if (!(segment.length >= 6 + 3 * count)) throw damaged('short frame header');
       if (segment[0] !== 8) throw unsupported(`a JPEG of ${segment[0]} bits`);
-      if (count === 4) throw unsupported('a CMYK JPEG');
-      if (count !== 1 && count !== 3) throw unsupported(`a JPEG of ${count} components`);
+      if (count !== 1 && count !== 3 && count !== 4) throw unsupported(`a JPEG of ${count} components`);
       [header.height, header.width] = [(segment[1] << 8) | segment[2], (segment[3] << 8) | segment[4]];
       checkSize(header.width, header.height, name, limits);
       for (let i = 0; i < count; i++) {

@@ -95,6 +95,7 @@ export class Restorer {
     const recipe = await this.recipe(photo, name, given);
     await settings.recipe?.(recipe);
     const state = folder === undefined ? null : await RunState.open(this.host, folder, recipe);
+    if (photo.note) await settings.warning?.(`${name}: ${photo.note}`);
     if (state && !state.saved && state.others > 0) {
       await settings.warning?.(
         `${folder} holds ${state.others === 1 ? 'the state of another run' : `states of ${state.others} other runs`}; this one starts anew.`,

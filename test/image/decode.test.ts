@@ -7,7 +7,7 @@ import { encodeJpeg, encodePng } from '../../image/encode.ts';
 import type { Image } from '../../image/image.ts';
 import { orient } from '../../image/orientation.ts';
 import { fixture } from '../support/fixtures.ts';
-import { ascii, exifBlock, joinBytes, makePng, type RawPng, withSegment } from './make-files.ts';
+import { ascii, exifBlock, joinBytes, makeCmykJpeg, makePng, type RawPng, withSegment } from './make-files.ts';
 
 const decodePng = (png: RawPng): Promise<Image> => decode(makePng(png), 'test.png');
 const grey = (...values: number[]): number[] => values.flatMap((value) => [value, value, value]);
@@ -198,6 +198,38 @@ test('other formats are refused by name', async () => {
   await refuses(decode(new Uint8Array(), 'a.jpg'), /a\.jpg: the file is empty/);
 });
 
+test('CMYK JPEGs become RGB, with a note', async () => {
+  // Adobe stores paper minus ink: 255 is none.
+  const inks = [
+    [255, 255, 255, 255],
+    [0, 255, 255, 255],
+    [255, 255, 255, 0],
+    [200, 100, 50, 255],
+    [200, 100, 50, 128],
+  ];
+  const expected = inks.map(([c, m, y, k]) => [c, m, y].map((paper) => (paper * k) / 255));
+  // YCCK: ink as if it were RGB, in YCbCr. (JFIF 1.02, page 3; libjpeg's jdcolor.c says so of Adobe's files)
+  const ycck = inks.map(([c, m, y, k]) => {
+    const [r, g, b] = [255 - c, 255 - m, 255 - y];
+    return [0.299 * r + 0.587 * g + 0.114 * b, 128 - 0.168736 * r - 0.331264 * g + 0.5 * b, 128 + 0.5 * r - 0.418688 * g - 0.081312 * b, k];
+  });
+  const files: [blocks: number[][], adobe: number | null, off: number][] = [
+    [inks, 0, 1.01],
+    [inks, null, 1.01],
+    [ycck.map((colour) => colour.map((level) => Math.min(255, Math.round(level)))), 2, 2.5],
+  ];
+  for (const [blocks, adobe, off] of files) {
+    const image = await decode(makeCmykJpeg(blocks, adobe), 'x.jpg');
+    assert.equal([image.width, image.height], [8 * inks.length, 8]);
+    assert.match(image.note!, /CMYK/);
+    image.data.forEach((value, i) => {
+      const wanted = expected[Math.floor(i / 24) % inks.length][i % 3];
+      assert.ok(Math.abs(value - wanted) <= off, `transform ${adobe}, ${i}: ${value}, not ${wanted}`);
+    });
+  }
+  assert.is((await decode(encodeJpeg(gradient(8, 8), 90), 'x.jpg')).note, undefined);
+});
+
 test('JPEG kinds that are not supported are named', async () => {
   const frame = (marker: number, precision: number, components: number) =>
     joinBytes(
@@ -205,7 +237,7 @@ test('JPEG kinds that are not supported are named', async () => {
       new Uint8Array(3 * components).fill(0x11),
       [0xff, 0xd9],
     );
-  await refuses(decode(frame(0xc0, 8, 4), 'x'), /CMYK JPEG/);
+  await refuses(decode(frame(0xc0, 8, 5), 'x'), /5 components/);
   await refuses(decode(frame(0xc1, 12, 3), 'x'), /12 bits/);
   await refuses(decode(frame(0xc3, 8, 3), 'x'), /lossless/);
   await refuses(decode(frame(0xc9, 8, 3), 'x'), /arithmetic/);

@@ -69,4 +69,37 @@ export function withSegment(jpeg: Uint8Array, marker: number, data: ArrayLike<nu
   return joinBytes(jpeg.subarray(0, 2), [0xff, marker, length >> 8, length & 255], data, jpeg.subarray(2));
 }
 
+/**
+ * A baseline JPEG of four components, a row of blocks of 8 x 8 pixels with one colour each, as the file stores it. `adobe` is the transform byte
+ * of Adobe's segment (0 CMYK, 2 YCCK), null for a file without it. Only what stands still in a block is coded. (ITU T.81, annex F)
+ */
+export function makeCmykJpeg(blocks: number[][], adobe: number | null): Uint8Array<ArrayBuffer> {
+  const marker = (code: number, ...data: number[]) => [0xff, code, 0, data.length + 2, ...data];
+  let bits = '';
+  blocks.forEach((colour, i) => {
+    for (const [c, level] of colour.entries()) {
+      const change = level - (i > 0 ? blocks[i - 1][c] : 128); // the quantisation table holds eights, so a coefficient is a level
+      const size = change === 0 ? 0 : Math.floor(Math.log2(Math.abs(change))) + 1;
+      const value = change < 0 ? change + 2 ** size - 1 : change;
+      bits += `${size.toString(2).padStart(4, '0')}${size ? value.toString(2).padStart(size, '0') : ''}0`;
+    }
+  });
+  const coded = (bits.match(/.{1,8}/g) ?? []).flatMap((byte) => {
+    const value = Number.parseInt(byte.padEnd(8, '1'), 2);
+    return value === 0xff ? [value, 0] : [value];
+  });
+  const components = [1, 2, 3, 4];
+  return joinBytes(
+    [0xff, 0xd8],
+    adobe === null ? [] : marker(0xee, ...ascii('Adobe'), 0, 100, 0, 0, 0, 0, adobe),
+    marker(0xdb, 0, ...new Array<number>(64).fill(8)),
+    marker(0xc0, 8, 0, 8, (8 * blocks.length) >> 8, (8 * blocks.length) & 255, 4, ...components.flatMap((id) => [id, 0x11, 0])),
+    marker(0xc4, 0x00, 0, 0, 0, 12, ...new Array<number>(12).fill(0), ...Array.from({ length: 12 }, (_, size) => size)),
+    marker(0xc4, 0x10, 1, ...new Array<number>(15).fill(0), 0),
+    marker(0xda, 4, ...components.flatMap((id) => [id, 0]), 0, 63, 0),
+    coded,
+    [0xff, 0xd9],
+  );
+}
+
 export { ascii, joinBytes };
