@@ -7,7 +7,8 @@ import { decode } from '../image/decode.ts';
 import { type Degradation, degrade, drawDegradation } from '../image/degrade.ts';
 import { type DegradationFlags, degradationOf, degradationOptions } from './degrade-options.ts';
 import { photoFiles } from './photo-files.ts';
-import { encodeByName, PartialFailure } from './restore.ts';
+import { writePicture } from './picture-files.ts';
+import { PartialFailure } from './restore.ts';
 import { number } from './restore-options.ts';
 
 const HELP = `
@@ -58,7 +59,7 @@ async function degradePhotos(named: string[], flags: Flags): Promise<void> {
     try {
       const degradation: Degradation = drawDegradation(new TorchRandom(flags.seed + i), ranges);
       const damaged = degrade(await decode(await host.readFile(input), input), degradation);
-      await host.writeFileAtomic(output, await encodeByName(output, damaged, flags.quality));
+      await writePicture(output, damaged, flags.quality);
       const { width, height } = damaged;
       console.log(flags.json ? JSON.stringify({ input, output, width, height, degradation }) : `${output}: ${width}x${height}`);
     } catch (error) {

@@ -16,9 +16,9 @@ import type { GivenOptions } from '../restore/options.ts';
 import type { LoraChoice } from '../restore/restorer.ts';
 import { Checkpoint } from '../weights/checkpoint.ts';
 import { type DegradationFlags, degradationOf, degradationOptions } from './degrade-options.ts';
+import { Interrupted, onInterrupt } from './interrupt.ts';
 import { configOf } from './model-config.ts';
 import { photoFiles } from './photo-files.ts';
-import { Interrupted, onInterrupt } from './restore.ts';
 import { lora, modelOption, number, samplingOptions } from './restore-options.ts';
 
 const HELP = `

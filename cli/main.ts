@@ -7,8 +7,9 @@ import { degradeCommand } from './degrade.ts';
 import { doctor } from './doctor.ts';
 import { evaluateCommand } from './evaluate.ts';
 import { inspectCommand } from './inspect.ts';
+import { Interrupted } from './interrupt.ts';
 import { planCommand } from './plan.ts';
-import { Interrupted, PartialFailure, restoreCommand } from './restore.ts';
+import { PartialFailure, restoreCommand } from './restore.ts';
 import { trainCommand } from './train.ts';
 import { verifyCommand } from './verify.ts';
 

@@ -34,6 +34,7 @@ export type RestoreFlags = GivenOptions & {
   from?: string;
   state?: string;
   recursive?: boolean;
+  overwrite?: boolean;
   skipExisting?: boolean;
   nameTemplate: string;
   format: 'png' | 'jpg' | 'webp';
@@ -179,7 +180,8 @@ export function restoreDefinition(): Command {
     .option('--from <file>', 'take all settings from the recipe inside a PNG that this program wrote')
     .option('--state <folder>', 'keep the last step there, and go on from it after an interruption')
     .option('--recursive', 'look into folders within folders')
-    .option('--skip-existing', 'leave photos whose result is there already')
+    .option('--skip-existing', 'of several photos, leave those whose result is there already')
+    .option('--overwrite', 'of several photos, replace results that are there already; one photo always does')
     .option('--name-template <name>', 'name of a result in the output folder, without ending', '{name}')
     .addOption(new Option('--format <ending>', 'file format in the output folder').choices(['png', 'jpg', 'webp']).default('png'))
     .addOption(new Option('--quality <n>', 'of JPEG and WebP files, 1 to 100').argParser(quality).default(95))

@@ -1,23 +1,23 @@
 /** `restore <photos...> -o <path>`: photos through the whole of SUPIR, with one loading of the model. */
 import { existsSync } from 'node:fs';
 import { appendFile, readFile } from 'node:fs/promises';
-import { extname, resolve } from 'node:path';
+import { resolve } from 'node:path';
 import type { Command } from 'commander';
-import type { Device } from '../core/device.ts';
-import { DeviceError, UserError } from '../core/errors.ts';
+import { UserError } from '../core/errors.ts';
 import { perfettoTrace } from '../core/perfetto.ts';
 import { type KernelTime, Profile } from '../core/profiler.ts';
 import { host } from '../host/node.ts';
 import { thumbnail } from '../image/compose.ts';
-import { decode } from '../image/decode.ts';
-import { encodeJpeg, encodePng } from '../image/encode.ts';
-import type { DeepImage, Image } from '../image/image.ts';
+import { encodePng } from '../image/encode.ts';
+import type { Image } from '../image/image.ts';
 import { readPngText } from '../image/png-chunks.ts';
-import { encodeWebp } from '../image/webp.ts';
-import { chooseOptions, DEFAULTS, type GivenOptions } from '../restore/options.ts';
+import { chooseOptions, type GivenOptions } from '../restore/options.ts';
 import { compareRecipes, parseRecipe, RECIPE_KEYWORD, type Recipe } from '../restore/recipe.ts';
 import { Restorer } from '../restore/restorer.ts';
+import { Interrupted, onInterrupt } from './interrupt.ts';
+import { kernelTable } from './kernel-table.ts';
 import { checkOutput, type PhotoFile, photoFiles } from './photo-files.ts';
+import { isPng, readPicture, writePicture } from './picture-files.ts';
 import { duration, type Progress, progress } from './progress.ts';
 import { type RestoreFlags, restoreDefinition } from './restore-options.ts';
 import { checkSideFiles, contactSheet, previews, sampleFiles, sheetPath, sidePaths, writeSideFiles } from './side-files.ts';
@@ -48,8 +48,6 @@ export interface RestoreReport {
   peakGpuBytes: number;
   /** Steps that an earlier, interrupted run had done; with --state. */
   resumedAt: number;
-  /** How many tokens of the prompt did not fit. */
-  promptTokensCut: number;
   /** Sentences for a person. */
   warnings: string[];
   /** Everything that decides the pixels, the settings in force included. */
@@ -79,13 +77,15 @@ async function restore(named: string[], flags: RestoreFlags): Promise<void> {
     if (resolve(flags.stage1) === resolve(flags.output))
       throw new UserError(`-o and --stage1 both name ${flags.output}; give them different names.`);
   }
+  if (!single) checkExisting(photos, flags);
   checkSideFiles(flags, photos, single ? null : flags.output, flags.stage1 === undefined ? [] : [flags.stage1]);
   const recipe =
     flags.from === undefined ? null : parseRecipe(readPngText(await host.readFile(flags.from), flags.from)[RECIPE_KEYWORD], flags.from);
+  if (flags.log !== undefined) await appendLog(flags.log, '');
   // One photo is read before the model, so that a wrong name is told at once.
-  if (single) await readPhoto(photos[0]);
+  if (single) await readPicture(photos[0].input);
 
-  const work = new Work(flags, recipe, single);
+  const work = new Work(flags, recipe, photos, single);
   const interruption = onInterrupt(() => work.shown?.stop());
   const restorer = await Restorer.load(
     host,
@@ -99,9 +99,9 @@ async function restore(named: string[], flags: RestoreFlags): Promise<void> {
       try {
         if (!(await work.restoreSamples(restorer, photo, interruption.signal))) skipped++;
       } catch (error) {
-        if (single || !(error instanceof UserError || error instanceof DeviceError)) throw error;
+        if (single || error instanceof Interrupted) throw error;
         failures.push(photo.input);
-        await work.failed(photo, error);
+        await work.failed(photo, error as Error);
       }
     }
   } finally {
@@ -116,16 +116,28 @@ async function restore(named: string[], flags: RestoreFlags): Promise<void> {
     throw new PartialFailure(`${failures.length} of ${photos.length} photos could not be restored: ${failures.join(', ')}`);
 }
 
+/** Results of several photos are replaced only where that was asked for. */
+function checkExisting(photos: PhotoFile[], { numSamples, overwrite, skipExisting }: RestoreFlags): void {
+  if (overwrite && skipExisting) throw new UserError('--overwrite replaces results and --skip-existing leaves them: give one.');
+  if (overwrite || skipExisting) return;
+  const existing = photos.flatMap((photo) => sampleFiles(photo, numSamples)).filter(({ output }) => existsSync(output));
+  if (existing.length === 0) return;
+  const more = existing.length > 1 ? ` and ${existing.length - 1} more are` : ' is';
+  throw new UserError(`${existing[0].output}${more} there already. --skip-existing leaves such results, --overwrite replaces them.`);
+}
+
 /** What every photo of one command shares. */
 class Work {
   shown: Progress | null = null;
   private readonly flags: RestoreFlags;
   private readonly recipe: Recipe | null;
+  private readonly photos: PhotoFile[];
   private readonly single: boolean;
 
-  constructor(flags: RestoreFlags, recipe: Recipe | null, single: boolean) {
+  constructor(flags: RestoreFlags, recipe: Recipe | null, photos: PhotoFile[], single: boolean) {
     this.flags = flags;
     this.recipe = recipe;
+    this.photos = photos;
     this.single = single;
   }
 
@@ -143,9 +155,7 @@ class Work {
     const cells: { image: Image; label: string }[] = [];
     for (const [i, file] of files.entries()) {
       const there = skipExisting && existsSync(file.output);
-      const image = there
-        ? await decode(await host.readFile(file.output), file.output)
-        : await this.restore(restorer, file, { ...given, seed: seed + i }, signal);
+      const image = there ? await readPicture(file.output) : await this.restore(restorer, file, { ...given, seed: seed + i }, signal);
       cells.push({ image: thumbnail(image), label: `seed ${seed + i}` });
     }
     await host.writeFileAtomic(sheetPath(photo), encodePng(contactSheet(cells)));
@@ -156,10 +166,10 @@ class Work {
   private async restore(restorer: Restorer, file: PhotoFile, given: GivenOptions, signal: AbortSignal): Promise<Image> {
     const { flags } = this;
     const begun = performance.now();
-    const photo = await readPhoto(file);
+    const photo = await readPicture(file.input);
     const paths = sidePaths(flags, file.output, this.single ? null : flags.output);
     const preview = previews(paths);
-    this.shown = flags.quiet || flags.json ? null : progress(file.input);
+    this.shown = flags.quiet || flags.json ? null : progress(this.title(file));
     if (paths.profile !== undefined) restorer.device.profile = new Profile();
     const warnings: string[] = [];
     const warning = (text: string) => {
@@ -167,8 +177,6 @@ class Work {
       this.shown?.stop();
       if (!flags.json) process.stderr.write(`Warning: ${text}\n`);
     };
-    const cut = restorer.model.tokensCut((given.prompt ?? DEFAULTS.prompt) + (given.positive ?? DEFAULTS.positive));
-    if (cut) warning(`The prompt is ${cut} tokens too long; its end is ignored.`);
     const checkRecipe = (now: Recipe) => {
       for (const difference of this.recipe ? compareRecipes(this.recipe, now) : []) warning(difference);
     };
@@ -186,12 +194,8 @@ class Work {
       recipe: checkRecipe,
     });
     this.shown?.stop();
-    await host.writeFileAtomic(
-      file.output,
-      await encodeByName(file.output, flags.bits === 16 ? result.deep() : result.image, flags.quality, result.recipe),
-    );
-    if (flags.stage1 !== undefined)
-      await host.writeFileAtomic(flags.stage1, await encodeByName(flags.stage1, result.stage1, flags.quality));
+    await writePicture(file.output, flags.bits === 16 ? result.deep() : result.image, flags.quality, result.recipe);
+    if (flags.stage1 !== undefined) await writePicture(flags.stage1, result.stage1, flags.quality);
     await writeSideFiles(paths, file, photo, result);
     await result.finished();
 
@@ -214,14 +218,13 @@ class Work {
       compileSeconds: device.compileMs / 1000,
       peakGpuBytes: device.memory.peak,
       resumedAt: result.resumedAt,
-      promptTokensCut: cut,
       warnings,
       recipe: result.recipe,
       ...(kernels ? { kernels } : {}),
     };
     await this.print(report);
     if (flags.json || flags.quiet) return result.image;
-    if (kernels) console.log(table(kernels, device));
+    if (kernels) console.log(kernelTable(kernels, device));
     const resumed = result.resumedAt ? `, from step ${result.resumedAt} on` : '';
     console.log(
       `${file.output}: ${report.width}x${report.height}, ${duration(report.seconds * 1000)}${resumed}, ${Math.round(report.peakGpuBytes / 1e6)} MB of GPU memory at most`,
@@ -243,68 +246,22 @@ class Work {
     return { ...this.flags, prompt: (await readFile(file.caption, 'utf8')).trim() };
   }
 
+  /** The photo's name, and of several which it is. */
+  private title({ input }: PhotoFile): string {
+    if (this.single) return input;
+    return `${input} (${1 + this.photos.findIndex((photo) => photo.input === input)} of ${this.photos.length})`;
+  }
+
   private async print(report: object): Promise<void> {
     if (this.flags.json) console.log(JSON.stringify(report));
-    if (this.flags.log !== undefined) await appendFile(this.flags.log, `${JSON.stringify(report)}\n`);
+    if (this.flags.log !== undefined) await appendLog(this.flags.log, `${JSON.stringify(report)}\n`);
   }
 }
 
-async function readPhoto({ input }: PhotoFile): Promise<Image> {
-  return decode(await host.readFile(input), input);
-}
-
-/** Bytes of a result; a PNG carries the recipe, and only a PNG has 16 bits. */
-export async function encodeByName(
-  path: string,
-  image: Image | DeepImage,
-  quality: number,
-  recipe?: Recipe,
-): Promise<Uint8Array<ArrayBuffer>> {
-  if (extname(path).toLowerCase() === '.webp') return encodeWebp(image as Image, quality);
-  if (!isPng(path)) return encodeJpeg(image as Image, quality);
-  return encodePng(image, recipe ? { text: { [RECIPE_KEYWORD]: JSON.stringify(recipe) } } : {});
-}
-
-const isPng = (path: string): boolean => extname(path).toLowerCase() === '.png';
-
-/** Ctrl-C and requests to end stop the work at its next step; a second one ends the process at once. */
-export function onInterrupt(restoreTerminal: () => void): { signal: AbortSignal; done(): void } {
-  const controller = new AbortController();
-  const interrupt = () => {
-    if (!controller.signal.aborted) return controller.abort(new Interrupted());
-    restoreTerminal();
-    process.exit(130);
-  };
-  const signals = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
-  for (const name of signals) process.on(name, interrupt);
-  return {
-    signal: controller.signal,
-    done() {
-      for (const name of signals) process.removeListener(name, interrupt);
-    },
-  };
-}
-
-/** Ctrl-C, or a request to end. */
-export class Interrupted extends Error {
-  override name = 'Interrupted';
-  override message = 'Interrupted; no unfinished result was written.';
-}
-
-function table(kernels: KernelTime[], { pipelineCount, compileMs }: Device): string {
-  const rows = kernels.map(({ kernel, dispatches, ms, gflop, mb }) =>
-    [
-      kernel.padEnd(40),
-      String(dispatches).padStart(10),
-      ms.toFixed(1).padStart(10),
-      (gflop > 0 ? ((gflop / ms) * 1e3).toFixed(1) : '').padStart(10),
-      (mb / ms).toFixed(1).padStart(8),
-    ].join(' '),
-  );
-  const total = kernels.reduce((sum, { ms }) => sum + ms, 0);
-  return [
-    `${'kernel'.padEnd(40)} dispatches         ms    GFLOP/s     GB/s`,
-    ...rows,
-    `${pipelineCount} pipelines, compiled in ${duration(compileMs)}; ${total.toFixed(0)} ms in kernels`,
-  ].join('\n');
+async function appendLog(path: string, text: string): Promise<void> {
+  try {
+    await appendFile(path, text);
+  } catch (cause) {
+    throw new UserError(`Cannot write the log ${path}: ${(cause as Error).message}.`, { cause });
+  }
 }

@@ -20,7 +20,7 @@ import { NETWORKS, type NetworkName, NetworkTraining } from '../train/network-tr
 import { type RunResult, runTraining } from '../train/run.ts';
 import type { Training, TrainingItem, TrainingOptions } from '../train/training.ts';
 import { degradationOf } from './degrade-options.ts';
-import { Interrupted } from './restore.ts';
+import { Interrupted } from './interrupt.ts';
 import { number } from './restore-options.ts';
 import { type LoraFlags, loraDefinition, type NetworkFlags, type TrainFlags, trainDefinition, withConfig } from './train-options.ts';
 

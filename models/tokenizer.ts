@@ -50,6 +50,14 @@ export class ClipTokenizer {
     return ids;
   }
 
+  /** The end of a text that `encodePadded` cuts off, from the first word that does not fit or fits in part; empty where all fits. */
+  cutOff(text: string, length = 77): string {
+    const fits = (part: string) => this.encode(part).length <= length - 2;
+    if (fits(text)) return '';
+    for (const { index, 0: word } of text.matchAll(/\S+/g)) if (!fits(text.slice(0, index + word.length))) return text.slice(index);
+    return '';
+  }
+
   #special(token: string): number {
     const id = this.#bpe.token_to_id(token);
     if (id === undefined)

@@ -5,7 +5,7 @@ import { finish, finishDeep, prepare } from '../image/prepare.ts';
 import { resize } from '../image/resize.ts';
 import type { SupirModel } from './model-folder.ts';
 import type { Values } from './networks.ts';
-import { chooseOptions, type GivenOptions, type RestoreOptions, unsuitable } from './options.ts';
+import { chooseOptions, type GivenOptions, isGuided, type RestoreOptions, unsuitable } from './options.ts';
 import { images, type RestoreEvents, restoreImages } from './pipeline.ts';
 import type { SamplerState } from './run-state.ts';
 
@@ -39,10 +39,14 @@ export async function restorePhoto(
   });
   const unit: Values = { data: toUnit(image).data, shape: [1, height, width, 3] };
   const prompts = options.tilePrompts.length > 0 ? options.tilePrompts : [options.prompt];
-  const tokens = {
-    positive: prompts.map((prompt) => model.tokens(prompt + options.positive)),
-    negative: model.tokens(options.negative),
-  };
+  const texts = prompts.map((prompt) => prompt + options.positive);
+  const tokens = { positive: texts.map((text) => model.tokens(text)), negative: model.tokens(options.negative) };
+  if (!options.stage1Only) {
+    for (const text of isGuided(options) ? [...texts, options.negative] : texts) {
+      const cut = model.cutOff(text);
+      if (cut) await events.warning?.(`The prompt is longer than ${tokens.negative.tower1.length} tokens; its end is ignored: "${cut}"`);
+    }
+  }
   const result = await restoreImages(model.networks, { image: unit, ...tokens, resume }, options, events);
 
   const alpha = photo.alpha && resizePlane(photo.alpha, photo, width0, height0);

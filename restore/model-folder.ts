@@ -125,9 +125,9 @@ export class SupirModel {
     };
   }
 
-  /** How many tokens of a text do not fit and are cut. */
-  tokensCut(text: string): number {
-    return Math.max(0, this.tokenizer.encode(text).length - (this.config.text.context_length - 2));
+  /** The end of a text that does not fit the context and is ignored; empty where all fits. */
+  cutOff(text: string): string {
+    return this.tokenizer.cutOff(text, this.config.text.context_length);
   }
 
   /**

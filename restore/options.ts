@@ -197,6 +197,11 @@ export function chooseOptions(given: GivenOptions, config: SupirConfig): Restore
   return options;
 }
 
+/** Whether there is guidance, so that the negative prompt matters and a step evaluates the networks twice. */
+export function isGuided({ cfg, cfgStart }: Pick<RestoreOptions, 'cfg' | 'cfgStart'>): boolean {
+  return cfg !== 1 || cfgStart !== 1;
+}
+
 /** The options about the autoencoder's tiles, as it takes them. */
 export function vaeTilingOf({ vaeTiling, vaeTileMib, encoderTile, decoderTile }: RestoreOptions): VaeTiling {
   return { ...VAE_TILING, how: vaeTiling, tileBytes: vaeTileMib * 2 ** 20, encoderTile, decoderTile };

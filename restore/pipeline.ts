@@ -21,7 +21,7 @@ import { sampleEuler } from '../sampler/euler.ts';
 import type { SamplerOptions, SamplerStep } from '../sampler/sampler.ts';
 import { NoiseSchedule } from '../sampler/schedule.ts';
 import type { DenoiserOptions, Networks, Tap, TextConditioning, Values } from './networks.ts';
-import { moduleScalesOf, type RestoreOptions, vaeTilingOf } from './options.ts';
+import { isGuided, moduleScalesOf, type RestoreOptions, vaeTilingOf } from './options.ts';
 import type { SamplerState } from './run-state.ts';
 import { type PlannedNetwork, samplingWindows, tiledDenoiser } from './tiled-denoiser.ts';
 
@@ -111,8 +111,7 @@ export async function restoreImages(
   await begin('text');
   const positives: TextConditioning[] = [];
   for (const text of [inputs.positive].flat()) positives.push(await networks.condition(text, undefined, events.signal));
-  const guided = options.cfg !== 1 || options.cfgStart !== 1;
-  const negative = guided ? await networks.condition(inputs.negative, undefined, events.signal) : null;
+  const negative = isGuided(options) ? await networks.condition(inputs.negative, undefined, events.signal) : null;
 
   await begin('plan');
   const windows = samplingWindows(networks, zLq.shape, options.tile, options.tileStride);

@@ -58,4 +58,13 @@ test('what is not a tokenizer of CLIP is refused', () => {
   );
 });
 
+test('what is cut off is told in the words of the text', () => {
+  assert.is(tokenizer.cutOff('a '.repeat(75)), '');
+  assert.is(tokenizer.cutOff(`${'a '.repeat(75)}cat, then  the end.`), 'cat, then  the end.');
+  const long = `${'a '.repeat(73)}unpronounceabilities remain`; // a word of which only a part fits
+  assert.ok(tokenizer.encode('unpronounceabilities').length > 2);
+  assert.is(tokenizer.cutOff(long), 'unpronounceabilities remain');
+  assert.is(tokenizer.cutOff('', 2), '');
+});
+
 test.run();

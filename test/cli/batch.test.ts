@@ -1,5 +1,5 @@
 /** `supir restore` on several photos: one model, one set of options, failures told and passed over, nothing left half-written. */
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { suite } from 'uvu';
@@ -57,6 +57,42 @@ test('a folder: good photos are restored, bad ones told, the summary says how ma
   assert.match(again.stdout, /^0 restored, 2 failed, 2 skipped$/m);
 });
 
+test('results that are there are neither replaced nor left without being asked', async ({ folder }) => {
+  const [photos, results] = [await album(folder), join(folder, 'out')];
+  mkdirSync(results);
+  writeFileSync(join(results, 'a.png'), 'mine');
+  const given = ['restore', join(photos, 'a.png'), join(photos, 'inner', 'b.jpg'), '-o', results, ...quick];
+  assertRefused(await supir(given), /a\.png is there already\. --skip-existing leaves such results, --overwrite replaces them/, 'neither');
+  assertRefused(await supir([...given, '--overwrite', '--skip-existing']), /give one/, 'both');
+  assert.is(readFileSync(join(results, 'a.png'), 'utf8'), 'mine');
+  assert.equal(readdirSync(results), ['a.png']);
+  const { code, stdout } = await supir([...given, '--overwrite', '--stage1-only']);
+  assert.is(code, 0);
+  assert.match(stdout, /^2 restored, 0 failed, 0 skipped$/m);
+  assert.is((await decode(readFileSync(join(results, 'a.png')), 'a.png')).width, 64);
+});
+
+test('killed in the middle, a run goes on from its last step to the same bytes', async ({ folder }) => {
+  const photo = join(await album(folder), 'a.png');
+  const [whole, output, state] = ['whole.png', 'out.png', 'state'].map((name) => join(folder, name));
+  const settings = ['--steps', '30', '--min-size', '64', '--cfg', '2'];
+  assert.is((await supir(['restore', photo, '-o', whole, ...settings, '--quiet'])).code, 0);
+  const given = ['restore', photo, '-o', output, ...settings, '--state', state];
+  const killed = await supir(given, { interrupt: (text) => (text.includes('step 3 of 30') ? 'SIGKILL' : null) });
+  assert.is(killed.code, 'SIGKILL', killed.stderr);
+  assert.not(existsSync(output));
+  assert.is(readdirSync(state).filter((name) => name.endsWith('.state.safetensors')).length, 1);
+  const { code, stdout, stderr } = await supir(given);
+  assert.is(code, 0, stderr);
+  const [, from] = /from step (\d+) on/.exec(stdout) ?? [];
+  assert.ok(Number(from) >= 3 && Number(from) < 30, stdout);
+  assert.equal(readFileSync(output), readFileSync(whole));
+  assert.equal(
+    readdirSync(state).filter((name) => name.endsWith('.state.safetensors')),
+    [],
+  );
+});
+
 test('shards part the photos among them; patterns and templates name files', async ({ folder }) => {
   const photos = await album(folder);
   const names = async (i: number) => {
@@ -106,6 +142,11 @@ test('what cannot be is refused before the work', async ({ folder }) => {
     'stage 1 of many',
   );
   assert.is((await supir(['restore', photos, '-o', out, '--shard', '3/2'])).code, 2);
+  assertRefused(
+    await supir(['restore', join(photos, 'a.png'), '-o', join(folder, 'r.png'), '--log', join(out, 'log.jsonl')]),
+    /Cannot write the log .*log\.jsonl: /,
+    'a log that cannot be',
+  );
   assert.not(readdirSync(folder).includes('out'));
 });
 

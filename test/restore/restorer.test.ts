@@ -90,6 +90,20 @@ test('a state of another run is left alone, with a warning', async () => {
   assert.equal(readdirSync(folder), ['0123456789abcdef.state.safetensors']);
 });
 
+test('what of a prompt is cut off is told; the negative one counts only with guidance', async () => {
+  const told = async (given: object) => {
+    const warnings: string[] = [];
+    await restorer.restore(photo, { ...options, steps: 1, positive: '', ...given }, { warning: (text) => void warnings.push(text) });
+    return warnings;
+  };
+  const long = `${'a '.repeat(75)}lighthouse at dusk`;
+  assert.equal(await told({ prompt: long, negative: long, cfg: 1, cfgStart: 1 }), [
+    'The prompt is longer than 77 tokens; its end is ignored: "lighthouse at dusk"',
+  ]);
+  assert.is((await told({ prompt: '', negative: long, cfg: 2 })).length, 1);
+  assert.equal(await told({ prompt: long, stage1Only: true }), []);
+});
+
 test('a recipe travels in the PNG and makes the same picture', async () => {
   const first = await restorer.restore(photo, options, { name: 'cat' });
   const png = encodePng(first.image, { text: { [RECIPE_KEYWORD]: JSON.stringify(first.recipe) } });
