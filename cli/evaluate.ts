@@ -52,6 +52,7 @@ interface Flags extends DegradationFlags {
   figureRows: number;
   prompt?: string;
   recursive?: boolean;
+  resume?: boolean;
   json?: boolean;
 }
 
@@ -82,6 +83,7 @@ export function evaluateCommand(): Command {
     .option('--prompt <text>', 'what photos without a caption show')
     .option('--seed <n>', 'seed of the sampler', number)
     .option('--recursive', 'look into folders within folders')
+    .option('--resume', 'keep the results that the folder has already, of the same damage and methods')
     .option('--json', 'print results.json');
   for (const option of samplingOptions()) command.addOption(option);
   return command.addHelpText('after', HELP).action(evaluate);
@@ -107,24 +109,36 @@ async function evaluate(given: string[], flags: Flags & GivenOptions): Promise<v
     throw new UserError(
       `There is no method '${flags.baseline}' to compare with; there are: ${methods.map(({ name }) => name).join(', ')}.`,
     );
+  const settings = {
+    degradation,
+    seed: flags.damageSeed,
+    crop: flags.crop,
+    multiple: (await configOf(flags.model)).image_multiple,
+    photos: photos.map(({ name }) => name),
+  };
+  const identities = Object.fromEntries(methods.map(({ name, identity }) => [name, identity ?? null]));
+  const known = flags.resume ? await knownRows(flags.output, settings, identities) : [];
   const say = (text: string) => void (flags.json || process.stderr.write(`${text}\n`));
+  const write = (file: string, text: string) => host.writeFileAtomic(`${flags.output}/${file}`, new TextEncoder().encode(text));
   const rows: Row[] = [];
+  const results = () => {
+    const summaries = rows.some(({ method }) => method === flags.baseline) ? summarize(rows, flags.baseline, groups) : [];
+    return { settings, methods: identities, baseline: flags.baseline, rows, summaries };
+  };
   const metric = flags.lpips ? await openLpips(flags.lpips) : null;
   let failure: unknown = null;
   try {
     await evaluateMethods(host, flags.output, photos, methods, {
-      degradation,
-      seed: flags.damageSeed,
-      crop: flags.crop,
-      multiple: (await configOf(flags.model)).image_multiple,
+      ...settings,
+      known,
       perceptual: metric && ((a, b) => metric.distance(a, b)),
       now: () => performance.now(),
       stopped: () => interruption.signal.aborted,
-      onPicture(row, done, of) {
+      async onPicture(row, done, of) {
         rows.push(row);
-        say(
-          `${done} of ${of}: ${row.method}, ${row.photo}: ${row.psnr.toFixed(2)} dB, SSIM ${row.ssim.toFixed(3)}, ${row.seconds.toFixed(1)} s`,
-        );
+        const { method, photo, psnr, ssim, seconds } = row;
+        say(`${done} of ${of}: ${method}, ${photo}: ${psnr.toFixed(2)} dB, SSIM ${ssim.toFixed(3)}, ${seconds.toFixed(1)} s`);
+        await write('results.json', JSON.stringify(results(), null, 1));
       },
     });
   } catch (error) {
@@ -134,20 +148,31 @@ async function evaluate(given: string[], flags: Flags & GivenOptions): Promise<v
     metric?.close();
     metric?.device.close();
   }
-  const write = (file: string, bytes: Uint8Array<ArrayBuffer>) => host.writeFileAtomic(`${flags.output}/${file}`, bytes);
-  const text = (content: string) => new TextEncoder().encode(content);
-  const summaries = rows.some(({ method }) => method === flags.baseline) ? summarize(rows, flags.baseline, groups) : [];
-  const json = JSON.stringify({ degradation, baseline: flags.baseline, rows, summaries }, null, 1);
-  const tables = markdown(rows, summaries, flags.baseline);
-  await write('results.json', text(json));
-  await write('results.csv', text(csv(rows)));
-  await write('tables.md', text(tables));
-  const shown = (summaries[0]?.photos ?? []).slice(0, flags.figureRows);
-  if (shown.length > 0) await write('figure.png', encodePng(await figure(host, flags.output, rows, shown, 256)));
-  if (rows.length > 0) console.log(flags.json ? json : tables);
+  if (rows.length > 0) {
+    const { summaries } = results();
+    const tables = markdown(rows, summaries, flags.baseline);
+    await write('results.csv', csv(rows));
+    await write('tables.md', tables);
+    const shown = (summaries[0]?.photos ?? []).slice(0, flags.figureRows);
+    if (shown.length > 0)
+      await host.writeFileAtomic(`${flags.output}/figure.png`, encodePng(await figure(host, flags.output, rows, shown, 256)));
+    console.log(flags.json ? JSON.stringify(results(), null, 1) : tables);
+  }
   if (interruption.signal.aborted)
-    throw Object.assign(new Interrupted(), { message: `Interrupted; ${rows.length} pictures are in the tables of ${flags.output}.` });
+    throw Object.assign(new Interrupted(), {
+      message: `Interrupted; ${rows.length} pictures are in the tables of ${flags.output}, and --resume goes on from there.`,
+    });
   if (failure) throw failure;
+}
+
+/** Rows of an earlier evaluation of the same pairs by the same methods. */
+async function knownRows(folder: string, settings: object, identities: Record<string, string | null>): Promise<Row[]> {
+  const path = `${folder}/results.json`;
+  if (!(await host.exists(path))) return [];
+  const before = JSON.parse(new TextDecoder().decode(await host.readFile(path)));
+  if (JSON.stringify(before.settings) !== JSON.stringify(settings))
+    throw new UserError(`${path} is of other photos or other damage. Leave --resume out to begin anew, or choose another folder.`);
+  return (before.rows as Row[]).filter(({ method }) => identities[method] && identities[method] === before.methods[method]);
 }
 
 /** On a device of its own: methods open and close theirs. */
@@ -167,22 +192,14 @@ interface GivenMethod {
 async function methodsOf(flags: Flags & GivenOptions, signal: AbortSignal): Promise<Method[]> {
   const supir = (method: Omit<SupirMethod, 'model'> & { model?: string }) =>
     supirMethod(host, { model: flags.model, ...method, options: { ...flags, prompt: undefined, ...method.options } }, signal);
-  const loras = (flags.lora ?? []).map((choice) => {
+  const methods: Method[] = [BICUBIC, await supir({ name: 'stage1', options: { stage1Only: true } }), await supir({ name: 'supir' })];
+  for (const choice of flags.lora ?? []) {
     const scale = choice.scale === 1 ? '' : `:${choice.scale}`;
-    return supir({ name: `${basename(choice.path, extname(choice.path))}${scale}`, loras: [choice] });
-  });
-  const more = (flags.methods === undefined ? [] : parseMethods(await host.readFile(flags.methods), flags.methods)).map((method) =>
-    supir({ ...method, loras: method.lora?.flatMap((text) => lora(text)) ?? [] }),
-  );
-  const folders = await Promise.all((flags.results ?? []).map(({ name, value }) => folderMethod(host, name, value)));
-  const methods = [
-    BICUBIC,
-    supir({ name: 'stage1', options: { stage1Only: true } }),
-    supir({ name: 'supir' }),
-    ...loras,
-    ...more,
-    ...folders,
-  ];
+    methods.push(await supir({ name: `${basename(choice.path, extname(choice.path))}${scale}`, loras: [choice] }));
+  }
+  for (const method of flags.methods === undefined ? [] : parseMethods(await host.readFile(flags.methods), flags.methods))
+    methods.push(await supir({ ...method, loras: method.lora?.flatMap((text) => lora(text)) ?? [] }));
+  for (const { name, value } of flags.results ?? []) methods.push(await folderMethod(host, name, value));
   const names = methods.map(({ name }) => name);
   const twice = names.find((name, i) => names.indexOf(name) !== i || name === 'truth' || name === 'damaged');
   if (twice !== undefined) throw new UserError(`The method name '${twice}' is taken; give the method another one.`);

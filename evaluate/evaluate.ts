@@ -22,6 +22,8 @@ export interface Photo {
 
 export interface Method {
   name: string;
+  /** Of all that decides its results, to know them again; undefined where they are had quickly anew. */
+  identity?: string;
   /** Called before the first photo, and not timed. */
   open?(): Promise<void>;
   /** The damaged photo -> an image of the same size. */
@@ -56,11 +58,14 @@ export interface PairOptions {
 
 export interface EvaluateOptions extends PairOptions {
   perceptual?: Perceptual | null;
+  /** Rows of an earlier evaluation of the same pairs: what they are about is not done again. */
+  known?: readonly Row[];
   /** Milliseconds. */
   now(): number;
   /** Asked before every picture; true ends with what is there. */
   stopped?(): boolean;
-  onPicture?(row: Row, done: number, of: number): void;
+  /** Awaited. */
+  onPicture?(row: Row, done: number, of: number): void | Promise<void>;
 }
 
 export const picturePath = (folder: string, method: string, photo: string): string =>
@@ -92,31 +97,37 @@ export async function evaluateMethods(
   const rows: Row[] = [];
   let stopped = false;
   for (const method of methods) {
+    const knownOf = (photo: Photo) => options.known?.find((row) => row.method === method.name && row.photo === photo.name);
+    const isNeeded = photos.some((photo) => !knownOf(photo));
     stopped ||= options.stopped?.() ?? false;
-    if (stopped) break;
+    if (stopped && isNeeded) break;
     try {
-      await method.open?.();
+      if (isNeeded) await method.open?.();
       for (const photo of photos) {
-        stopped = options.stopped?.() ?? false;
-        if (stopped) break;
-        const [truth, damaged] = [await read('truth', photo), await read('damaged', photo)];
-        const begun = options.now();
-        const result = await method.restore(damaged, photo);
-        const seconds = (options.now() - begun) / 1000;
-        if (result.width !== truth.width || result.height !== truth.height)
-          throw new UserError(
-            `${method.name}: the result for ${photo.name} is ${result.width}x${result.height}, and the photo ${truth.width}x${truth.height}.`,
-          );
-        await write(method.name, photo, result);
-        const row = { method: method.name, photo: photo.name, ...(await measure(truth, result, options.perceptual ?? null)), seconds };
+        const known = knownOf(photo);
+        if (!known && (stopped = options.stopped?.() ?? false)) break;
+        const row = known ?? (await restored(method, photo));
         rows.push(row);
-        options.onPicture?.(row, rows.length, methods.length * photos.length);
+        await options.onPicture?.(row, rows.length, methods.length * photos.length);
       }
     } finally {
       await method.close?.();
     }
   }
   return { rows, stopped };
+
+  async function restored(method: Method, photo: Photo): Promise<Row> {
+    const [truth, damaged] = [await read('truth', photo), await read('damaged', photo)];
+    const begun = options.now();
+    const result = await method.restore(damaged, photo);
+    const seconds = (options.now() - begun) / 1000;
+    if (result.width !== truth.width || result.height !== truth.height)
+      throw new UserError(
+        `${method.name}: the result for ${photo.name} is ${result.width}x${result.height}, and the photo ${truth.width}x${truth.height}.`,
+      );
+    await write(method.name, photo, result);
+    return { method: method.name, photo: photo.name, ...(await measure(truth, result, options.perceptual ?? null)), seconds };
+  }
 }
 
 /** A photo's middle, and the same damaged; the i-th photo has its own seed. */

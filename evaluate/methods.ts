@@ -2,8 +2,10 @@
 import { UserError } from '../core/errors.ts';
 import type { Host } from '../host/host.ts';
 import { decode } from '../image/decode.ts';
-import type { GivenOptions } from '../restore/options.ts';
+import { DEFAULTS, type GivenOptions } from '../restore/options.ts';
+import { fingerprint } from '../restore/recipe.ts';
 import { type LoraChoice, Restorer } from '../restore/restorer.ts';
+import { openTensorFile } from '../weights/open.ts';
 import type { Method } from './evaluate.ts';
 
 /** Reduced photos have been enlarged by Pillow's bicubic already: this is what doing nothing more gives. */
@@ -18,11 +20,23 @@ export interface SupirMethod {
   options?: GivenOptions;
 }
 
-/** Restores as `restore` does, with the photo's prompt. */
-export function supirMethod(host: Host, { name, model, loras = [], options = {} }: SupirMethod, signal?: AbortSignal): Method {
+/** Restores as `restore` does, with the photo's prompt. Throws UserError for LoRA files that cannot be read. */
+export async function supirMethod(
+  host: Host,
+  { name, model, loras = [], options = {} }: SupirMethod,
+  signal?: AbortSignal,
+): Promise<Method> {
   let loaded: Restorer | null = null;
+  const given = Object.entries(options).filter(([key, value]) => (key in DEFAULTS || key === 'preset') && value !== undefined);
+  const files: unknown[] = [];
+  for (const { path, ...how } of loras) {
+    const file = await openTensorFile(await host.fileSource(path));
+    files.push({ ...how, fingerprint: await fingerprint(file) });
+    await file.close?.();
+  }
   return {
     name,
+    identity: JSON.stringify({ model, loras: files, options: Object.fromEntries(given) }),
     async open() {
       loaded = await Restorer.load(host, model, loras);
     },

@@ -46,6 +46,12 @@ test('bicubic, stage 1, SUPIR, another setting and another program', async ({ fo
     'truth',
   ]);
   assert.is(readFileSync(join(output, 'results.json'), 'utf8'), run.stdout.trimEnd());
+
+  const again = await supir(['evaluate', input, '-o', output, ...args.slice(0, 6), '--baseline', 'bicubic', '--resume', '--json']);
+  assert.is(again.code, 0, again.stderr);
+  assert.equal(JSON.parse(again.stdout).rows.slice(2), rows.slice(2), 'taken over with their times; bicubic is done anew');
+  const other = await supir(['evaluate', input, '-o', output, ...args.slice(0, 6), '--blur', '1', '--resume']);
+  assertRefused(other, /results\.json is of other photos or other damage/, 'another degradation');
 });
 
 test('what is refused, before any work', async ({ folder }) => {
