@@ -1,5 +1,7 @@
-/** `npm run bench -- ops|unet|lora|train`: how quick the kernels are. See --help. */
+/** `npm run bench -- ops|unet|lora|train|gpu`: how quick the kernels are. See --help. */
 import { parseArgs } from 'node:util';
+import { MissingTools } from './gpu/driver.ts';
+import { benchGpu, gpuTable } from './gpu/judge.ts';
 import { benchLora, loraLine } from './lora.ts';
 import { benchOps, type OpResult } from './ops.ts';
 import { benchTrain, trainTable } from './train.ts';
@@ -9,6 +11,7 @@ const HELP = `npm run bench -- ops [part of a name]   operations beside other li
 npm run bench -- unet                   a whole evaluation of UNet and control network, kernel by kernel
 npm run bench -- lora                   the same without and with adapters on every attention projection of the UNet
 npm run bench -- train                  a step of training adapters beside the forward pass, and its memory
+npm run bench -- gpu [part of a name]   kernels compiled for AMD GPUs by Mesa's RADV: registers, spills, waves, share of arithmetic
   --rounds <n>        runs whose median counts (default 5; others 3)
   --config <folder>   others: sizes of that folder's config.json, such as demo (default: the published model's, 8 GB)
   --latent <pixels>   others: side of the latent (default 32)
@@ -16,6 +19,7 @@ npm run bench -- train                  a step of training adapters beside the f
   --rank <n>          lora, train: rank of the adapters of a layer together (default 32)
   --adapters <n>      lora: how many (default 1)
   --batch <n>         train: images of a step (default 4)
+  --gpus <names>      gpu: by RADV's names (default: navi31,navi21)
   --json              figures as JSON`;
 
 const { values, positionals } = parseArgs({
@@ -30,6 +34,7 @@ const { values, positionals } = parseArgs({
     rank: { type: 'string', default: '32' },
     adapters: { type: 'string', default: '1' },
     batch: { type: 'string', default: '4' },
+    gpus: { type: 'string', default: 'navi31,navi21' },
   },
 });
 const [what = '', pattern = ''] = positionals;
@@ -61,11 +66,21 @@ const benchmarks: Record<string, () => Promise<void>> = {
     const result = await benchTrain({ config: values.config, latent, rounds, rank, batch });
     console.log(values.json ? JSON.stringify(result) : trainTable(result));
   },
+  async gpu() {
+    const results = benchGpu(values.gpus.split(','), pattern);
+    console.log(values.json ? JSON.stringify(results) : gpuTable(results));
+  },
 };
 
 if (values.help || !(what in benchmarks)) {
   console.log(HELP);
   process.exit(values.help ? 0 : 2);
 }
-await benchmarks[what]();
+try {
+  await benchmarks[what]();
+} catch (error) {
+  if (!(error instanceof MissingTools)) throw error;
+  console.error(error.message);
+  process.exit(1);
+}
 process.exit(0);

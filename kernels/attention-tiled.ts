@@ -40,7 +40,15 @@ export const tileQueries = ({ threads, across }: AttentionTile): number => 4 * (
 
 /** Lengths of loops. They are not constants, for compilers would unroll the loops: more registers on GPUs, seconds of compiling on CPUs. */
 const LOOPS = ['depth: u32', 'across: u32', 'parts: u32', 'values: u32'];
-export const loopLengths = ({ across, piece, values }: AttentionTile): number[] => [DEPTH, across, piece / values, values];
+export const loopLengths = (tile: AttentionTile): number[] => [
+  DEPTH,
+  tile.across,
+  tile.piece / tile.values,
+  tile.values / unrolledValues(tile),
+];
+
+/** Values in one trip of their loop: enough arithmetic to hide the addresses' own. */
+const unrolledValues = ({ channels }: AttentionTile): number => Math.max(1, 4 >> (channels - 1));
 
 const list = (count: number, item: (i: number) => string, by = ', ') => Array.from({ length: count }, (_, i) => item(i)).join(by);
 
@@ -51,6 +59,7 @@ export function tiledAttention(tile: AttentionTile, loads: 1 | 4, dtypes: DType[
   const queries = 4 * down;
   const block = keys * across;
   const width = channels * across;
+  const unrolled = unrolledValues(tile);
   // Workgroup memory in vectors: queries, then keys; later weights, then values; behind both, one vector for each thread.
   const queryPitch = queries + 2;
   const keyPitch = block + 2;
@@ -167,12 +176,18 @@ fn run(id: u32, group: u32, local: u32) {
         )}
         workgroupBarrier();
         for (var k = 0u; k < p.values; k++) {
-          let w = tile[(part * ${values}u + k % ${values}u) * ${weightPitch}u + y];
+          let row0 = (k % ${values / unrolled}u) * ${unrolled}u;
           ${each(
-            channels,
-            (n) => `{
-            let v = tile[${valueAt + n * across}u + (k % ${values}u) * ${width}u + x];
-            ${each(4, (i) => `y${i}_${n} = fma(vec4<f32>(w[${i}]), v, y${i}_${n});`)}
+            unrolled,
+            (u) => `{
+            let w = tile[(part * ${values}u + row0 + ${u}u) * ${weightPitch}u + y];
+            ${each(
+              channels,
+              (n) => `{
+              let v = tile[${valueAt + u * width + n * across}u + row0 * ${width}u + x];
+              ${each(4, (i) => `y${i}_${n} = fma(vec4<f32>(w[${i}]), v, y${i}_${n});`)}
+            }`,
+            )}
           }`,
           )}
         }

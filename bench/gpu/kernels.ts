@@ -1,0 +1,84 @@
+/** The kernels that take a restoration's time, as graphs of SDXL's sizes; their shaders come from the plan that programs run. */
+import type { AdapterFacts } from '../../core/device.ts';
+import { plan } from '../../core/plan.ts';
+import { shaderSource } from '../../core/shader.ts';
+import { input, type Shape, type Tensor } from '../../core/tensor.ts';
+import { attention } from '../../kernels/attention.ts';
+import { attentionTile, loopLengths } from '../../kernels/attention-tiled.ts';
+import { add } from '../../kernels/binary.ts';
+import { conv2d } from '../../kernels/conv2d.ts';
+import { geglu } from '../../kernels/geglu.ts';
+import { groupNorm } from '../../kernels/group-norm.ts';
+import { layerNorm } from '../../kernels/layer-norm.ts';
+import { linear } from '../../kernels/linear.ts';
+import { silu } from '../../kernels/unary.ts';
+
+export interface HotKernel {
+  operation: string;
+  /** The shader's name. */
+  shader: string;
+  wgsl: string;
+  /** Trips of the loops inside the main loop, in the order of the text; absent where there is no such loop. */
+  trips?: number[];
+}
+
+const FACTS: AdapterFacts = {
+  vendor: 'amd',
+  architecture: '',
+  device: '',
+  description: '',
+  software: false,
+  features: new Set(['shader-f16', 'subgroups']),
+  subgroupSizes: [32, 64],
+  schedule: 'tiled',
+};
+
+/** Every shader of the operations below, each once. */
+export function hotKernels(): HotKernel[] {
+  const kernels = new Map<string, HotKernel>();
+  for (const { operation, graph, trips } of operations()) {
+    for (const { shader } of plan({ graph }, FACTS, { maxStorageBufferBindingSize: 2 ** 31, minUniformBufferOffsetAlignment: 256 })
+      .dispatches) {
+      const wgsl = shaderSource(shader);
+      const same = kernels.get(wgsl);
+      const { name } = shader;
+      if (same) same.operation += `, ${operation}`;
+      else kernels.set(wgsl, { operation, shader: name, wgsl, trips: name.startsWith('matmul') ? matmulTrips(name) : trips });
+    }
+  }
+  return [...kernels.values()];
+}
+
+interface Operation {
+  operation: string;
+  graph: Tensor;
+  trips?: number[];
+}
+
+/** A matmul passes through a tile of the window 16 elements deep; where it is a convolution's, it may go on to the next place of the window. */
+const matmulTrips = (shader: string) => (shader.includes('windowed') ? [16 / 320, 16] : [16]);
+
+/** Slices of channels, then weights and values in four pieces of a block. */
+function attentionTrips(width: number): number[] {
+  const [depth, across, parts, values] = loopLengths(attentionTile(width / 4));
+  return [width / 4 / depth, depth, across, ...Array.from({ length: 4 }, () => [parts, values]).flat()];
+}
+
+function* operations(): Generator<Operation> {
+  let inputs = 0;
+  const f32 = (...shape: Shape) => input(`${inputs++}`, shape);
+  const f16 = (...shape: Shape) => input(`${inputs++}`, shape, 'f16');
+  const image = f32(1, 64, 64, 320);
+  const tokens = f32(1, 4096, 640);
+  yield { operation: 'linear', graph: add(linear(tokens, f16(640, 640), f32(640)), tokens) };
+  yield { operation: '1x1 convolution', graph: conv2d(image, f16(640, 1, 1, 320), f32(640)) };
+  yield { operation: '3x3 convolution, stride 2', graph: conv2d(image, f16(320, 3, 3, 320), f32(320), { stride: 2, padding: 1 }) };
+  yield { operation: '3x3 convolution', graph: add(conv2d(image, f16(320, 3, 3, 320), f32(320), { padding: 1 }), image) };
+  for (const width of [32, 64, 96, 128, 256, 512]) {
+    const q = f32(1, 1024, width);
+    yield { operation: `attention, heads of ${width}`, graph: attention(q, q, q, 1), trips: attentionTrips(width) };
+  }
+  yield { operation: 'group norm + SiLU', graph: silu(groupNorm(image, f32(320), f32(320), 32)) };
+  yield { operation: 'layer norm', graph: layerNorm(tokens, f32(640), f32(640)) };
+  yield { operation: 'GEGLU', graph: geglu(f32(1, 4096, 5120)) };
+}
