@@ -3,7 +3,7 @@ import { UserError } from '../core/errors.ts';
 import type { BlockStore } from '../weights/range-cache.ts';
 
 /** Opens a folder of blocks. @throws UserError if the page has no private file system. */
-export async function opfsStore(folder = 'weights'): Promise<BlockStore & { clear(): Promise<void> }> {
+export async function opfsStore(folder = 'weights'): Promise<BlockStore & { remove(key: string): Promise<void>; clear(): Promise<void> }> {
   if (!navigator.storage?.getDirectory) throw new UserError('This page cannot keep files: serve it over https or from localhost.');
   const root = await navigator.storage.getDirectory();
   const open = () => root.getDirectoryHandle(folder, { create: true });
@@ -29,6 +29,9 @@ export async function opfsStore(folder = 'weights'): Promise<BlockStore & { clea
         await directory.removeEntry(fileName(key)).catch(() => {});
         throw error;
       }
+    },
+    async remove(key) {
+      await (await open()).removeEntry(fileName(key)).catch(() => {}); // nothing happens where there is none
     },
     async clear() {
       await root.removeEntry(folder, { recursive: true }).catch(() => {});

@@ -61,9 +61,14 @@ export function changeMap(photo: Image, stage1: Image, result: Image): Image {
   const enlarged = resize(opaque(photo), result.width, result.height, 'bicubic');
   return sideBySide([
     { image: opaque(result), label: 'restored' },
-    { image: heat(differences(enlarged, result), result), label: `change to photo, white: ${MAP_RANGE}` },
-    { image: heat(differences(stage1, result), result), label: `change to stage 1, white: ${MAP_RANGE}` },
+    { image: differenceMap(enlarged, result), label: `change to photo, white: ${MAP_RANGE}` },
+    { image: differenceMap(stage1, result), label: `change to stage 1, white: ${MAP_RANGE}` },
   ]);
+}
+
+/** Where and how much an image differs from another of its size: heat as in `changeMap`. */
+export function differenceMap(from: Image, to: Image): Image {
+  return heat(differences(from, to), to);
 }
 
 /** `image`, reduced or enlarged to the photo's size and blurred by what suits best, against the photo. */

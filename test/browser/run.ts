@@ -4,28 +4,15 @@
  * computes with SwiftShader, so that the result does not depend on the machine.
  */
 import { stripVTControlCharacters } from 'node:util';
-import { type Browser, chromium } from 'playwright-core';
-import { unpackChromium } from '../../scripts/chromium-pack.ts';
+import { launchChromium } from '../support/chromium.ts';
 import { portableTests } from '../support/portable.ts';
 import type { Counts } from '../support/runner.ts';
 import { serveTests } from './server.ts';
 
 const LIMIT_MS = 20 * 60_000;
 
-function launch(): Promise<Browser> {
-  // Pages are our own, so no sandbox, which root and containers lack; software drivers may compile longer than the GPU watchdog waits.
-  const args = ['--no-sandbox', '--enable-unsafe-webgpu', '--use-webgpu-adapter=swiftshader', '--disable-gpu-watchdog'];
-  if (process.env.CHROMIUM) return chromium.launch({ executablePath: process.env.CHROMIUM, args });
-  const { executable, libraries } = unpackChromium();
-  return chromium.launch({
-    executablePath: executable,
-    args,
-    env: { ...(process.env as Record<string, string>), LD_LIBRARY_PATH: libraries },
-  });
-}
-
 const server = await serveTests(await portableTests(process.argv[2]));
-const browser = await launch();
+const browser = await launchChromium();
 console.log(`Chromium ${browser.version()}`);
 const page = await browser.newPage();
 page.setDefaultTimeout(LIMIT_MS);

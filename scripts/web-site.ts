@@ -1,0 +1,106 @@
+/**
+ * The page as files, by their paths in the site: bundled scripts and style under hashed names, the demo model and its photos, the sources that the
+ * page shows, and a service worker that knows them all.
+ */
+import { createHash } from 'node:crypto';
+import { readdirSync, readFileSync } from 'node:fs';
+import { basename, join, relative, sep } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { type BuildOptions, build, type Metafile } from 'esbuild';
+
+export type Site = Map<string, Uint8Array>;
+
+const root = fileURLToPath(new URL('..', import.meta.url));
+const read = (path: string): Uint8Array => readFileSync(join(root, path));
+
+const DEMO = [
+  'config.json',
+  'tokenizer.json',
+  'sdxl.safetensors',
+  'supir.safetensors',
+  'photos/astronaut-noisy.jpg',
+  'photos/cat-noisy.jpg',
+  'photos/dandelion-noisy.jpg',
+].map((name) => `demo/${name}`);
+/** WebAssembly modules that a script fetches from beside it. */
+const MODULES = ['dec/webp_dec.wasm', 'enc/webp_enc_simd.wasm'].map((path) => `node_modules/@jsquash/webp/codec/${path}`);
+/** Folders whose sources the page links to. */
+const SHOWN = ['core', 'kernels', 'models', 'restore', 'sampler'];
+
+const bundle: BuildOptions = {
+  bundle: true,
+  splitting: true,
+  write: false,
+  minify: true,
+  metafile: true,
+  format: 'esm',
+  platform: 'browser',
+  target: 'es2022',
+  jsx: 'automatic',
+  jsxImportSource: 'preact',
+  alias: { pngjs: 'pngjs/browser.js' }, // pngjs with what it uses of Node's library included
+  external: ['./host/node.ts', './host/deno.ts'], // host/current.ts names them, and the page never loads them
+  absWorkingDir: root,
+  outdir: '/site',
+  entryNames: 'assets/[name]-[hash]',
+  chunkNames: 'assets/[name]-[hash]',
+  logLevel: 'error',
+};
+
+/** Builds the page. `development`: no service worker, and scripts that can be read. */
+export async function buildSite({ development = false } = {}): Promise<Site> {
+  const site: Site = new Map();
+  const { outputFiles, metafile } = await build({
+    ...bundle,
+    minify: !development,
+    sourcemap: development ? 'inline' : false,
+    entryPoints: ['web/main.tsx', 'web/worker.ts', 'web/style.css'],
+  });
+  for (const { path, contents } of outputFiles!) site.set(relative('/site', path).split(sep).join('/'), contents);
+  const entry = (source: string) => {
+    const [path] = Object.entries(metafile!.outputs).find(([, { entryPoint }]) => entryPoint === source)!;
+    return sitePath(path);
+  };
+  const html = new TextDecoder()
+    .decode(read('web/index.html'))
+    .replaceAll('{style}', entry('web/style.css'))
+    .replaceAll('{main}', entry('web/main.tsx'))
+    .replaceAll('{worker}', entry('web/worker.ts'))
+    .replaceAll('{offline}', development ? '' : 'service-worker.js');
+  site.set('index.html', new TextEncoder().encode(html));
+  for (const name of ['icon.svg', 'page.webmanifest']) site.set(name, read(`web/${name}`));
+  for (const path of MODULES) site.set(`assets/${basename(path)}`, read(path));
+  for (const path of DEMO) site.set(path, read(path));
+  for (const folder of SHOWN) {
+    for (const name of readdirSync(join(root, folder)))
+      if (name.endsWith('.ts')) site.set(`source/${folder}/${name}.txt`, read(`${folder}/${name}`));
+  }
+  if (!development) {
+    const first = ['web/main.tsx', 'web/worker.ts', 'web/style.css'].flatMap((source) => withImports(entry(source), metafile!));
+    site.set('service-worker.js', await serviceWorker(site, ['index.html', 'icon.svg', 'page.webmanifest', ...new Set(first)]));
+  }
+  return site;
+}
+
+const sitePath = (output: string): string => relative('/site', join(root, output)).split(sep).join('/');
+
+/** A script and what it imports at once. */
+function withImports(path: string, metafile: Metafile): string[] {
+  const [, output] = Object.entries(metafile.outputs).find(([name]) => sitePath(name) === path)!;
+  const imports = output.imports.filter(({ kind }) => kind === 'import-statement').map((each) => sitePath(each.path));
+  return [path, ...imports.flatMap((each) => withImports(each, metafile))];
+}
+
+/** The service worker, with the names of what it keeps at once (`shell`) and later. */
+async function serviceWorker(site: Site, shell: string[]): Promise<Uint8Array> {
+  const later = [...site.keys()].filter((path) => !shell.includes(path) && !path.startsWith('source/'));
+  const hash = createHash('sha256');
+  for (const [path, bytes] of site) hash.update(path).update(bytes);
+  const { outputFiles } = await build({
+    ...bundle,
+    splitting: false,
+    entryPoints: ['web/service-worker.ts'],
+    define: { SHELL: JSON.stringify(shell), LATER: JSON.stringify(later), BUILD: JSON.stringify(hash.digest('hex').slice(0, 16)) },
+  });
+  return outputFiles![0].contents;
+}

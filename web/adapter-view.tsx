@@ -1,0 +1,146 @@
+/** Adapter: what computes here, what was chosen for it, how fast it is, and what to do where nothing does. */
+import { useSignal } from '@preact/signals';
+import { tellError } from './notices.ts';
+import { run } from './photos.ts';
+import type { AdapterReport, Benchmark } from './protocol.ts';
+import { adapter, adapterProblem, engine, model } from './session.ts';
+import { helpFor } from './webgpu-help.ts';
+import { bytes } from './words.ts';
+
+const FEATURES: Record<string, string> = {
+  'shader-f16': 'arithmetic with 16-bit floats; results do not depend on it',
+  subgroups: 'threads that hand values to one another without memory',
+  'timestamp-query': 'times of single kernels on the GPU',
+};
+
+const SCHEDULES = {
+  subgroup: 'subgroup: operands are handed round by broadcasts, without workgroup memory, which suits processors',
+  tiled: 'tiled: many threads share tiles in workgroup memory, which suits GPUs',
+};
+
+export function AdapterView() {
+  const facts = adapter.value;
+  return (
+    <div class="adapter">
+      <h1>Adapter</h1>
+      {adapterProblem.value && (
+        <section class="card problem-card" aria-label="Problem">
+          <h2>Nothing can be computed here</h2>
+          <p>{adapterProblem.value}</p>
+        </section>
+      )}
+      {!facts && !adapterProblem.value && <p class="dim">Asking the browser for a GPU</p>}
+      {facts && <Facts facts={facts} />}
+      {facts && <BenchmarkCard />}
+      <Instructions open={adapterProblem.value !== null} />
+    </div>
+  );
+}
+
+function Facts({ facts }: { facts: AdapterReport }) {
+  const [smallest, largest] = facts.subgroupSizes;
+  return (
+    <section class="card" aria-label="Facts">
+      <div class="row">
+        <h2>{facts.name}</h2>
+        <span class={`badge ${facts.software ? 'slow' : 'good'}`}>
+          {facts.software ? 'software: the processor computes, slowly' : 'GPU'}
+        </span>
+      </div>
+      <dl class="facts">
+        <dt>Vendor, architecture</dt>
+        <dd>{[facts.vendor, facts.architecture].filter(Boolean).join(', ') || 'not told by the browser'}</dd>
+        <dt>Schedule of matrix products, convolutions and attention</dt>
+        <dd>{SCHEDULES[facts.schedule]}</dd>
+        <dt>Subgroups</dt>
+        <dd>{smallest ? (smallest === largest ? `${smallest} lanes` : `${smallest} to ${largest} lanes`) : 'size not told'}</dd>
+      </dl>
+      <h3>Features</h3>
+      <ul class="features">
+        {Object.entries(FEATURES).map(([name, what]) => {
+          const has = facts.features.includes(name);
+          return (
+            <li key={name}>
+              <span class={`badge ${has ? 'good' : 'none'}`}>{has ? 'yes' : 'no'}</span>
+              <span>
+                <code>{name}</code> <span class="dim">{what}</span>
+              </span>
+            </li>
+          );
+        })}
+      </ul>
+      <h3>Limits</h3>
+      <dl class="facts">
+        {Object.entries(facts.limits).map(([name, value]) => (
+          <>
+            <dt>
+              <code>{name}</code>
+            </dt>
+            <dd>{name.endsWith('Size') && value > 4096 ? bytes(value) : value.toLocaleString('en')}</dd>
+          </>
+        ))}
+      </dl>
+    </section>
+  );
+}
+
+function BenchmarkCard() {
+  const result = useSignal<Benchmark | null>(null);
+  const busy = useSignal(false);
+  const measure = async () => {
+    busy.value = true;
+    await engine()
+      .call('benchmark', null)
+      .then((found) => {
+        result.value = found;
+      }, tellError);
+    busy.value = false;
+  };
+  const most = Math.max(...(result.value?.rows.map(({ gflops }) => gflops) ?? [1]));
+  return (
+    <section class="card" aria-label="Benchmark">
+      <div class="row">
+        <h2>Benchmark</h2>
+        <button type="button" disabled={busy.value || run.value !== null || !model.value} onClick={() => void measure()}>
+          {busy.value ? 'Measuring' : 'Measure'}
+        </button>
+      </div>
+      <p class="dim small">The three operations that a restoration consists of, at a small size; a few seconds, compiling included.</p>
+      {result.value && (
+        <>
+          <ul class="bars">
+            {result.value.rows.map(({ what, gflops, ms }) => (
+              <li key={what}>
+                <span>{what}</span>
+                <span class="bar">
+                  <span style={{ width: `${(100 * gflops) / most}%` }} />
+                </span>
+                <span class="number">
+                  {gflops.toPrecision(3)} GFLOP/s <span class="dim">{ms.toFixed(2)} ms</span>
+                </span>
+              </li>
+            ))}
+          </ul>
+          <p class="dim small">Compiled in {(result.value.compileMs / 1000).toFixed(1)} s.</p>
+        </>
+      )}
+    </section>
+  );
+}
+
+function Instructions({ open }: { open: boolean }) {
+  return (
+    <details class="card" open={open}>
+      <summary>Where WebGPU is missing</summary>
+      <p class="small dim">The page needs WebGPU and must be served over https or from localhost. What to do, yours first:</p>
+      <dl class="facts">
+        {helpFor(navigator.userAgent).map(({ where, steps }) => (
+          <>
+            <dt>{where}</dt>
+            <dd>{steps}</dd>
+          </>
+        ))}
+      </dl>
+    </details>
+  );
+}

@@ -1,0 +1,83 @@
+/** What the adapter offers, and how fast it is at the two operations that a restoration consists of. */
+import { type Device, openDevice } from '../core/device.ts';
+import { DeviceError } from '../core/errors.ts';
+import { compile } from '../core/program.ts';
+import { TorchRandom } from '../core/random.ts';
+import { constant, input, type Tensor } from '../core/tensor.ts';
+import type { Host } from '../host/host.ts';
+import { squares } from '../host/smoke.ts';
+import { attention } from '../kernels/attention.ts';
+import { conv2d } from '../kernels/conv2d.ts';
+import { linear } from '../kernels/linear.ts';
+import type { AdapterReport, Benchmark } from './protocol.ts';
+
+const LIMITS = [
+  'maxBufferSize',
+  'maxStorageBufferBindingSize',
+  'maxStorageBuffersPerShaderStage',
+  'maxComputeInvocationsPerWorkgroup',
+  'maxComputeWorkgroupStorageSize',
+] as const;
+
+/** Opens the preferred adapter, lets it compute squares, and tells what it is. Throws DeviceError where there is none or it computes nothing. */
+export async function adapterReport(host: Host): Promise<AdapterReport> {
+  const device = await openDevice({ gpu: await host.gpu(), settle: host.settle });
+  try {
+    const wrong = (await squares(device.gpu, 4096, host.settle)).findIndex((value, i) => value !== i * i);
+    if (wrong >= 0) throw new DeviceError(`The adapter answered wrongly: ${wrong} squared. Update the browser and the graphics driver.`);
+    const { description, device: chip, vendor, architecture, software, features, subgroupSizes, schedule } = device.facts;
+    return {
+      name: description || chip || [vendor, architecture].filter(Boolean).join(' ') || 'unnamed adapter',
+      vendor,
+      architecture,
+      software,
+      features: [...features].sort(),
+      subgroupSizes,
+      schedule,
+      limits: Object.fromEntries(LIMITS.map((limit) => [limit, device.gpu.limits[limit]])),
+    };
+  } finally {
+    device.close();
+  }
+}
+
+/** Milliseconds that a row is repeated for. */
+const LONG_ENOUGH = 250;
+
+/** Measures a matrix product, a convolution and attention at sizes of the demo model's UNet times four; each is compiled and run once before. */
+export async function benchmark(device: Device): Promise<Benchmark> {
+  const random = new TorchRandom(1);
+  const weight = (...shape: number[]) => constant(random.randn(shape.reduce((a, b) => a * b)), shape);
+  const tokens = () => input('x', [1, 1024, 128]);
+  const cases: [string, number, Tensor][] = [
+    ['matrix product, 1024 x 128 by 512', 2 * 1024 * 128 * 512, linear(tokens(), weight(512, 128))],
+    [
+      'convolution 3 x 3, 32 x 32 x 128',
+      2 * 1024 * 128 * 128 * 9,
+      conv2d(input('x', [1, 32, 32, 128]), weight(128, 3, 3, 128), null, { padding: 1 }),
+    ],
+    ['attention, 1024 tokens, 8 heads', 4 * 1024 * 1024 * 128, attention(tokens(), tokens(), tokens(), 8)],
+  ];
+  const rows: Benchmark['rows'] = [];
+  let compileMs = 0;
+  for (const [what, flops, tensor] of cases) {
+    const x = random.randn(1024 * 128);
+    const begun = performance.now();
+    const program = await compile(device, { tensor });
+    try {
+      await program.run({ x });
+      compileMs += performance.now() - begun;
+      const start = performance.now();
+      let runs = 0;
+      while (runs === 0 || performance.now() - start < LONG_ENOUGH) {
+        await program.run({ x });
+        runs++;
+      }
+      const ms = (performance.now() - start) / runs;
+      rows.push({ what, gflops: flops / ms / 1e6, ms });
+    } finally {
+      program.dispose();
+    }
+  }
+  return { rows, compileMs };
+}

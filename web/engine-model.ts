@@ -1,0 +1,89 @@
+/** The model that the engine restores with: the demo's or one's own files, and the LoRA files on it. Opened anew when one of these changes. */
+import { parameters } from '../core/module.ts';
+import { sizeOf } from '../core/tensor.ts';
+import { Restorer } from '../restore/restorer.ts';
+import type { EngineFiles } from './engine-files.ts';
+import type { LoraReport, ModelReport } from './protocol.ts';
+
+interface GivenLora extends LoraReport {
+  path: string;
+}
+
+export class EngineModel {
+  readonly files: EngineFiles;
+  private which: 'demo' | 'own' = 'demo';
+  private loras: GivenLora[] = [];
+  private opened: Restorer | null = null;
+  private made = 0;
+  /** Called before the networks go away. */
+  onClose: (() => void) | null = null;
+
+  constructor(files: EngineFiles) {
+    this.files = files;
+  }
+
+  /** The restorer of the present choice. Throws UserError for files that are no model, DeviceError without an adapter. */
+  async restorer(): Promise<Restorer> {
+    this.opened ??= await Restorer.load(this.files.host, this.which, this.loras);
+    return this.opened;
+  }
+
+  /** Switches to another model; the one before stays in force when this one cannot be opened. */
+  async open(which: 'demo' | 'own', progress: (done: number, of: number) => void): Promise<ModelReport> {
+    if (which === 'demo') await this.files.fetchDemo(progress);
+    const restorer = await Restorer.load(this.files.host, which, []);
+    await this.close();
+    this.which = which;
+    this.loras = [];
+    this.opened = restorer;
+    const { model } = restorer;
+    return {
+      config: model.config,
+      parameters: [...parameters(model.networks.supir)].reduce((sum, [, { shape }]) => sum + sizeOf(shape), 0),
+      bytes: model.checkpoint.names().reduce((sum, name) => sum + model.checkpoint.info(name).end - model.checkpoint.info(name).begin, 0),
+      files: await this.files.host.list(which),
+    };
+  }
+
+  /** Puts a LoRA on the model; one that does not fit it is refused and changes nothing. */
+  async addLora(file: File, scale: number): Promise<LoraReport[]> {
+    const id = ++this.made;
+    const path = `lora/${id}/${file.name}`;
+    this.files.loras.set(path, file);
+    try {
+      await this.change([...this.loras, { id, name: file.name, scale, path }]);
+    } catch (error) {
+      this.files.loras.delete(path);
+      throw error;
+    }
+    return this.reports();
+  }
+
+  async scaleLora(id: number, scale: number): Promise<LoraReport[]> {
+    await this.change(this.loras.map((lora) => (lora.id === id ? { ...lora, scale } : lora)));
+    return this.reports();
+  }
+
+  async removeLora(id: number): Promise<LoraReport[]> {
+    for (const { path } of this.loras.filter((lora) => lora.id === id)) this.files.loras.delete(path);
+    await this.change(this.loras.filter((lora) => lora.id !== id));
+    return this.reports();
+  }
+
+  private async change(loras: GivenLora[]): Promise<void> {
+    const restorer = await Restorer.load(this.files.host, this.which, loras);
+    await this.close();
+    this.loras = loras;
+    this.opened = restorer;
+  }
+
+  private reports(): LoraReport[] {
+    return this.loras.map(({ id, name, scale }) => ({ id, name, scale }));
+  }
+
+  private async close(): Promise<void> {
+    this.onClose?.();
+    await this.opened?.close();
+    this.opened = null;
+  }
+}

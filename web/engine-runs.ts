@@ -1,0 +1,174 @@
+/** Restorations as the page asks for them: one at a time, with events on the way; results stay here until the page forgets them. */
+import { plan } from '../core/plan.ts';
+import { decode, imageFormat } from '../image/decode.ts';
+import { encodePng } from '../image/encode.ts';
+import type { Image } from '../image/image.ts';
+import { readPngText } from '../image/png-chunks.ts';
+import { preparedSizes } from '../image/prepare.ts';
+import { resize } from '../image/resize.ts';
+import { latentFactor } from '../models/config.ts';
+import { chooseOptions, type GivenOptions } from '../restore/options.ts';
+import { type PlannedStep, plannedSteps } from '../restore/planned-steps.ts';
+import { previewEvents } from '../restore/preview.ts';
+import { parseRecipe, RECIPE_KEYWORD, type Recipe } from '../restore/recipe.ts';
+import { differenceMap, type FidelityReport, fidelity } from '../restore/report.ts';
+import type { Explorer } from './engine-explore.ts';
+import type { EngineModel } from './engine-model.ts';
+import { bitmapOf } from './pictures.ts';
+import type { DifferenceTo, Forecast, RestoreEvent, RestoreJob, RestoreResult } from './protocol.ts';
+import type { CallContext } from './worker.ts';
+
+/** Folder of the private file system that keeps the last step of runs. */
+const STATES = 'runs';
+
+interface Kept {
+  photo: Image;
+  enlarged: Image;
+  stage1: Image;
+  image: Image;
+}
+
+export class EngineRuns {
+  private readonly model: EngineModel;
+  private readonly explorer: Explorer;
+  private readonly results = new Map<number, Kept>();
+  private made = 0;
+
+  constructor(model: EngineModel, explorer: Explorer) {
+    this.model = model;
+    this.explorer = explorer;
+  }
+
+  async restore({ photo: file, name, given, record }: RestoreJob, { emit, signal }: CallContext<RestoreEvent>): Promise<RestoreResult> {
+    const begun = performance.now();
+    const photo = await decode(new Uint8Array(await file.arrayBuffer()), name);
+    const restorer = await this.model.restorer();
+    const { model, device } = restorer;
+    const options = chooseOptions(given, model.config);
+    const warning = (text: string) => emit({ kind: 'warning', text });
+    this.model.files.storageFull = warning;
+    const cut = model.tokensCut(options.prompt + options.positive);
+    if (cut > 0) warning(`The prompt is ${cut} tokens too long; its end is ignored.`);
+    const preview = previewEvents(async (what, picture) => {
+      const bitmap = await bitmapOf(picture);
+      emit({ kind: 'picture', name: what, picture: bitmap }, [bitmap]);
+    });
+    const result = await restorer.restore(photo, given, {
+      name,
+      signal,
+      state: STATES,
+      warning: (text) => (text.startsWith(`${STATES} holds`) ? undefined : warning(text)), // other runs' states are no news here
+      stage: (stage) => emit({ kind: 'stage', stage }),
+      tile: (done, of) => emit({ kind: 'tile', done, of }),
+      stage1: preview.stage1,
+      step: async (step) => {
+        emit({ kind: 'step', step: step.step, steps: step.steps });
+        await preview.step(step);
+      },
+      trace: record ? this.explorer.recorder() : undefined,
+    });
+    const { image, stage1, recipe, working, resumedAt } = result;
+    const opaque = { width: photo.width, height: photo.height, data: photo.data };
+    const enlarged = resize(opaque, image.width, image.height, 'bicubic');
+    const png = new Blob([encodePng(image, { text: { [RECIPE_KEYWORD]: JSON.stringify(recipe) } })], { type: 'image/png' });
+    await result.finished();
+    const id = ++this.made;
+    this.results.set(id, { photo, enlarged, stage1, image });
+    return {
+      id,
+      photo: await bitmapOf(enlarged),
+      stage1: await bitmapOf(stage1),
+      restored: await bitmapOf(image),
+      width: image.width,
+      height: image.height,
+      working,
+      png,
+      recipe,
+      seconds: (performance.now() - begun) / 1000,
+      peakGpuBytes: device.memory.peak,
+      resumedAt,
+    };
+  }
+
+  /** Steps that these options lead to. Throws UserError for impossible options. */
+  async plan(given: GivenOptions): Promise<PlannedStep[]> {
+    return plannedSteps(chooseOptions(given, (await this.model.restorer()).model.config));
+  }
+
+  /** What a restoration of a photo of this size will need. Throws UserError for impossible options, or where it cannot fit. */
+  async forecast({ width, height, given }: { width: number; height: number; given: GivenOptions }): Promise<Forecast> {
+    const { model, device } = await this.model.restorer();
+    const { networks, config } = model;
+    const options = chooseOptions(given, config);
+    const sizes = preparedSizes(width, height, { upscale: options.upscale, minSize: options.minSize, multiple: config.image_multiple });
+    const factor = latentFactor(config);
+    const [h, w] = [sizes.height / factor, sizes.width / factor];
+    const notes: string[] = [];
+    const tiled = options.tile > 0 && (h > options.tile || w > options.tile);
+    const side = (length: number) => (tiled ? Math.min(options.tile, length) : length);
+    const windows = tiled
+      ? ((stride) => [h, w].reduce((n, length) => n * (1 + Math.max(0, Math.ceil((length - options.tile) / stride))), 1))(
+          options.tileStride || options.tile / 2,
+        )
+      : 1;
+    if (tiled) notes.push(`Sampled in ${windows} overlapping tiles.`);
+    const branches = options.cfg !== 1 || options.cfgStart !== 1 ? 2 : 1;
+    const z = config.vae.z_channels;
+    const planned = (outputs: Parameters<typeof plan>[0]) => plan(outputs, device.facts, device.gpu.limits);
+    const flops = ({ dispatches }: ReturnType<typeof plan>) => dispatches.reduce((sum, dispatch) => sum + dispatch.flops, 0);
+    const vae = [networks.encodeGraph([1, sizes.height, sizes.width, 3], 'encoder'), networks.decodeGraph([1, h, w, z])];
+    let [peak, work] = [0, 0];
+    for (const graph of vae) {
+      try {
+        const each = planned(graph as Parameters<typeof plan>[0]);
+        peak = Math.max(peak, each.bytes.total);
+        work += 2 * flops(each);
+      } catch {
+        notes.push('The autoencoder runs in tiles.');
+      }
+    }
+    const denoiser = planned(networks.denoiserGraph([1, side(h), side(w), z], config.text.context_length, branches));
+    if (!options.stage1Only) {
+      peak = Math.max(peak, denoiser.bytes.total);
+      work += options.steps * windows * flops(denoiser);
+    }
+    const weights = denoiser.bytes.weights;
+    return {
+      width: sizes.width,
+      height: sizes.height,
+      result: { width: sizes.width0, height: sizes.height0 },
+      weights,
+      peak: peak + weights,
+      gflop: work / 1e9,
+      notes: [...new Set(notes)],
+    };
+  }
+
+  /** The recipe inside a picture that this program wrote; null for other pictures. */
+  async readRecipe(file: Blob): Promise<Recipe | null> {
+    const bytes = new Uint8Array(await file.arrayBuffer());
+    if (imageFormat(bytes) !== 'PNG') return null;
+    const text = readPngText(bytes, 'the picture')[RECIPE_KEYWORD];
+    return text === undefined ? null : parseRecipe(text, 'the picture');
+  }
+
+  async difference(id: number, to: DifferenceTo): Promise<ImageBitmap> {
+    const { enlarged, stage1, image } = this.kept(id);
+    return bitmapOf(differenceMap(to === 'photo' ? enlarged : stage1, image));
+  }
+
+  fidelity(id: number): FidelityReport {
+    const { photo, stage1, image } = this.kept(id);
+    return fidelity(photo, stage1, image);
+  }
+
+  forget(id: number): void {
+    this.results.delete(id);
+  }
+
+  private kept(id: number): Kept {
+    const kept = this.results.get(id);
+    if (!kept) throw new Error(`There is no result ${id}.`);
+    return kept;
+  }
+}

@@ -1,0 +1,63 @@
+/** What the next restoration will take: size, memory and time. */
+import { useSignal, useSignalEffect } from '@preact/signals';
+import { chosen, given } from './choices.ts';
+import { selected } from './photos.ts';
+import type { Forecast } from './protocol.ts';
+import { adapter, engine, model } from './session.ts';
+import { estimate, expect } from './throughput.ts';
+import { bytes, seconds } from './words.ts';
+
+/** Milliseconds of quiet before a forecast is asked for. */
+const QUIET = 250;
+
+export function ForecastStrip() {
+  const forecast = useSignal<Forecast | null>(null);
+  const problem = useSignal<string | null>(null);
+  useSignalEffect(() => {
+    const { width = 0, height = 0 } = selected.value ?? {};
+    const asked = { width: width || 256, height: height || 256, given: given.value };
+    const bad = chosen.value.problem;
+    problem.value = bad;
+    if (!model.value || bad) return;
+    const timer = setTimeout(async () => {
+      try {
+        forecast.value = await engine().call('forecast', asked);
+        expect(forecast.value);
+      } catch (error) {
+        problem.value = (error as Error).message;
+      }
+    }, QUIET);
+    return () => clearTimeout(timer);
+  });
+
+  const found = forecast.value;
+  const time = found && adapter.value && model.value ? estimate(adapter.value.name, model.value.report.config.name, found.gflop) : null;
+  return (
+    <section class="card forecast" aria-label="Forecast">
+      <dl>
+        <div>
+          <dt>Result</dt>
+          <dd>{found ? `${found.result.width} x ${found.result.height}` : '...'}</dd>
+        </div>
+        <div>
+          <dt>GPU memory</dt>
+          <dd>{found ? bytes(found.peak) : '...'}</dd>
+        </div>
+        <div>
+          <dt>Time</dt>
+          <dd>{time === null ? 'after the first run' : `about ${seconds(time)}`}</dd>
+        </div>
+      </dl>
+      {found?.notes.map((note) => (
+        <p key={note} class="dim small">
+          {note}
+        </p>
+      ))}
+      {problem.value && (
+        <p class="problem" role="alert">
+          {problem.value}
+        </p>
+      )}
+    </section>
+  );
+}

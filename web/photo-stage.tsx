@@ -1,0 +1,174 @@
+/** The chosen photo: where to drop one, the photo as it is, its restoration under way, or before and after. */
+import { useMemo } from 'preact/hooks';
+import type { Stage } from '../restore/pipeline.ts';
+import { Icon } from './icon.tsx';
+import { filesOf, takeFiles } from './intake.ts';
+import { Pane } from './pane.tsx';
+import { addPhotos, cancel, downloadResult, type Photo, type Result, type Run, restore, run, selected, selectedResult } from './photos.ts';
+import { Picture } from './picture.tsx';
+import { model } from './session.ts';
+import { seconds } from './words.ts';
+import { Zoom } from './zoom.ts';
+
+const SAMPLES = ['astronaut', 'cat', 'dandelion'];
+
+const STAGES: Record<Stage | 'start', string> = {
+  start: 'Reading the photo',
+  encode: 'Reading what is left of the photo',
+  stage1: 'Removing the damage',
+  reencode: 'Preparing for sampling',
+  text: 'Reading the prompts',
+  plan: 'Planning the network',
+  sample: 'Sampling',
+  decode: 'Decoding the result',
+};
+
+export function PhotoStage() {
+  const photo = selected.value;
+  if (!photo) return <EmptyStage />;
+  const now = run.value?.photoId === photo.id ? run.value : null;
+  if (now) return <Running photo={photo} run={now} />;
+  const result = selectedResult.value;
+  return result && photo.status !== 'stopped' && photo.status !== 'failed' ? (
+    <Done photo={photo} result={result} />
+  ) : (
+    <Waiting photo={photo} />
+  );
+}
+
+function EmptyStage() {
+  return (
+    <div class="card empty">
+      <Icon name="photo" />
+      <h2>Drop a photo here</h2>
+      <p class="dim">Old, blurred, noisy, too much compressed: PNG, JPEG or WebP. Paste works too, and several at once.</p>
+      <ChoosePhotos label="Choose photos" />
+      <div class="samples">
+        <p class="dim">or try one of these damaged ones</p>
+        <div>
+          {SAMPLES.map((name) => (
+            <button key={name} type="button" class="sample" onClick={() => void addSample(name)}>
+              <img src={`demo/photos/${name}-noisy.jpg`} alt={`Damaged photo: ${name}`} width="96" height="96" />
+            </button>
+          ))}
+        </div>
+      </div>
+    </div>
+  );
+}
+
+async function addSample(name: string): Promise<void> {
+  const response = await fetch(`demo/photos/${name}-noisy.jpg`);
+  await addPhotos([{ name: `${name}-noisy.jpg`, file: await response.blob() }]);
+}
+
+/** A button that opens the browser's choice of files. */
+export function ChoosePhotos({ label, quiet = false }: { label: string; quiet?: boolean }) {
+  return (
+    <label class={`button ${quiet ? '' : 'primary'}`}>
+      <Icon name="plus" />
+      {label}
+      <input
+        class="sr"
+        type="file"
+        accept="image/png,image/jpeg,image/webp"
+        multiple
+        onChange={(event) => void takeFiles(filesOf(event.currentTarget))}
+      />
+    </label>
+  );
+}
+
+function Waiting({ photo }: { photo: Photo }) {
+  const again = photo.status === 'stopped' || photo.status === 'failed';
+  return (
+    <div class="card stage">
+      <div class="frame">
+        <img src={photo.url} alt={`${photo.name} before the restoration`} />
+      </div>
+      <div class="caption">
+        <div>
+          <strong>{photo.name}</strong>{' '}
+          <span class="dim">
+            {photo.width > 0 && `${photo.width} x ${photo.height}`}
+            {photo.status === 'stopped' && ', stopped: it goes on from its last step'}
+          </span>
+          {photo.problem && <p class="problem">{photo.problem}</p>}
+        </div>
+        <button type="button" class="primary" disabled={!model.value || run.value !== null} onClick={() => void restore(photo)}>
+          <Icon name="play" />
+          {again ? 'Go on' : 'Restore'}
+        </button>
+      </div>
+    </div>
+  );
+}
+
+function Running({ photo, run }: { photo: Photo; run: Run }) {
+  const sampling = run.stage === 'sample';
+  const share = run.stage === 'decode' ? 1 : run.step / Math.max(1, run.steps);
+  const what = sampling && run.step > 0 ? `Step ${run.step} of ${run.steps}` : STAGES[run.stage];
+  const tile = run.tile && run.tile.of > 1 ? `, tile ${run.tile.done} of ${run.tile.of}` : '';
+  return (
+    <div class="card stage">
+      <div class="frame">
+        {run.picture ? (
+          <>
+            <Picture bitmap={run.picture} label={`Preview of ${photo.name}`} />
+            <span class="tag left">
+              {run.pictureName === 'stage1' ? 'Stage 1: damage removed' : `Preview, step ${Number(run.pictureName.slice(5))}`}
+            </span>
+          </>
+        ) : (
+          <img src={photo.url} alt={`${photo.name} before the restoration`} />
+        )}
+      </div>
+      <div class="caption">
+        <div class="progress">
+          <label for="progress">
+            {what}
+            {tile}
+            {run.left !== null && sampling && <span class="dim">, {seconds(run.left / 1000)} left</span>}
+          </label>
+          <progress id="progress" value={sampling || run.stage === 'decode' ? share : undefined} max="1" />
+        </div>
+        <button type="button" onClick={cancel}>
+          <Icon name="stop" />
+          Cancel
+        </button>
+      </div>
+    </div>
+  );
+}
+
+function Done({ photo, result }: { photo: Photo; result: Result }) {
+  const zoom = useMemo(() => new Zoom(), []);
+  return (
+    <div class="card stage">
+      <Pane zoom={zoom} before={{ bitmap: result.photo, label: 'Photo' }} after={{ bitmap: result.restored, label: 'Restored' }} />
+      <div class="caption">
+        <div>
+          <strong>{photo.name}</strong>{' '}
+          <span class="dim">
+            {result.width} x {result.height}, {seconds(result.seconds)}
+            {result.resumedAt > 0 && `, from step ${result.resumedAt} on`}
+          </span>
+        </div>
+        <div class="buttons">
+          <button type="button" disabled={run.value !== null} onClick={() => void restore(photo)}>
+            <Icon name="undo" />
+            Again
+          </button>
+          <a class="button" href="#compare">
+            <Icon name="compare" />
+            Compare
+          </a>
+          <button type="button" class="primary" onClick={() => downloadResult(result)}>
+            <Icon name="download" />
+            Download
+          </button>
+        </div>
+      </div>
+    </div>
+  );
+}

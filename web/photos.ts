@@ -1,0 +1,197 @@
+/** The queue of photos, the run that is under way, and the results. */
+import { computed, signal } from '@preact/signals';
+import type { Stage } from '../restore/pipeline.ts';
+import { chosen, given, takeRecipe } from './choices.ts';
+import { forPage, tell, tellError } from './notices.ts';
+import type { RestoreEvent, RestoreResult } from './protocol.ts';
+import { adapter, engine, loras, model } from './session.ts';
+import { remember } from './throughput.ts';
+
+export interface Photo {
+  id: number;
+  name: string;
+  file: Blob;
+  /** Address of the file for the page's pictures. */
+  url: string;
+  /** Pixels; 0 until known. */
+  width: number;
+  height: number;
+  status: 'waiting' | 'running' | 'done' | 'stopped' | 'failed';
+  /** Why it failed. */
+  problem: string | null;
+}
+
+export interface Result extends RestoreResult {
+  photoId: number;
+  name: string;
+  /** What tells it apart from others of the same photo. */
+  label: string;
+}
+
+export interface Run {
+  photoId: number;
+  stage: Stage | 'start';
+  step: number;
+  steps: number;
+  tile: { done: number; of: number } | null;
+  /** Milliseconds that the rest will take; null before the first step. */
+  left: number | null;
+  picture: ImageBitmap | null;
+  pictureName: string;
+  cancel: AbortController;
+}
+
+export const photos = signal<Photo[]>([]);
+export const selectedId = signal<number | null>(null);
+export const results = signal<Result[]>([]);
+export const run = signal<Run | null>(null);
+/** Keep activations for Explore. */
+export const record = signal(false);
+
+export const selected = computed(() => photos.value.find(({ id }) => id === selectedId.value) ?? null);
+export const selectedResult = computed(() => results.value.findLast(({ photoId }) => photoId === selectedId.value) ?? null);
+export const waiting = computed(() => photos.value.filter(({ status }) => status === 'waiting' || status === 'stopped'));
+
+let made = 0;
+
+/** Takes files in: photos to the queue, and of pictures that this program wrote the settings. */
+export async function addPhotos(files: readonly { name: string; file: Blob }[]): Promise<void> {
+  for (const { name, file } of files) {
+    const recipe = await engine()
+      .call('readRecipe', file)
+      .catch(() => null);
+    if (recipe) {
+      takeRecipe(recipe.options);
+      tell(
+        'news',
+        `The settings of ${name} are in force again. It was made from ${recipe.photo.name} with ${recipe.model.name}: give that photo to make it anew.`,
+      );
+      continue;
+    }
+    const photo: Photo = { id: ++made, name, file, url: URL.createObjectURL(file), width: 0, height: 0, status: 'waiting', problem: null };
+    photos.value = [...photos.value, photo];
+    selectedId.value = photo.id;
+    void measure(photo);
+  }
+}
+
+/** Asks the browser for the size; a format that it does not know is left to the engine. */
+async function measure({ id, url }: Photo): Promise<void> {
+  const image = new Image();
+  image.src = url;
+  await image.decode().catch(() => {});
+  change(id, { width: image.naturalWidth, height: image.naturalHeight });
+}
+
+export function removePhoto(id: number): void {
+  const photo = photos.value.find((each) => each.id === id);
+  if (!photo) return;
+  if (run.value?.photoId === id) cancel();
+  URL.revokeObjectURL(photo.url);
+  photos.value = photos.value.filter((each) => each !== photo);
+  if (selectedId.value === id) selectedId.value = photos.value[photos.value.length - 1]?.id ?? null;
+}
+
+export function removeResult(id: number): void {
+  results.value = results.value.filter((result) => result.id !== id);
+  void engine().call('forgetResult', id);
+}
+
+function change(id: number, changed: Partial<Photo>): void {
+  photos.value = photos.value.map((photo) => (photo.id === id ? { ...photo, ...changed } : photo));
+}
+
+/** Restores what waits, one after the other; a photo that fails does not stop the others. */
+export async function restoreAll(): Promise<void> {
+  for (let next = waiting.value[0]; next && !run.value; next = waiting.value[0]) if (!(await restore(next))) return;
+}
+
+/** Restores a photo, also one that was done before. False when it was cancelled. */
+export async function restore(photo: Photo): Promise<boolean> {
+  if (run.value || !model.value) return false;
+  selectedId.value = photo.id;
+  const cancelling = new AbortController();
+  const { options } = chosen.value;
+  const begun: Run = {
+    photoId: photo.id,
+    stage: 'start',
+    step: 0,
+    steps: options.steps,
+    tile: null,
+    left: null,
+    picture: null,
+    pictureName: '',
+    cancel: cancelling,
+  };
+  run.value = begun;
+  change(photo.id, { status: 'running', problem: null });
+  let stepsBegan = 0;
+  const listen = (event: RestoreEvent) => {
+    const now = run.value;
+    if (now?.cancel !== cancelling) return; // cancelled meanwhile
+    if (event.kind === 'warning') tell('warning', forPage(event.text));
+    else if (event.kind === 'stage') {
+      if (event.stage === 'sample') stepsBegan = performance.now();
+      run.value = { ...now, stage: event.stage, tile: null };
+    } else if (event.kind === 'tile') run.value = { ...now, tile: event };
+    else if (event.kind === 'picture') run.value = { ...now, picture: event.picture, pictureName: event.name };
+    else {
+      const { step, steps } = event;
+      run.value = { ...now, step, steps, left: ((performance.now() - stepsBegan) / Math.max(1, step)) * (steps - step) };
+    }
+  };
+  const job = { photo: photo.file, name: photo.name, given: given.value, record: record.value };
+  const label = describeChoice();
+  try {
+    const result = await Promise.race([
+      engine().call('restore', job, { event: listen, signal: cancelling.signal }),
+      aborted(cancelling.signal),
+    ]);
+    results.value = [...results.value, { ...result, photoId: photo.id, name: photo.name, label }];
+    change(photo.id, { status: 'done' });
+    if (adapter.value && result.resumedAt === 0) remember(adapter.value.name, model.value.report.config.name, result);
+    return true;
+  } catch (error) {
+    const stopped = (error as Error).name === 'AbortError';
+    change(photo.id, stopped ? { status: 'stopped' } : { status: 'failed', problem: forPage((error as Error).message) });
+    if (!stopped) tellError(error);
+    return !stopped;
+  } finally {
+    if (run.value?.cancel === cancelling) run.value = null;
+  }
+}
+
+/** Stops the run at once; the engine winds down behind the page, and the run can be taken up again from its last step. */
+export function cancel(): void {
+  const now = run.value;
+  if (!now) return;
+  now.cancel.abort();
+  run.value = null;
+}
+
+function aborted(signal: AbortSignal): Promise<never> {
+  return new Promise((_, fail) => signal.addEventListener('abort', () => fail(signal.reason)));
+}
+
+/** What a person changed, in short. */
+function describeChoice(): string {
+  const { options } = chosen.value;
+  const parts = [options.stage1Only ? 'stage 1 only' : `${options.steps} steps, seed ${options.seed}`];
+  if (given.value.preset) parts.unshift(given.value.preset);
+  if (options.ablate.length > 0) parts.push(`without module ${options.ablate.join(', ')}`);
+  for (const { name, scale } of loras.value) parts.push(`${name} ${scale}`);
+  return parts.join(', ');
+}
+
+/** Offers a file to keep. */
+export function download(blob: Blob, name: string): void {
+  const link = document.createElement('a');
+  link.href = URL.createObjectURL(blob);
+  link.download = name;
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
+}
+
+export function downloadResult(result: Result): void {
+  download(result.png, `${result.name.replace(/\.[^.]*$/, '')}-restored.png`);
+}

@@ -1,0 +1,183 @@
+/**
+ * What the page asks of the engine in its worker, and what comes back. A call has parameters and one result, and some report events on the way;
+ * pictures travel as bitmaps, which change hands without a copy.
+ */
+import type { SupirConfig } from '../models/config.ts';
+import type { BlockGraph } from '../models/graph-blocks.ts';
+import type { FileReport } from '../restore/inspection.ts';
+import type { GivenOptions } from '../restore/options.ts';
+import type { Stage } from '../restore/pipeline.ts';
+import type { PlannedStep } from '../restore/planned-steps.ts';
+import type { Recipe } from '../restore/recipe.ts';
+import type { FidelityReport } from '../restore/report.ts';
+
+/** What the browser's GPU offers and what was chosen for it. */
+export interface AdapterReport {
+  name: string;
+  vendor: string;
+  architecture: string;
+  software: boolean;
+  features: string[];
+  subgroupSizes: [number, number];
+  schedule: 'subgroup' | 'tiled';
+  limits: Record<string, number>;
+}
+
+export interface Benchmark {
+  /** Billions of floating-point operations a second. */
+  rows: { what: string; gflops: number; ms: number }[];
+  /** Pipelines compiled on the way, and what that took. */
+  compileMs: number;
+}
+
+/** Weights that a person chose: a file, with its path in the folder it came from, or a web address. */
+export type GivenFile = { path: string; file: File } | { url: string };
+
+/** A file of weights as the inspector sees it. */
+export interface InspectedFile {
+  path: string;
+  /** Bytes. */
+  size: number;
+  report: FileReport | null;
+  /** The report in words, or why the file cannot be used. */
+  text: string;
+  usable: boolean;
+  /** Kept in the browser's private storage. */
+  kept: boolean;
+}
+
+export interface InspectedFiles {
+  files: InspectedFile[];
+  /** What is still missing to a model, or null when they are one. */
+  missing: string | null;
+}
+
+export interface KeptFile {
+  id: string;
+  path: string;
+  size: number;
+}
+
+export interface LoraReport {
+  id: number;
+  name: string;
+  scale: number;
+}
+
+export interface ModelReport {
+  config: SupirConfig;
+  parameters: number;
+  /** Bytes of the checkpoints. */
+  bytes: number;
+  files: string[];
+}
+
+export interface Forecast {
+  width: number;
+  height: number;
+  result: { width: number; height: number };
+  /** Bytes of GPU buffers at most. */
+  weights: number;
+  peak: number;
+  /** Floating-point operations of the whole run, in billions. */
+  gflop: number;
+  /** Sentences about how it will run. */
+  notes: string[];
+}
+
+export interface RestoreJob {
+  photo: Blob;
+  name: string;
+  given: GivenOptions;
+  /** Keep activations for the page's Explore view. */
+  record: boolean;
+}
+
+export type RestoreEvent =
+  | { kind: 'stage'; stage: Stage }
+  | { kind: 'tile'; done: number; of: number }
+  | { kind: 'step'; step: number; steps: number }
+  | { kind: 'picture'; name: string; picture: ImageBitmap }
+  | { kind: 'warning'; text: string };
+
+export interface RestoreResult {
+  /** Names the result in later calls. */
+  id: number;
+  /** All of the result's size. */
+  photo: ImageBitmap;
+  stage1: ImageBitmap;
+  restored: ImageBitmap;
+  width: number;
+  height: number;
+  working: { width: number; height: number };
+  /** The result as a PNG file with its recipe inside. */
+  png: Blob;
+  recipe: Recipe;
+  seconds: number;
+  peakGpuBytes: number;
+  resumedAt: number;
+}
+
+export const DIFFERENCES = ['photo', 'stage1'] as const;
+/** What a result is compared with. */
+export type DifferenceTo = (typeof DIFFERENCES)[number];
+
+export interface NetworkReport {
+  graph: BlockGraph;
+  /** The latent's size that shapes and operations are for. */
+  latent: [height: number, width: number];
+  /** Names of the self-attention layers, whose maps can be looked at. */
+  attention: string[];
+}
+
+/** One block after one step. */
+export interface Activation {
+  mosaic: ImageBitmap;
+  channels: number;
+  /** Root mean square over all channels and pixels, at every step. */
+  norms: number[];
+}
+
+export interface AttentionMap {
+  /** Where the query looks, bright is much; of the size of the layer's feature map. */
+  picture: ImageBitmap;
+  width: number;
+  height: number;
+  /** The largest weight; uniform attention has 1 / (width height). */
+  largest: number;
+}
+
+/** Every call: [parameters, result, event]. */
+export interface Calls {
+  start: [null, AdapterReport, never];
+  benchmark: [null, Benchmark, never];
+  inspect: [GivenFile[], InspectedFiles, never];
+  forget: [string, InspectedFiles, never];
+  kept: [null, KeptFile[], never];
+  keep: [string, null, { done: number; of: number }];
+  openKept: [string, InspectedFiles, never];
+  removeKept: [string, KeptFile[], never];
+  openModel: ['demo' | 'own', ModelReport, { done: number; of: number }];
+  addLora: [{ file: File; scale: number }, LoraReport[], never];
+  scaleLora: [{ id: number; scale: number }, LoraReport[], never];
+  removeLora: [number, LoraReport[], never];
+  plan: [GivenOptions, PlannedStep[], never];
+  forecast: [{ width: number; height: number; given: GivenOptions }, Forecast, never];
+  readRecipe: [Blob, Recipe | null, never];
+  restore: [RestoreJob, RestoreResult, RestoreEvent];
+  difference: [{ id: number; to: DifferenceTo }, ImageBitmap, never];
+  fidelity: [number, FidelityReport, never];
+  forgetResult: [number, null, never];
+  network: [null, NetworkReport, never];
+  activation: [{ block: string; step: number }, Activation | null, never];
+  attention: [{ layer: string; step: number; x: number; y: number }, AttentionMap | null, never];
+}
+export type Call = keyof Calls;
+
+export type ToEngine = { [C in Call]: { id: number; call: C; params: Calls[C][0] } }[Call] | { id: number; cancel: true };
+
+export type FromEngine =
+  | { id: number; event: unknown }
+  | { id: number; result: unknown }
+  /** `name` is the error's, such as UserError; 'AbortError' for what was cancelled. */
+  | { id: number; error: { name: string; message: string } };

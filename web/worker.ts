@@ -1,0 +1,108 @@
+/** The engine: a worker that answers the page's calls. Heavy calls wait for one another; a call that was cancelled ends with an AbortError. */
+import { UserError } from '../core/errors.ts';
+import { adapterReport, benchmark } from './engine-adapter.ts';
+import { Explorer } from './engine-explore.ts';
+import { EngineFiles } from './engine-files.ts';
+import { EngineModel } from './engine-model.ts';
+import { EngineRuns } from './engine-runs.ts';
+import type { Call, Calls, ToEngine } from './protocol.ts';
+
+/** What a call may use besides its parameters. */
+export interface CallContext<Event> {
+  emit(event: Event, transfer?: Transferable[]): void;
+  signal: AbortSignal;
+}
+
+type Handlers = { [C in Call]: (params: Calls[C][0], context: CallContext<Calls[C][2]>) => Promise<Calls[C][1]> };
+
+const files = new EngineFiles();
+const model = new EngineModel(files);
+const explorer = new Explorer(model);
+const runs = new EngineRuns(model, explorer);
+
+const handlers: Handlers = {
+  start: () => adapterReport(files.host),
+  benchmark: async () => benchmark((await model.restorer()).device),
+  inspect: (given) => files.add(given),
+  forget: (path) => files.remove(path),
+  kept: () => files.kept(),
+  keep: async (path, { emit, signal }) => {
+    await files.keep(path, (done, of) => emit({ done, of }), signal);
+    return null;
+  },
+  openKept: (id) => files.openKept(id),
+  removeKept: (id) => files.removeKept(id),
+  openModel: (which, { emit }) => model.open(which, (done, of) => emit({ done, of })),
+  addLora: ({ file, scale }) => model.addLora(file, scale),
+  scaleLora: ({ id, scale }) => model.scaleLora(id, scale),
+  removeLora: (id) => model.removeLora(id),
+  plan: (given) => runs.plan(given),
+  forecast: (asked) => runs.forecast(asked),
+  readRecipe: (file) => runs.readRecipe(file),
+  restore: (job, context) => runs.restore(job, context),
+  difference: ({ id, to }) => runs.difference(id, to),
+  fidelity: async (id) => runs.fidelity(id),
+  forgetResult: async (id) => {
+    runs.forget(id);
+    return null;
+  },
+  network: () => explorer.network(),
+  activation: ({ block, step }) => explorer.activation(block, step),
+  attention: ({ layer, step, x, y }) => explorer.attention(layer, step, x, y),
+};
+
+/** Calls that use the device or change the model: one at a time. */
+const SERIAL: ReadonlySet<Call> = new Set([
+  'start',
+  'benchmark',
+  'openModel',
+  'addLora',
+  'scaleLora',
+  'removeLora',
+  'restore',
+  'forecast',
+  'network',
+]);
+
+const cancels = new Map<number, AbortController>();
+let last: Promise<unknown> = Promise.resolve();
+
+self.onmessage = ({ data }: MessageEvent<ToEngine>) => {
+  if ('cancel' in data) cancels.get(data.id)?.abort();
+  else void answer(data.id, data.call, data.params);
+};
+
+async function answer(id: number, call: Call, params: unknown): Promise<void> {
+  const cancel = new AbortController();
+  cancels.set(id, cancel);
+  const context: CallContext<unknown> = {
+    emit: (event, transfer = []) => postMessage({ id, event }, { transfer }),
+    signal: cancel.signal,
+  };
+  const run = (): Promise<unknown> => {
+    cancel.signal.throwIfAborted();
+    return handlers[call](params as never, context as never);
+  };
+  const result = SERIAL.has(call) ? last.then(run) : Promise.resolve().then(run);
+  if (SERIAL.has(call)) last = result.catch(() => undefined);
+  try {
+    const value = await result;
+    postMessage({ id, result: value }, { transfer: bitmapsIn(value) });
+  } catch (error) {
+    postMessage({ id, error: described(error) });
+  } finally {
+    cancels.delete(id);
+  }
+}
+
+function bitmapsIn(value: unknown): ImageBitmap[] {
+  if (value instanceof ImageBitmap) return [value];
+  return typeof value === 'object' && value !== null ? Object.values(value).filter((each) => each instanceof ImageBitmap) : [];
+}
+
+/** Faults, unlike errors that a person can mend, go to the console with their stack. */
+function described(error: unknown): { name: string; message: string } {
+  const { name, message } = error instanceof Error ? error : new Error(String(error));
+  if (!(error instanceof UserError) && !['AbortError', 'DeviceError'].includes(name)) console.error(error);
+  return { name, message };
+}
