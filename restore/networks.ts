@@ -7,6 +7,7 @@ import { UserError } from '../core/errors.ts';
 import { watch } from '../core/observe.ts';
 import { compile, type Program, type RunInputs } from '../core/program.ts';
 import { type Shape, sizeOf, type Tensor } from '../core/tensor.ts';
+import { pixelAttention } from '../models/attention-inputs.ts';
 import type { TokenPair } from '../models/conditioner.ts';
 import type { Supir } from '../models/supir.ts';
 import { timestepEmbedding } from '../models/timestep-embedding.ts';
@@ -39,6 +40,8 @@ export interface DenoiserOptions {
 /** Takes intermediate activations of UNet and control network out, under their checkpoint names; they may cost the last bit of the result. */
 export interface Tap {
   wanted(name: string): boolean;
+  /** Whether to look at a layer of attention between pixels too: its queries and keys are taken as `name.q` and `name.k`. */
+  attention?(name: string): boolean;
   /** Called after every evaluation with all that are wanted; the branches of guidance, negative and positive, one after the other. Awaited. */
   take(tensors: Record<string, Values>): void | Promise<void>;
 }
@@ -98,6 +101,8 @@ export class Networks {
     const { result: graph, tensors, names } = watch((name) => tap?.wanted(name) ?? false, build);
     if (tap && Object.keys(tensors).length === 0)
       throw new UserError(`None of the activations has the name that a trace asks for. There are: ${names.join(', ')}.`);
+    for (const [name, { q, k }] of tap?.attention ? pixelAttention(graph) : [])
+      if (tap!.attention!(name)) Object.assign(tensors, { [`${name}.q`]: q, [`${name}.k`]: k });
     const program: Program<'eps'> = await compile(this.device, this.loras.stack.apply({ ...tensors, ...graph }), signal);
     return new DenoisingNetwork(program, constants, this.loras, this.supir.config.unet.model_channels, moduleScales, tap);
   }

@@ -50,8 +50,8 @@ interface Opened {
 
 export class Restorer {
   private readonly host: Host;
-  private readonly folder: string;
-  private readonly loras: LoraChoice[];
+  private folder: string;
+  private loras: LoraChoice[];
   private opened: Opened;
 
   private constructor(host: Host, folder: string, loras: readonly LoraChoice[], opened: Opened) {
@@ -84,6 +84,23 @@ export class Restorer {
   setLoraScale(index: number, scale: LoraScaleText): void {
     this.model.setLoraScale(index, scale);
     this.loras[index] = { ...this.loras[index], scale };
+  }
+
+  /** Puts another LoRA file on the model. Throws UserError for one that does not fit it, and changes nothing then. */
+  async addLora(choice: LoraChoice): Promise<void> {
+    await putOn(this.opened, this.host, choice);
+    this.loras.push(choice);
+  }
+
+  /**
+   * Opens another model folder, or other LoRA files, on the same device, which keeps what it compiled. What was open stays in force when this
+   * cannot be opened; throws as `load`.
+   */
+  async change(folder: string, loras: readonly LoraChoice[]): Promise<void> {
+    const before = this.opened;
+    this.opened = await openModel(before.device, this.host, folder, loras);
+    [this.folder, this.loras] = [folder, [...loras]];
+    await before.model.close();
   }
 
   /**
@@ -159,13 +176,26 @@ export class Restorer {
 async function open(host: Host, folder: string, choices: readonly LoraChoice[]): Promise<Opened> {
   const device = await openDevice({ gpu: await host.gpu(), settle: host.settle });
   try {
-    const model = await SupirModel.openFolder(device, host, folder);
-    for (const { path, scale, merge } of choices) await model.addLora(await host.fileSource(path), scale, merge);
-    const loraFingerprints: string[] = [];
-    for (const { file } of model.loraFiles) loraFingerprints.push(await fingerprint(file));
-    return { device, model, fingerprint: await fingerprint(model.checkpoint), loraFingerprints };
+    return await openModel(device, host, folder, choices);
   } catch (error) {
     device.close();
     throw error;
   }
+}
+
+async function openModel(device: Device, host: Host, folder: string, choices: readonly LoraChoice[]): Promise<Opened> {
+  const model = await SupirModel.openFolder(device, host, folder);
+  try {
+    const opened: Opened = { device, model, fingerprint: await fingerprint(model.checkpoint), loraFingerprints: [] };
+    for (const choice of choices) await putOn(opened, host, choice);
+    return opened;
+  } catch (error) {
+    await model.close();
+    throw error;
+  }
+}
+
+async function putOn({ model, loraFingerprints }: Opened, host: Host, { path, scale, merge }: LoraChoice): Promise<void> {
+  await model.addLora(await host.fileSource(path), scale, merge);
+  loraFingerprints.push(await fingerprint(model.loraFiles[model.loraFiles.length - 1].file));
 }

@@ -1,30 +1,37 @@
-/** A look inside the networks: what they are made of, and what was recorded of a run, step by step, as pictures and norms. */
+/** A look inside the networks: what they are made of, and what was recorded of a run, step by step, as pictures, norms and times. */
+import type { Device } from '../core/device.ts';
+import { Profile } from '../core/profiler.ts';
 import type { Image } from '../image/image.ts';
-import { latentFactor } from '../models/config.ts';
-import { type BlockGraph, blocksOf } from '../models/graph-blocks.ts';
-import type { Networks, Tap, Values } from '../restore/networks.ts';
+import { latentFactor, type SupirConfig } from '../models/config.ts';
+import { networkGraph } from '../models/network-graphs.ts';
+import type { Tap, Values } from '../restore/networks.ts';
 import { mosaic } from '../restore/trace.ts';
 import type { EngineModel } from './engine-model.ts';
-import { bitmapOf } from './pictures.ts';
-import type { Activation, AttentionMap, NetworkReport } from './protocol.ts';
+import { bitmapOf, energy, heatOf } from './pictures.ts';
+import type { Activation, AttentionMap, NetworkReport, Recorded } from './protocol.ts';
 
-/** Paths whose attributes are the blocks. */
-const NETWORKS = ['model.control_model', 'model.diffusion_model'];
+/** Bytes of queries and keys that are kept; beyond, only the last steps' are. */
+const ATTENTION_BYTES = 2 ** 28;
 
-interface Recorded {
+interface Step {
   mosaic: Image;
+  energy: Image;
   channels: number;
   norm: number;
 }
 
-/** Activations of one run. */
+/** What one run left behind, by the checkpoint's names. */
 class Recording {
-  readonly blocks = new Map<string, Recorded[]>();
+  readonly blocks = new Map<string, Step[]>();
+  /** Queries and keys of the last image of a step's batch, `name.q` and `name.k`, by step. */
+  readonly attention: Map<string, Values>[] = [];
+  readonly profile = new Profile();
+  steps = 0;
 }
 
 export class Explorer {
   private readonly model: EngineModel;
-  private record = new Recording();
+  private recording: Recording | null = null;
 
   constructor(model: EngineModel) {
     this.model = model;
@@ -32,44 +39,144 @@ export class Explorer {
 
   /** UNet and control network as blocks, for a latent of the model's smallest image. */
   async network(): Promise<NetworkReport> {
-    const { model } = await this.model.restorer();
-    const { networks, config } = model;
-    const side = Math.max(config.min_size / latentFactor(config), 16);
-    return { graph: graphOf(networks, side), latent: [side, side], attention: [] };
+    const { config } = (await this.model.restorer()).model;
+    const size = config.min_size;
+    const side = size / latentFactor(config);
+    return { graph: networkGraph(config, 'denoiser', size, size), latent: [side, side] };
   }
 
-  /** Takes what a run computes; the run before is forgotten. */
-  recorder(): Tap {
-    const record = new Recording();
-    this.record = record;
-    return {
+  /** Takes what a run computes; the run before is forgotten. The adapter's times are taken until `stop`. */
+  record(device: Device): { tap: Tap; stop(): void } {
+    const recording = new Recording();
+    this.recording = recording;
+    device.profile = recording.profile;
+    const tap: Tap = {
       wanted: () => true,
+      attention: () => true,
       take(tensors) {
+        recording.steps++;
+        const looked = new Map<string, Values>();
         for (const [name, values] of Object.entries(tensors)) {
-          const steps = record.blocks.get(name) ?? [];
-          record.blocks.set(name, steps);
-          steps.push({ mosaic: mosaic(values), channels: values.shape[3], norm: rootMeanSquare(values) });
+          if (/\.[qk]$/.test(name)) {
+            looked.set(name, lastOf(values));
+            continue;
+          }
+          const steps = recording.blocks.get(name) ?? [];
+          recording.blocks.set(name, steps);
+          const one = lastOf(values);
+          steps.push({ mosaic: mosaic(one), energy: energy(one), channels: one.shape[3], norm: rootMeanSquare(one) });
         }
+        recording.attention.push(looked);
+        dropOldest(recording.attention);
       },
     };
+    const stop = () => {
+      device.profile = null;
+    };
+    return { tap, stop };
+  }
+
+  /** What there is to look at; null before a run was recorded. */
+  async recorded(): Promise<Recorded | null> {
+    const { recording } = this;
+    if (!recording || recording.steps === 0) return null;
+    const layers = [...(recording.attention.at(-1)?.keys() ?? [])].filter((name) => name.endsWith('.q')).map((name) => name.slice(0, -2));
+    return { steps: recording.steps, blocks: [...recording.blocks.keys()], attention: layers, times: timesByBlock(recording) };
+  }
+
+  /** Small pictures of all blocks after a step. */
+  async energies(step: number): Promise<{ block: string; picture: ImageBitmap }[]> {
+    const blocks = [...(this.recording?.blocks ?? [])];
+    return Promise.all(blocks.map(async ([block, steps]) => ({ block, picture: await bitmapOf(at(steps, step).energy) })));
   }
 
   async activation(block: string, step: number): Promise<Activation | null> {
-    const steps = this.record.blocks.get(block);
-    const recorded = steps?.[Math.min(step, steps.length) - 1];
-    if (!steps || !recorded) return null;
-    return { mosaic: await bitmapOf(recorded.mosaic), channels: recorded.channels, norms: steps.map(({ norm }) => norm) };
+    const steps = this.recording?.blocks.get(block);
+    if (!steps) return null;
+    const shown = at(steps, step);
+    return { mosaic: await bitmapOf(shown.mosaic), channels: shown.channels, norms: steps.map(({ norm }) => norm) };
   }
 
-  async attention(_layer: string, _step: number, _x: number, _y: number): Promise<AttentionMap | null> {
-    return null;
+  /** Where the query at a share of width and height looks; null where the step is not kept any more. */
+  async attention(layer: string, step: number, x: number, y: number): Promise<AttentionMap | null> {
+    const kept = this.recording?.attention[step - 1];
+    const [q, k] = [kept?.get(`${layer}.q`), kept?.get(`${layer}.k`)];
+    if (!q || !k) return null;
+    const { config } = (await this.model.restorer()).model;
+    const [, height, width, channels] = q.shape;
+    const pixel = Math.min(height - 1, Math.floor(y * height)) * width + Math.min(width - 1, Math.floor(x * width));
+    const weights = attentionOf(q.data.subarray(pixel * channels, (pixel + 1) * channels), k, channels / headChannels(config, layer));
+    const largest = Math.max(...weights);
+    const size = { width: k.shape[2], height: k.shape[1] };
+    return {
+      picture: await bitmapOf(
+        heatOf(
+          weights.map((weight) => weight / largest),
+          size,
+        ),
+      ),
+      ...size,
+      largest,
+    };
   }
 }
 
-function graphOf(networks: Networks, side: number): BlockGraph {
-  const { config } = networks.supir;
-  const graph = networks.denoiserGraph([1, side, side, config.vae.z_channels], config.text.context_length, 1);
-  return blocksOf(graph, networks.supir, NETWORKS);
+function headChannels({ unet }: SupirConfig, layer: string): number {
+  return layer.includes('project_modules') ? unet.project_head_channels : unet.num_head_channels;
+}
+
+/** Softmax of one query (C) over the keys (1, H, W, C), its mean over the heads: (H W). */
+function attentionOf(query: Float32Array, { data, shape }: Values, heads: number): Float32Array {
+  const [, height, width, channels] = shape;
+  const perHead = channels / heads;
+  const mean = new Float32Array(height * width);
+  for (let head = 0; head < heads; head++) {
+    const scores = mean.map((_, i) => {
+      let score = 0;
+      for (let c = head * perHead; c < (head + 1) * perHead; c++) score += query[c] * data[i * channels + c];
+      return score / Math.sqrt(perHead);
+    });
+    const most = scores.reduce((a, b) => Math.max(a, b));
+    const powers = scores.map((score) => Math.exp(score - most));
+    const sum = powers.reduce((a, b) => a + b);
+    for (let i = 0; i < mean.length; i++) mean[i] += powers[i] / sum / heads;
+  }
+  return mean;
+}
+
+/**
+ * Milliseconds of the whole run by block, from the adapter's timestamps; empty where it has none. A dispatch without a weight of its own counts to
+ * the block of the one before.
+ */
+function timesByBlock({ profile, blocks }: Recording): Record<string, number> {
+  const times: Record<string, number> = {};
+  let current = '';
+  for (const { dispatch, begin, end } of profile.dispatches) {
+    const weight = dispatch.operands.find((operand) => operand?.storage.kind === 'parameter')?.label;
+    if (weight !== undefined) current = [...blocks.keys()].find((block) => weight.startsWith(`${block}.`)) ?? '';
+    if (current && begin !== null && end !== null) times[current] = (times[current] ?? 0) + Number(end - begin) / 1e6;
+  }
+  return times;
+}
+
+/** Of a step, from 1 on; the last one where the run was shorter. */
+function at(steps: readonly Step[], step: number): Step {
+  return steps[Math.min(step, steps.length) - 1];
+}
+
+/** The last image of a batch (N, H, W, C): with guidance that of the positive branch. */
+function lastOf({ data, shape: [n, ...rest] }: Values): Values {
+  const size = data.length / n;
+  return { data: data.slice((n - 1) * size), shape: [1, ...rest] };
+}
+
+function dropOldest(steps: Map<string, Values>[]): void {
+  const bytes = (step: Map<string, Values>) => [...step.values()].reduce((sum, { data }) => sum + data.byteLength, 0);
+  let total = steps.reduce((sum, step) => sum + bytes(step), 0);
+  for (let i = 0; i < steps.length - 1 && total > ATTENTION_BYTES; i++) {
+    total -= bytes(steps[i]);
+    steps[i].clear();
+  }
 }
 
 function rootMeanSquare({ data }: Values): number {

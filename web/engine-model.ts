@@ -1,4 +1,4 @@
-/** The model that the engine restores with: the demo's or one's own files, and the LoRA files on it. Opened anew when one of these changes. */
+/** The model that the engine restores with: the demo's or one's own files, and the LoRA files on it. The device stays when one of these changes, with all that it compiled. */
 import { parameters } from '../core/module.ts';
 import { sizeOf } from '../core/tensor.ts';
 import { Restorer } from '../restore/restorer.ts';
@@ -15,8 +15,6 @@ export class EngineModel {
   private loras: GivenLora[] = [];
   private opened: Restorer | null = null;
   private made = 0;
-  /** Called before the networks go away. */
-  onClose: (() => void) | null = null;
 
   constructor(files: EngineFiles) {
     this.files = files;
@@ -31,11 +29,8 @@ export class EngineModel {
   /** Switches to another model; the one before stays in force when this one cannot be opened. */
   async open(which: 'demo' | 'own', progress: (done: number, of: number) => void): Promise<ModelReport> {
     if (which === 'demo') await this.files.fetchDemo(progress);
-    const restorer = await Restorer.load(this.files.host, which, []);
-    await this.close();
-    this.which = which;
-    this.loras = [];
-    this.opened = restorer;
+    await this.change(which, []);
+    const restorer = await this.restorer();
     const { model } = restorer;
     return {
       config: model.config,
@@ -51,7 +46,8 @@ export class EngineModel {
     const path = `lora/${id}/${file.name}`;
     this.files.loras.set(path, file);
     try {
-      await this.change([...this.loras, { id, name: file.name, scale, path }]);
+      await (await this.restorer()).addLora({ path, scale });
+      this.loras.push({ id, name: file.name, scale, path });
     } catch (error) {
       this.files.loras.delete(path);
       throw error;
@@ -59,31 +55,30 @@ export class EngineModel {
     return this.reports();
   }
 
+  /** Another scale, from the next evaluation of the networks on, also of a restoration that runs. */
   async scaleLora(id: number, scale: number): Promise<LoraReport[]> {
-    await this.change(this.loras.map((lora) => (lora.id === id ? { ...lora, scale } : lora)));
+    const index = this.loras.findIndex((lora) => lora.id === id);
+    (await this.restorer()).setLoraScale(index, scale);
+    this.loras[index] = { ...this.loras[index], scale };
     return this.reports();
   }
 
   async removeLora(id: number): Promise<LoraReport[]> {
     for (const { path } of this.loras.filter((lora) => lora.id === id)) this.files.loras.delete(path);
-    await this.change(this.loras.filter((lora) => lora.id !== id));
+    await this.change(
+      this.which,
+      this.loras.filter((lora) => lora.id !== id),
+    );
     return this.reports();
   }
 
-  private async change(loras: GivenLora[]): Promise<void> {
-    const restorer = await Restorer.load(this.files.host, this.which, loras);
-    await this.close();
-    this.loras = loras;
-    this.opened = restorer;
+  private async change(which: 'demo' | 'own', loras: GivenLora[]): Promise<void> {
+    if (this.opened) await this.opened.change(which, loras);
+    else this.opened = await Restorer.load(this.files.host, which, loras);
+    [this.which, this.loras] = [which, loras];
   }
 
   private reports(): LoraReport[] {
     return this.loras.map(({ id, name, scale }) => ({ id, name, scale }));
-  }
-
-  private async close(): Promise<void> {
-    this.onClose?.();
-    await this.opened?.close();
-    this.opened = null;
   }
 }

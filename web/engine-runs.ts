@@ -1,5 +1,6 @@
 /** Restorations as the page asks for them: one at a time, with events on the way; results stay here until the page forgets them. */
 import { plan } from '../core/plan.ts';
+import { input, type Tensor } from '../core/tensor.ts';
 import { decode, imageFormat } from '../image/decode.ts';
 import { encodePng } from '../image/encode.ts';
 import type { Image } from '../image/image.ts';
@@ -53,7 +54,8 @@ export class EngineRuns {
       const bitmap = await bitmapOf(picture);
       emit({ kind: 'picture', name: what, picture: bitmap }, [bitmap]);
     });
-    const result = await restorer.restore(photo, given, {
+    const recording = record && !options.stage1Only ? this.explorer.record(device) : null;
+    const running = restorer.restore(photo, given, {
       name,
       signal,
       state: STATES,
@@ -65,8 +67,9 @@ export class EngineRuns {
         emit({ kind: 'step', step: step.step, steps: step.steps });
         await preview.step(step);
       },
-      trace: record ? this.explorer.recorder() : undefined,
+      trace: recording?.tap,
     });
+    const result = await running.finally(() => recording?.stop());
     const { image, stage1, recipe, working, resumedAt } = result;
     const opaque = { width: photo.width, height: photo.height, data: photo.data };
     const enlarged = resize(opaque, image.width, image.height, 'bicubic');
@@ -99,6 +102,7 @@ export class EngineRuns {
   async forecast({ width, height, given }: { width: number; height: number; given: GivenOptions }): Promise<Forecast> {
     const { model, device } = await this.model.restorer();
     const { networks, config } = model;
+    const { first_stage_model } = networks.supir;
     const options = chooseOptions(given, config);
     const sizes = preparedSizes(width, height, { upscale: options.upscale, minSize: options.minSize, multiple: config.image_multiple });
     const factor = latentFactor(config);
@@ -114,20 +118,23 @@ export class EngineRuns {
     if (tiled) notes.push(`Sampled in ${windows} overlapping tiles.`);
     const branches = options.cfg !== 1 || options.cfgStart !== 1 ? 2 : 1;
     const z = config.vae.z_channels;
-    const planned = (outputs: Parameters<typeof plan>[0]) => plan(outputs, device.facts, device.gpu.limits);
+    const planned = (outputs: Record<string, Tensor>) => plan(outputs, device.facts, device.gpu.limits);
     const flops = ({ dispatches }: ReturnType<typeof plan>) => dispatches.reduce((sum, dispatch) => sum + dispatch.flops, 0);
-    const vae = [networks.encodeGraph([1, sizes.height, sizes.width, 3], 'encoder'), networks.decodeGraph([1, h, w, z])];
+    const vae: Record<string, Tensor>[] = [
+      { moments: first_stage_model.encode(input('x', [1, sizes.height, sizes.width, 3]), 'encoder') },
+      { x: first_stage_model.decode(input('z', [1, h, w, z])) },
+    ];
     let [peak, work] = [0, 0];
     for (const graph of vae) {
       try {
-        const each = planned(graph as Parameters<typeof plan>[0]);
+        const each = planned(graph);
         peak = Math.max(peak, each.bytes.total);
         work += 2 * flops(each);
       } catch {
         notes.push('The autoencoder runs in tiles.');
       }
     }
-    const denoiser = planned(networks.denoiserGraph([1, side(h), side(w), z], config.text.context_length, branches));
+    const denoiser = planned(networks.supir.denoiserGraph([1, side(h), side(w), z], config.text.context_length, branches));
     if (!options.stage1Only) {
       peak = Math.max(peak, denoiser.bytes.total);
       work += options.steps * windows * flops(denoiser);

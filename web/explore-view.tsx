@@ -1,11 +1,102 @@
-/** Explore: the networks as they are, and what a run did inside them. */
+/** Explore: the networks as they are, and what a run did inside them, step by step. */
+import { useEffect } from 'preact/hooks';
+import { BlockPanel } from './block-panel.tsx';
+import { Curve } from './curves.tsx';
+import { follow, network, recorded, schedule, step } from './exploration.ts';
 import { Icon } from './icon.tsx';
+import { NetworkDrawing } from './network-drawing.tsx';
+import { photos, record, restore, run, selected } from './photos.ts';
+import { model } from './session.ts';
+import { amount } from './words.ts';
 
 export function ExploreView() {
+  useEffect(follow, []);
+  const blocks = network.value?.graph.blocks ?? [];
+  const sum = (key: 'parameters' | 'flops') => amount(blocks.reduce((total, block) => total + block[key], 0));
   return (
-    <div class="card empty">
-      <Icon name="network" />
-      <h1>Explore</h1>
+    <div class="explore">
+      <div class="toolbar">
+        <div class="title">
+          <h1>Explore</h1>
+          {blocks.length > 0 && (
+            <p class="dim small">
+              Control network and UNet as one sampling step runs them: {blocks.length} blocks, {sum('parameters')} parameters,{' '}
+              {sum('flops')}FLOP.
+            </p>
+          )}
+        </div>
+        <RunButton />
+      </div>
+      <section class="card steps" aria-label="Steps">
+        <StepSlider />
+        <div class="curves">
+          <Curve title="Noise (sigma)" values={schedule.value.map(({ sigma }) => sigma)} step={step.value} logarithmic />
+          <Curve title="Guidance" values={schedule.value.map(({ cfg }) => cfg)} step={step.value} />
+          <Curve title="Control scale" values={schedule.value.map(({ controlScale }) => controlScale)} step={step.value} />
+        </div>
+      </section>
+      <div class="inside">
+        <div class="card drawing-card">
+          <ul class="legend" aria-label="Legend">
+            <li class="control">control network</li>
+            <li class="unet">UNet</li>
+            <li class="project">project modules</li>
+            <li class="share">share of the work</li>
+          </ul>
+          <NetworkDrawing />
+        </div>
+        <BlockPanel />
+      </div>
+    </div>
+  );
+}
+
+/** Runs the chosen photo with everything recorded. */
+function RunButton() {
+  const photo = selected.value ?? photos.value[0];
+  if (!photo)
+    return (
+      <a class="button primary" href="#restore">
+        Choose a photo first
+      </a>
+    );
+  const begin = () => {
+    record.value = true;
+    void restore(photo);
+  };
+  const now = run.value;
+  return (
+    <button type="button" class="primary" disabled={!model.value || now !== null} onClick={begin}>
+      <Icon name="play" />
+      {now ? `Step ${now.step} of ${now.steps}` : recorded.value ? 'Run again' : `Run ${photo.name}`}
+    </button>
+  );
+}
+
+function StepSlider() {
+  const steps = recorded.value?.steps ?? schedule.value.length;
+  if (steps === 0) return null;
+  return (
+    <div class="step-slider">
+      <label for="step">
+        Step <output>{step.value}</output> of {steps}
+      </label>
+      <input
+        id="step"
+        type="range"
+        min="1"
+        max={steps}
+        step="1"
+        value={step.value}
+        onInput={(event) => {
+          step.value = Number(event.currentTarget.value);
+        }}
+      />
+      <p class="help">
+        {recorded.value
+          ? 'Pictures in the blocks: where each is strong after this step.'
+          : 'After a recorded run every block shows its activations at each step.'}
+      </p>
     </div>
   );
 }

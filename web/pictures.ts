@@ -1,5 +1,6 @@
 /** Images of the library as bitmaps, which travel to the page without a copy and are drawn without decoding. */
 import type { Image } from '../image/image.ts';
+import type { Values } from '../restore/networks.ts';
 
 export function bitmapOf({ width, height, data, alpha }: Image): Promise<ImageBitmap> {
   const rgba = new Uint8ClampedArray(width * height * 4);
@@ -11,3 +12,38 @@ export function bitmapOf({ width, height, data, alpha }: Image): Promise<ImageBi
   }
   return createImageBitmap(new ImageData(rgba, width, height));
 }
+
+/** Where a feature map (1, H, W, C) is strong: each pixel's root mean square over the channels, black for the least, bright for the most. */
+export function energy({ data, shape: [, height, width, channels] }: Values): Image {
+  const strength = new Float32Array(height * width);
+  for (let i = 0; i < strength.length; i++) {
+    let sum = 0;
+    for (let c = 0; c < channels; c++) sum += data[i * channels + c] ** 2;
+    strength[i] = Math.sqrt(sum / channels);
+  }
+  const [least, most] = [strength.reduce((a, b) => Math.min(a, b)), strength.reduce((a, b) => Math.max(a, b))];
+  return heatOf(
+    strength.map((value) => (most > least ? (value - least) / (most - least) : 0)),
+    { width, height },
+  );
+}
+
+/** Shares of 0 to 1 as colours from near black through violet and orange to pale yellow, evenly lighter. */
+export function heatOf(shares: Float32Array, { width, height }: { width: number; height: number }): Image {
+  const data = new Uint8Array(shares.length * 3);
+  shares.forEach((share, i) => {
+    const place = Math.min(0.9999, Math.max(0, share)) * (HEAT.length - 1);
+    const [low, high] = [HEAT[Math.floor(place)], HEAT[Math.floor(place) + 1]];
+    for (let c = 0; c < 3; c++) data[3 * i + c] = low[c] + (high[c] - low[c]) * (place % 1);
+  });
+  return { width, height, data };
+}
+
+const HEAT = [
+  [12, 8, 26],
+  [73, 22, 94],
+  [158, 44, 91],
+  [225, 94, 61],
+  [250, 170, 80],
+  [252, 246, 190],
+] as const;

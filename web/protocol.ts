@@ -126,8 +126,17 @@ export interface NetworkReport {
   graph: BlockGraph;
   /** The latent's size that shapes and operations are for. */
   latent: [height: number, width: number];
-  /** Names of the self-attention layers, whose maps can be looked at. */
+}
+
+/** What was recorded of a run. */
+export interface Recorded {
+  steps: number;
+  /** Blocks whose activations there are. */
+  blocks: string[];
+  /** Layers of attention between pixels. */
   attention: string[];
+  /** Milliseconds on the GPU over the whole run, by block; empty where the adapter tells no times. */
+  times: Record<string, number>;
 }
 
 /** One block after one step. */
@@ -169,6 +178,8 @@ export interface Calls {
   fidelity: [number, FidelityReport, never];
   forgetResult: [number, null, never];
   network: [null, NetworkReport, never];
+  recorded: [null, Recorded | null, never];
+  energies: [number, { block: string; picture: ImageBitmap }[], never];
   activation: [{ block: string; step: number }, Activation | null, never];
   attention: [{ layer: string; step: number; x: number; y: number }, AttentionMap | null, never];
 }

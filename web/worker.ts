@@ -47,6 +47,8 @@ const handlers: Handlers = {
     return null;
   },
   network: () => explorer.network(),
+  recorded: () => explorer.recorded(),
+  energies: (step) => explorer.energies(step),
   activation: ({ block, step }) => explorer.activation(block, step),
   attention: ({ layer, step, x, y }) => explorer.attention(layer, step, x, y),
 };
@@ -57,7 +59,7 @@ const SERIAL: ReadonlySet<Call> = new Set([
   'benchmark',
   'openModel',
   'addLora',
-  'scaleLora',
+
   'removeLora',
   'restore',
   'forecast',
@@ -95,9 +97,10 @@ async function answer(id: number, call: Call, params: unknown): Promise<void> {
   }
 }
 
-function bitmapsIn(value: unknown): ImageBitmap[] {
+/** Bitmaps in a result, which change hands. */
+function bitmapsIn(value: unknown, depth = 0): ImageBitmap[] {
   if (value instanceof ImageBitmap) return [value];
-  return typeof value === 'object' && value !== null ? Object.values(value).filter((each) => each instanceof ImageBitmap) : [];
+  return typeof value === 'object' && value !== null && depth < 2 ? Object.values(value).flatMap((each) => bitmapsIn(each, depth + 1)) : [];
 }
 
 /** Faults, unlike errors that a person can mend, go to the console with their stack. */

@@ -1,0 +1,69 @@
+/** What the Explore view looks at: the network, the recorded run, and the step and block that are chosen. */
+import { computed, effect, signal } from '@preact/signals';
+import type { PlannedStep } from '../restore/planned-steps.ts';
+import { chosen, given } from './choices.ts';
+import { tellError } from './notices.ts';
+import { results } from './photos.ts';
+import type { NetworkReport, Recorded } from './protocol.ts';
+import { engine, model } from './session.ts';
+
+export const network = signal<NetworkReport | null>(null);
+export const recorded = signal<Recorded | null>(null);
+/** Small pictures of the blocks after the chosen step. */
+export const energies = signal<ReadonlyMap<string, ImageBitmap>>(new Map());
+export const schedule = signal<PlannedStep[]>([]);
+/** From 1 on. */
+export const step = signal(1);
+/** The chosen block's path. */
+export const block = signal<string | null>(null);
+
+export const chosenBlock = computed(() => network.value?.graph.blocks.find(({ path }) => path === block.value) ?? null);
+
+/** The name under which a block's activations were recorded: its own, or that of the block it is the last part of. */
+export function recordedName(path: string): string | null {
+  const names = recorded.value?.blocks ?? [];
+  return names.find((name) => name === path) ?? names.find((name) => path.startsWith(`${name}.`)) ?? null;
+}
+
+/** Keeps all of it up to date while the view is shown; the function that it returns stops that. */
+export function follow(): () => void {
+  const stops = [
+    effect(() => {
+      if (!model.value) return;
+      engine()
+        .call('network', null)
+        .then((found) => {
+          network.value = found;
+        }, tellError);
+    }),
+    effect(() => {
+      void results.value;
+      engine()
+        .call('recorded', null)
+        .then((found) => {
+          recorded.value = found;
+          step.value = Math.min(step.value, found?.steps ?? 1);
+        }, tellError);
+    }),
+    effect(() => {
+      if (!recorded.value) return;
+      const asked = step.value;
+      engine()
+        .call('energies', asked)
+        .then((pictures) => {
+          if (step.value === asked) energies.value = new Map(pictures.map(({ block, picture }) => [block, picture]));
+        }, tellError);
+    }),
+    effect(() => {
+      if (!model.value || chosen.value.problem) return;
+      engine()
+        .call('plan', given.value)
+        .then((steps) => {
+          schedule.value = steps;
+        }, tellError);
+    }),
+  ];
+  return () => {
+    for (const stop of stops) stop();
+  };
+}

@@ -1,0 +1,66 @@
+/** The network, block by block: what each is, its share of the work, where it was strong after the chosen step, and what it is joined to. */
+import { useMemo } from 'preact/hooks';
+import type { GraphBlock } from '../models/graph-blocks.ts';
+import { chosen } from './choices.ts';
+import { block as chosenPath, energies, network, recordedName } from './exploration.ts';
+import { BOX_HEIGHT, BOX_WIDTH, layoutOf } from './network-layout.ts';
+import { Picture } from './picture.tsx';
+import { amount } from './words.ts';
+
+export function NetworkDrawing() {
+  const report = network.value;
+  const layout = useMemo(() => report && layoutOf(report.graph), [report]);
+  if (!report || !layout) return <p class="dim">Drawing the network</p>;
+  const most = Math.max(...report.graph.blocks.map(({ flops }) => flops));
+  const now = chosenPath.value;
+  return (
+    <section class="drawing" aria-label="Network">
+      <div class="network" style={{ width: `${layout.width}px`, height: `${layout.height}px` }}>
+        <svg width={layout.width} height={layout.height} aria-hidden="true">
+          {layout.lines.map(({ from, to, path, skip }) => (
+            <path key={`${from} ${to}`} d={path} class={`${skip ? 'skip-line' : ''} ${from === now || to === now ? 'near' : ''}`} />
+          ))}
+        </svg>
+        {layout.boxes.map(({ block, x, y }) => (
+          <BlockBox key={block.path} block={block} share={block.flops / most} x={x} y={y} />
+        ))}
+      </div>
+    </section>
+  );
+}
+
+function BlockBox({ block, share, x, y }: { block: GraphBlock; share: number; x: number; y: number }) {
+  const name = recordedName(block.path);
+  const picture = name === null ? undefined : energies.value.get(name);
+  const [family, short] = nameOf(block.path);
+  const off = moduleOf(block.path);
+  return (
+    <button
+      type="button"
+      class={`block ${family} ${off !== null && chosen.value.options.ablate.includes(off) ? 'off' : ''}`}
+      style={{ left: `${x}px`, top: `${y}px`, width: `${BOX_WIDTH}px`, height: `${BOX_HEIGHT}px` }}
+      aria-pressed={chosenPath.value === block.path}
+      aria-label={`${block.path}, ${block.kind || 'block'}, result ${block.shape.join(' x ')}, ${amount(block.flops)}FLOP`}
+      onClick={() => {
+        chosenPath.value = block.path;
+      }}
+    >
+      {picture && <Picture bitmap={picture} label="" />}
+      <span class="name">{short}</span>
+      <span class="shape">{block.shape.slice(1).join(' × ')}</span>
+      <span class="work-share" style={{ width: `${100 * share}%` }} />
+    </button>
+  );
+}
+
+/** The network's family and the name within it. */
+function nameOf(path: string): [family: string, short: string] {
+  const short = path.replace(/^model\.(control|diffusion)_model\./, '').replace('project_modules', 'project');
+  return [path.startsWith('model.control_model') ? 'control' : short.startsWith('project') ? 'project' : 'unet', short];
+}
+
+/** The index of a project module, or null. */
+export function moduleOf(path: string): number | null {
+  const [, index] = /project_modules\.(\d+)$/.exec(path) ?? [];
+  return index === undefined ? null : Number(index);
+}
