@@ -8,7 +8,7 @@ import { readPngText } from '../image/png-chunks.ts';
 import { preparedSizes } from '../image/prepare.ts';
 import { resize } from '../image/resize.ts';
 import { latentFactor } from '../models/config.ts';
-import { chooseOptions, type GivenOptions } from '../restore/options.ts';
+import { chooseOptions, type GivenOptions, isGuided } from '../restore/options.ts';
 import { type PlannedStep, plannedSteps } from '../restore/planned-steps.ts';
 import { previewEvents } from '../restore/preview.ts';
 import { parseRecipe, RECIPE_KEYWORD, type Recipe } from '../restore/recipe.ts';
@@ -48,8 +48,6 @@ export class EngineRuns {
     const options = chooseOptions(given, model.config);
     const warning = (text: string) => emit({ kind: 'warning', text });
     this.model.files.storageFull = warning;
-    const cut = model.tokensCut(options.prompt + options.positive);
-    if (cut > 0) warning(`The prompt is ${cut} tokens too long; its end is ignored.`);
     const preview = previewEvents(async (what, picture) => {
       const bitmap = await bitmapOf(picture);
       emit({ kind: 'picture', name: what, picture: bitmap }, [bitmap]);
@@ -116,7 +114,7 @@ export class EngineRuns {
         )
       : 1;
     if (tiled) notes.push(`Sampled in ${windows} overlapping tiles.`);
-    const branches = options.cfg !== 1 || options.cfgStart !== 1 ? 2 : 1;
+    const branches = isGuided(options) ? 2 : 1;
     const z = config.vae.z_channels;
     const planned = (outputs: Record<string, Tensor>) => plan(outputs, device.facts, device.gpu.limits);
     const flops = ({ dispatches }: ReturnType<typeof plan>) => dispatches.reduce((sum, dispatch) => sum + dispatch.flops, 0);
