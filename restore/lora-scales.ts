@@ -4,12 +4,14 @@
  *   0.2..1              from 0.2 in the first step to 1 in the last, evenly
  *   0.8,0@text,1..0.5@unet.output
  *                       rules: the last that names a layer's block or one above it counts, and elsewhere a rule without a block, or 0
- * Blocks are text.1 and text.2 (the towers), unet.input.4, unet.middle, unet.output.0, unet.other, and the same below control.
+ * Blocks are text.1 and text.2 (the towers), unet.input.4, unet.middle, unet.output.0, unet.other, and the same below control. A rule for
+ * control applies a file made for the UNet to the control network too.
  */
 import type { Device } from '../core/device.ts';
 import { UserError } from '../core/errors.ts';
+import type { Parameter } from '../core/module.ts';
 import type { RunInputs } from '../core/program.ts';
-import { type ScalarInput, scalar } from '../core/tensor.ts';
+import { type ScalarInput, sameShape, scalar } from '../core/tensor.ts';
 import { type Adapter, adaptersOf, LoraStack } from '../models/lora.ts';
 import type { Lora } from '../weights/lora.ts';
 
@@ -43,6 +45,23 @@ export function loraBlock(weight: string): string {
   const [, network, part, index] = /^model\.(diffusion|control)_model\.(?:(input|middle|output)_blocks?\.(\d+)\.)?/.exec(weight) ?? [];
   const place = part === undefined ? 'other' : part === 'middle' ? part : `${part}.${index}`;
   return `${network === 'control' ? 'control' : 'unet'}.${place}`;
+}
+
+/**
+ * A LoRA with its layers of the UNet's first half applied to the control network too, which has the same ones: for scales that name the block
+ * control, and files that have no layers of their own there.
+ */
+export function withControl(lora: Lora, text: LoraScaleText, weights: readonly Parameter[]): Lora {
+  const [unet, control] = ['model.diffusion_model.', 'model.control_model.'];
+  const asked = parseLoraScale(text).some(({ block }) => block === 'control' || block.startsWith('control.'));
+  if (!asked || lora.layers.some(({ parameter }) => parameter.name.startsWith(control))) return lora;
+  const byName = new Map(weights.map((parameter) => [parameter.name, parameter]));
+  const copies = lora.layers.flatMap((layer) => {
+    const { name, shape } = layer.parameter;
+    const twin = name.startsWith(unet) ? byName.get(control + name.slice(unet.length)) : undefined;
+    return twin && sameShape(twin.shape, shape) ? [{ ...layer, parameter: twin }] : [];
+  });
+  return { ...lora, layers: [...lora.layers, ...copies] };
 }
 
 /** Scales by weight, for merging. Throws UserError as parseLoraScale, and for scales that change over the steps. */

@@ -17,7 +17,7 @@ import { readLora } from '../weights/lora.ts';
 import { openModelFiles, openModelFolder } from '../weights/model-files.ts';
 import { openTensorFile } from '../weights/open.ts';
 import type { TensorFile } from '../weights/tensor-file.ts';
-import { fixedLoraScale, type LoraScaleText } from './lora-scales.ts';
+import { fixedLoraScale, type LoraScaleText, withControl } from './lora-scales.ts';
 import { Networks } from './networks.ts';
 import { recommendedByLora } from './options.ts';
 
@@ -139,7 +139,7 @@ export class SupirModel {
     const { supir, device, loras } = this.networks;
     const weights = [...parameters(supir)].map(([, parameter]) => parameter);
     this.merged?.undo(device);
-    const lora = await readLora(file, weights);
+    const lora = withControl(await readLora(file, weights), scale, weights);
     if (merge) this.toMerge.push({ lora, scale: fixedLoraScale(scale) });
     else loras.add(device, lora, scale);
     this.merged = mergeLora(device, this.toMerge);

@@ -5,7 +5,7 @@ import { UserError } from '../../core/errors.ts';
 import { type Parameter, parameters } from '../../core/module.ts';
 import { TorchRandom } from '../../core/random.ts';
 import { sizeOf } from '../../core/tensor.ts';
-import { fixedLoraScale, type LoraScaleText, loraBlock, parseLoraScale } from '../../restore/lora-scales.ts';
+import { fixedLoraScale, type LoraScaleText, loraBlock, parseLoraScale, withControl } from '../../restore/lora-scales.ts';
 import { Networks, type TextConditioning, type Values } from '../../restore/networks.ts';
 import { sampleEdm } from '../../sampler/edm.ts';
 import { sampleEuler } from '../../sampler/euler.ts';
@@ -157,6 +157,24 @@ test('over the steps, by both samplers', async () => {
   await sampleEdm(network, new NoiseSchedule(), options);
   await sampleEuler(network, new NoiseSchedule(), { ...options, steps: 1 });
   assert.equal(seen, [0, 0.5, 1, 0]);
+});
+
+test('a rule for control applies layers of the UNet there too, where the file has none', async () => {
+  const weights = [...parameters(supir)].map(([, parameter]) => parameter);
+  const unet: Lora = {
+    name: 'unet',
+    layers: files[0].layers.filter(({ parameter }) => parameter.name.startsWith('model.diffusion_model.')),
+  };
+  assert.is(withControl(unet, '0.5', weights), unet);
+  assert.is(withControl(files[0], '1@control', weights), files[0], 'it has its own');
+  const both = withControl(unet, '0.5,1@control', weights);
+  const added = both.layers.slice(unet.layers.length);
+  const first = unet.layers.filter(({ parameter }) => /(input|middle)_block/.test(parameter.name));
+  assert.equal(
+    added.map(({ parameter }) => parameter.name),
+    first.map(({ parameter }) => parameter.name.replace('diffusion', 'control')),
+  );
+  assert.ok(added.length > 0 && added.every(({ change }, i) => change === first[i].change));
 });
 
 test('a block without a layer is refused by name', async () => {
