@@ -5,7 +5,8 @@
  * With g the window and d the 6x6 pixels under a tile of results, y = A^T [(G g G^T) * (B^T d B)] A: both are transformed, multiplied
  * element by element, which summed over channels is 36 independent matmuls, and transformed back. The interpolation points are 0, +-sqrt(1/2),
  * +-sqrt(2) and infinity: about half the rounding error of the usual 0, +-1, +-2, so that f32 results keep to the tolerances of a direct
- * convolution. Transformed windows and tiles are f32 scratch, in parts of at most PART bytes whatever the image and the weight.
+ * convolution. Transformed windows and tiles are f32 scratch. The smaller of both is transformed once, the larger in parts, so that scratch stays
+ * small whatever the image and the weight.
  */
 import type { Lowering, Operand } from '../core/op.ts';
 import type { DType, ShaderSpec } from '../core/shader.ts';
@@ -16,7 +17,10 @@ import { columnMode, each, finishWgsl, type ImplicitMatmul, lowerImplicitMatmul,
 const TILE = 4;
 const PATCH = 6;
 const POINTS = PATCH * PATCH;
+/** Most bytes of transformed windows, of transformed pixels and of products at a time. */
 const PART = 2 ** 26;
+/** The same of the larger operand, with its products, on CPU drivers: what the cache keeps from one dispatch to the next. */
+const CACHED = 2 ** 19;
 /** Floating-point operations of the three transforms, for one channel of a window, a patch and a tile. */
 const WINDOW_FLOPS = 12 * (3 + PATCH);
 const PATCH_FLOPS = 20 * (PATCH + PATCH);
@@ -37,77 +41,96 @@ const tilesAlong = (size: number) => Math.ceil(size / TILE);
 /** Emits a 3x3 convolution of stride 1, in parts of at most `part` bytes of each kind of scratch. */
 export function lowerWinograd(to: Lowering, convolution: ImplicitMatmul, part = PART): void {
   const m = convolution.lowRank ? adaptersAsResidual(to, convolution, convolution.lowRank) : convolution;
-  const { x, w, output, channels, image, window } = m;
+  const { x, w, output, channels, columns, image, window } = m;
   const down = tilesAlong(image.oh);
   const across = tilesAlong(image.ow);
   const tiles = x.shape[0] * down * across;
-  const perPoint = part / 4 / POINTS;
-  const columnPart = Math.min(m.columns, Math.max(32, 32 * Math.floor(perPoint / channels / 32)));
-  const tilePart = Math.min(tiles, Math.max(32, 32 * Math.floor(perPoint / Math.max(channels, columnPart) / 32)));
+  const cached = to.facts.schedule === 'subgroup' ? Math.min(part, CACHED) : part;
+  const windowsOnce = columns <= tiles;
+  const columnPart = partOf(columns, windowsOnce ? part : cached, channels);
+  const tilePart = partOf(tiles, windowsOnce ? cached : part, Math.max(channels, columnPart));
   const windows = to.scratch('transformed windows', [POINTS, columnPart, channels]);
   const patches = to.scratch('transformed pixels', [POINTS, tilePart, channels]);
   const products = to.scratch('transformed results', [POINTS, tilePart, columnPart]);
+  const shape = (operand: Operand, count: number, width: number): Operand => ({ ...operand, shape: [POINTS, count, width] });
   // As a constant the number of passes would make CPU drivers unroll loops whose text is dear to compile; GPUs want them unrolled.
   const unrolled = to.facts.schedule !== 'subgroup';
-  for (let column = 0; column < m.columns; column += columnPart) {
-    const columns = Math.min(columnPart, m.columns - column);
-    const shape = (operand: Operand, ...sizes: number[]): Operand => ({ ...operand, shape: sizes });
-    const u = shape(windows, POINTS, columns, channels);
-    const transformed = (columns * channels) / 4;
+
+  const transformWindows = ({ first, count }: Range) =>
     to.dispatch({
       shader: windowsShader(w.dtype, unrolled),
-      operands: [w, u],
-      params: [transformed, channels / 4, column, 3],
-      threads: transformed,
-      flops: 4 * transformed * WINDOW_FLOPS,
+      operands: [w, shape(windows, count, channels)],
+      params: [(count * channels) / 4, channels / 4, first, 3],
+      threads: (count * channels) / 4,
+      flops: count * channels * WINDOW_FLOPS,
     });
-    for (let tile = 0; tile < tiles; tile += tilePart) {
-      const count = Math.min(tilePart, tiles - tile);
-      const v = shape(patches, POINTS, count, channels);
-      const y = shape(products, POINTS, count, columns);
-      const grid = [tile, down, across];
-      to.dispatch({
-        shader: patchesShader(x.dtype, unrolled),
-        operands: [x, v],
-        params: [(count * channels) / 4, channels / 4, ...grid, image.h, image.w, window.top, window.left, PATCH],
-        threads: (count * channels) / 4,
-        flops: count * channels * PATCH_FLOPS,
-      });
-      lowerImplicitMatmul(to, {
-        x: v,
-        w: u,
-        bias: null,
-        residual: null,
-        output: y,
-        rows: count,
+  const transformPixels = ({ first, count }: Range) =>
+    to.dispatch({
+      shader: patchesShader(x.dtype, unrolled),
+      operands: [x, shape(patches, count, channels)],
+      params: [(count * channels) / 4, channels / 4, first, down, across, image.h, image.w, window.top, window.left, PATCH],
+      threads: (count * channels) / 4,
+      flops: count * channels * PATCH_FLOPS,
+    });
+  const multiply = (columnRange: Range, tileRange: Range) => {
+    const y = shape(products, tileRange.count, columnRange.count);
+    lowerImplicitMatmul(to, {
+      x: shape(patches, tileRange.count, channels),
+      w: shape(windows, columnRange.count, channels),
+      bias: null,
+      residual: null,
+      output: y,
+      rows: tileRange.count,
+      columns: columnRange.count,
+      channels,
+      image: { h: 1, w: tileRange.count, oh: 1, ow: tileRange.count },
+      window: { kh: 1, kw: 1, stride: 1, top: 0, left: 0 },
+      batch: POINTS,
+      activation: 'none',
+    });
+    const threads = (tileRange.count * columnRange.count) / 4;
+    to.dispatch({
+      shader: resultsShader((m.residual?.dtype ?? 'f32') as 'f32' | 'f16', m.activation !== 'none', unrolled),
+      operands: [y, m.bias, m.residual, output],
+      params: [
+        threads,
+        columnRange.count / 4,
+        tileRange.first,
+        down,
+        across,
+        image.oh,
+        image.ow,
+        columnRange.first,
+        m.rows,
         columns,
-        channels,
-        image: { h: 1, w: count, oh: 1, ow: count },
-        window: { kh: 1, kw: 1, stride: 1, top: 0, left: 0 },
-        batch: POINTS,
-        activation: 'none',
-      });
-      to.dispatch({
-        shader: resultsShader((m.residual?.dtype ?? 'f32') as 'f32' | 'f16', m.activation !== 'none', unrolled),
-        operands: [y, m.bias, m.residual, output],
-        params: [
-          (count * columns) / 4,
-          columns / 4,
-          ...grid,
-          image.oh,
-          image.ow,
-          column,
-          m.rows,
-          m.columns,
-          activationCode(m.activation),
-          columnMode(m),
-          residualMode(m),
-          PATCH,
-          TILE,
-        ],
-        threads: (count * columns) / 4,
-        flops: count * columns * RESULT_FLOPS,
-      });
+        activationCode(m.activation),
+        columnMode(m),
+        residualMode(m),
+        PATCH,
+        TILE,
+      ],
+      threads,
+      flops: 4 * threads * RESULT_FLOPS,
+    });
+  };
+
+  const columnRanges = ranges(columns, columnPart);
+  const tileRanges = ranges(tiles, tilePart);
+  if (windowsOnce) {
+    for (const some of columnRanges) {
+      transformWindows(some);
+      for (const under of tileRanges) {
+        transformPixels(under);
+        multiply(some, under);
+      }
+    }
+  } else {
+    for (const under of tileRanges) {
+      transformPixels(under);
+      for (const some of columnRanges) {
+        transformWindows(some);
+        multiply(some, under);
+      }
     }
   }
 }
@@ -130,6 +153,21 @@ function adaptersAsResidual(to: Lowering, m: ImplicitMatmul, { t, up }: NonNulla
     activation: 'none',
   });
   return { ...m, lowRank: null, residual, residualFirst: true };
+}
+
+interface Range {
+  first: number;
+  count: number;
+}
+
+/** 0 to `count` in ranges of at most `part`. */
+function ranges(count: number, part: number): Range[] {
+  return Array.from({ length: Math.ceil(count / part) }, (_, i) => ({ first: i * part, count: Math.min(part, count - i * part) }));
+}
+
+/** How many of `count` windows or tiles of `width` channels fit into `bytes` of scratch: a multiple of 32, and at least 32. */
+function partOf(count: number, bytes: number, width: number): number {
+  return Math.min(count, Math.max(32, 32 * Math.floor(bytes / (4 * POINTS * width) / 32)));
 }
 
 const A = Math.SQRT1_2;
