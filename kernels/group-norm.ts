@@ -145,6 +145,9 @@ function lowerMoments(to: Lowering, x: Operand, moments: Operand, groups: number
   });
 }
 
+/** Pixels of a run that one thread normalises: few on GPUs, which want many threads. */
+const RUN = { subgroup: 16, tiled: 4 };
+
 function lowerNormalize(
   to: Lowering,
   x: Operand,
@@ -158,11 +161,13 @@ function lowerNormalize(
   const pixels = sizeOf(x.shape) / x.shape[0] / channels;
   const perGroup = channels / groups;
   const loads = width(x.shape);
+  const runs = Math.ceil(pixels / RUN[to.facts.schedule]);
+  const threads = (x.shape[0] * runs * channels) / loads;
   to.dispatch({
     shader: normalizeShader(loads, perGroup % 4 === 0, x.dtype, activation),
     operands: [x, moments, gamma, beta, output],
-    params: [sizeOf(x.shape) / loads, channels, groups, perGroup, pixels, eps],
-    threads: sizeOf(x.shape) / loads,
+    params: [threads, channels, groups, perGroup, pixels, runs, Math.ceil(pixels / runs), eps],
+    threads,
   });
 }
 
@@ -265,6 +270,7 @@ fn run(id: u32, group: u32, local: u32) {
 }`,
 };
 
+/** A thread has its channels of a run of pixels, so that it divides and reads what belongs to a channel only once. */
 function normalizeShader(loads: 1 | 4, sameGroup: boolean, x: DType, activation: Activation): ShaderSpec {
   const type = elementType({ dtype: 'f32', width: loads }) as 'f32' | 'vec4<f32>';
   const lane = (i: number) => `one(image, channel + ${i}u)`;
@@ -277,7 +283,7 @@ function normalizeShader(loads: 1 | 4, sameGroup: boolean, x: DType, activation:
       { name: 'beta', dtype: 'f32', width: loads },
       { name: 'y', dtype: 'f32', width: loads, write: true },
     ],
-    params: ['count: u32', 'channels: u32', 'groups: u32', 'per_group: u32', 'pixels: u32', 'eps: f32'],
+    params: ['count: u32', 'channels: u32', 'groups: u32', 'per_group: u32', 'pixels: u32', 'runs: u32', 'per_run: u32', 'eps: f32'],
     workgroup: 64,
     code: `
 ${activation === 'none' ? '' : activationWgsl(type)}
@@ -288,9 +294,11 @@ fn one(image: u32, channel: u32) -> vec2<f32> {
 }
 fn run(id: u32, group: u32, local: u32) {
   if (id >= p.count) { return; }
-  let element = id * ${loads}u;
-  let channel = element % p.channels;
-  let image = element / (p.channels * p.pixels);
+  let columns = p.channels / ${loads}u;
+  let c = id % columns;
+  let run_number = (id / columns) % p.runs;
+  let image = id / (columns * p.runs);
+  let channel = c * ${loads}u;
   ${
     loads === 1 || sameGroup
       ? `let m = one(image, channel);
@@ -300,8 +308,14 @@ fn run(id: u32, group: u32, local: u32) {
   let mean = vec4<f32>(m0.x, m1.x, m2.x, m3.x);
   let scale = vec4<f32>(m0.y, m1.y, m2.y, m3.y);`
   }
-  let c = channel / ${loads}u;
-  y_store(id, ${activation === 'none' ? '' : activation}((x_load(id) - mean) * scale * gamma_load(c) + beta_load(c)));
+  let factor = gamma_load(c);
+  let shift = beta_load(c);
+  let first = run_number * p.per_run;
+  let end = min(first + p.per_run, p.pixels);
+  for (var pixel = first; pixel < end; pixel++) {
+    let i = (image * p.pixels + pixel) * columns + c;
+    y_store(i, ${activation === 'none' ? '' : activation}((x_load(i) - mean) * scale * factor + shift));
+  }
 }`,
   };
 }
