@@ -9,7 +9,7 @@
 import type { AdapterFacts, Device } from '../core/device.ts';
 import { inputsOf, topological } from '../core/fuse.ts';
 import { isOp, type OpTensor } from '../core/op.ts';
-import { type PlanLimits, plan } from '../core/plan.ts';
+import { type Plan, type PlanLimits, plan } from '../core/plan.ts';
 import { compile } from '../core/program.ts';
 import { input, type Tensor } from '../core/tensor.ts';
 import { attentionOp } from '../kernels/attention.ts';
@@ -80,17 +80,20 @@ export interface TiledForecast {
   /** Host memory of the feature maps at most. */
   hostBytes: number;
   tiles: number;
+  /** One after the other, each for so many tiles. */
+  programs: { plan: Plan; runs: number }[];
 }
 
 /** What `runTiled` of one graph will need; nothing is run. Throws ShapeError when a tile's tensor exceeds the largest binding. */
 export function forecastTiled(output: Tensor, tileBytes: number, facts: AdapterFacts, limits: PlanLimits): TiledForecast {
   const run = new GraphRun(output, null, tileBytes);
   const onHost = new Set(run.inputs);
-  const forecast = { gpuBytes: 0, hostBytes: 0, tiles: 0 };
+  const forecast: TiledForecast = { gpuBytes: 0, hostBytes: 0, tiles: 0, programs: [] };
   for (const { target, kept, tiles, norms, last } of run.segments) {
-    for (const [{ graph }] of run.tileGraphs(target, tiles)) {
-      const { bytes } = plan(tileOutputs(graph, kept, norms), facts, limits);
-      forecast.gpuBytes = Math.max(forecast.gpuBytes, bytes.total);
+    for (const group of run.tileGraphs(target, tiles)) {
+      const planned = plan(tileOutputs(group[0].graph, kept, norms), facts, limits);
+      forecast.programs.push({ plan: planned, runs: group.length });
+      forecast.gpuBytes = Math.max(forecast.gpuBytes, planned.bytes.total);
     }
     if (kept) onHost.add(target);
     forecast.hostBytes = Math.max(

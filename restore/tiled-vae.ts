@@ -9,11 +9,11 @@ import { topological } from '../core/fuse.ts';
 import { isOp } from '../core/op.ts';
 import { plan } from '../core/plan.ts';
 import { evaluate } from '../core/program.ts';
-import { input, type Tensor } from '../core/tensor.ts';
+import { input, type Shape, sizeOf, type Tensor } from '../core/tensor.ts';
 import { conv2dOp } from '../kernels/conv2d.ts';
 import { groupNormOp } from '../kernels/group-norm.ts';
 import { FeatureMap, type Window } from '../models/feature-map.ts';
-import { type Moments, runTiled, type TiledOptions } from '../models/tiled-graph.ts';
+import { forecastTiled, type Moments, runTiled, type TiledForecast, type TiledOptions } from '../models/tiled-graph.ts';
 import type { Values } from './networks.ts';
 
 export const VAE_TILINGS = ['auto', 'exact', 'published', 'off'] as const;
@@ -49,27 +49,77 @@ export async function runAutoencoder(
   tiling: VaeTiling,
   events: TilingEvents = {},
 ): Promise<Values> {
-  const [, h, w] = x.shape;
   const output = build(input('x', x.shape));
-  const published = half === 'encoder' ? tiling.encoderTile : tiling.decoderTile;
-  if (tiling.how === 'published' && Math.max(h, w) > published + 2 * BORDER[half])
-    return runPublishedTiles(device, half, build, x, published, 'normal', events);
-  if (tiling.how === 'exact' || (tiling.how === 'auto' && !fitsWhole(device, output, tiling.mostWhole))) {
-    const graph = { output, input: new FeatureMap(x.shape, x.data) };
-    const { results } = await runTiled(device, [graph], { tileBytes: tileBytesOf(device, tiling), ...events });
-    return { data: results[0].data(), shape: output.shape };
-  }
-  return { data: await evaluate(device, output, { x: x.data }, events.signal), shape: output.shape };
+  const { budget } = device.residency;
+  const how = chosenTiling(device, half, output, x.shape, tiling, budget);
+  if (how === 'published') return runPublishedTiles(device, half, build, x, sideOf(half, tiling), 'normal', events);
+  if (how === 'whole') return { data: await evaluate(device, output, { x: x.data }, events.signal), shape: output.shape };
+  const graph = { output, input: new FeatureMap(x.shape, x.data) };
+  const { results } = await runTiled(device, [graph], { tileBytes: tileBytesOf(tiling, budget), ...events });
+  return { data: results[0].data(), shape: output.shape };
 }
 
-/** Tiles small enough that some ten of their maps, and weights, fit the device's budget. */
-function tileBytesOf({ residency }: Device, { tileBytes }: VaeTiling): number {
-  return Math.min(tileBytes, residency.budget / 24);
+/** What `runAutoencoder` will do on x of `shape` when the device has that budget; nothing is run. Throws ShapeError as it does. */
+export function forecastAutoencoder(
+  device: Device,
+  half: 'encoder' | 'decoder',
+  build: BuildGraph,
+  shape: Shape,
+  tiling: VaeTiling,
+  budget: number,
+): { how: ChosenTiling } & Pick<TiledForecast, 'hostBytes' | 'programs'> {
+  const { facts } = device;
+  const { limits } = device.gpu;
+  const output = build(input('x', shape));
+  const how = chosenTiling(device, half, output, shape, tiling, budget);
+  if (how === 'whole') return { how, hostBytes: 0, programs: [{ plan: plan({ output }, facts, limits), runs: 1 }] };
+  if (how === 'exact') return { how, ...forecastTiled(output, tileBytesOf(tiling, budget), facts, limits) };
+  const [n, h, w, c] = shape;
+  const counts = new Map<string, { shape: Shape; tiles: number }>();
+  for (const { read } of publishedTiles(h, w, sideOf(half, tiling), BORDER[half], output.shape[1] / h)) {
+    const tile = [n, read.y1 - read.y0, read.x1 - read.x0, c];
+    const seen = counts.get(String(tile));
+    counts.set(String(tile), { shape: tile, tiles: (seen?.tiles ?? 0) + 1 });
+  }
+  let hostBytes = 4 * (sizeOf(shape) + sizeOf(output.shape));
+  const programs: TiledForecast['programs'] = [];
+  for (const { shape: tile, tiles } of counts.values()) {
+    const forecast = forecastTiled(build(input('x', tile)), VAE_TILING.tileBytes, facts, limits);
+    hostBytes += tiles * forecast.hostBytes;
+    programs.push(...forecast.programs.map((program) => ({ ...program, runs: tiles * program.runs })));
+  }
+  return { how, hostBytes, programs };
+}
+
+export type ChosenTiling = 'whole' | 'exact' | 'published';
+
+function chosenTiling(
+  device: Device,
+  half: 'encoder' | 'decoder',
+  output: Tensor,
+  [, h, w]: Shape,
+  tiling: VaeTiling,
+  budget: number,
+): ChosenTiling {
+  if (tiling.how === 'published' && Math.max(h, w) > sideOf(half, tiling) + 2 * BORDER[half]) return 'published';
+  if (tiling.how === 'exact' || (tiling.how === 'auto' && !fitsWhole(device, output, Math.min(tiling.mostWhole, budget / 2))))
+    return 'exact';
+  return 'whole';
+}
+
+/** Side of the published tiles without their borders. */
+function sideOf(half: 'encoder' | 'decoder', { encoderTile, decoderTile }: VaeTiling): number {
+  return half === 'encoder' ? encoderTile : decoderTile;
+}
+
+/** Small enough that some ten maps of a tile, and weights, fit the device's budget. */
+function tileBytesOf({ tileBytes }: VaeTiling, budget: number): number {
+  return Math.min(tileBytes, budget / 24);
 }
 
 function fitsWhole(device: Device, output: Tensor, most: number): boolean {
   try {
-    return plan({ output }, device.facts, device.gpu.limits).bytes.intermediates <= Math.min(most, device.residency.budget / 2);
+    return plan({ output }, device.facts, device.gpu.limits).bytes.intermediates <= most;
   } catch (error) {
     if (error instanceof ShapeError) return false;
     throw error;
