@@ -7,6 +7,7 @@ import { parseLoraScale } from '../restore/lora-scales.ts';
 import { DEFAULTS, type GivenOptions, PRESETS, type RestoreOptions } from '../restore/options.ts';
 import type { LoraChoice } from '../restore/restorer.ts';
 import { parseNumber, parseSetting, SETTING_KEYS, SETTINGS, settingName } from '../restore/settings.ts';
+import { memoryOption } from './weights-input.ts';
 
 /** The model that ships with the program; compiled files lie one folder deeper than sources. */
 const DEMO = fileURLToPath(new URL(import.meta.url.endsWith('.ts') ? '../demo' : '../../demo', import.meta.url));
@@ -16,6 +17,7 @@ Examples:
   $ npm run -s supir -- restore old.jpg -o new.png
   $ npm run -s supir -- restore old.jpg -o new.png --upscale 2 --prompt "a lighthouse at dusk. " --seed 7
   $ npm run -s supir -- restore old.jpg -o clean.png --stage1-only
+  $ npm run -s supir -- restore old.jpg -o new.png --memory 4 --dry-run
   $ npm run -s supir -- restore old.jpg -o new.png --steps 2 --profile trace.json
   $ npm run -s supir -- restore album --recursive -o restored --skip-existing --state .state
   $ npm run -s supir -- restore old.jpg --from new.png -o again.png
@@ -48,6 +50,8 @@ export type RestoreFlags = GivenOptions & {
   report?: string;
   trace?: string[];
   traceTo?: string;
+  memory?: number;
+  dryRun?: boolean;
   profile?: string;
   json?: boolean;
   quiet?: boolean;
@@ -188,6 +192,8 @@ export function restoreDefinition(): Command {
     .addOption(new Option('--bits <8|16>', 'bits a sample of PNG files').argParser(bits).default(8))
     .addOption(new Option('--shard <i/n>', 'of several photos, only every n-th from the i-th on: for job arrays').argParser(shard))
     .option('--log <file>', 'append a line of JSON for every photo')
+    .addOption(memoryOption('chosen by the adapter and the machine'))
+    .option('--dry-run', 'tell what it would take, memory, reading and time, and restore nothing')
     .option('--profile <file.json>', 'print time per kernel, and write every dispatch as a trace that ui.perfetto.dev opens')
     .option('--quiet', 'no progress')
     .option('--json', 'print a line of JSON for every photo on standard output; no progress')

@@ -11,9 +11,12 @@ import { thumbnail } from '../image/compose.ts';
 import { encodePng } from '../image/encode.ts';
 import type { Image } from '../image/image.ts';
 import { readPngText } from '../image/png-chunks.ts';
+import type { Speeds } from '../restore/forecast.ts';
 import { chooseOptions, type GivenOptions } from '../restore/options.ts';
 import { compareRecipes, parseRecipe, RECIPE_KEYWORD, type Recipe } from '../restore/recipe.ts';
 import { Restorer } from '../restore/restorer.ts';
+import { measureSpeeds } from '../restore/speed.ts';
+import { forecastLines } from './forecast-lines.ts';
 import { Interrupted, onInterrupt } from './interrupt.ts';
 import { kernelTable } from './kernel-table.ts';
 import { checkOutput, type PhotoFile, photoFiles } from './photo-files.ts';
@@ -92,12 +95,14 @@ async function restore(named: string[], flags: RestoreFlags): Promise<void> {
     flags.model,
     flags.lora?.map((choice) => ({ ...choice, merge: flags.loraMerge })),
   );
+  if (flags.memory !== undefined) restorer.memory = flags.memory * 1e9;
   const failures: string[] = [];
   let skipped = 0;
   try {
     for (const photo of photos) {
       try {
-        if (!(await work.restoreSamples(restorer, photo, interruption.signal))) skipped++;
+        if (flags.dryRun) await work.forecast(restorer, photo);
+        else if (!(await work.restoreSamples(restorer, photo, interruption.signal))) skipped++;
       } catch (error) {
         if (single || error instanceof Interrupted) throw error;
         failures.push(photo.input);
@@ -109,7 +114,7 @@ async function restore(named: string[], flags: RestoreFlags): Promise<void> {
     interruption.done();
     await restorer.close();
   }
-  if (single) return;
+  if (single || flags.dryRun) return;
   if (!flags.quiet && !flags.json)
     console.log(`${photos.length - failures.length - skipped} restored, ${failures.length} failed, ${skipped} skipped`);
   if (failures.length)
@@ -129,6 +134,7 @@ function checkExisting(photos: PhotoFile[], { numSamples, overwrite, skipExistin
 /** What every photo of one command shares. */
 class Work {
   shown: Progress | null = null;
+  private speeds: Speeds | null = null;
   private readonly flags: RestoreFlags;
   private readonly recipe: Recipe | null;
   private readonly photos: PhotoFile[];
@@ -139,6 +145,14 @@ class Work {
     this.recipe = recipe;
     this.photos = photos;
     this.single = single;
+  }
+
+  /** Tells what restoring a photo would take. */
+  async forecast(restorer: Restorer, photo: PhotoFile): Promise<void> {
+    this.speeds ??= await measureSpeeds(restorer.model.networks);
+    const forecast = restorer.forecast(await readPicture(photo.input), await this.options(photo), this.speeds);
+    if (this.flags.json) await this.print({ input: photo.input, output: photo.output, speeds: this.speeds, forecast });
+    else for (const line of forecastLines(photo.input, forecast)) console.log(line);
   }
 
   /** Restores one photo as often as asked for, with one seed after another. False when all of its results were there already. */

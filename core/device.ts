@@ -2,7 +2,7 @@
  * One GPU device and what is known of it: facts and limits, buffers counted from birth to death, pipelines compiled once.
  * The GPU object itself comes from a host adapter (host/), so this file runs unchanged in Node, browsers, Deno and Bun.
  */
-import { DeviceError } from './errors.ts';
+import { DeviceError, MemoryError } from './errors.ts';
 import type { Profile } from './profiler.ts';
 import { Residency } from './residency.ts';
 import { type ShaderSpec, shaderSource } from './shader.ts';
@@ -219,7 +219,7 @@ export class Device {
     }
     const [validation, memory] = await this.settle(Promise.all(scopes));
     if (memory)
-      throw new DeviceError(
+      throw new MemoryError(
         `Out of GPU memory while ${what}: ${memory.message}. Use a smaller image or tiles, or allow less memory for weights.`,
       );
     if (validation) throw new DeviceError(`The GPU refused a command while ${what}: ${validation.message}`);

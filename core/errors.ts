@@ -17,3 +17,8 @@ export class ShapeError extends UserError {
 export class DeviceError extends Error {
   override name = 'DeviceError';
 }
+
+/** The adapter has less memory than was asked of it. */
+export class MemoryError extends DeviceError {
+  override name = 'MemoryError';
+}

@@ -49,6 +49,7 @@ export const host: Host = {
     }
     return navigator.gpu;
   },
+  freeMemory: () => null,
   settle: (promise) => promise,
   async fileSource(path) {
     const file = await openFile(path);

@@ -9,6 +9,7 @@ export const host: Host = {
     if (!navigator.gpu) throw new DeviceError('This Deno has no WebGPU. Update it: `deno upgrade`.');
     return navigator.gpu;
   },
+  freeMemory: () => null,
   settle: (promise) => promise,
   ...nodeFiles,
 };

@@ -8,6 +8,8 @@ export interface Host extends Files {
   readonly name: 'node' | 'bun' | 'deno' | 'browser';
   /** WebGPU's entry point. Throws DeviceError where the platform has none; an adapter may still be missing behind it. */
   gpu(): Promise<GPU>;
+  /** Bytes of memory that are free on the machine; null where the platform does not tell. */
+  freeMemory(): number | null;
   /** Waits for a GPU promise without burning the processor meanwhile. Passes the value or the rejection on. */
   settle<T>(promise: Promise<T>): Promise<T>;
 }

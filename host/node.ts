@@ -1,4 +1,5 @@
 /** Node, and Bun: WebGPU from Dawn's Node binding (npm `webgpu`), files from node:fs. */
+import { freemem } from 'node:os';
 import { DeviceError } from '../core/errors.ts';
 import type { Host } from './host.ts';
 import { useNotedDriver } from './node-driver.ts';
@@ -52,4 +53,4 @@ async function settle<T>(promise: Promise<T>): Promise<T> {
   }
 }
 
-export const host: Host = { name: process.versions.bun ? 'bun' : 'node', gpu, settle, ...nodeFiles };
+export const host: Host = { name: process.versions.bun ? 'bun' : 'node', gpu, freeMemory: freemem, settle, ...nodeFiles };

@@ -7,9 +7,10 @@ import { WeightLedger } from '../core/placement.ts';
 import { type Plan, plan } from '../core/plan.ts';
 import type { Shape, Tensor } from '../core/tensor.ts';
 import { preparedSizes } from '../image/prepare.ts';
+import { latentFactor } from '../models/config.ts';
 import type { EncoderName } from '../models/vae.ts';
 import type { Networks } from './networks.ts';
-import { moduleScalesOf, type RestoreOptions, vaeTilingOf } from './options.ts';
+import { isGuided, moduleScalesOf, type RestoreOptions, vaeTilingOf } from './options.ts';
 import type { Stage } from './pipeline.ts';
 import { samplingWindows } from './tiled-denoiser.ts';
 import { type ChosenTiling, forecastAutoencoder, VAE_TILING } from './tiled-vae.ts';
@@ -38,8 +39,9 @@ export interface StageForecast {
 export type ResidencyKind = 'resident' | 'component' | 'streamed';
 
 export interface Forecast {
-  /** Size at which the networks work, in pixels. */
+  /** Sizes in pixels: at which the networks work, and of the result. */
   working: { width: number; height: number };
+  result: { width: number; height: number };
   /** GPU memory that may be used, in bytes, null for no limit; and where the number comes from. */
   budget: number | null;
   budgetFrom: 'given' | 'free memory' | 'largest stage' | 'no limit';
@@ -102,7 +104,7 @@ export function forecastRestore(
   { memory, freeMemory = null, speeds = null }: ForecastSettings = {},
 ): Forecast {
   const { device, supir } = networks;
-  const { width, height } = preparedSizes(size.width, size.height, { ...options, multiple: supir.config.image_multiple });
+  const { width, height, width0, height0 } = preparedSizes(size.width, size.height, { ...options, multiple: supir.config.image_multiple });
   const imageBytes = IMAGES * 4 * 3 * width * height;
   const beside = PROCESS_BYTES + TRANSFER_BYTES + imageBytes;
   const planned = (budget: number) => stagesOf(networks, { width, height }, options, budget);
@@ -132,6 +134,7 @@ export function forecastRestore(
   const residency: ResidencyKind = streamed.length > 0 ? 'streamed' : forecasts[forecasts.length - 1].left > 0 ? 'component' : 'resident';
   return {
     working: { width, height },
+    result: { width: width0, height: height0 },
     budget: Number.isFinite(budget) ? budget : null,
     budgetFrom,
     residency,
@@ -155,7 +158,7 @@ function stagesOf(
 ): PlannedStage[] {
   const { device, supir, loras } = networks;
   const { config, first_stage_model, conditioner } = supir;
-  const factor = 2 ** (config.vae.ch_mult.length - 1);
+  const factor = latentFactor(config);
   const tiling = vaeTilingOf(options);
   const image: Shape = [1, height, width, 3];
   const latent: Shape = [1, height / factor, width / factor, config.vae.z_channels];
@@ -169,7 +172,7 @@ function stagesOf(
 
   const stages = [encode('encode', 'denoise_encoder'), decode('stage1')];
   if (options.stage1Only) return stages;
-  const guided = options.cfg !== 1 || options.cfgStart !== 1;
+  const guided = isGuided(options);
   const texts = Math.max(1, options.tilePrompts.length) + (guided ? 1 : 0);
   const windows = samplingWindows(networks, latent, options.tile, options.tileStride);
   const [first] = windows ?? [{ y0: 0, y1: latent[1], x0: 0, x1: latent[2] }];

@@ -3,10 +3,11 @@
  * from it, and when the device is lost opens a new one and goes on there, once.
  */
 import { type Device, openDevice } from '../core/device.ts';
-import { DeviceError } from '../core/errors.ts';
+import { DeviceError, MemoryError } from '../core/errors.ts';
 import type { Host } from '../host/host.ts';
 import type { Image } from '../image/image.ts';
 import type { SamplerStep } from '../sampler/sampler.ts';
+import { type Forecast, forecastRestore, type Speeds } from './forecast.ts';
 import { type RestoredPhoto, restorePhoto } from './job.ts';
 import type { LoraScaleText } from './lora-scales.ts';
 import { SupirModel } from './model-folder.ts';
@@ -48,7 +49,12 @@ interface Opened {
   loraFingerprints: string[];
 }
 
+/** What of the memory that was in use when the adapter ran out of it is asked for in a second try. */
+const LESS_MEMORY = 0.75;
+
 export class Restorer {
+  /** GPU memory that may be used, in bytes; undefined to choose it by the adapter and the machine. Counts from the next photo on. */
+  memory: number | undefined;
   private readonly host: Host;
   private folder: string;
   private loras: LoraChoice[];
@@ -125,7 +131,10 @@ export class Restorer {
       await state?.save(done);
       await settings.step?.(done);
     };
-    const run = () => restorePhoto(this.opened.model, photo, given, { ...settings, step }, last);
+    const run = () => {
+      this.device.residency.budget = this.forecast(photo, given).budget ?? Number.POSITIVE_INFINITY;
+      return restorePhoto(this.opened.model, photo, given, { ...settings, step }, last);
+    };
     let result: RestoredPhoto;
     try {
       result = await run();
@@ -134,10 +143,21 @@ export class Restorer {
       await settings.warning?.(
         `${error.message} Trying once more on a new device${last ? `, from step ${(last as SamplerState).startStep}` : ''}.`,
       );
+      if (error instanceof MemoryError) this.memory = LESS_MEMORY * this.device.memory.peak;
       await this.reopen();
       result = await run();
     }
     return { ...result, recipe, resumedAt, finished: async () => state?.remove() };
+  }
+
+  /**
+   * What restoring a photo of this size with these options will take. Throws UserError with the numbers when it does not fit, and for impossible
+   * options or sizes.
+   */
+  forecast(size: { width: number; height: number }, given: GivenOptions, speeds: Speeds | null = null): Forecast {
+    const { networks, config } = this.model;
+    const settings = { memory: this.memory, freeMemory: this.host.freeMemory(), speeds };
+    return forecastRestore(networks, size, chooseOptions(given, config), settings);
   }
 
   /** The recipe that restoring `photo` with these options would have. */

@@ -1,14 +1,10 @@
 /** Restorations as the page asks for them: one at a time, with events on the way; results stay here until the page forgets them. */
-import { plan } from '../core/plan.ts';
-import { input, type Tensor } from '../core/tensor.ts';
 import { decode, imageFormat } from '../image/decode.ts';
 import { encodePng } from '../image/encode.ts';
 import type { Image } from '../image/image.ts';
 import { readPngText } from '../image/png-chunks.ts';
-import { preparedSizes } from '../image/prepare.ts';
 import { resize } from '../image/resize.ts';
-import { latentFactor } from '../models/config.ts';
-import { chooseOptions, type GivenOptions, isGuided } from '../restore/options.ts';
+import { chooseOptions, type GivenOptions } from '../restore/options.ts';
 import { type PlannedStep, plannedSteps } from '../restore/planned-steps.ts';
 import { previewEvents } from '../restore/preview.ts';
 import { parseRecipe, RECIPE_KEYWORD, type Recipe } from '../restore/recipe.ts';
@@ -98,55 +94,9 @@ export class EngineRuns {
 
   /** What a restoration of a photo of this size will need. Throws UserError for impossible options, or where it cannot fit. */
   async forecast({ width, height, given }: { width: number; height: number; given: GivenOptions }): Promise<Forecast> {
-    const { model, device } = await this.model.restorer();
-    const { networks, config } = model;
-    const { first_stage_model } = networks.supir;
-    const options = chooseOptions(given, config);
-    const sizes = preparedSizes(width, height, { upscale: options.upscale, minSize: options.minSize, multiple: config.image_multiple });
-    const factor = latentFactor(config);
-    const [h, w] = [sizes.height / factor, sizes.width / factor];
-    const notes: string[] = [];
-    const tiled = options.tile > 0 && (h > options.tile || w > options.tile);
-    const side = (length: number) => (tiled ? Math.min(options.tile, length) : length);
-    const windows = tiled
-      ? ((stride) => [h, w].reduce((n, length) => n * (1 + Math.max(0, Math.ceil((length - options.tile) / stride))), 1))(
-          options.tileStride || options.tile / 2,
-        )
-      : 1;
-    if (tiled) notes.push(`Sampled in ${windows} overlapping tiles.`);
-    const branches = isGuided(options) ? 2 : 1;
-    const z = config.vae.z_channels;
-    const planned = (outputs: Record<string, Tensor>) => plan(outputs, device.facts, device.gpu.limits);
-    const flops = ({ dispatches }: ReturnType<typeof plan>) => dispatches.reduce((sum, dispatch) => sum + dispatch.flops, 0);
-    const vae: Record<string, Tensor>[] = [
-      { moments: first_stage_model.encode(input('x', [1, sizes.height, sizes.width, 3]), 'encoder') },
-      { x: first_stage_model.decode(input('z', [1, h, w, z])) },
-    ];
-    let [peak, work] = [0, 0];
-    for (const graph of vae) {
-      try {
-        const each = planned(graph);
-        peak = Math.max(peak, each.bytes.total);
-        work += 2 * flops(each);
-      } catch {
-        notes.push('The autoencoder runs in tiles.');
-      }
-    }
-    const denoiser = planned(networks.supir.denoiserGraph([1, side(h), side(w), z], config.text.context_length, branches));
-    if (!options.stage1Only) {
-      peak = Math.max(peak, denoiser.bytes.total);
-      work += options.steps * windows * flops(denoiser);
-    }
-    const weights = denoiser.bytes.weights;
-    return {
-      width: sizes.width,
-      height: sizes.height,
-      result: { width: sizes.width0, height: sizes.height0 },
-      weights,
-      peak: peak + weights,
-      gflop: work / 1e9,
-      notes: [...new Set(notes)],
-    };
+    const { working, result, peakGpuBytes, stages, gflop, why } = (await this.model.restorer()).forecast({ width, height }, given);
+    const weights = Math.max(...stages.map((stage) => stage.weights));
+    return { ...working, result, weights, peak: peakGpuBytes, gflop, notes: why };
   }
 
   /** The recipe inside a picture that this program wrote; null for other pictures. */

@@ -1,0 +1,94 @@
+/** What a restoration is forecast to take is what it takes, and the picture is the same, however its weights lie. */
+import { test } from 'uvu';
+import * as assert from 'uvu/assert';
+import { UserError } from '../../core/errors.ts';
+import { host } from '../../host/node.ts';
+import type { Image } from '../../image/image.ts';
+import type { Forecast } from '../../restore/forecast.ts';
+import { Restorer } from '../../restore/restorer.ts';
+import { measureSpeeds } from '../../restore/speed.ts';
+
+const demo = new URL('../../demo', import.meta.url).pathname;
+const options = { steps: 2, cfg: 2, seed: 3, minSize: 64 };
+const photo: Image = { width: 64, height: 64, data: Uint8Array.from({ length: 64 * 64 * 3 }, (_, i) => (i * 7919) % 251) };
+const MB = 1e6;
+let restorer: Restorer;
+
+test.before(async () => {
+  restorer = await Restorer.load(host, demo);
+});
+
+test.after(async () => {
+  await restorer.close();
+  assert.is(restorer.device.memory.buffers, 0);
+});
+
+/** Restores with `memory` on an empty device, and compares peaks; all but the weights is given back. */
+async function restored(memory: number | undefined): Promise<{ forecast: Forecast; image: Uint8Array }> {
+  const { device, model } = restorer;
+  restorer.memory = memory;
+  device.memory.peak = 0;
+  const forecast = restorer.forecast(photo, options);
+  const { image } = await restorer.restore(photo, options);
+  assert.is(device.memory.peak, forecast.peakGpuBytes);
+  model.networks.supir.release(device);
+  assert.equal({ buffers: device.memory.buffers, bytes: device.memory.bytes }, { buffers: 0, bytes: 0 });
+  return { forecast, image: image.data };
+}
+
+const stageOf = ({ stages }: Forecast, name: string) => stages.find(({ stage }) => stage === name)!;
+
+test('with speeds there is a time, which grows with the steps', async () => {
+  restorer.memory = undefined;
+  const speeds = await measureSpeeds(restorer.model.networks);
+  assert.ok(speeds.gflopPerSecond > 0 && speeds.readPerSecond > 0);
+  assert.is(restorer.forecast(photo, options).seconds, null);
+  const times = [2, 20].map((steps) => restorer.forecast(photo, { ...options, steps }, speeds).seconds!);
+  assert.ok(times[0] > 0 && times[1] > 2 * times[0], times.join(' and '));
+  assert.is(restorer.device.memory.buffers, 0);
+});
+
+test('the forecast of GPU memory is the measured peak, resident, by component and streamed, and the pictures are the same', async () => {
+  const resident = await restored(undefined);
+  assert.is(resident.forecast.residency, 'resident');
+  assert.is(resident.forecast.readPerStep, 0);
+
+  const all = resident.forecast.peakGpuBytes;
+  const component = await restored(all - MB);
+  assert.is(component.forecast.residency, 'component');
+  assert.equal(component.image, resident.image);
+
+  const sample = stageOf(resident.forecast, 'sample');
+  const streamed = await restored(sample.activations + sample.weights - 2 * MB);
+  assert.is(streamed.forecast.residency, 'streamed');
+  assert.ok(streamed.forecast.readPerStep > 2 * MB);
+  assert.equal(streamed.image, resident.image);
+});
+
+test('tiles follow the memory', () => {
+  const large = { width: 256, height: 256 };
+  restorer.memory = undefined;
+  assert.is(stageOf(restorer.forecast(large, options), 'decode').tiling, 'whole');
+  restorer.memory = 60 * MB;
+  const tight = restorer.forecast(large, options);
+  assert.is(stageOf(tight, 'decode').tiling, 'exact');
+  assert.ok(tight.why.some((reason) => reason.startsWith('Exact tiles in stage1, decode')));
+  assert.ok(tight.peakGpuBytes <= 60 * MB);
+  assert.is(stageOf(restorer.forecast(large, { ...options, tile: 16 }), 'sample').tiling, 'windows');
+});
+
+test('what does not fit is refused before the work begins, with the numbers', async () => {
+  restorer.memory = 3 * MB;
+  const { device } = restorer;
+  let begun = false;
+  const error = await restorer.restore(photo, options, { stage: () => void (begun = true) }).then(
+    () => null,
+    (cause) => cause,
+  );
+  assert.instance(error, UserError);
+  assert.match(error.message, /^The stage '\w+' does not fit: 3 MB of GPU memory are allowed, and this needs \d+ MB at least/);
+  assert.not(begun);
+  assert.is(device.memory.buffers, 0);
+});
+
+test.run();
