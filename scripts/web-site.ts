@@ -32,6 +32,7 @@ const bundle: BuildOptions = {
   splitting: true,
   write: false,
   minify: true,
+  keepNames: true, // Explore shows the classes of modules
   metafile: true,
   format: 'esm',
   platform: 'browser',

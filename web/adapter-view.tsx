@@ -4,6 +4,7 @@ import { tellError } from './notices.ts';
 import { run } from './photos.ts';
 import type { AdapterReport, Benchmark } from './protocol.ts';
 import { adapter, adapterProblem, engine, model } from './session.ts';
+import { rememberBenchmark } from './throughput.ts';
 import { helpFor } from './webgpu-help.ts';
 import { bytes } from './words.ts';
 
@@ -93,6 +94,10 @@ function BenchmarkCard() {
       .call('benchmark', null)
       .then((found) => {
         result.value = found;
+        rememberBenchmark(
+          adapter.value!.name,
+          found.rows.map(({ gflops }) => gflops),
+        );
       }, tellError);
     busy.value = false;
   };

@@ -3,7 +3,7 @@ import { parameters } from '../core/module.ts';
 import { sizeOf } from '../core/tensor.ts';
 import { Restorer } from '../restore/restorer.ts';
 import type { EngineFiles } from './engine-files.ts';
-import type { LoraReport, ModelReport } from './protocol.ts';
+import type { LoraReport, LoraState, ModelReport } from './protocol.ts';
 
 interface GivenLora extends LoraReport {
   path: string;
@@ -41,7 +41,7 @@ export class EngineModel {
   }
 
   /** Puts a LoRA on the model; one that does not fit it is refused and changes nothing. */
-  async addLora(file: File, scale: number): Promise<LoraReport[]> {
+  async addLora(file: File, scale: number): Promise<LoraState> {
     const id = ++this.made;
     const path = `lora/${id}/${file.name}`;
     this.files.loras.set(path, file);
@@ -52,24 +52,24 @@ export class EngineModel {
       this.files.loras.delete(path);
       throw error;
     }
-    return this.reports();
+    return this.loraState();
   }
 
   /** Another scale, from the next evaluation of the networks on, also of a restoration that runs. */
-  async scaleLora(id: number, scale: number): Promise<LoraReport[]> {
+  async scaleLora(id: number, scale: number): Promise<null> {
     const index = this.loras.findIndex((lora) => lora.id === id);
     (await this.restorer()).setLoraScale(index, scale);
     this.loras[index] = { ...this.loras[index], scale };
-    return this.reports();
+    return null;
   }
 
-  async removeLora(id: number): Promise<LoraReport[]> {
+  async removeLora(id: number): Promise<LoraState> {
     for (const { path } of this.loras.filter((lora) => lora.id === id)) this.files.loras.delete(path);
     await this.change(
       this.which,
       this.loras.filter((lora) => lora.id !== id),
     );
-    return this.reports();
+    return this.loraState();
   }
 
   private async change(which: 'demo' | 'own', loras: GivenLora[]): Promise<void> {
@@ -78,7 +78,8 @@ export class EngineModel {
     [this.which, this.loras] = [which, loras];
   }
 
-  private reports(): LoraReport[] {
-    return this.loras.map(({ id, name, scale }) => ({ id, name, scale }));
+  private async loraState(): Promise<LoraState> {
+    const { config } = (await this.restorer()).model;
+    return { loras: this.loras.map(({ id, name, scale }) => ({ id, name, scale })), config };
   }
 }

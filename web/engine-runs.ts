@@ -41,6 +41,7 @@ export class EngineRuns {
     const photo = await decode(new Uint8Array(await file.arrayBuffer()), name);
     const restorer = await this.model.restorer();
     const { model, device } = restorer;
+    const compiled = device.compileMs;
     const options = chooseOptions(given, model.config);
     const warning = (text: string) => emit({ kind: 'warning', text });
     this.model.files.storageFull = warning;
@@ -82,6 +83,7 @@ export class EngineRuns {
       png,
       recipe,
       seconds: (performance.now() - begun) / 1000,
+      compileSeconds: (device.compileMs - compiled) / 1000,
       peakGpuBytes: device.memory.peak,
       resumedAt,
     };

@@ -19,6 +19,7 @@ export class Engine {
   private readonly worker: Worker;
   private readonly pending = new Map<number, Pending>();
   private calls = 0;
+  private broken: EngineError | null = null;
 
   /** `script`: address of the worker's script. `failed` is called when the worker itself breaks; nothing answers after that. */
   constructor(script: string, failed: (error: Error) => void) {
@@ -26,8 +27,8 @@ export class Engine {
     this.worker.onmessage = ({ data }: MessageEvent<FromEngine>) => this.receive(data);
     this.worker.onerror = (event) => {
       const error = new EngineError('EngineError', `The engine stopped: ${event.message || 'its script could not be loaded'}.`);
-      for (const { reject } of this.pending.values()) reject(error);
-      this.pending.clear();
+      this.broken = error;
+      this.rejectAll(error);
       failed(error);
     };
   }
@@ -38,6 +39,7 @@ export class Engine {
     params: Calls[C][0],
     { event, signal }: { event?(event: Calls[C][2]): void; signal?: AbortSignal } = {},
   ): Promise<Calls[C][1]> {
+    if (this.broken) return Promise.reject(this.broken);
     const id = ++this.calls;
     return new Promise((resolve, reject) => {
       this.pending.set(id, { resolve: resolve as Pending['resolve'], reject, event: event as Pending['event'] });
@@ -49,7 +51,12 @@ export class Engine {
   /** Ends the worker and all that runs in it. */
   close(): void {
     this.worker.terminate();
-    for (const { reject } of this.pending.values()) reject(new EngineError('AbortError', 'The engine was closed.'));
+    this.broken = new EngineError('AbortError', 'The engine was closed.');
+    this.rejectAll(this.broken);
+  }
+
+  private rejectAll(error: EngineError): void {
+    for (const { reject } of this.pending.values()) reject(error);
     this.pending.clear();
   }
 

@@ -45,7 +45,7 @@ export function ForecastStrip() {
         </div>
         <div>
           <dt>Time</dt>
-          <dd>{time === null ? 'after the first run' : `about ${seconds(time)}`}</dd>
+          <dd>{time === null ? <a href="#adapter">measure first</a> : `about ${seconds(time)}`}</dd>
         </div>
       </dl>
       {found?.notes.map((note) => (

@@ -2,8 +2,8 @@
 import type { BlockGraph, GraphBlock } from '../models/graph-blocks.ts';
 import { placesOf } from '../models/graph-layout.ts';
 
-export const [BOX_WIDTH, BOX_HEIGHT] = [168, 58];
-const [GAP, ROW_GAP, COLUMN_GAP] = [14, 16, 72];
+export const [BOX_WIDTH, BOX_HEIGHT] = [150, 58];
+const [GAP, ROW_GAP, COLUMN_GAP] = [12, 14, 56];
 
 export interface Box {
   block: GraphBlock;
@@ -28,20 +28,30 @@ export function layoutOf(graph: BlockGraph): Layout {
   const all = [...places.values()];
   const rows = [...new Set(all.map(({ row }) => row))].sort((a, b) => a - b);
   const boxes = new Map<string, Box>();
-  let x = 0;
-  for (const column of [...new Set(all.map((place) => place.column))].sort((a, b) => a - b)) {
-    const widest = Math.max(...rows.map((row) => cells.get(`${column} ${row}`)?.length ?? 0));
-    for (const [line, row] of rows.entries()) {
-      for (const [i, block] of (cells.get(`${column} ${row}`) ?? []).entries())
-        boxes.set(block.path, { block, x: x + i * (BOX_WIDTH + GAP), y: line * (BOX_HEIGHT + ROW_GAP) });
-    }
-    x += widest * (BOX_WIDTH + GAP) - GAP + COLUMN_GAP;
+  // In the decoder the blocks of a row stand side by side, elsewhere one below the other.
+  const sideways = (column: number) => all.some((place) => place.column === column && place.up);
+  const columns = [...new Set(all.map(({ column }) => column))].sort((a, b) => a - b);
+  const lengthOf = (column: number, row: number) => cells.get(`${column} ${row}`)?.length ?? 0;
+  const lines: number[] = [];
+  let line = 0;
+  for (const row of rows) {
+    lines.push(line);
+    line += Math.max(1, ...columns.map((column) => (sideways(column) ? 1 : lengthOf(column, row))));
   }
-  const lines = graph.edges.map(({ from, to }) => {
+  let x = 0;
+  for (const column of columns) {
+    const [across, down] = sideways(column) ? [BOX_WIDTH + GAP, 0] : [0, BOX_HEIGHT + ROW_GAP];
+    for (const [r, row] of rows.entries()) {
+      for (const [i, block] of (cells.get(`${column} ${row}`) ?? []).entries())
+        boxes.set(block.path, { block, x: x + i * across, y: lines[r] * (BOX_HEIGHT + ROW_GAP) + i * down });
+    }
+    x += BOX_WIDTH + COLUMN_GAP + across * (Math.max(...rows.map((row) => lengthOf(column, row))) - 1);
+  }
+  const curves = graph.edges.map(({ from, to }) => {
     const [a, b] = [boxes.get(from)!, boxes.get(to)!];
     return { from, to, path: curve(a, b), skip: places.get(from)!.column !== places.get(to)!.column };
   });
-  return { boxes: [...boxes.values()], lines, width: x - COLUMN_GAP, height: rows.length * (BOX_HEIGHT + ROW_GAP) - ROW_GAP };
+  return { boxes: [...boxes.values()], lines: curves, width: x - COLUMN_GAP, height: line * (BOX_HEIGHT + ROW_GAP) - ROW_GAP };
 }
 
 /** From side to side between columns and neighbours of a row, else from edge to edge along the column. */

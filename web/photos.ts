@@ -142,6 +142,7 @@ export async function restore(photo: Photo): Promise<boolean> {
   };
   const job = { photo: photo.file, name: photo.name, given: given.value, record: record.value };
   const label = describeChoice();
+  const awake = await keepAwake();
   try {
     const result = await Promise.race([
       engine().call('restore', job, { event: listen, signal: cancelling.signal }),
@@ -157,8 +158,15 @@ export async function restore(photo: Photo): Promise<boolean> {
     if (!stopped) tellError(error);
     return !stopped;
   } finally {
+    awake();
     if (run.value?.cancel === cancelling) run.value = null;
   }
+}
+
+/** Asks the system not to sleep while a run goes on; without that it sleeps, and the run goes on afterwards. */
+async function keepAwake(): Promise<() => void> {
+  const lock = await navigator.wakeLock?.request('screen').catch(() => null);
+  return () => void lock?.release();
 }
 
 /** Stops the run at once; the engine winds down behind the page, and the run can be taken up again from its last step. */

@@ -64,6 +64,12 @@ export interface LoraReport {
   scale: number;
 }
 
+/** LoRA files in force, and the model's configuration with what they recommend. */
+export interface LoraState {
+  loras: LoraReport[];
+  config: SupirConfig;
+}
+
 export interface ModelReport {
   config: SupirConfig;
   parameters: number;
@@ -114,6 +120,8 @@ export interface RestoreResult {
   png: Blob;
   recipe: Recipe;
   seconds: number;
+  /** Of these, what compiling took; it is not needed again. */
+  compileSeconds: number;
   peakGpuBytes: number;
   resumedAt: number;
 }
@@ -167,9 +175,9 @@ export interface Calls {
   openKept: [string, InspectedFiles, never];
   removeKept: [string, KeptFile[], never];
   openModel: ['demo' | 'own', ModelReport, { done: number; of: number }];
-  addLora: [{ file: File; scale: number }, LoraReport[], never];
-  scaleLora: [{ id: number; scale: number }, LoraReport[], never];
-  removeLora: [number, LoraReport[], never];
+  addLora: [{ file: File; scale: number }, LoraState, never];
+  scaleLora: [{ id: number; scale: number }, null, never];
+  removeLora: [number, LoraState, never];
   plan: [GivenOptions, PlannedStep[], never];
   forecast: [{ width: number; height: number; given: GivenOptions }, Forecast, never];
   readRecipe: [Blob, Recipe | null, never];

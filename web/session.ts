@@ -2,7 +2,7 @@
 import { signal } from '@preact/signals';
 import { Engine } from './engine.ts';
 import { forPage, tell, tellError } from './notices.ts';
-import type { AdapterReport, GivenFile, InspectedFiles, KeptFile, LoraReport, ModelReport } from './protocol.ts';
+import type { AdapterReport, GivenFile, InspectedFiles, KeptFile, LoraReport, LoraState, ModelReport } from './protocol.ts';
 
 export const adapter = signal<AdapterReport | null>(null);
 /** Why nothing can be computed here; null while it can, or is not known yet. */
@@ -121,7 +121,7 @@ export async function removeKept(id: string): Promise<void> {
 
 export async function addLora(file: File, scale = 1): Promise<void> {
   try {
-    loras.value = await engine().call('addLora', { file, scale });
+    takeLoras(await engine().call('addLora', { file, scale }));
     loraFiles.push({ id: loras.value[loras.value.length - 1].id, file });
   } catch (error) {
     tellError(error);
@@ -139,5 +139,10 @@ export function scaleLora(id: number, scale: number): void {
 
 export async function removeLora(id: number): Promise<void> {
   loraFiles = loraFiles.filter((each) => each.id !== id);
-  loras.value = await engine().call('removeLora', id);
+  takeLoras(await engine().call('removeLora', id));
+}
+
+function takeLoras({ loras: now, config }: LoraState): void {
+  loras.value = now;
+  if (model.value) model.value = { ...model.value, report: { ...model.value.report, config } };
 }
