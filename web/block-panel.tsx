@@ -169,7 +169,7 @@ function Attention({ path }: { path: string }) {
         map.value = found;
       }, tellError);
   });
-  const photo = results.value[results.value.length - 1]?.restored;
+  const photo = results.value.findLast((result) => result.recorded)?.restored;
   if (!chosenLayer || !photo) return null;
   const move = (event: KeyboardEvent) => {
     const by: Record<string, [number, number]> = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };

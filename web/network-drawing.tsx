@@ -40,7 +40,7 @@ function BlockBox({ block, share, x, y }: { block: GraphBlock; share: number; x:
       class={`block ${family} ${off !== null && chosen.value.options.ablate.includes(off) ? 'off' : ''}`}
       style={{ left: `${x}px`, top: `${y}px`, width: `${BOX_WIDTH}px`, height: `${BOX_HEIGHT}px` }}
       aria-pressed={chosenPath.value === block.path}
-      aria-label={`${block.path}, ${block.kind || 'block'}, result ${block.shape.join(' x ')}, ${amount(block.flops)}FLOP`}
+      data-block={block.path}
       onClick={() => {
         chosenPath.value = block.path;
       }}
@@ -48,6 +48,9 @@ function BlockBox({ block, share, x, y }: { block: GraphBlock; share: number; x:
       {picture && <Picture bitmap={picture} label="" />}
       <span class="name">{short}</span>
       <span class="shape">{block.shape.slice(1).join(' × ')}</span>
+      <span class="sr">
+        {family === 'control' ? ', control network' : ', UNet'}, {block.kind} {amount(block.flops)}FLOP
+      </span>
       <span class="work-share" style={{ width: `${100 * share}%` }} />
     </button>
   );

@@ -26,6 +26,8 @@ export interface Result extends RestoreResult {
   name: string;
   /** What tells it apart from others of the same photo. */
   label: string;
+  /** Its run's activations were kept. */
+  recorded: boolean;
 }
 
 export interface Run {
@@ -148,7 +150,7 @@ export async function restore(photo: Photo): Promise<boolean> {
       engine().call('restore', job, { event: listen, signal: cancelling.signal }),
       aborted(cancelling.signal),
     ]);
-    results.value = [...results.value, { ...result, photoId: photo.id, name: photo.name, label }];
+    results.value = [...results.value, { ...result, photoId: photo.id, name: photo.name, label, recorded: job.record }];
     change(photo.id, { status: 'done' });
     if (adapter.value && result.resumedAt === 0) remember(adapter.value.name, model.value.report.config.name, result);
     return true;

@@ -23,7 +23,11 @@ export function expect({ gflop }: Forecast): void {
 }
 
 /** Learns from a run that took so many seconds, compiling left out. */
-export function remember(adapter: string, model: string, { seconds, compileSeconds }: Pick<RestoreResult, 'seconds' | 'compileSeconds'>): void {
+export function remember(
+  adapter: string,
+  model: string,
+  { seconds, compileSeconds }: Pick<RestoreResult, 'seconds' | 'compileSeconds'>,
+): void {
   if (forecastGflop > 0) keep(`${adapter} ${model}`, forecastGflop / Math.max(0.01, seconds - compileSeconds));
 }
 

@@ -1,0 +1,60 @@
+/** Parts of the page that need no browser: where blocks stand, which sources they name, how panes zoom, and what numbers look like. */
+import { existsSync } from 'node:fs';
+import { test } from 'uvu';
+import * as assert from 'uvu/assert';
+import { parseConfig, SUPIR_SDXL } from '../../models/config.ts';
+import { networkGraph } from '../../models/network-graphs.ts';
+import { BOX_HEIGHT, BOX_WIDTH, layoutOf } from '../../web/network-layout.ts';
+import { sourcesOf } from '../../web/sources.ts';
+import { amount, bytes, seconds } from '../../web/words.ts';
+import { Zoom } from '../../web/zoom.ts';
+import { projectFile } from '../support/fixtures.ts';
+
+const demo = parseConfig(JSON.parse(new TextDecoder().decode(await projectFile('demo/config.json'))), 'config.json');
+const graphs = { demo: networkGraph(demo, 'denoiser', 64, 64), published: networkGraph(SUPIR_SDXL, 'denoiser', 1024, 1024) };
+
+for (const [name, graph] of Object.entries(graphs)) {
+  test(`no two blocks of the ${name} network lie over each other, and every line ends at two of them`, () => {
+    const { boxes, lines, width, height } = layoutOf(graph);
+    assert.is(boxes.length, graph.blocks.length);
+    assert.is(lines.length, graph.edges.length);
+    for (const [i, a] of boxes.entries()) {
+      assert.ok(a.x >= 0 && a.y >= 0 && a.x + BOX_WIDTH <= width && a.y + BOX_HEIGHT <= height, a.block.path);
+      for (const b of boxes.slice(i + 1))
+        assert.ok(Math.abs(a.x - b.x) >= BOX_WIDTH || Math.abs(a.y - b.y) >= BOX_HEIGHT, `${a.block.path} ${b.block.path}`);
+    }
+  });
+
+  test(`every block of the ${name} network names sources that there are`, () => {
+    for (const block of graph.blocks) {
+      const sources = sourcesOf(block);
+      for (const path of sources) assert.ok(existsSync(new URL(`../../${path}`, import.meta.url)), `${block.path}: ${path}`);
+      if (block.path.includes('project_modules')) assert.ok(sources.includes('models/zero-sft.ts'), block.path);
+      assert.ok(
+        sources.some((path) => path.startsWith('kernels/')),
+        block.path,
+      );
+    }
+  });
+}
+
+test('zooming keeps the point under the pointer, and the picture fills its pane', () => {
+  const zoom = new Zoom();
+  const under = (p: number) => (p - zoom.x.value) / zoom.scale.value;
+  const before = under(0.3);
+  zoom.zoom(4, 0.3, 0.3);
+  assert.ok(Math.abs(under(0.3) - before) < 1e-12);
+  zoom.pan(5, -9);
+  assert.is(zoom.x.value, 0);
+  assert.is(zoom.y.value, 1 - zoom.scale.value);
+  zoom.zoom(1e-3);
+  assert.equal([zoom.scale.value, zoom.x.value, zoom.y.value], [1, 0, 0]);
+});
+
+test('numbers in words', () => {
+  assert.equal([999, 96_200_000, 9.6e9].map(bytes), ['999 B', '96.2 MB', '9.60 GB']);
+  assert.equal([0.42, 12.4, 185, 7300].map(seconds), ['0.4 s', '12 s', '3 min 05 s', '2 h 2 min']);
+  assert.equal([7, 6_760_000, 4.95e8].map(amount), ['7', '6.76 M', '495 M']);
+});
+
+test.run();
