@@ -12,7 +12,7 @@ import { BICUBIC, folderMethod, type SupirMethod, supirMethod } from '../evaluat
 import { csv, markdown, summarize } from '../evaluate/tables.ts';
 import { host } from '../host/node.ts';
 import { encodePng } from '../image/encode.ts';
-import type { GivenOptions } from '../restore/options.ts';
+import { chooseOptions, DEFAULTS, type GivenOptions } from '../restore/options.ts';
 import type { LoraChoice } from '../restore/restorer.ts';
 import { Checkpoint } from '../weights/checkpoint.ts';
 import { type DegradationFlags, degradationOf, degradationOptions } from './degrade-options.ts';
@@ -114,7 +114,7 @@ async function evaluate(given: string[], flags: Flags & GivenOptions): Promise<v
     seed: flags.damageSeed,
     crop: flags.crop,
     multiple: (await configOf(flags.model)).image_multiple,
-    photos: photos.map(({ name }) => name),
+    photos: photos.map(({ name, prompt }) => ({ name, prompt })),
   };
   const identities = Object.fromEntries(methods.map(({ name, identity }) => [name, identity ?? null]));
   const known = flags.resume ? await knownRows(flags.output, settings, identities) : [];
@@ -190,20 +190,31 @@ interface GivenMethod {
 }
 
 async function methodsOf(flags: Flags & GivenOptions, signal: AbortSignal): Promise<Method[]> {
-  const supir = (method: Omit<SupirMethod, 'model'> & { model?: string }) =>
-    supirMethod(host, { model: flags.model, ...method, options: { ...flags, prompt: undefined, ...method.options } }, signal);
+  const supir = async ({ model = flags.model, ...method }: Omit<SupirMethod, 'model'> & { model?: string }) => {
+    const options = { ...flags, prompt: undefined, ...method.options };
+    chooseOptions(options, await configOf(model)); // refuses impossible ones before any work
+    return supirMethod(host, { ...method, model, options }, signal);
+  };
   const methods: Method[] = [BICUBIC, await supir({ name: 'stage1', options: { stage1Only: true } }), await supir({ name: 'supir' })];
   for (const choice of flags.lora ?? []) {
     const scale = choice.scale === 1 ? '' : `:${choice.scale}`;
     methods.push(await supir({ name: `${basename(choice.path, extname(choice.path))}${scale}`, loras: [choice] }));
   }
   for (const method of flags.methods === undefined ? [] : parseMethods(await host.readFile(flags.methods), flags.methods))
-    methods.push(await supir({ ...method, loras: method.lora?.flatMap((text) => lora(text)) ?? [] }));
+    methods.push(await supir({ ...method, loras: (method.lora ?? []).flatMap((text) => loraOf(text, flags.methods!)) }));
   for (const { name, value } of flags.results ?? []) methods.push(await folderMethod(host, name, value));
   const names = methods.map(({ name }) => name);
   const twice = names.find((name, i) => names.indexOf(name) !== i || name === 'truth' || name === 'damaged');
   if (twice !== undefined) throw new UserError(`The method name '${twice}' is taken; give the method another one.`);
   return methods;
+}
+
+function loraOf(text: string, file: string): LoraChoice[] {
+  try {
+    return lora(text);
+  } catch (error) {
+    throw new UserError(`${file}: '${text}' in 'lora' is wrong. ${(error as Error).message}`);
+  }
 }
 
 function parseMethods(bytes: Uint8Array, file: string): GivenMethod[] {
@@ -218,5 +229,10 @@ function parseMethods(bytes: Uint8Array, file: string): GivenMethod[] {
     isText(method?.name) && isText(method.model ?? '') && (method.lora ?? []).every(isText) && typeof (method.options ?? {}) === 'object';
   if (!Array.isArray(methods) || !methods.every(good))
     throw new UserError(`${file} must be a list of methods with a name and any of model, lora (a list of file:scale) and options.`);
+  for (const { name, options } of methods as GivenMethod[]) {
+    const unknown = Object.keys(options ?? {}).find((key) => !(key in DEFAULTS || key === 'preset'));
+    if (unknown !== undefined)
+      throw new UserError(`${file}: method '${name}' has an unknown option '${unknown}'; there are: ${Object.keys(DEFAULTS).join(', ')}.`);
+  }
   return methods;
 }

@@ -57,12 +57,20 @@ test('bicubic, stage 1, SUPIR, another setting and another program', async ({ fo
 test('what is refused, before any work', async ({ folder }) => {
   const [input, output, bad] = [join(folder, 'in'), join(folder, 'out'), join(folder, 'bad.json')];
   writeFileSync(bad, '[{"lora": "a"}]');
+  const method = (name: string, value: object) => {
+    writeFileSync(join(folder, name), JSON.stringify([{ name: 'm', ...value }]));
+    return ['--methods', join(folder, name)];
+  };
   mkdirSync(join(folder, 'empty'));
   const cases: [args: string[], message: RegExp][] = [
     [[join(folder, 'empty')], /No PNG, JPEG or WebP photo was found/],
     [[input, '--baseline', 'best'], /no method 'best' to compare with; there are: bicubic, stage1, supir/],
     [[input, '--group', 'g=a,z'], /--group names photos that are not there: z/],
     [[input, '--methods', bad], /bad\.json must be a list of methods with a name/],
+    [[input, ...method('a.json', { options: { step: 3 } })], /method 'm' has an unknown option 'step'/],
+    [[input, ...method('b.json', { options: { steps: 0 } })], /'steps' is 0/],
+    [[input, ...method('c.json', { lora: ['x:high'] })], /'x:high' in 'lora' is wrong/],
+    [[input, ...method('d.json', { lora: [join(folder, 'x')] })], /Cannot open .*x: it does not exist/],
     [[input, '--results', `supir=${input}`], /name 'supir' is taken/],
     [[input, '--lpips', join(input, 'a.png')], /a\.png/],
     [[input, '--scale', '0'], /'scale' of 0 is out of range/],
