@@ -2,7 +2,7 @@
  * What a restoration will take, before it begins: memory, reading, arithmetic and, on an adapter whose speed is known, time. Its programs are
  * planned as they will be and pass through a ledger of weights as on the device, so GPU memory is told to the byte; nothing is allocated or run.
  */
-import { UserError } from '../core/errors.ts';
+import { ShapeError, UserError } from '../core/errors.ts';
 import { WeightLedger } from '../core/placement.ts';
 import { type Plan, plan } from '../core/plan.ts';
 import type { Shape, Tensor } from '../core/tensor.ts';
@@ -178,7 +178,9 @@ function stagesOf(
   const [first] = windows ?? [{ y0: 0, y1: latent[1], x0: 0, x1: latent[2] }];
   const window = [1, first.y1 - first.y0, first.x1 - first.x0, latent[3]];
   const scales = moduleScalesOf(options, networks.projectModules);
-  const denoiser = planOf(supir.denoiserGraph(window, config.text.context_length, guided ? 2 : 1, scales !== null));
+  const denoiser = orSmallerTile(Math.max(window[1], window[2]), () =>
+    planOf(supir.denoiserGraph(window, config.text.context_length, guided ? 2 : 1, scales !== null)),
+  );
   const text = planOf({ ...conditioner.forward() });
   return [
     ...stages,
@@ -192,6 +194,16 @@ function stagesOf(
     },
     decode('decode'),
   ];
+}
+
+/** What `planned` returns; where a tensor is too large for the adapter, says which tile to try. */
+function orSmallerTile(side: number, planned: () => Plan): Plan {
+  try {
+    return planned();
+  } catch (error) {
+    if (!(error instanceof ShapeError)) throw error;
+    throw new ShapeError(`The stage 'sample' does not fit: ${error.message} Try --tile ${Math.ceil(side / 32) * 16}.`, { cause: error });
+  }
 }
 
 /** Lets the programs pass through a ledger, one after the other; `left`: bytes of weights that had left by the end of the stage. */

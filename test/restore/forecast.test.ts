@@ -77,6 +77,29 @@ test('tiles follow the memory', () => {
   assert.is(stageOf(restorer.forecast(large, { ...options, tile: 16 }), 'sample').tiling, 'windows');
 });
 
+test('an adapter that runs out of memory is asked for less in a second try', async () => {
+  const own = await Restorer.load(host, demo);
+  try {
+    const { gpu } = own.device;
+    const pop = gpu.popErrorScope.bind(gpu);
+    let scopes = Number.NEGATIVE_INFINITY;
+    const stage = (name: string) => void (name === 'plan' && (scopes = 0));
+    // The inner scope is that of validation, the outer one that of memory.
+    gpu.popErrorScope = async () => {
+      const error = await pop();
+      return ++scopes === 2 ? ({ message: 'no room' } as GPUError) : error;
+    };
+    const warnings: string[] = [];
+    await own.restore(photo, options, { stage, warning: (text) => void warnings.push(text) });
+    assert.is(warnings.length, 1);
+    assert.match(warnings[0], /^Out of GPU memory while placing .*no room.*Trying once more/);
+    assert.ok(own.memory! > 0);
+    assert.ok(own.device.memory.peak <= own.memory!, `${own.device.memory.peak} of ${own.memory}`);
+  } finally {
+    await own.close();
+  }
+});
+
 test('what does not fit is refused before the work begins, with the numbers', async () => {
   restorer.memory = 3 * MB;
   const { device } = restorer;
