@@ -7,7 +7,8 @@ import { parseLoraScale } from '../restore/lora-scales.ts';
 import { DEFAULTS, type GivenOptions, PRESETS, type RestoreOptions } from '../restore/options.ts';
 import type { LoraChoice } from '../restore/restorer.ts';
 import { parseNumber, parseSetting, SETTING_KEYS, SETTINGS, settingName } from '../restore/settings.ts';
-import { memoryOption } from './weights-input.ts';
+import type { WeightDType } from '../weights/attach.ts';
+import { memoryOption, weightsOption } from './weights-input.ts';
 
 /** The model that ships with the program; compiled files lie one folder deeper than sources. */
 const DEMO = fileURLToPath(new URL(import.meta.url.endsWith('.ts') ? '../demo' : '../../demo', import.meta.url));
@@ -32,6 +33,7 @@ export type RestoreFlags = GivenOptions & {
   model: string;
   lora?: LoraChoice[];
   loraMerge?: boolean;
+  weights?: WeightDType;
   stage1?: string;
   from?: string;
   state?: string;
@@ -161,7 +163,8 @@ export function restoreDefinition(): Command {
         'apply a LoRA; 1 is as trained, 0.2..1 changes over the steps, 0.8,0@text is by block; may be given several times',
       ).argParser(lora),
     )
-    .option('--lora-merge', 'change the weights by the LoRAs instead: quicker, and their scales are fixed');
+    .option('--lora-merge', 'change the weights by the LoRAs instead: quicker, and their scales are fixed')
+    .addOption(weightsOption());
   for (const option of samplingOptions()) command.addOption(option);
   for (const key of SETTING_KEYS) if (SETTINGS[key].group !== 'sampling') command.addOption(setting(key));
   return command

@@ -94,6 +94,7 @@ async function restore(named: string[], flags: RestoreFlags): Promise<void> {
     host,
     flags.model,
     flags.lora?.map((choice) => ({ ...choice, merge: flags.loraMerge })),
+    { weights: flags.weights },
   );
   if (flags.memory !== undefined) restorer.memory = flags.memory * 1e9;
   const failures: string[] = [];

@@ -4,8 +4,10 @@ import { Command, InvalidArgumentError, Option } from 'commander';
 import { UserError } from '../core/errors.ts';
 import { LORA_TARGETS, type LoraTargetName } from '../train/lora.ts';
 import type { LoraTrainingOptions } from '../train/lora-training.ts';
+import type { WeightDType } from '../weights/attach.ts';
 import { type DegradationFlags, degradationOptions } from './degrade-options.ts';
 import { modelOption, number } from './restore-options.ts';
+import { weightsOption } from './weights-input.ts';
 
 export interface TrainFlags extends DegradationFlags {
   output: string;
@@ -33,6 +35,8 @@ export interface TrainFlags extends DegradationFlags {
   caption?: string;
   validation?: string;
   sample?: string[];
+  /** Of the model under a LoRA; what is trained itself is f32. */
+  weights?: WeightDType;
   saveEvery: number;
   validateEvery: number;
   checkpointing: boolean;
@@ -110,6 +114,7 @@ export function loraDefinition(): Command {
         .default(['attention', 'feedForward', 'projection']),
     )
     .addOption(new Option('--zero <factor>', 'which factor starts at zero').choices(['A', 'B']).default('B'))
+    .addOption(weightsOption())
     .addOption(new Option('--format <layout>', 'names in the file').choices(['kohya', 'peft']).default('kohya'))
     .addOption(new Option('--dtype <type>', 'of the file').choices(['f16', 'f32']).default('f16'));
 }

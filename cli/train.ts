@@ -274,7 +274,7 @@ async function withModel(photos: string, flags: TrainFlags, work: (session: Sess
   process.on('SIGINT', stop);
   process.on('SIGTERM', stop);
   try {
-    model = await SupirModel.openFolder(device, host, flags.model);
+    model = await SupirModel.openFolder(device, host, flags.model, { weights: flags.weights });
     await work(new Session(model, photos, flags, () => stopping));
   } finally {
     process.off('SIGINT', stop);

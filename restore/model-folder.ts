@@ -10,6 +10,7 @@ import { parseConfig, SUPIR_SDXL, type SupirConfig } from '../models/config.ts';
 import { type Merged, type MergedLora, mergeLora } from '../models/lora-merge.ts';
 import { Supir } from '../models/supir.ts';
 import { ClipTokenizer } from '../models/tokenizer.ts';
+import type { WeightDType } from '../weights/attach.ts';
 import type { ByteSource } from '../weights/byte-source.ts';
 import type { Checkpoint } from '../weights/checkpoint.ts';
 import type { FolderAccess } from '../weights/folder.ts';
@@ -20,6 +21,11 @@ import type { TensorFile } from '../weights/tensor-file.ts';
 import { fixedLoraScale, type LoraScaleText, withControl } from './lora-scales.ts';
 import { Networks } from './networks.ts';
 import { recommendedByLora } from './options.ts';
+
+export interface ModelOptions {
+  /** How matrices and convolutions lie on the GPU: f16, or rounded to blocks of 8 or 4 bits (q8, q4). Default: as the files hold them. */
+  weights?: WeightDType;
+}
 
 /** Opens a file of the folder by name. */
 export type OpenFile = (name: string) => Promise<ByteSource>;
@@ -53,10 +59,11 @@ export class SupirModel {
    * Opens a folder: by its config.json where it has one, else as the published SDXL and SUPIR checkpoints that lie in it.
    * Throws UserError as `open` and `openFiles`.
    */
-  static async openFolder(device: Device, access: FolderAccess, path: string): Promise<SupirModel> {
-    if ((await access.list(path)).includes('config.json')) return SupirModel.open(device, (name) => access.fileSource(`${path}/${name}`));
+  static async openFolder(device: Device, access: FolderAccess, path: string, options: ModelOptions = {}): Promise<SupirModel> {
+    if ((await access.list(path)).includes('config.json'))
+      return SupirModel.open(device, (name) => access.fileSource(`${path}/${name}`), options);
     try {
-      return await SupirModel.ofPublished(device, await openModelFolder(access, path));
+      return await SupirModel.ofPublished(device, await openModelFolder(access, path), options);
     } catch (error) {
       if (!(error instanceof UserError)) throw error;
       throw new UserError(`${error.message} (${path} has no config.json, so the published model's sizes are expected.)`, { cause: error });
@@ -67,12 +74,12 @@ export class SupirModel {
    * Opens checkpoints of the published sizes, in load order: SDXL whole or in parts, and SUPIR. Which file is what is told by its contents.
    * Throws UserError naming what is missing, of no use, or of another size.
    */
-  static async openFiles(device: Device, files: readonly TensorFile[]): Promise<SupirModel> {
-    return SupirModel.ofPublished(device, openModelFiles(files));
+  static async openFiles(device: Device, files: readonly TensorFile[], options: ModelOptions = {}): Promise<SupirModel> {
+    return SupirModel.ofPublished(device, openModelFiles(files), options);
   }
 
-  private static async ofPublished(device: Device, checkpoint: Checkpoint): Promise<SupirModel> {
-    const supir = new Supir(SUPIR_SDXL).attach(checkpoint);
+  private static async ofPublished(device: Device, checkpoint: Checkpoint, { weights }: ModelOptions): Promise<SupirModel> {
+    const supir = new Supir(SUPIR_SDXL).attach(checkpoint, { dtype: weights });
     const { clipTokenizerJson } = await import('../models/clip-vocabulary.ts');
     const tokenizer = new ClipTokenizer(await clipTokenizerJson());
     const base = checkpoint.fileOf('model.diffusion_model.time_embed.0.weight');
@@ -83,7 +90,7 @@ export class SupirModel {
    * Reads config.json, the tokenizer and the checkpoints' indices; weights are read when first needed.
    * Throws UserError for missing files, wrong entries, and checkpoints that do not fit the configuration.
    */
-  static async open(device: Device, open: OpenFile): Promise<SupirModel> {
+  static async open(device: Device, open: OpenFile, { weights }: ModelOptions = {}): Promise<SupirModel> {
     const json = await readJson(await open('config.json'));
     const config = parseConfig(json, 'config.json');
     const files = (json as { files?: Record<string, unknown> }).files;
@@ -101,7 +108,7 @@ export class SupirModel {
     }
     const sources = [await open(named('sdxl')), await open(named('supir'))];
     const checkpoint = openModelFiles(await Promise.all(sources.map(openTensorFile)));
-    const supir = new Supir(config).attach(checkpoint);
+    const supir = new Supir(config).attach(checkpoint, { dtype: weights });
     return new SupirModel(config, new Networks(device, supir), [named('sdxl'), config.name], tokenizer, checkpoint);
   }
 

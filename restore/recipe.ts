@@ -6,6 +6,7 @@ import { UserError } from '../core/errors.ts';
 import { VERSION } from '../core/version.ts';
 import { joinBytes } from '../image/bytes.ts';
 import type { Image } from '../image/image.ts';
+import type { WeightDType } from '../weights/attach.ts';
 import type { Checkpoint } from '../weights/checkpoint.ts';
 import type { LoraScaleText } from './lora-scales.ts';
 import type { RestoreOptions } from './options.ts';
@@ -16,7 +17,8 @@ export const RECIPE_KEYWORD = 'supir-webgpu recipe';
 export interface Recipe {
   /** Version of this program. */
   version: string;
-  model: { name: string; fingerprint: string };
+  /** With how its weights lay in memory, where that was chosen. */
+  model: { name: string; fingerprint: string; weights?: WeightDType };
   /** LoRA files in force, in order. */
   loras: { name: string; scale: LoraScaleText; fingerprint: string; merged?: boolean }[];
   /** Adapters round differently; the same one gives the same bits. */
@@ -31,7 +33,7 @@ export async function makeRecipe(
   photo: Image,
   name: string,
   options: RestoreOptions,
-  model: { name: string; fingerprint: string },
+  model: Recipe['model'],
   loras: Recipe['loras'],
   adapter: string,
 ): Promise<Recipe> {
@@ -66,6 +68,11 @@ export function compareRecipes(recipe: Recipe, now: Recipe): string[] {
       `The recipe was made with the model '${recipe.model.name}' (${recipe.model.fingerprint.slice(0, 12)}), not '${now.model.name}' (${now.model.fingerprint.slice(0, 12)}). Give that model with --model.`,
     );
   }
+  const weights = ({ model }: Recipe) => model.weights ?? 'as the files hold them';
+  if (weights(recipe) !== weights(now))
+    throw new UserError(
+      `The recipe was made with weights ${weights(recipe)}; now they are ${weights(now)}. ${recipe.model.weights ? `Give --weights ${recipe.model.weights}` : 'Leave --weights out'}.`,
+    );
   const list = ({ loras }: Recipe) =>
     loras
       .map(({ name, scale, fingerprint, merged }) => `${name}:${scale}${merged ? ' merged' : ''} (${fingerprint.slice(0, 12)})`)

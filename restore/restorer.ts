@@ -10,7 +10,7 @@ import type { SamplerStep } from '../sampler/sampler.ts';
 import { type Forecast, forecastRestore, type Speeds } from './forecast.ts';
 import { type RestoredPhoto, restorePhoto } from './job.ts';
 import type { LoraScaleText } from './lora-scales.ts';
-import { SupirModel } from './model-folder.ts';
+import { type ModelOptions, SupirModel } from './model-folder.ts';
 import { chooseOptions, type GivenOptions } from './options.ts';
 import type { RestoreEvents } from './pipeline.ts';
 import { fingerprint, makeRecipe, type Recipe } from './recipe.ts';
@@ -58,21 +58,23 @@ export class Restorer {
   private readonly host: Host;
   private folder: string;
   private loras: LoraChoice[];
+  private readonly options: ModelOptions;
   private opened: Opened;
 
-  private constructor(host: Host, folder: string, loras: readonly LoraChoice[], opened: Opened) {
+  private constructor(host: Host, folder: string, loras: readonly LoraChoice[], options: ModelOptions, opened: Opened) {
     this.host = host;
     this.folder = folder;
     this.loras = [...loras];
+    this.options = options;
     this.opened = opened;
   }
 
   /**
-   * Opens the preferred adapter and a model folder, with LoRA files and their strengths. Throws DeviceError without an adapter, UserError for
-   * a folder that is no model and for LoRA files that do not fit it.
+   * Opens the preferred adapter and a model folder, with LoRA files and their strengths, and how its weights are to lie in memory. Throws
+   * DeviceError without an adapter, UserError for a folder that is no model and for LoRA files that do not fit it.
    */
-  static async load(host: Host, folder: string, loras: readonly LoraChoice[] = []): Promise<Restorer> {
-    return new Restorer(host, folder, loras, await open(host, folder, loras));
+  static async load(host: Host, folder: string, loras: readonly LoraChoice[] = [], options: ModelOptions = {}): Promise<Restorer> {
+    return new Restorer(host, folder, loras, options, await open(host, folder, loras, options));
   }
 
   get device(): Device {
@@ -104,7 +106,7 @@ export class Restorer {
    */
   async change(folder: string, loras: readonly LoraChoice[]): Promise<void> {
     const before = this.opened;
-    this.opened = await openModel(before.device, this.host, folder, loras);
+    this.opened = await openModel(before.device, this.host, folder, loras, this.options);
     [this.folder, this.loras] = [folder, [...loras]];
     await before.model.close();
   }
@@ -163,12 +165,13 @@ export class Restorer {
   /** The recipe that restoring `photo` with these options would have. */
   recipe(photo: Image, name: string, given: GivenOptions): Promise<Recipe> {
     const { device, model, fingerprint, loraFingerprints } = this.opened;
+    const { weights } = this.options;
     const { description, device: chip, vendor } = device.facts;
     return makeRecipe(
       photo,
       name,
       chooseOptions(given, model.config),
-      { name: model.config.name, fingerprint },
+      { name: model.config.name, fingerprint, ...(weights ? { weights } : {}) },
       model.loraFiles.map(({ file, scale, merged }, i) => ({
         name: file.name,
         scale,
@@ -183,7 +186,7 @@ export class Restorer {
     this.opened.device.close();
     await this.opened.model.checkpoint.close();
     for (const { file } of this.opened.model.loraFiles) await file.close?.();
-    this.opened = await open(this.host, this.folder, this.loras);
+    this.opened = await open(this.host, this.folder, this.loras, this.options);
   }
 
   /** Frees the weights, closes the files and gives the device back. */
@@ -193,18 +196,24 @@ export class Restorer {
   }
 }
 
-async function open(host: Host, folder: string, choices: readonly LoraChoice[]): Promise<Opened> {
+async function open(host: Host, folder: string, choices: readonly LoraChoice[], options: ModelOptions): Promise<Opened> {
   const device = await openDevice({ gpu: await host.gpu(), settle: host.settle });
   try {
-    return await openModel(device, host, folder, choices);
+    return await openModel(device, host, folder, choices, options);
   } catch (error) {
     device.close();
     throw error;
   }
 }
 
-async function openModel(device: Device, host: Host, folder: string, choices: readonly LoraChoice[]): Promise<Opened> {
-  const model = await SupirModel.openFolder(device, host, folder);
+async function openModel(
+  device: Device,
+  host: Host,
+  folder: string,
+  choices: readonly LoraChoice[],
+  options: ModelOptions,
+): Promise<Opened> {
+  const model = await SupirModel.openFolder(device, host, folder, options);
   try {
     const opened: Opened = { device, model, fingerprint: await fingerprint(model.checkpoint), loraFingerprints: [] };
     for (const choice of choices) await putOn(opened, host, choice);

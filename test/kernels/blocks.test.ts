@@ -131,6 +131,40 @@ test('derivatives by the input pass through the weight', async () => {
   }
 });
 
+test('adapters on a weight in blocks: the result, and derivatives by both factors and the input', async () => {
+  const draw = sampler(7);
+  for (const dtype of BOTH) {
+    const [x, down, up, g] = [draw([5, 96]), draw([8, 96], { std: 0.2 }), draw([64, 8], { std: 0.2 }), draw([5, 64])];
+    const w = blockWeight(draw([64, 96], { std: 0.1 }), dtype);
+    const layer = linear(x.tensor, w.tensor) as OpTensor<unknown>;
+    const y = withLowRank(layer, lowRankDown(layer, x.tensor, down.tensor, null), up.tensor);
+    const both = (a: Values) => reference.linear(reference.linear(a, down, null), up, null);
+    await check(`adapter on ${dtype}`, w, y, reference.add(reference.linear(x, w, null), both(x)), { terms: 104 });
+    const [dx, ddown, dup] = gradient(y, [x.tensor, down.tensor, up.tensor], { upstream: g.tensor });
+    const product = (rows: number, columns: number, inner: number, term: (r: number, c: number, k: number) => number) =>
+      reference.build([rows, columns], ([r, c]) => Array.from({ length: inner }, (_, k) => term(r, c, k)).reduce((a, b) => a + b));
+    const t = reference.linear(x, down, null);
+    const dt = product(5, 8, 64, (r, c, k) => reference.at(g, [r, k]) * reference.at(up, [k, c]));
+    await check(
+      `adapter on ${dtype}, d up`,
+      w,
+      dup,
+      product(64, 8, 5, (r, c, k) => reference.at(g, [k, r]) * reference.at(t, [k, c])),
+      { terms: 101 },
+    );
+    await check(
+      `adapter on ${dtype}, d down`,
+      w,
+      ddown,
+      product(8, 96, 5, (r, c, k) => reference.at(dt, [k, r]) * reference.at(x, [k, c])),
+      { terms: 69 },
+    );
+    const through = product(5, 96, 64, (r, c, k) => reference.at(g, [r, k]) * reference.at(w, [k, c]));
+    const beside = product(5, 96, 8, (r, c, k) => reference.at(dt, [r, k]) * reference.at(down, [k, c]));
+    await check(`adapter on ${dtype}, d x`, w, dx, reference.add(through, beside), { terms: 136 });
+  }
+});
+
 test('any kernel reads a weight in blocks element by element', async () => {
   const draw = sampler(6);
   for (const dtype of BOTH) {

@@ -8,6 +8,7 @@ import { host } from '../../host/node.ts';
 import { decode } from '../../image/decode.ts';
 import { encodePng } from '../../image/encode.ts';
 import type { Image } from '../../image/image.ts';
+import { psnr } from '../../image/metrics.ts';
 import { readPngText } from '../../image/png-chunks.ts';
 import { recommendedByLora } from '../../restore/options.ts';
 import { compareRecipes, makeRecipe, parseRecipe, RECIPE_KEYWORD, type Recipe } from '../../restore/recipe.ts';
@@ -112,6 +113,26 @@ test('a recipe travels in the PNG and makes the same picture', async () => {
   assert.equal(compareRecipes(recipe, await restorer.recipe(photo, 'other name', recipe.options)), []);
   const again = await restorer.restore(photo, recipe.options);
   assert.equal(again.image.data, first.image.data);
+});
+
+test('weights in blocks of 8 and 4 bits: nearly the same picture, in less memory, and the recipe tells', async () => {
+  const whole = await restorer.restore(photo, options);
+  for (const [weights, least] of [
+    ['q8', 48],
+    ['q4', 35],
+  ] as const) {
+    const small = await Restorer.load(host, demo, [], { weights });
+    const { image, recipe } = await small.restore(photo, options);
+    const { peak } = small.device.memory;
+    await small.close();
+    assert.is(small.device.memory.buffers, 0);
+    const likeness = psnr(image, whole.image);
+    assert.ok(likeness > least && likeness < 70, `${weights}: ${likeness} dB`);
+    assert.ok(peak < restorer.device.memory.peak, `${weights}: ${peak} bytes`);
+    assert.is(recipe.model.weights, weights);
+    assert.throws(() => compareRecipes(recipe, whole.recipe), new RegExp(`with weights ${weights}.*--weights ${weights}`));
+    assert.throws(() => compareRecipes(whole.recipe, recipe), /Leave --weights out/);
+  }
 });
 
 test('a LoRA acts by its strength, is told by the recipe, and at 0 changes no bit', async () => {
