@@ -36,8 +36,8 @@ export const SCRATCH_BYTES = 4 * PIECE_BYTES;
 export interface ParameterSource {
   /** The whole tensor in the checkpoint's order: f16 bit patterns where the weight's dtype is f16, else f32 values. */
   read(): Promise<TensorData>;
-  /** The weight as the GPU stores it; absent where that must be made of the whole tensor. */
-  pieces?(): WeightPiece[];
+  /** The weight as the GPU stores it; absent or null where that must be made of the whole tensor. */
+  pieces?(): WeightPiece[] | null;
   /** Some rows of a two-dimensional tensor, one behind the other, as f32. */
   readRows(rows: number[]): Promise<Float32Array>;
 }

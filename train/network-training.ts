@@ -75,8 +75,9 @@ export class NetworkTraining<Item extends TrainingItem = TrainingPicture | Train
       for (const weight of weights) {
         weight.release(device);
         weight.dtype = 'f32';
-        const read = Float32Array.from((await weight.source!.read()) as Float32Array);
-        weight.source = { ...weight.source!, read: async () => read };
+        const { read: readFile, readRows } = weight.source!;
+        const read = Float32Array.from((await readFile()) as Float32Array);
+        weight.source = { read: async () => read, readRows };
         values.push(read);
       }
       return new NetworkTraining<Item>(device, supir, weights, values, options, giveBack);

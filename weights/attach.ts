@@ -7,6 +7,7 @@ import { storedInBlocks } from './block-entries.ts';
 import type { Checkpoint } from './checkpoint.ts';
 import { blocksOf, byteLength, DTYPE_BYTES, decode, isStoredBlocks, type PlainDType, viewAs } from './dtype.ts';
 import { f16Bits } from './indexed-file.ts';
+import { checkBlockValues } from './tensor-file.ts';
 
 export interface AttachOptions {
   /**
@@ -30,15 +31,22 @@ export function attach(root: object, prefix: string, checkpoint: Checkpoint, { d
     parameter.source = {
       async read() {
         const values = parameter.dtype === 'f16' ? await checkpoint.f16bits(name) : await checkpoint.f32(name);
-        checkpoint.assertFinite(name, values);
+        check(checkpoint, parameter, values, 0);
         return values;
       },
       readRows: (rows) => readRows(checkpoint, parameter, rows),
-      ...(parameter.kind !== 'transposed' && (blocks === null || blocks === parameter.dtype)
-        ? { pieces: () => piecesOf(checkpoint, parameter, checked) }
-        : {}),
+      pieces: () =>
+        parameter.kind !== 'transposed' && (blocks === null || blocks === parameter.dtype)
+          ? piecesOf(checkpoint, parameter, checked)
+          : null,
     };
   }
+}
+
+/** Throws UserError unless the values are what the weight's storage can hold; the first is element `first`. */
+function check(checkpoint: Checkpoint, { name, dtype }: Parameter, values: Float32Array | Uint16Array, first: number): void {
+  if (isBlocks(dtype)) checkBlockValues(checkpoint.fileOf(name), name, values, first);
+  else checkpoint.assertFinite(name, values, first);
 }
 
 const storage = ({ name, shape }: Parameter, wanted: WeightDType): WeightDType =>
@@ -50,7 +58,8 @@ export function expectedKeys(root: object, prefix = ''): Map<string, readonly nu
 }
 
 /** A weight in rows of its first axis, converted and reordered; `checked`: first elements of the pieces that are known to be finite. */
-function piecesOf(checkpoint: Checkpoint, { name, shape, kind, dtype }: Parameter, checked: Set<number>): WeightPiece[] {
+function piecesOf(checkpoint: Checkpoint, parameter: Parameter, checked: Set<number>): WeightPiece[] {
+  const { name, shape, kind, dtype } = parameter;
   const info = checkpoint.info(name);
   const [rows, ...inner] = shape;
   const row = sizeOf(inner);
@@ -73,7 +82,7 @@ function piecesOf(checkpoint: Checkpoint, { name, shape, kind, dtype }: Paramete
         const bytes = await checkpoint.bytes(name, from, length, length <= half ? scratch.subarray(0, half) : undefined);
         if (isStoredBlocks(info.dtype)) return bytes;
         const values = convert(info.dtype, bytes, first);
-        if (!checked.has(first)) checkpoint.assertFinite(name, values, first);
+        if (!checked.has(first)) check(checkpoint, parameter, values, first);
         checked.add(first);
         const room = values.byteLength <= half ? scratch.subarray(half) : undefined;
         const ordered = storedOrder(values, { shape: [count / row, ...inner], kind }, room);

@@ -126,9 +126,13 @@ test('networks take blocks from a file as they are, round others when they are r
   const scratch = () => new Uint8Array(SCRATCH_BYTES);
   assert.equal(joinBytes(...(await Promise.all(records.map((piece) => piece.read(scratch()))))), await file.bytes(name));
   assert.is(weight(file, 'f16').dtype, 'f16');
-  assert.is(weight(file, 'f16').source!.pieces, undefined);
+  assert.is(weight(file, 'f16').source!.pieces!(), null);
   assert.is(weight(file, 'q8').dtype, 'q8');
-  assert.is(weight(file, 'q8').source!.pieces, undefined);
+  assert.is(weight(file, 'q8').source!.pieces!(), null);
+  const trained = weight(file);
+  trained.dtype = 'f32';
+  const [whole] = trained.pieces();
+  same(new Float32Array((await whole.read(scratch())).slice().buffer), channelsLast(await file.f32(name), trained.shape), 'as f32');
   assert.is(weight(original).dtype, 'f16');
   assert.is(weight(original, 'q4').dtype, 'q4');
   assert.equal(await weight(original, 'q4').source!.read(), await original.f32(name));
@@ -165,14 +169,19 @@ test('metadata that does not fit the tensors is refused by file and tensor', asy
   }
 });
 
-test('what blocks cannot hold is refused by tensor and element', async () => {
+test('what blocks cannot hold is refused by tensor and element, in files and when a network reads it', async () => {
   for (const value of [Number.NaN, Number.POSITIVE_INFINITY, 70000]) {
     const data = new Float32Array(32 * 32 * 2);
     data[1027] = value;
     const file = await open(encodeSafetensors([['a.weight', { dtype: 'F32', shape: [32, 64], data }]]));
-    const error = await bytesOf(file, 'Q4').catch((e) => e);
-    assert.instance(error, UserError);
-    assert.match(error.message, /element 1027 of tensor "a\.weight" is/);
+    const weight = new Parameter([32, 64], 'matrix');
+    attach({ weight }, 'a.', new Checkpoint([file]), { dtype: 'q4' });
+    const [piece] = weight.pieces();
+    for (const attempt of [() => bytesOf(file, 'Q4'), () => piece.read(new Uint8Array(SCRATCH_BYTES))]) {
+      const error = await attempt().catch((e) => e);
+      assert.instance(error, UserError);
+      assert.match(error.message, /element 1027 of tensor "a\.weight" is/);
+    }
   }
 });
 
