@@ -1,0 +1,36 @@
+/** How many GPU programs the published model needs: each costs a driver up to seconds, so shapes are uniforms and few serve the whole. */
+import { test } from 'uvu';
+import * as assert from 'uvu/assert';
+import type { AdapterFacts } from '../../core/device.ts';
+import { plan } from '../../core/plan.ts';
+import { shaderSource } from '../../core/shader.ts';
+import { input, type Tensor } from '../../core/tensor.ts';
+import { SUPIR_SDXL } from '../../models/config.ts';
+import { Supir } from '../../models/supir.ts';
+import { FACTS, LIMITS } from '../support/facts.ts';
+
+const MOST = 60;
+const SCHEDULES: Partial<AdapterFacts>[] = [{ schedule: 'tiled' }, { schedule: 'subgroup', subgroupSizes: [8, 8] }];
+
+for (const facts of SCHEDULES) {
+  test(`all of the published SUPIR compiles at most ${MOST} pipelines, with guidance and without, ${facts.schedule}`, () => {
+    const supir = new Supir(SUPIR_SDXL);
+    const { first_stage_model, conditioner } = supir;
+    // Small enough for one binding; larger images run in tiles of such sizes.
+    const image = input('image', [1, 256, 320, 3]);
+    const graphs: Record<string, Tensor>[] = [
+      { first: first_stage_model.encode(image, 'denoise_encoder'), again: first_stage_model.encode(image, 'encoder') },
+      { x: first_stage_model.decode(input('z', [1, 32, 40, 4])) },
+      { ...conditioner.forward() },
+      supir.denoiserGraph([1, 32, 40, 4], 77, 1),
+      supir.denoiserGraph([1, 32, 40, 4], 77, 2),
+    ];
+    const sources = new Set<string>();
+    for (const graph of graphs) {
+      for (const { shader } of plan(graph, { ...FACTS, ...facts }, LIMITS).dispatches) sources.add(shaderSource(shader));
+    }
+    assert.ok(sources.size > 20 && sources.size <= MOST, `${sources.size} pipelines`);
+  });
+}
+
+test.run();
