@@ -53,13 +53,15 @@ export function lowerWinograd(to: Lowering, convolution: ImplicitMatmul, part = 
   const patches = to.scratch('transformed pixels', [POINTS, tilePart, channels]);
   const products = to.scratch('transformed results', [POINTS, tilePart, columnPart]);
   const shape = (operand: Operand, count: number, width: number): Operand => ({ ...operand, shape: [POINTS, count, width] });
+  // What a dispatch touches of an operand that it binds whole.
+  const touched = (operand: Operand, ...sizes: number[]): Operand => ({ ...operand, shape: sizes });
   // As a constant the number of passes would make CPU drivers unroll loops whose text is dear to compile; GPUs want them unrolled.
   const unrolled = to.facts.schedule !== 'subgroup';
 
   const transformWindows = ({ first, count }: Range) =>
     to.dispatch({
       shader: windowsShader(w.dtype, unrolled),
-      operands: [w, shape(windows, count, channels)],
+      operands: [touched(w, count, 9, channels), shape(windows, count, channels)],
       params: [(count * channels) / 4, channels / 4, first, 3],
       threads: (count * channels) / 4,
       flops: count * channels * WINDOW_FLOPS,
@@ -67,7 +69,7 @@ export function lowerWinograd(to: Lowering, convolution: ImplicitMatmul, part = 
   const transformPixels = ({ first, count }: Range) =>
     to.dispatch({
       shader: patchesShader(x.dtype, unrolled),
-      operands: [x, shape(patches, count, channels)],
+      operands: [touched(x, count, TILE, TILE, channels), shape(patches, count, channels)],
       params: [(count * channels) / 4, channels / 4, first, down, across, image.h, image.w, window.top, window.left, PATCH],
       threads: (count * channels) / 4,
       flops: count * channels * PATCH_FLOPS,
@@ -89,9 +91,10 @@ export function lowerWinograd(to: Lowering, convolution: ImplicitMatmul, part = 
       activation: 'none',
     });
     const threads = (tileRange.count * columnRange.count) / 4;
+    const results = [tileRange.count, TILE, TILE, columnRange.count];
     to.dispatch({
       shader: resultsShader((m.residual?.dtype ?? 'f32') as 'f32' | 'f16', m.activation !== 'none', unrolled),
-      operands: [y, m.bias, m.residual, output],
+      operands: [y, m.bias, m.residual && touched(m.residual, ...results), touched(output, ...results)],
       params: [
         threads,
         columnRange.count / 4,
