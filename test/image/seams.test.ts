@@ -49,7 +49,7 @@ test('borders of windows, without the picture’s own', () => {
     [columns, rows],
     [
       [48, 64, 96, 112],
-      [48, 64],
+      [48, 64, 112],
     ],
   );
 });
