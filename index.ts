@@ -15,12 +15,15 @@ export { constant, input, type Scalar, type Shape, scalar, Tensor } from './core
 export { evaluateMethods } from './evaluate/evaluate.ts';
 export { LpipsMetric } from './evaluate/lpips.ts';
 export { summarize } from './evaluate/tables.ts';
+export type { Files, Host } from './host/host.ts';
+export { adainColorFix, waveletColorFix } from './image/color-fix.ts';
 export { decode } from './image/decode.ts';
 export { type Degradation, type DegradationRanges, degrade, drawDegradation, PAPER_DEGRADATION } from './image/degrade.ts';
-export { encodeJpeg, encodePng } from './image/encode.ts';
-export type { DeepImage, FloatImage, Image } from './image/image.ts';
+export { encodeJpeg, encodePng, type PngOptions } from './image/encode.ts';
+export { type DeepImage, type FloatImage, fromUnit, type Image, type SizeLimits, toUnit } from './image/image.ts';
 export type { ImageMetadata } from './image/metadata.ts';
 export { psnr, ssim } from './image/metrics.ts';
+export { finish, prepare } from './image/prepare.ts';
 export { encodeWebp } from './image/webp.ts';
 export { attention } from './kernels/attention.ts';
 export { add, div, maximum, minimum, mul, sub } from './kernels/binary.ts';
@@ -37,25 +40,39 @@ export { softmax } from './kernels/softmax.ts';
 export { abs, affine, cast, exp, gelu, quickGelu, sigmoid, silu, sqrt, square, tanh } from './kernels/unary.ts';
 export { modulate } from './kernels/zero-sft.ts';
 export { parseConfig, SUPIR_SDXL, type SupirConfig } from './models/config.ts';
-export { blocksOf } from './models/graph-blocks.ts';
+export { type BlockGraph, blocksOf } from './models/graph-blocks.ts';
 export { drawGraph } from './models/graph-svg.ts';
 export { adaptersOf, LoraStack } from './models/lora.ts';
 export { mergeLora } from './models/lora-merge.ts';
-export { NETWORK_NAMES, networkGraph } from './models/network-graphs.ts';
+export { NETWORK_NAMES, type NetworkName, networkGraph } from './models/network-graphs.ts';
 export { Supir } from './models/supir.ts';
 export { forecastTiled, runTiled } from './models/tiled-graph.ts';
 export { type Forecast, forecastRestore } from './restore/forecast.ts';
 export { type RestoredPhoto, restorePhoto } from './restore/job.ts';
 export { SupirModel } from './restore/model-folder.ts';
-export { Networks, type Tap } from './restore/networks.ts';
-export { DEFAULTS, PRESETS, type RestoreOptions } from './restore/options.ts';
-export { type RestoreEvents, restoreImages } from './restore/pipeline.ts';
+export { type DenoiserOptions, DenoisingNetwork, Networks, type Tap, type TextConditioning, type Values } from './restore/networks.ts';
+export { chooseOptions, DEFAULTS, type GivenOptions, PRESETS, type Preset, type RestoreOptions } from './restore/options.ts';
+export {
+  type RestoredImages,
+  type RestoreEvents,
+  type RestoreInputs,
+  restoreImages,
+  type Stage,
+  sampleMoments,
+} from './restore/pipeline.ts';
+export { plannedSteps } from './restore/planned-steps.ts';
 export { LatentPreview, previewEvents } from './restore/preview.ts';
 export type { Recipe } from './restore/recipe.ts';
-export { changeMap, fidelity } from './restore/report.ts';
-export { Restorer, type RestoreSettings } from './restore/restorer.ts';
+export { changeMap, type FidelityReport, fidelity } from './restore/report.ts';
+export { type LoraChoice, type RestoredWithRecipe, Restorer, type RestoreSettings } from './restore/restorer.ts';
 export { measureSpeeds } from './restore/speed.ts';
-export { traceTo } from './restore/trace.ts';
+export { type TraceWriter, traceTo } from './restore/trace.ts';
+export type { Network } from './sampler/denoiser.ts';
+export { sampleDpmpp2m } from './sampler/dpmpp-2m.ts';
+export { type EdmOptions, sampleEdm } from './sampler/edm.ts';
+export { sampleEuler } from './sampler/euler.ts';
+export type { SamplerOptions, SamplerStep } from './sampler/sampler.ts';
+export { NoiseSchedule } from './sampler/schedule.ts';
 export { LoraTraining } from './train/lora-training.ts';
 export { runTraining } from './train/run.ts';
 export { type ByteSource, blobSource, bytesSource } from './weights/byte-source.ts';
