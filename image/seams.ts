@@ -21,10 +21,16 @@ const ROUNDING = 2 / 12;
 
 /**
  * `columns` and `rows`: the pixels at which tiles begin or end, without the picture's own borders. `grid`: other lines are every so many pixels, so
- * that JPEG's blocks and the decoder's enlargements, whose lines the borders are too, do not pass for seams.
+ * that JPEG's blocks and the decoder's enlargements, whose lines the borders are too, do not pass for seams. `plain`: the same scene without tiles,
+ * such as the stage-1 image; ratios are then over its, so that a horizon on a border does not pass for one either.
  */
-export function measureSeams(image: Image, columns: readonly number[], rows: readonly number[], grid = 8): SeamReport {
-  const [acrossColumns, acrossRows] = [ratios(energies(image, 1)), ratios(energies(image, image.width))];
+export function measureSeams(image: Image, columns: readonly number[], rows: readonly number[], grid = 8, plain?: Image): SeamReport {
+  const across = (step: (of: Image) => number) => {
+    const own = ratios(energies(image, step(image)));
+    const other = plain && ratios(energies(plain, step(plain)));
+    return other ? own.map((ratio, at) => ratio / other[at]) : own;
+  };
+  const [acrossColumns, acrossRows] = [across(() => 1), across(({ width }) => width)];
   const borders: SeamReport['borders'] = [
     ...columns.map((at) => ({ across: 'columns' as const, at, ratio: acrossColumns[at] })),
     ...rows.map((at) => ({ across: 'rows' as const, at, ratio: acrossRows[at] })),

@@ -43,6 +43,14 @@ test('a JPEG’s blocks are no seams, though tiles begin on them', async () => {
   assert.ok(border < 1.25 * elsewhere, `and are everywhere: ${border}, ${elsewhere}`);
 });
 
+test('what the scene has without tiles too is no seam', () => {
+  const [scene, tiled] = [picture(12), picture(15)];
+  assert.ok(measureSeams(scene, [64], [48]).border > 3);
+  const { border, elsewhere99 } = measureSeams(scene, [64], [48], 8, scene);
+  assert.equal([border, elsewhere99], [1, 1]);
+  assert.ok(measureSeams(tiled, [64], [48], 8, scene).border > 1.2);
+});
+
 test('borders of windows, without the picture’s own', () => {
   const { columns, rows } = windowBorders(tileWindows(32, 40, 16, 12), { width, height }, 4);
   assert.equal(
