@@ -7,9 +7,11 @@ import { networkGraph } from '../models/network-graphs.ts';
 import type { Tap, Values } from '../restore/networks.ts';
 import { mosaic } from '../restore/trace.ts';
 import type { EngineModel } from './engine-model.ts';
-import { bitmapOf, energy, heatOf } from './pictures.ts';
+import { bitmapOf, energy, heatOf, pooled } from './pictures.ts';
 import type { Activation, AttentionMap, NetworkReport, Recorded } from './protocol.ts';
 
+/** Longest side of a channel's picture: those of a whole run stay in memory. */
+const SIDE = 32;
 /** Bytes of queries and keys that are kept; beyond, only the last steps' are. */
 const ATTENTION_BYTES = 2 ** 28;
 
@@ -64,7 +66,8 @@ export class Explorer {
           const steps = recording.blocks.get(name) ?? [];
           recording.blocks.set(name, steps);
           const one = lastOf(values);
-          steps.push({ mosaic: mosaic(one), energy: energy(one), channels: one.shape[3], norm: rootMeanSquare(one) });
+          const small = pooled(one, SIDE);
+          steps.push({ mosaic: mosaic(small), energy: energy(small), channels: one.shape[3], norm: rootMeanSquare(one) });
         }
         recording.attention.push(looked);
         dropOldest(recording.attention);

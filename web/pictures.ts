@@ -13,6 +13,24 @@ export function bitmapOf({ width, height, data, alpha }: Image): Promise<ImageBi
   return createImageBitmap(new ImageData(rgba, width, height));
 }
 
+/** A feature map (1, H, W, C) averaged over squares of pixels until no side is above `most`. */
+export function pooled(values: Values, most: number): Values {
+  const [, height, width, channels] = values.shape;
+  const size = Math.ceil(Math.max(height, width) / most);
+  if (size === 1) return values;
+  const [h, w] = [Math.ceil(height / size), Math.ceil(width / size)];
+  const data = new Float32Array(h * w * channels);
+  for (let y = 0; y < height; y++) {
+    for (let x = 0; x < width; x++) {
+      const [row, column] = [Math.floor(y / size), Math.floor(x / size)];
+      const count = Math.min(size, height - row * size) * Math.min(size, width - column * size);
+      const [from, to] = [(y * width + x) * channels, (row * w + column) * channels];
+      for (let c = 0; c < channels; c++) data[to + c] += values.data[from + c] / count;
+    }
+  }
+  return { data, shape: [1, h, w, channels] };
+}
+
 /** Where a feature map (1, H, W, C) is strong: each pixel's root mean square over the channels, black for the least, bright for the most. */
 export function energy({ data, shape: [, height, width, channels] }: Values): Image {
   const strength = new Float32Array(height * width);

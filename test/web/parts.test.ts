@@ -5,6 +5,7 @@ import * as assert from 'uvu/assert';
 import { parseConfig, SUPIR_SDXL } from '../../models/config.ts';
 import { networkGraph } from '../../models/network-graphs.ts';
 import { BOX_HEIGHT, BOX_WIDTH, layoutOf } from '../../web/network-layout.ts';
+import { pooled } from '../../web/pictures.ts';
 import { sourcesOf } from '../../web/sources.ts';
 import { amount, bytes, seconds } from '../../web/words.ts';
 import { Zoom } from '../../web/zoom.ts';
@@ -49,6 +50,13 @@ test('zooming keeps the point under the pointer, and the picture fills its pane'
   assert.is(zoom.y.value, 1 - zoom.scale.value);
   zoom.zoom(1e-3);
   assert.equal([zoom.scale.value, zoom.x.value, zoom.y.value], [1, 0, 0]);
+});
+
+test('pooling averages squares, also those that the border cuts', () => {
+  const data = Float32Array.of(1, 3, 5, 7, 9, 11); // (1, 3, 2, 1)
+  assert.equal(pooled({ data, shape: [1, 3, 2, 1] }, 2), { data: Float32Array.of(4, 10), shape: [1, 2, 1, 1] });
+  const small = { data, shape: [1, 2, 3, 1] };
+  assert.is(pooled(small, 3), small);
 });
 
 test('numbers in words', () => {
