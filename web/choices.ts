@@ -7,6 +7,10 @@ import { parseSetting, SETTINGS } from '../restore/settings.ts';
 import { model } from './session.ts';
 
 export const given = signal<GivenOptions>({});
+/** Gigabytes of GPU memory that may be used; null lets the engine choose. */
+export const memory = signal<number | null>(null);
+/** The same in bytes. */
+export const memoryBytes = computed(() => (memory.value === null ? null : memory.value * 1e9));
 /** What cannot be read of what was typed, by option. */
 export const typos = signal<Partial<Record<keyof RestoreOptions, string>>>({});
 

@@ -12,7 +12,7 @@ import { differenceMap, type FidelityReport, fidelity } from '../restore/report.
 import type { Explorer } from './engine-explore.ts';
 import type { EngineModel } from './engine-model.ts';
 import { bitmapOf } from './pictures.ts';
-import type { DifferenceTo, Forecast, RestoreEvent, RestoreJob, RestoreResult } from './protocol.ts';
+import type { Calls, DifferenceTo, Forecast, RestoreEvent, RestoreJob, RestoreResult } from './protocol.ts';
 import type { CallContext } from './worker.ts';
 
 /** Folder of the private file system that keeps the last step of runs. */
@@ -36,10 +36,14 @@ export class EngineRuns {
     this.explorer = explorer;
   }
 
-  async restore({ photo: file, name, given, record }: RestoreJob, { emit, signal }: CallContext<RestoreEvent>): Promise<RestoreResult> {
+  async restore(
+    { photo: file, name, given, memory, record }: RestoreJob,
+    { emit, signal }: CallContext<RestoreEvent>,
+  ): Promise<RestoreResult> {
     const begun = performance.now();
     const photo = await decode(new Uint8Array(await file.arrayBuffer()), name);
     const restorer = await this.model.restorer();
+    restorer.memory = memory ?? undefined;
     const { model, device } = restorer;
     const compiled = device.compileMs;
     const options = chooseOptions(given, model.config);
@@ -95,8 +99,10 @@ export class EngineRuns {
   }
 
   /** What a restoration of a photo of this size will need. Throws UserError for impossible options, or where it cannot fit. */
-  async forecast({ width, height, given }: { width: number; height: number; given: GivenOptions }): Promise<Forecast> {
-    const { working, result, peakGpuBytes, stages, gflop, why } = (await this.model.restorer()).forecast({ width, height }, given);
+  async forecast({ width, height, given, memory }: Calls['forecast'][0]): Promise<Forecast> {
+    const restorer = await this.model.restorer();
+    restorer.memory = memory ?? undefined;
+    const { working, result, peakGpuBytes, stages, gflop, why } = restorer.forecast({ width, height }, given);
     const weights = Math.max(...stages.map((stage) => stage.weights));
     return { ...working, result, weights, peak: peakGpuBytes, gflop, notes: why };
   }

@@ -1,6 +1,6 @@
 /** What the next restoration will take: size, memory and time. */
 import { useSignal, useSignalEffect } from '@preact/signals';
-import { chosen, given } from './choices.ts';
+import { chosen, given, memory, memoryBytes } from './choices.ts';
 import { selected } from './photos.ts';
 import type { Forecast } from './protocol.ts';
 import { adapter, engine, model } from './session.ts';
@@ -15,7 +15,7 @@ export function ForecastStrip() {
   const problem = useSignal<string | null>(null);
   useSignalEffect(() => {
     const { width = 0, height = 0 } = selected.value ?? {};
-    const asked = { width: width || 256, height: height || 256, given: given.value };
+    const asked = { width: width || 256, height: height || 256, given: given.value, memory: memoryBytes.value };
     const bad = chosen.value.problem;
     problem.value = bad;
     if (!model.value || bad) return;
@@ -53,6 +53,30 @@ export function ForecastStrip() {
           {note}
         </p>
       ))}
+      <div class={`setting number ${memory.value === null ? '' : 'changed'}`}>
+        <label for="memory">
+          <code>memory</code>
+        </label>
+        <span class="value">
+          <input
+            id="memory"
+            type="number"
+            min="0.05"
+            step="any"
+            placeholder="chosen"
+            aria-describedby="memory-help"
+            value={memory.value ?? ''}
+            onChange={(event) => {
+              const gigabytes = Number(event.currentTarget.value);
+              memory.value = gigabytes > 0 ? gigabytes : null;
+            }}
+          />
+          GB
+        </span>
+        <p class="help" id="memory-help">
+          GPU memory that may be used; weights that do not fit leave when idle, or pass through at every step
+        </p>
+      </div>
       {problem.value && (
         <p class="problem" role="alert">
           {problem.value}

@@ -1,7 +1,7 @@
 /** The queue of photos, the run that is under way, and the results. */
 import { computed, signal } from '@preact/signals';
 import type { Stage } from '../restore/pipeline.ts';
-import { chosen, given, takeRecipe } from './choices.ts';
+import { chosen, given, memoryBytes, takeRecipe } from './choices.ts';
 import { forPage, tell, tellError } from './notices.ts';
 import type { RestoreEvent, RestoreResult } from './protocol.ts';
 import { adapter, engine, loras, model } from './session.ts';
@@ -142,7 +142,7 @@ export async function restore(photo: Photo): Promise<boolean> {
       run.value = { ...now, step, steps, left: ((performance.now() - stepsBegan) / Math.max(1, step)) * (steps - step) };
     }
   };
-  const job = { photo: photo.file, name: photo.name, given: given.value, record: record.value };
+  const job = { photo: photo.file, name: photo.name, given: given.value, memory: memoryBytes.value, record: record.value };
   const label = describeChoice();
   const awake = await keepAwake();
   try {

@@ -95,6 +95,8 @@ export interface RestoreJob {
   photo: Blob;
   name: string;
   given: GivenOptions;
+  /** Bytes of GPU memory that may be used; null lets the engine choose. */
+  memory: number | null;
   /** Keep activations for the page's Explore view. */
   record: boolean;
 }
@@ -179,7 +181,7 @@ export interface Calls {
   scaleLora: [{ id: number; scale: number }, null, never];
   removeLora: [number, LoraState, never];
   plan: [GivenOptions, PlannedStep[], never];
-  forecast: [{ width: number; height: number; given: GivenOptions }, Forecast, never];
+  forecast: [{ width: number; height: number; given: GivenOptions; memory: number | null }, Forecast, never];
   readRecipe: [Blob, Recipe | null, never];
   restore: [RestoreJob, RestoreResult, RestoreEvent];
   difference: [{ id: number; to: DifferenceTo }, ImageBitmap, never];
