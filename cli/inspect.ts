@@ -5,7 +5,10 @@ import { host } from '../host/node.ts';
 import { SUPIR_SDXL } from '../models/config.ts';
 import { drawGraph } from '../models/graph-svg.ts';
 import { NETWORK_NAMES, type NetworkName, networkGraph } from '../models/network-graphs.ts';
-import { adviceFor, count, describe, inspection } from '../restore/inspection.ts';
+import { adviceFor, count, describe, inspection, shown } from '../restore/inspection.ts';
+import { Checkpoint } from '../weights/checkpoint.ts';
+import { compareWeights, type WeightComparison } from '../weights/compare.ts';
+import { recognize } from '../weights/recognize.ts';
 import { elementCount, type TensorFile } from '../weights/tensor-file.ts';
 import { configOf } from './model-config.ts';
 import { checkOutput } from './photo-files.ts';
@@ -15,11 +18,13 @@ const EXAMPLES = `
 Examples:
   $ npm run -s supir -- inspect sd_xl_base_1.0_0.9vae.safetensors SUPIR-v0Q.ckpt
   $ npm run -s supir -- inspect models/juggernaut-diffusers --tree 3
+  $ npm run -s supir -- inspect sd_xl_base_1.0_0.9vae.safetensors --compare sd_xl_base_q4.safetensors
   $ npm run -s supir -- inspect --graph denoiser -o denoiser.svg
   $ npm run -s supir -- inspect --graph decoder --model demo --size 256x256 --json`;
 
 interface Flags {
   tree?: string | true;
+  compare?: string;
   graph?: NetworkName;
   model?: string;
   size: [width: number, height: number];
@@ -31,6 +36,7 @@ export function inspectCommand(): Command {
   return new Command('inspect')
     .description('Says what files of weights are, what they hold, and what is missing. Draws networks.')
     .argument('[file...]', 'files (.safetensors, .ckpt, .pt, .bin, .index.json), folders or web addresses')
+    .option('--compare <file>', "read all weights, and tell how far each of this file's is from the first file's")
     .option('--tree [depth]', 'print the names as a tree, to a depth (default: all of it)')
     .addOption(new Option('--graph <network>', 'draw a network with shapes, parameters and arithmetic').choices(NETWORK_NAMES))
     .option('--model <folder>', "the drawn network's sizes are those of its config.json (default: the published model's)")
@@ -62,6 +68,7 @@ async function draw(network: NetworkName, { model, size: [width, height], output
 
 async function inspect(paths: string[], flags: Flags): Promise<void> {
   if (paths.length === 0) throw new UserError('Name files of weights, or draw a network with --graph.');
+  if (flags.compare !== undefined) return compare(paths, flags.compare, flags);
   const opened = await openInputs(paths);
   const found = inspection(opened);
   for (const file of opened) await file.close?.();
@@ -75,6 +82,46 @@ async function inspect(paths: string[], flags: Flags): Promise<void> {
     if (flags.tree) console.log(tree(recognized[i].model, flags.tree === true ? Number.POSITIVE_INFINITY : Number(flags.tree)));
   }
   if (usable > 0) console.log(missing ?? 'Together they are a complete model.');
+}
+
+/** Layers shown; --json has all. */
+const SHOWN = 20;
+
+async function compare(paths: string[], other: string, { json }: Flags): Promise<void> {
+  const [first, second] = [await openInputs(paths), await openInputs([other])];
+  try {
+    const [a, b] = [first, second].map((files) => new Checkpoint(files.map((file) => recognize(file).model)));
+    const show =
+      json || !process.stderr.isTTY ? undefined : (done: number, of: number) => process.stderr.write(`\r${done} of ${of} tensors `);
+    const result = await compareWeights(a, b, show);
+    if (show) process.stderr.write('\n');
+    if (json) console.log(JSON.stringify({ first: a.name, second: b.name, ...result }, null, 1));
+    else for (const line of comparisonLines(result)) console.log(line);
+  } finally {
+    for (const file of [...first, ...second]) await file.close?.();
+  }
+}
+
+function comparisonLines({ tensors, relative, onlyFirst, onlySecond, otherShapes }: WeightComparison): string[] {
+  if (tensors.length === 0) throw new UserError('The files have no tensor of real numbers in common: are they parts of one model?');
+  const exact = tensors.filter((each) => each.max === 0).length;
+  const lists = [
+    ['only in the first', onlyFirst],
+    ['only in the second', onlySecond],
+    ['of other shapes', otherShapes],
+  ] as const;
+  return [
+    'relative error  largest error  dtypes      tensor',
+    ...tensors
+      .slice(0, SHOWN)
+      .filter(({ max }) => max !== 0)
+      .map(({ name, dtypes, relative, max }) =>
+        [relative.toExponential(3).padStart(14), max.toExponential(3).padStart(13), dtypes.join(' ').padEnd(10), name].join('  '),
+      ),
+    ...(tensors.length > SHOWN ? [`and ${tensors.length - SHOWN} more that are closer; --json has them all`] : []),
+    `${count(tensors.length, 'tensor')}, ${exact} of them equal; relative error over all ${relative.toExponential(3)}`,
+    ...lists.filter(([, names]) => names.length > 0).map(([title, names]) => `${title}: ${shown(names)}`),
+  ];
 }
 
 interface Branch {

@@ -130,7 +130,7 @@ export function describe(found: FileReport, advice: string): string {
   return lines.join('\n');
 }
 
-const shown = (names: readonly string[]): string =>
+export const shown = (names: readonly string[]): string =>
   names.slice(0, SHOWN).join(', ') + (names.length > SHOWN ? ` and ${grouped(names.length - SHOWN)} more` : '');
 
 /** A number of things. */

@@ -2,25 +2,14 @@
  * Conversion of weights to another dtype, as a safetensors file written front to back: a window of one tensor is in memory at a time, and a file
  * that was begun can be continued at any tensor.
  */
-import { BLOCK, dequantise, quantise } from '../core/blocks.ts';
-import { checkpointOrder, storedOrder } from '../core/module.ts';
+import { quantise } from '../core/blocks.ts';
+import { storedOrder } from '../core/module.ts';
 import { blockKind, storedInBlocks } from './block-entries.ts';
-import {
-  blocksOf,
-  byteLength,
-  decode,
-  encode,
-  type FloatDType,
-  isFloat,
-  isStoredBlocks,
-  type NumberArray,
-  type StoredBlocks,
-} from './dtype.ts';
+import { blocksOf, byteLength, encode, type FloatDType, isFloat, isStoredBlocks, type NumberArray, type StoredBlocks } from './dtype.ts';
 import { planSafetensors, type SafetensorsPlan, type TensorEntry } from './safetensors-writer.ts';
 import { checkBlockValues, checkF16Overflow, elementCount, type TensorFile } from './tensor-file.ts';
+import { valueWindows, WINDOW } from './value-windows.ts';
 
-/** Elements read at a time. */
-const WINDOW = 2 ** 22;
 /** Tensors whose first bytes go into the fingerprint. */
 const SAMPLES = 64;
 
@@ -50,24 +39,15 @@ export async function convert(file: TensorFile, dtype: ConvertedDType): Promise<
     async *tensor(index) {
       const { name, dtype: wanted, shape } = plan.tensors[index];
       const { dtype: stored } = file.info(name);
-      // Blocks are windows of whole rows, because their values lie in another order than the checkpoint's.
-      const inBlocks = stored !== wanted && (isStoredBlocks(stored) || isStoredBlocks(wanted));
-      const row = elementCount(shape) / shape[0];
-      const window = inBlocks ? Math.max(BLOCK, BLOCK * Math.floor(WINDOW / BLOCK / row)) * row : WINDOW;
-      const count = elementCount(shape);
-      for (let first = 0; first < count; first += window) {
-        const length = Math.min(window, count - first);
-        const from = byteLength(stored, first);
-        const bytes = await file.bytes(name, from, byteLength(stored, first + length) - from);
-        if (stored === wanted) {
-          yield bytes;
-          continue;
-        }
-        const part = { shape: [length / row, ...shape.slice(1)], kind: blockKind(shape) };
-        const values = isStoredBlocks(stored) ? checkpointOrder(dequantise(blocksOf(stored), bytes, length), part) : decode(stored, bytes);
+      if (stored === wanted) {
+        const bytes = byteLength(stored, elementCount(shape));
+        for (let at = 0; at < bytes; at += 4 * WINDOW) yield await file.bytes(name, at, Math.min(4 * WINDOW, bytes - at));
+        return;
+      }
+      for await (const { first, shape: part, values } of valueWindows(file, name)) {
         if (isStoredBlocks(wanted)) {
           checkBlockValues(file.name, name, values, first);
-          yield quantise(blocksOf(wanted), storedOrder(new Float32Array(values), part));
+          yield quantise(blocksOf(wanted), storedOrder(new Float32Array(values), { shape: part, kind: blockKind(part) }));
         } else yield encoded(wanted as FloatDType, values, name, first);
       }
     },
