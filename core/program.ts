@@ -36,17 +36,17 @@ export async function compile<Names extends string>(
   const planned = plan(outputs, device.facts, device.gpu.limits);
   const compiling = Promise.all(planned.dispatches.map(({ shader }) => device.pipeline(shader)));
   compiling.catch(() => undefined); // awaited below
-  return device.guard(`placing ${planned.bytes.weights} bytes of weights and ${planned.bytes.total} of activations`, async () => {
-    const weights = await device.residency.open(planned, signal);
-    const program = new Program<Names>(device, planned, weights, signal);
-    try {
+  let program: Program<Names> | null = null;
+  try {
+    return await device.guard(`placing ${planned.bytes.weights} bytes of weights and ${planned.bytes.total} of activations`, async () => {
+      program = new Program<Names>(device, planned, await device.residency.open(planned, signal), signal);
       program.place(await compiling);
-    } catch (error) {
-      program.dispose();
-      throw error;
-    }
-    return program;
-  });
+      return program;
+    });
+  } catch (error) {
+    (program as Program<Names> | null)?.dispose();
+    throw error;
+  }
 }
 
 /** Plans, runs and frees a single tensor: `await evaluate(device, add(a, b))`. f16 results come back as f32. */
