@@ -32,7 +32,7 @@ export interface LoraBenchResult {
   adapters: number;
   /** Adapted layers. */
   layers: number;
-  /** Medians of the process's CPU milliseconds, without and with adapters, and the share that they add. */
+  /** Medians of the process's CPU milliseconds, without and with adapters, and of what they add to the run beside. */
   plainMs: number;
   adaptedMs: number;
   added: number;
@@ -80,7 +80,7 @@ export async function benchLora(options: LoraBenchOptions): Promise<LoraBenchRes
     layers: loras[0].length,
     plainMs,
     adaptedMs,
-    added: adaptedMs / plainMs - 1,
+    added: median(times[1].map((ms, i) => ms / times[0][i] - 1)),
     gflop: of(({ plan }) => plan.flops / 1e9),
     dispatches: of(({ plan }) => plan.dispatches.length),
   };
