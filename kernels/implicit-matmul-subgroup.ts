@@ -3,7 +3,8 @@
  * value to all lanes costs one, and barriers are dear.
  *
  * A workgroup is one subgroup. A lane loads some rows of x and four columns of w, four channels at a time; each row is then broadcast, so
- * that every lane multiplies it with its own columns. The sums, 32 x 4 for a lane, stay in registers or the first-level cache.
+ * that every lane multiplies it with its own columns. The sums, 32 x 4 for a lane, stay in registers or the first-level cache. A larger tile
+ * saves loads and is slower all the same: the loop's machine code must fit the first-level instruction cache (32 KB), and a load is 2 KB of it.
  */
 import type { ShaderSpec } from '../core/shader.ts';
 import { each, finishWgsl, MATMUL_PARAMS, type MatmulVariant, matmulBindings, type Tile } from './implicit-matmul.ts';
@@ -13,13 +14,19 @@ export function subgroupTile(lanes: number): Tile {
   return { rows: Math.max(32, lanes), columns: 4 * lanes };
 }
 
+/**
+ * The function that hands one lane's value to all. On the one CPU driver with subgroups, a shuffle of eight lanes is one instruction and of
+ * other numbers a loop; a broadcast is always four.
+ */
+const handRound = (lanes: number) => (lanes === 8 ? 'subgroupShuffle' : 'subgroupBroadcast');
+
 export function subgroupMatmul(lanes: number, variant: MatmulVariant): ShaderSpec {
   const { rows, columns } = subgroupTile(lanes);
   const { x, w, inWidth, outWidth, lowRank, activated } = variant;
   const products = (width: 1 | 4) =>
     width === 4 ? 'vec4<f32>(dot(v, u0), dot(v, u1), dot(v, u2), dot(v, u3))' : 'v * vec4<f32>(u0, u1, u2, u3)';
   const accumulate = (width: 1 | 4) =>
-    each(rows, (r) => `{ let v = subgroupBroadcast(v${Math.floor(r / lanes)}, ${r % lanes}u); sums[${r}] += ${products(width)}; }`);
+    each(rows, (r) => `{ let v = ${handRound(lanes)}(v${Math.floor(r / lanes)}, ${r % lanes}u); sums[${r}] += ${products(width)}; }`);
   const zero = inWidth === 4 ? 'vec4<f32>(0.0)' : '0.0';
   return {
     name: `matmul ${x}x${inWidth} ${w} -> x${outWidth}${lowRank ? ' low rank' : ''}${activated ? ' activated' : ''} subgroup ${lanes}`,
