@@ -8,22 +8,22 @@
  * 5. The sampler turns noise into the restored latent, which is decoded.
  * 6. Colours are taken from the stage-1 image.
  */
-import { UserError } from '../core/errors.ts';
 import { TorchCudaRandom } from '../core/philox.ts';
 import { TorchRandom } from '../core/random.ts';
 import { adainColorFix, waveletColorFix } from '../image/color-fix.ts';
 import type { FloatImage } from '../image/image.ts';
 import type { TokenPair } from '../models/conditioner.ts';
+import { latentFactor } from '../models/config.ts';
 import type { Network } from '../sampler/denoiser.ts';
 import { sampleDpmpp2m } from '../sampler/dpmpp-2m.ts';
 import { sampleEdm } from '../sampler/edm.ts';
 import { sampleEuler } from '../sampler/euler.ts';
 import type { SamplerOptions, SamplerStep } from '../sampler/sampler.ts';
 import { NoiseSchedule } from '../sampler/schedule.ts';
-import type { DenoiserOptions, Networks, Tap, TextConditioning, Values } from './networks.ts';
+import type { Networks, Tap, TextConditioning, Values } from './networks.ts';
 import { isGuided, moduleScalesOf, type RestoreOptions, vaeTilingOf } from './options.ts';
 import type { SamplerState } from './run-state.ts';
-import { type PlannedNetwork, samplingWindows, tiledDenoiser } from './tiled-denoiser.ts';
+import { checkPrompts, samplingWindows, tiledDenoiser } from './tiled-denoiser.ts';
 
 export type Stage = 'encode' | 'stage1' | 'reencode' | 'text' | 'plan' | 'sample' | 'decode';
 
@@ -96,6 +96,11 @@ export async function restoreImages(
   const denoiserOptions = { moduleScales: moduleScalesOf(options, networks.projectModules), tap: events.trace, signal: events.signal };
   const tileEvents = { signal: events.signal, onTile: events.tile };
 
+  const [n, height, width] = inputs.image.shape;
+  const factor = latentFactor(networks.supir.config);
+  const windows = samplingWindows(networks, [n, height / factor, width / factor], options.tile, options.tileStride);
+  if (!options.stage1Only) checkPrompts([inputs.positive].flat().length, windows);
+
   await begin('encode');
   const { mean } = await networks.encode(inputs.image, 'denoise_encoder', tiling, tileEvents);
   const zLq = map(mean, (value) => value * scale);
@@ -114,10 +119,9 @@ export async function restoreImages(
   const negative = isGuided(options) ? await networks.condition(inputs.negative, undefined, events.signal) : null;
 
   await begin('plan');
-  const windows = samplingWindows(networks, zLq.shape, options.tile, options.tileStride);
   const denoiser = windows
     ? await tiledDenoiser(networks, zLq, negative, positives, windows, denoiserOptions)
-    : await wholeDenoiser(networks, zLq, negative, positives, denoiserOptions);
+    : await networks.denoiser(zLq, negative, positives[0], denoiserOptions);
   let data: Float32Array;
   try {
     await begin('sample');
@@ -150,17 +154,6 @@ export function samplerOf({ sampler, churn, restoration, controlLinear, controlS
   if (sampler === 'euler') return sampleEuler;
   const own = { sChurn: churn, restoreCfg: restoration, ...(controlLinear ? { controlStart } : {}) };
   return (network, schedule, options) => sampleEdm(network, schedule, { ...options, ...own });
-}
-
-async function wholeDenoiser(
-  networks: Networks,
-  hint: Values,
-  negative: TextConditioning | null,
-  positives: TextConditioning[],
-  options: DenoiserOptions,
-): Promise<PlannedNetwork> {
-  if (positives.length > 1) throw new UserError(`${positives.length} tiles' prompts for a latent that is sampled whole: give one prompt.`);
-  return networks.denoiser(hint, negative, positives[0], options);
 }
 
 /** scale (mean + exp(logvar / 2) noise), logvar clamped to [-30, 20]. */

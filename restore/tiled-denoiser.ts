@@ -25,6 +25,13 @@ export function samplingWindows(networks: Networks, [, h, w]: Shape, tile: numbe
   return tileWindows(h, w, tile, stride || Math.ceil(tile / 2));
 }
 
+/** Throws UserError unless there is one prompt, or one for each window. */
+export function checkPrompts(prompts: number, windows: readonly TileWindow[] | null): void {
+  if (prompts === 1 || prompts === windows?.length) return;
+  const tiles = windows ? `${windows.length} tiles` : 'a latent that is sampled whole';
+  throw new UserError(`${prompts} prompts for ${tiles}: give ${windows ? 'one for each, row by row, or ' : ''}one for all.`);
+}
+
 /**
  * Plans UNet and control network for the windows of `hint` (N, h, w, z), the degraded image's latent. `positives` holds one conditioning for
  * every window or one for all; the negative one is shared, and null for no guidance. Throws UserError when the number of positives fits neither.
@@ -37,9 +44,7 @@ export async function tiledDenoiser(
   windows: TileWindow[],
   options: DenoiserOptions = {},
 ): Promise<PlannedNetwork> {
-  if (positives.length !== 1 && positives.length !== windows.length) {
-    throw new UserError(`${positives.length} prompts for ${windows.length} tiles: give one for each, row by row, or one for all.`);
-  }
+  checkPrompts(positives.length, windows);
   const [n, , , z] = hint.shape;
   const [{ y0, y1, x0, x1 }] = windows;
   const hints = windows.map((window) => cropWindow(hint.data, hint.shape, window));

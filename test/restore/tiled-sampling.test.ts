@@ -94,10 +94,11 @@ test('a prompt for each tile changes its tile; their number must be that of the 
     return sum;
   };
   assert.ok(change(22) > 100 * change(0), `at the right ${change(22)}, at the left ${change(0)}`);
-  const refused = await restore(image, options, ['a', 'b', 'c']).catch((error) => error);
+  const working = { stage: () => assert.unreachable('work began') };
+  const refused = await restore(image, options, ['a', 'b', 'c'], working).catch((error) => error);
   assert.instance(refused, UserError);
   assert.match(refused.message, /3 prompts for 2 tiles/);
-  const whole = await restore(image, { ...options, tile: 0 }, ['a', 'b']).catch((error) => error);
+  const whole = await restore(image, { ...options, tile: 0 }, ['a', 'b'], working).catch((error) => error);
   assert.match(whole.message, /sampled whole/);
 });
 
