@@ -2,14 +2,18 @@
 
 export class Interrupted extends Error {
   override name = 'Interrupted';
-  override message = 'Interrupted; no unfinished result was written.';
+
+  /** `goOn`: a sentence on how to go on. */
+  constructor(goOn = '') {
+    super(`Interrupted; no unfinished result was written.${goOn}`);
+  }
 }
 
-/** Ctrl-C and requests to end stop the work at its next step; a second one ends the process at once. */
-export function onInterrupt(restoreTerminal: () => void): { signal: AbortSignal; done(): void } {
+/** Ctrl-C and requests to end stop the work at its next step, with an `Interrupted`; a second one ends the process at once. */
+export function onInterrupt(restoreTerminal: () => void, goOn?: string): { signal: AbortSignal; done(): void } {
   const controller = new AbortController();
   const interrupt = () => {
-    if (!controller.signal.aborted) return controller.abort(new Interrupted());
+    if (!controller.signal.aborted) return controller.abort(new Interrupted(goOn));
     restoreTerminal();
     process.exit(130);
   };

@@ -24,8 +24,8 @@ Examples:
   $ npm run -s supir -- restore old.jpg --from new.png -o again.png
 
 Settings that are not given are those of the preset, else those that the model recommends (config.json), else SUPIR's own, shown above.
-With several photos -o is a folder, and a photo without --prompt takes its caption from the text file beside it (old.jpg: old.txt).
-{name} in the names of --compare, --preview, --report, --trace-to and --profile stands for the result's name, so that each of several results has its own.
+With several photos -o is a folder. Without --prompt a photo takes its caption from the text file beside it (old.jpg: old.txt).
+{name} in the names of --stage1, --compare, --preview, --report, --trace-to and --profile stands for the result's name, so that each of several results has its own.
 Exit codes: 0 done, 1 some photos of several failed, 2 bad input or option, 3 no adapter or the GPU failed, 130 interrupted.`;
 
 export type RestoreFlags = GivenOptions & {
@@ -168,7 +168,7 @@ export function restoreDefinition(): Command {
   for (const option of samplingOptions()) command.addOption(option);
   for (const key of SETTING_KEYS) if (SETTINGS[key].group !== 'sampling') command.addOption(setting(key));
   return command
-    .option('--stage1 <file>', 'write the stage-1 image too (one photo)')
+    .option('--stage1 <file>', 'write the stage-1 image too')
     .addOption(
       new Option('--num-samples <n>', 'restore with n seeds, one after another: name-1.png and so on, and name-samples.png with all')
         .argParser(samples)

@@ -1,7 +1,6 @@
 /** `restore <photos...> -o <path>`: photos through the whole of SUPIR, with one loading of the model. */
 import { existsSync } from 'node:fs';
 import { appendFile, readFile } from 'node:fs/promises';
-import { resolve } from 'node:path';
 import type { Command } from 'commander';
 import { UserError } from '../core/errors.ts';
 import { perfettoTrace } from '../core/perfetto.ts';
@@ -19,7 +18,7 @@ import { measureSpeeds } from '../restore/speed.ts';
 import { forecastLines } from './forecast-lines.ts';
 import { Interrupted, onInterrupt } from './interrupt.ts';
 import { kernelTable } from './kernel-table.ts';
-import { checkOutput, type PhotoFile, photoFiles } from './photo-files.ts';
+import { type PhotoFile, photoFiles } from './photo-files.ts';
 import { isPng, readPicture, writePicture } from './picture-files.ts';
 import { duration, type Progress, progress } from './progress.ts';
 import { type RestoreFlags, restoreDefinition } from './restore-options.ts';
@@ -29,9 +28,8 @@ import { checkSideFiles, contactSheet, previews, sampleFiles, sheetPath, sidePat
 export interface RestoreReport {
   input: string;
   output: string;
-  /** The file of --stage1. */
+  /** The files of --stage1, --compare and --report, with the picture to the report, and the folder of --preview. */
   stage1?: string;
-  /** The files of --compare and --report, with the picture to the report, and the folder of --preview. */
   compare?: string;
   report?: string;
   changeMap?: string;
@@ -74,14 +72,8 @@ async function restore(named: string[], flags: RestoreFlags): Promise<void> {
   const shallow = flags.bits === 16 ? photos.find(({ output }) => !isPng(output)) : undefined;
   if (shallow)
     throw new UserError(`Cannot write ${shallow.output} with 16 bits: only PNG files have them. Leave --bits out, or write a .png file.`);
-  if (flags.stage1 !== undefined) {
-    if (!single || flags.numSamples > 1) throw new UserError('--stage1 is for one photo whose result is a file.');
-    checkOutput(flags.stage1, named[0]);
-    if (resolve(flags.stage1) === resolve(flags.output))
-      throw new UserError(`-o and --stage1 both name ${flags.output}; give them different names.`);
-  }
-  if (!single) checkExisting(photos, flags);
-  checkSideFiles(flags, photos, single ? null : flags.output, flags.stage1 === undefined ? [] : [flags.stage1]);
+  if (!single && !flags.dryRun) checkExisting(photos, flags);
+  checkSideFiles(flags, photos, single ? null : flags.output);
   const recipe =
     flags.from === undefined ? null : parseRecipe(readPngText(await host.readFile(flags.from), flags.from)[RECIPE_KEYWORD], flags.from);
   if (flags.log !== undefined) await appendLog(flags.log, '');
@@ -89,7 +81,8 @@ async function restore(named: string[], flags: RestoreFlags): Promise<void> {
   if (single) await readPicture(photos[0].input);
 
   const work = new Work(flags, recipe, photos, single);
-  const interruption = onInterrupt(() => work.shown?.stop());
+  const goOn = flags.state === undefined ? '' : ' The same command goes on from the last step.';
+  const interruption = onInterrupt(() => work.shown?.stop(), goOn);
   const restorer = await Restorer.load(
     host,
     flags.model,
@@ -115,8 +108,8 @@ async function restore(named: string[], flags: RestoreFlags): Promise<void> {
     interruption.done();
     await restorer.close();
   }
-  if (single || flags.dryRun) return;
-  if (!flags.quiet && !flags.json)
+  if (single) return;
+  if (!flags.quiet && !flags.json && !flags.dryRun)
     console.log(`${photos.length - failures.length - skipped} restored, ${failures.length} failed, ${skipped} skipped`);
   if (failures.length)
     throw new PartialFailure(`${failures.length} of ${photos.length} photos could not be restored: ${failures.join(', ')}`);
@@ -210,8 +203,7 @@ class Work {
     });
     this.shown?.stop();
     await writePicture(file.output, flags.bits === 16 ? result.deep() : result.image, flags.quality, result.recipe);
-    if (flags.stage1 !== undefined) await writePicture(flags.stage1, result.stage1, flags.quality);
-    await writeSideFiles(paths, file, photo, result);
+    await writeSideFiles(paths, file, photo, result, flags.quality);
     await result.finished();
 
     const { device } = restorer;
@@ -222,7 +214,6 @@ class Work {
     const report: RestoreReport = {
       input: file.input,
       output: file.output,
-      ...(flags.stage1 === undefined ? {} : { stage1: flags.stage1 }),
       ...paths,
       width: result.image.width,
       height: result.image.height,
@@ -257,7 +248,7 @@ class Work {
   /** The recipe's options, else those of the command line with the caption beside the photo. */
   private async options(file: PhotoFile): Promise<GivenOptions> {
     if (this.recipe) return this.recipe.options;
-    if (this.single || this.flags.prompt !== undefined || !existsSync(file.caption)) return this.flags;
+    if (this.flags.prompt !== undefined || !existsSync(file.caption)) return this.flags;
     return { ...this.flags, prompt: (await readFile(file.caption, 'utf8')).trim() };
   }
 

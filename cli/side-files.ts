@@ -14,9 +14,12 @@ import { changeMap, fidelity } from '../restore/report.ts';
 import { matcher, traceTo } from '../restore/trace.ts';
 import { comparePage } from './compare-page.ts';
 import { checkOutput, type PhotoFile } from './photo-files.ts';
+import { writePicture } from './picture-files.ts';
 
 /** Paths as given, in which {name} stands for the result's name without ending. */
 export interface SideFlags {
+  /** A picture file. */
+  stage1?: string;
   /** An .html or .png file. */
   compare?: string;
   /** A folder. */
@@ -33,7 +36,8 @@ export interface SideFlags {
 /** Paths of one result's side files, each only where asked for; `changeMap` belongs to `report`. */
 export type SidePaths = SideFlags & { changeMap?: string };
 
-const ENDINGS = { compare: ['.html', '.png'], report: ['.json'], profile: ['.json'] };
+/** What the names of files may end in; that of --stage1 as a result's. */
+const ENDINGS = { stage1: undefined, compare: ['.html', '.png'], report: ['.json'], profile: ['.json'] };
 
 /** The results of one photo: itself, or name-1 to name-n. */
 export function sampleFiles(photo: PhotoFile, samples: number): PhotoFile[] {
@@ -50,7 +54,7 @@ export function sheetPath(photo: PhotoFile): string {
 export function sidePaths(flags: SideFlags, output: string, folder: string | null): SidePaths {
   const name = withoutEnding(folder === null ? basename(output) : relative(folder, output));
   const paths: SidePaths = {};
-  for (const key of ['compare', 'preview', 'report', 'traceTo', 'profile'] as const) {
+  for (const key of ['stage1', 'compare', 'preview', 'report', 'traceTo', 'profile'] as const) {
     const given = flags[key];
     if (given !== undefined) paths[key] = given.replaceAll('{name}', name);
   }
@@ -59,20 +63,12 @@ export function sidePaths(flags: SideFlags, output: string, folder: string | nul
   return paths;
 }
 
-/**
- * Finds out before the work what would stop a file of any result from being written. Throws UserError, also where two files would have one
- * name. `further`: other files that the command writes.
- */
-export function checkSideFiles(
-  flags: SideFlags & { numSamples: number },
-  photos: PhotoFile[],
-  folder: string | null,
-  further: string[] = [],
-): void {
+/** Finds out before the work what would stop a file of any result from being written. Throws UserError, also where two files would have one name. */
+export function checkSideFiles(flags: SideFlags & { numSamples: number }, photos: PhotoFile[], folder: string | null): void {
   if ((flags.trace === undefined) !== (flags.traceTo === undefined))
     throw new UserError('--trace names activations and --trace-to the folder for them: give both.');
   if (flags.trace) matcher(flags.trace);
-  const taken = new Set<string>(further.map((path) => resolve(path)));
+  const taken = new Set<string>();
   const claim = (path: string) => {
     if (taken.has(resolve(path)))
       throw new UserError(`Two files would be written to ${path}. Give them different names; {name} in a name stands for the result's.`);
@@ -88,8 +84,10 @@ export function checkSideFiles(
     }
     for (const output of outputs) {
       const paths = sidePaths(flags, output, folder);
-      for (const key of ['compare', 'report', 'profile'] as const)
-        if (paths[key] !== undefined) checkOutput(paths[key], input, ENDINGS[key]);
+      for (const [key, endings] of Object.entries(ENDINGS)) {
+        const path = paths[key as keyof typeof ENDINGS];
+        if (path !== undefined) checkOutput(path, input, endings);
+      }
       for (const wanted of [paths.preview, paths.traceTo]) {
         if (wanted === undefined) continue;
         checkOutput(join(wanted, 'stage1.png'), input);
@@ -114,8 +112,15 @@ export function previews({ preview, trace, traceTo: folder }: SidePaths): Pick<R
   };
 }
 
-/** Writes the comparison and the report of a result. */
-export async function writeSideFiles(paths: SidePaths, file: PhotoFile, photo: Image, result: RestoredPhoto): Promise<void> {
+/** Writes the stage-1 image, the comparison and the report of a result. */
+export async function writeSideFiles(
+  paths: SidePaths,
+  file: PhotoFile,
+  photo: Image,
+  result: RestoredPhoto,
+  quality: number,
+): Promise<void> {
+  if (paths.stage1 !== undefined) await writePicture(paths.stage1, result.stage1, quality);
   if (paths.compare !== undefined) await host.writeFileAtomic(paths.compare, comparison(paths.compare, file, photo, result));
   if (paths.report === undefined || paths.changeMap === undefined) return;
   const report = { input: file.input, output: file.output, changeMap: paths.changeMap, ...fidelity(photo, result.stage1, result.image) };

@@ -124,7 +124,7 @@ test('refuses files that would overwrite each other or cannot be', async ({ fold
     [['--compare', at('out.png')], /Two files would be written to .*out\.png/],
     [['--compare', photo], /it is the photo itself/],
     [['--num-samples', '2', '--report', at('r.json')], /Two files would be written to .*r\.json.*\{name\}/],
-    [['--num-samples', '2', '--stage1', at('s.png')], /--stage1 is for one photo/],
+    [['--num-samples', '2', '--stage1', at('s.png')], /Two files would be written to .*s\.png.*\{name\}/],
     [['--num-samples', '0'], /'--num-samples <n>' argument '0' is invalid/],
     [['--preview', photo], /Cannot write/],
   ];
