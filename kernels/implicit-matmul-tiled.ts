@@ -46,13 +46,17 @@ fn run(id: u32, group: u32, local: u32) {
       ? `let x_at = batch * p.x_batch + rows / (p.oh * p.ow) * (p.h * p.width * p.channels);
   let top = vec4<i32>(((rows / p.ow) % p.oh) * p.stride) - i32(p.top);
   let left = vec4<i32>((rows % p.ow) * p.stride) - i32(p.left);
-  var c = x_quad;
-  var kx = 0u;
+  // The window's place (ky, kx): where in x, counted from its corner, and whether inside. The next load is c behind; the first place is a step away.
+  let corner = x_at + (vec4<u32>(top) * p.width + vec4<u32>(left)) * p.channels;
+  var place = 0u;
+  var inside = vec4<bool>(false);
+  var c = p.channels + x_quad;
+  var kx = 0xffffffffu;
   var ky = 0u;`
       : 'let x_at = batch * p.x_batch + rows * p.k;'
   }
-  let my_rows = ((local / 8u) % 16u) * 2u;
-  let my_columns = (local % 8u) * 2u;
+  let my_rows = (local / 8u) % 16u;
+  let my_columns = local % 8u;
   ${each(8, (i) => `var s${i}_0 = vec4<f32>(0.0); var s${i}_1 = vec4<f32>(0.0);`)}
   ${lowRank ? `let windows_end = (p.k + ${depth - 1}u) / ${depth}u * ${depth}u;` : ''}
   for (var done = 0u; done < ${lowRank ? `windows_end + (p.rank + 3u) / 4u * ${depth}u` : 'p.k'}; done += ${depth}u) {
@@ -76,14 +80,12 @@ fn run(id: u32, group: u32, local: u32) {
         kx = 0u;
         ky++;
       }
-    }
-    if (ky < p.kh) {
       let y = top + i32(ky);
       let x = left + i32(kx);
-      let inside = (y >= vec4<i32>(0)) & (y < vec4<i32>(i32(p.h))) & (x >= vec4<i32>(0)) & (x < vec4<i32>(i32(p.width)));
-      let at = x_at + (vec4<u32>(y) * p.width + vec4<u32>(x)) * p.channels + c;
-      ${each(4, (i) => `if (inside[${i}]) { x${i} = x_load(at[${i}]); }`)}
+      inside = (y >= vec4<i32>(0)) & (y < vec4<i32>(i32(p.h))) & (x >= vec4<i32>(0)) & (x < vec4<i32>(i32(p.width))) & vec4<bool>(ky < p.kh);
+      place = (ky * p.width + kx) * p.channels;
     }
+    ${each(4, (i) => `if (inside[${i}]) { x${i} = x_load(corner[${i}] + place + c); }`)}
     c += ${depth}u;`
           : `if (done + x_quad < p.k) { ${each(4, (i) => `x${i} = x_load(x_at[${i}] + done + x_quad);`)} }`
     }
@@ -111,20 +113,25 @@ fn run(id: u32, group: u32, local: u32) {
       ${each(4, (j) => `w_tile[(4u * w_quad + ${j}u) * ${TILE.columns / 4}u + local % 16u] = vec4<f32>(w0[${j}], w1[${j}], w2[${j}], w3[${j}]);`)}
     }
     workgroupBarrier();
-    for (var k = 0u; k < ${DEPTH}u; k++) {
-      let a = x_tile[k * ${TILE.rows / 4}u + my_rows];
-      let b = x_tile[k * ${TILE.rows / 4}u + my_rows + 1u];
-      let u = w_tile[k * ${TILE.columns / 4}u + my_columns];
-      let v = w_tile[k * ${TILE.columns / 4}u + my_columns + 1u];
-      ${each(8, (i) => {
-        const factor = `vec4<f32>(${i < 4 ? 'a' : 'b'}[${i % 4}])`;
-        return `s${i}_0 = fma(${factor}, u, s${i}_0); s${i}_1 = fma(${factor}, v, s${i}_1);`;
-      })}
+    for (var k = 0u; k < ${DEPTH / 2}u; k++) {
+      ${each(
+        2,
+        (n) => `{
+        let a = x_tile[(2u * k + ${n}u) * ${TILE.rows / 4}u + my_rows];
+        let b = x_tile[(2u * k + ${n}u) * ${TILE.rows / 4}u + my_rows + 16u];
+        let u = w_tile[(2u * k + ${n}u) * ${TILE.columns / 4}u + my_columns];
+        let v = w_tile[(2u * k + ${n}u) * ${TILE.columns / 4}u + my_columns + 8u];
+        ${each(8, (i) => {
+          const factor = `vec4<f32>(${i < 4 ? 'a' : 'b'}[${i % 4}])`;
+          return `s${i}_0 = fma(${factor}, u, s${i}_0); s${i}_1 = fma(${factor}, v, s${i}_1);`;
+        })}
+      }`,
+      )}
     }
   }
   var sums = array<vec4<f32>, 16>(${Array.from({ length: 16 }, (_, i) => `s${i >> 1}_${i & 1}`).join(', ')});
   for (var i = 0u; i < 16u; i++) {
-    finish4(batch, first_row + my_rows * 4u + i / 2u, first_column + my_columns * 4u + 4u * (i % 2u), sums[i]);
+    finish4(batch, first_row + my_rows * 4u + i / 8u * 64u + (i / 2u) % 4u, first_column + my_columns * 4u + i % 2u * 32u, sums[i]);
   }
 }`,
   };

@@ -56,7 +56,7 @@ interface Operation {
 }
 
 /** A matmul passes through a tile of the window 16 elements deep; where it is a convolution's, it may go on to the next place of the window. */
-const matmulTrips = (shader: string) => (shader.includes('windowed') ? [16 / 320, 16] : [16]);
+const matmulTrips = (shader: string) => (shader.includes('windowed') ? [16 / 320, 8] : [8]);
 
 /** Slices of channels, then weights and values in four pieces of a block. */
 function attentionTrips(width: number): number[] {
