@@ -71,7 +71,7 @@ export function lowerWinograd(to: Lowering, convolution: ImplicitMatmul, part = 
       shader: patchesShader(x.dtype, unrolled),
       operands: [touched(x, count, TILE, TILE, channels), shape(patches, count, channels)],
       params: [(count * channels) / 4, channels / 4, first, down, across, image.h, image.w, window.top, window.left, PATCH],
-      threads: (count * channels) / 4,
+      threads: Math.ceil((count * channels) / 128) * 32 * sharers(unrolled),
       flops: count * channels * PATCH_FLOPS,
     });
   const multiply = (columnRange: Range, tileRange: Range) => {
@@ -216,6 +216,9 @@ fn run(id: u32, group: u32, local: u32) {
   };
 }
 
+/** Threads that share a tile's four channels. */
+const sharers = (unrolled: boolean) => (unrolled ? 2 : 1);
+
 /** WGSL of B^T d. */
 const PATCH_TRANSFORM = `
 fn to_points(d: array<vec4<f32>, 6>) -> array<vec4<f32>, 6> {
@@ -226,9 +229,13 @@ fn to_points(d: array<vec4<f32>, 6>) -> array<vec4<f32>, 6> {
   return array<vec4<f32>, 6>(d[0] - 2.5 * d[2] + d[4], even + odd, even - odd, far_even + far_odd, far_even - far_odd, d[1] - 2.5 * d[3] + d[5]);
 }`;
 
-/** Pixels (N, H, W, C) under tiles from number `first` on -> (36, tiles, C): B^T d B. A thread transforms four channels of one tile. */
+/**
+ * Pixels (N, H, W, C) under tiles from number `first` on -> (36, tiles, C): B^T d B. A thread transforms four channels of one tile; on GPUs,
+ * whose registers are dear, two threads half of the columns each, which read the same pixels at once.
+ */
 function patchesShader(x: DType, unrolled: boolean): ShaderSpec {
   const six = bound('six', unrolled);
+  const columns = PATCH / sharers(unrolled);
   return {
     name: `winograd pixels ${x}`,
     bindings: [
@@ -251,13 +258,15 @@ function patchesShader(x: DType, unrolled: boolean): ShaderSpec {
     code: `
 ${PATCH_TRANSFORM}
 fn run(id: u32, group: u32, local: u32) {
-  if (id >= p.count) { return; }
-  let tile = p.first + id / p.channels;
-  let channel = id % p.channels;
+  let index = ${unrolled ? 'group * 32u + local % 32u' : 'id'};
+  if (index >= p.count) { return; }
+  let tile = p.first + index / p.channels;
+  let channel = index % p.channels;
+  let first_column = ${unrolled ? `local / 32u * ${columns}u` : '0u'};
   let image = tile / (p.down * p.across);
   let top = i32(((tile / p.across) % p.down) * ${TILE}u) - i32(p.top);
   let left = i32((tile % p.across) * ${TILE}u) - i32(p.left);
-  var rows: array<vec4<f32>, ${POINTS}>;
+  var rows: array<vec4<f32>, ${PATCH * columns}>;
   for (var i = 0u; i < ${six}; i++) {
     let y = top + i32(i);
     let in_rows = y >= 0 && y < i32(p.h);
@@ -268,11 +277,11 @@ fn run(id: u32, group: u32, local: u32) {
     let d${j} = select(vec4<f32>(0.0), x_load(select(0u, ((image * p.h + u32(y)) * p.width + u32(x${j})) * p.channels + channel, inside${j})), inside${j});`,
     )}
     let along = to_points(array<vec4<f32>, 6>(d0, d1, d2, d3, d4, d5));
-    ${each(PATCH, (j) => `rows[i * 6u + ${j}u] = along[${j}];`)}
+    ${each(columns, (j) => `rows[i * ${columns}u + ${j}u] = ${unrolled ? `select(along[${j}], along[${j + columns}], first_column > 0u)` : `along[${j}]`};`)}
   }
-  for (var j = 0u; j < ${six}; j++) {
-    let down = to_points(array<vec4<f32>, 6>(rows[j], rows[6u + j], rows[12u + j], rows[18u + j], rows[24u + j], rows[30u + j]));
-    ${each(PATCH, (i) => `out_store((${6 * i}u + j) * p.count + id, down[${i}]);`)}
+  for (var j = 0u; j < ${unrolled ? `${columns}u` : six}; j++) {
+    let down = to_points(array<vec4<f32>, 6>(${Array.from({ length: PATCH }, (_, i) => `rows[${i * columns}u + j]`).join(', ')}));
+    ${each(PATCH, (i) => `out_store((${6 * i}u + first_column + j) * p.count + index, down[${i}]);`)}
   }
 }`,
   };
