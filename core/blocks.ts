@@ -137,6 +137,15 @@ export function dequantise(dtype: BlockDType, bytes: Uint8Array, count: number):
   return values;
 }
 
+/** Number of the first value in a block whose scale is infinite or no number; -1 if there is none. */
+export function firstBadBlock(dtype: BlockDType, bytes: Uint8Array): number {
+  for (let at = 0; at < bytes.length; at += RECORD_BYTES[dtype]) {
+    if ((bytes[at + 1] & 0x7c) === 0x7c || (bytes[at + 3] & 0x7c) === 0x7c)
+      return (at / RECORD_BYTES[dtype]) * RECORD + ((bytes[at + 1] & 0x7c) === 0x7c ? 0 : BLOCK);
+  }
+  return -1;
+}
+
 /** Body of the WGSL function that loads element i, or elements 4 i to 4 i + 3, of a binding in blocks. */
 export function loadBlocks(name: string, dtype: BlockDType, width: 1 | 4): string {
   const perWord = dtype === 'q8' ? 4 : 8;

@@ -1,5 +1,5 @@
 /** Joins networks with a checkpoint: every parameter learns where its values are; nothing is read until a program needs it. */
-import { type BlockDType, blockBytes, isBlocks, quantise } from '../core/blocks.ts';
+import { type BlockDType, blockBytes, firstBadBlock, isBlocks, quantise } from '../core/blocks.ts';
 import { UserError } from '../core/errors.ts';
 import { named, type Parameter, PIECE_BYTES, parameters, storedOrder, type WeightPiece } from '../core/module.ts';
 import { sizeOf } from '../core/tensor.ts';
@@ -80,7 +80,15 @@ function piecesOf(checkpoint: Checkpoint, parameter: Parameter, checked: Set<num
         const half = scratch.length / 2;
         const [from, length] = [byteLength(info.dtype, first), byteLength(info.dtype, count)];
         const bytes = await checkpoint.bytes(name, from, length, length <= half ? scratch.subarray(0, half) : undefined);
-        if (isStoredBlocks(info.dtype)) return bytes;
+        if (isStoredBlocks(info.dtype)) {
+          const at = checked.has(first) ? -1 : firstBadBlock(blocksOf(info.dtype), bytes);
+          if (at >= 0)
+            throw new UserError(
+              `${checkpoint.fileOf(name)}: in the order of the file, the values from ${first + at} on of tensor "${name}" have a scale that is no number. The file is damaged: convert the model again.`,
+            );
+          checked.add(first);
+          return bytes;
+        }
         const values = convert(info.dtype, bytes, first);
         if (!checked.has(first)) check(checkpoint, parameter, values, first);
         checked.add(first);

@@ -2,7 +2,7 @@
 import { UserError } from '../../core/errors.ts';
 import { TorchRandom } from '../../core/random.ts';
 import { bytesSource } from '../../weights/byte-source.ts';
-import { DTYPE_BYTES } from '../../weights/dtype.ts';
+import { byteLength } from '../../weights/dtype.ts';
 import { openSafetensors, type Safetensors } from '../../weights/safetensors.ts';
 import { encodeSafetensors } from '../../weights/safetensors-writer.ts';
 import { elementCount } from '../../weights/tensor-file.ts';
@@ -41,7 +41,7 @@ export async function fuzzSafetensors(count: number, seed: number): Promise<{ op
   return { opened, refused };
 }
 
-const DTYPES = ['F16', 'F32', 'I64', 'U8', 'BF16', 'F8_E4M3'] as const;
+const DTYPES = ['F16', 'F32', 'I64', 'U8', 'BF16', 'F8_E4M3', 'Q8', 'Q4'] as const;
 
 function damaged(random: TorchRandom): Uint8Array<ArrayBuffer> {
   const below = (n: number) => random.uint32() % n;
@@ -49,8 +49,14 @@ function damaged(random: TorchRandom): Uint8Array<ArrayBuffer> {
   let file = encodeSafetensors(
     names.map((name) => {
       const dtype = DTYPES[below(DTYPES.length)];
-      const shape = Array.from({ length: below(4) }, () => below(5));
-      return [name, { dtype, shape, data: new Uint8Array(elementCount(shape) * DTYPE_BYTES[dtype]) }];
+      const isBlocks = dtype === 'Q8' || dtype === 'Q4';
+      const shape = isBlocks
+        ? [
+            [32, 32],
+            [32, 64, 1, 1],
+          ][below(2)]
+        : Array.from({ length: below(4) }, () => below(5));
+      return [name, { dtype, shape, data: new Uint8Array(byteLength(dtype, elementCount(shape))) }];
     }),
     below(2) ? { format: 'pt' } : {},
   );
@@ -87,6 +93,12 @@ const WORDS = [
   '"shape"',
   '"data_offsets"',
   '"__metadata__"',
+  '"supir_blocks"',
+  '\\"q4\\"',
+  '\\"q8\\"',
+  '\\"a\\"',
+  '\\"b.weight\\"',
+  '[32,32]',
   '"\\ud800"',
   '""',
 ];
@@ -95,6 +107,13 @@ const MUTATIONS: Mutation[] = [
   // A byte of the header becomes another.
   (file, below) => {
     if (file.length > 8) file[inHeader(file, below)] = below(256);
+    return file;
+  },
+  // Some bytes of the data become others.
+  (file, below) => {
+    if (file.length < 8) return file;
+    const data = file.length - 8 - headerLength(file);
+    if (data > 0) for (let n = 0; n < 16; n++) file[file.length - 1 - below(data)] = below(256);
     return file;
   },
   // The header's length is off by a little or by a lot.
@@ -128,7 +147,7 @@ const MUTATIONS: Mutation[] = [
     file.length < 8
       ? file
       : withHeader(file, (text) => {
-          const words = [...text.matchAll(/"[^"]*"/g)];
+          const words = [...text.matchAll(/\\?"[^"]*"/g)];
           if (words.length === 0) return text;
           const { 0: old, index } = words[below(words.length)];
           return text.slice(0, index) + WORDS[below(WORDS.length)] + text.slice(index + old.length);

@@ -138,6 +138,26 @@ test('networks take blocks from a file as they are, round others when they are r
   assert.equal(await weight(original, 'q4').source!.read(), await original.f32(name));
 });
 
+test('a scale that is no number is found when a network reads the weight', async () => {
+  for (const [block, bits] of [
+    [0, 0x7c00],
+    [5, 0x7e00],
+    [63, 0xfc00],
+  ]) {
+    const records = quantise('q4', new Float32Array(2048).fill(0.5));
+    new DataView(records.buffer).setUint16((block >> 1) * 36 + 2 * (block & 1), bits, true);
+    const file = await open(encodeSafetensors([['a.weight', { dtype: 'Q4', shape: [32, 64], data: records }]]));
+    const weight = new Parameter([32, 64], 'matrix');
+    attach({ weight }, 'a.', new Checkpoint([file]));
+    const error = await weight
+      .pieces()[0]
+      .read(new Uint8Array(SCRATCH_BYTES))
+      .catch((e) => e);
+    assert.instance(error, UserError);
+    assert.match(error.message, new RegExp(`values from ${32 * block} on of tensor "a\\.weight"`));
+  }
+});
+
 /** A file whose tensor w has `bytes` bytes and whose metadata says `entries`. */
 const lying = (entries: string, bytes = 32 * 36, name = 'w') =>
   open(encodeSafetensors([[name, { dtype: 'U8', shape: [bytes], data: new Uint8Array(bytes) }]], { supir_blocks: entries }));
