@@ -1,6 +1,6 @@
 /** What the next restoration will take: size, memory and time. */
 import { useSignal, useSignalEffect } from '@preact/signals';
-import { chosen, given, memory, memoryBytes } from './choices.ts';
+import { chosen, given, memoryBytes } from './choices.ts';
 import { selected } from './photos.ts';
 import type { Forecast } from './protocol.ts';
 import { adapter, engine, model } from './session.ts';
@@ -53,30 +53,6 @@ export function ForecastStrip() {
           {note}
         </p>
       ))}
-      <div class={`setting number ${memory.value === null ? '' : 'changed'}`}>
-        <label for="memory">
-          <code>memory</code>
-        </label>
-        <span class="value">
-          <input
-            id="memory"
-            type="number"
-            min="0.05"
-            step="any"
-            placeholder="chosen"
-            aria-describedby="memory-help"
-            value={memory.value ?? ''}
-            onChange={(event) => {
-              const gigabytes = Number(event.currentTarget.value);
-              memory.value = gigabytes > 0 ? gigabytes : null;
-            }}
-          />
-          GB
-        </span>
-        <p class="help" id="memory-help">
-          GPU memory that may be used; weights that do not fit leave when idle, or pass through at every step
-        </p>
-      </div>
       {problem.value && (
         <p class="problem" role="alert">
           {problem.value}

@@ -1,7 +1,7 @@
 /** The settings, made from the table that the command line's flags are made from: each under its usual name, with its sentence of help. */
 import { NUMBER_RANGES, PRESETS, type Preset, type RestoreOptions } from '../restore/options.ts';
 import { SETTING_GROUPS, SETTING_KEYS, SETTINGS, type SettingGroup, settingName } from '../restore/settings.ts';
-import { choose, choosePreset, chosen, given, rollSeed, type, typos } from './choices.ts';
+import { choose, choosePreset, chosen, given, memory, rollSeed, type, typos } from './choices.ts';
 import { Icon } from './icon.tsx';
 import { record } from './photos.ts';
 
@@ -66,6 +66,7 @@ export function AllSettings() {
       <summary>
         All settings <span class="dim">{changed(SETTING_KEYS.filter((key) => !ESSENTIAL.includes(key)))}</span>
       </summary>
+      <Memory />
       {SETTING_GROUPS.map((group) => (
         <Group key={group} group={group} />
       ))}
@@ -189,5 +190,35 @@ function Control({ name, id, invalid }: { name: keyof RestoreOptions; id: string
       value={(value as readonly number[]).join(',')}
       onChange={(event) => type(name, event.currentTarget.value)}
     />
+  );
+}
+
+/** How much GPU memory a run may use; no option of the restoration, for it changes no pixel. */
+function Memory() {
+  return (
+    <div class={`setting number ${memory.value === null ? '' : 'changed'}`}>
+      <label for="memory">
+        <code>memory</code>
+      </label>
+      <span class="value">
+        <input
+          id="memory"
+          type="number"
+          min="0.05"
+          step="any"
+          placeholder="chosen"
+          aria-describedby="memory-help"
+          value={memory.value ?? ''}
+          onChange={(event) => {
+            const gigabytes = Number(event.currentTarget.value);
+            memory.value = gigabytes > 0 ? gigabytes : null;
+          }}
+        />
+        GB
+      </span>
+      <p class="help" id="memory-help">
+        GPU memory that may be used; weights that do not fit leave when idle, or pass through at every step
+      </p>
+    </div>
   );
 }
