@@ -2,7 +2,7 @@
  * The restorer as a library user holds it: a device and a model, loaded once, that restore photo after photo. It keeps each run's state, goes on
  * from it, and when the device is lost opens a new one and goes on there, once.
  */
-import { type Device, openDevice } from '../core/device.ts';
+import { type Device, type OpenOptions, openDevice } from '../core/device.ts';
 import { DeviceError, MemoryError } from '../core/errors.ts';
 import type { Host } from '../host/host.ts';
 import type { Image } from '../image/image.ts';
@@ -41,6 +41,11 @@ export interface LoraChoice {
   merge?: boolean;
 }
 
+export interface RestorerOptions extends ModelOptions {
+  /** How kernels divide their work; default: by the adapter's facts. */
+  schedule?: OpenOptions['schedule'];
+}
+
 interface Opened {
   device: Device;
   model: SupirModel;
@@ -58,10 +63,10 @@ export class Restorer {
   private readonly host: Host;
   private folder: string;
   private loras: LoraChoice[];
-  private readonly options: ModelOptions;
+  private options: RestorerOptions;
   private opened: Opened;
 
-  private constructor(host: Host, folder: string, loras: readonly LoraChoice[], options: ModelOptions, opened: Opened) {
+  private constructor(host: Host, folder: string, loras: readonly LoraChoice[], options: RestorerOptions, opened: Opened) {
     this.host = host;
     this.folder = folder;
     this.loras = [...loras];
@@ -73,7 +78,7 @@ export class Restorer {
    * Opens the preferred adapter and a model folder, with LoRA files and their strengths, and how its weights are to lie in memory. Throws
    * DeviceError without an adapter, UserError for a folder that is no model and for LoRA files that do not fit it.
    */
-  static async load(host: Host, folder: string, loras: readonly LoraChoice[] = [], options: ModelOptions = {}): Promise<Restorer> {
+  static async load(host: Host, folder: string, loras: readonly LoraChoice[] = [], options: RestorerOptions = {}): Promise<Restorer> {
     return new Restorer(host, folder, loras, options, await open(host, folder, loras, options));
   }
 
@@ -101,13 +106,13 @@ export class Restorer {
   }
 
   /**
-   * Opens another model folder, or other LoRA files, on the same device, which keeps what it compiled. What was open stays in force when this
-   * cannot be opened; throws as `load`.
+   * Opens another model folder, or other LoRA files, or keeps weights in another way, on the same device, which keeps what it compiled. What was
+   * open stays in force when this cannot be opened; throws as `load`.
    */
-  async change(folder: string, loras: readonly LoraChoice[]): Promise<void> {
+  async change(folder: string, loras: readonly LoraChoice[], options: ModelOptions = this.options): Promise<void> {
     const before = this.opened;
-    this.opened = await openModel(before.device, this.host, folder, loras, this.options);
-    [this.folder, this.loras] = [folder, [...loras]];
+    this.opened = await openModel(before.device, this.host, folder, loras, options);
+    [this.folder, this.loras, this.options] = [folder, [...loras], { ...this.options, ...options }];
     await before.model.close();
   }
 
@@ -196,8 +201,8 @@ export class Restorer {
   }
 }
 
-async function open(host: Host, folder: string, choices: readonly LoraChoice[], options: ModelOptions): Promise<Opened> {
-  const device = await openDevice({ gpu: await host.gpu(), settle: host.settle });
+async function open(host: Host, folder: string, choices: readonly LoraChoice[], options: RestorerOptions): Promise<Opened> {
+  const device = await openDevice({ gpu: await host.gpu(), settle: host.settle, schedule: options.schedule });
   try {
     return await openModel(device, host, folder, choices, options);
   } catch (error) {

@@ -1,9 +1,10 @@
 /** Adapter: what computes here, what was chosen for it, how fast it is, and what to do where nothing does. */
 import { useSignal } from '@preact/signals';
+import { Choice } from './choice.tsx';
 import { tellError } from './notices.ts';
 import { run } from './photos.ts';
 import type { AdapterReport, Benchmark } from './protocol.ts';
-import { adapter, adapterProblem, engine, model } from './session.ts';
+import { adapter, adapterProblem, changeSchedule, engine, model, schedule } from './session.ts';
 import { rememberBenchmark } from './throughput.ts';
 import { helpFor } from './webgpu-help.ts';
 import { bytes } from './words.ts';
@@ -56,6 +57,13 @@ function Facts({ facts }: { facts: AdapterReport }) {
         <dt>Subgroups</dt>
         <dd>{smallest ? (smallest === largest ? `${smallest} lanes` : `${smallest} to ${largest} lanes`) : 'size not told'}</dd>
       </dl>
+      <Choice
+        name="schedule"
+        label="Schedule"
+        options={{ auto: 'by the adapter', subgroup: 'subgroup', tiled: 'tiled' }}
+        value={schedule.value}
+        onChange={(value) => void changeSchedule(value)}
+      />
       <h3>Features</h3>
       <ul class="features">
         {Object.entries(FEATURES).map(([name, what]) => {

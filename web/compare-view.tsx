@@ -1,7 +1,8 @@
 /** Compare: before and after under one slider, results side by side, and where they differ; all panes zoom and move in lock-step. */
-import { useSignal, useSignalEffect } from '@preact/signals';
-import { useMemo } from 'preact/hooks';
+import { useSignal } from '@preact/signals';
+import { useEffect, useMemo } from 'preact/hooks';
 import type { FidelityReport } from '../restore/report.ts';
+import { Choice } from './choice.tsx';
 import { Icon } from './icon.tsx';
 import { tellError } from './notices.ts';
 import { Pane, ZoomButtons } from './pane.tsx';
@@ -112,40 +113,21 @@ export function CompareView() {
   );
 }
 
-function Choice<Value extends string>(props: {
-  name: string;
-  label: string;
-  options: Record<Value, string>;
-  value: Value;
-  onChange(value: Value): void;
-}) {
-  return (
-    <fieldset class="presets inline">
-      <legend>{props.label}</legend>
-      {(Object.keys(props.options) as Value[]).map((value) => (
-        <label key={value}>
-          <input type="radio" name={props.name} checked={props.value === value} onChange={() => props.onChange(value)} />
-          <span>{props.options[value]}</span>
-        </label>
-      ))}
-    </fieldset>
-  );
-}
-
 /** The map of differences, over the result. */
 function Changed({ result, zoom, to }: { result: Result; zoom: Zoom; to: 'photo' | 'stage1' }) {
   const map = useSignal<ImageBitmap | null>(null);
-  const wanted = useSignal({ id: result.id, to });
-  if (wanted.value.id !== result.id || wanted.value.to !== to) wanted.value = { id: result.id, to };
-  useSignalEffect(() => {
-    const asked = wanted.value;
+  useEffect(() => {
+    let isAsked = true;
     map.value = null;
     engine()
-      .call('difference', asked)
+      .call('difference', { id: result.id, to })
       .then((bitmap) => {
-        if (wanted.value === asked) map.value = bitmap;
+        if (isAsked) map.value = bitmap;
       }, tellError);
-  });
+    return () => {
+      isAsked = false;
+    };
+  }, [map, result.id, to]);
   const label = `Change to ${to === 'photo' ? 'the photo' : 'stage 1'}`;
   if (!map.value) return <p class="dim">Comparing</p>;
   return (

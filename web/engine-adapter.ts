@@ -9,7 +9,7 @@ import { squares } from '../host/smoke.ts';
 import { attention } from '../kernels/attention.ts';
 import { conv2d } from '../kernels/conv2d.ts';
 import { linear } from '../kernels/linear.ts';
-import type { AdapterReport, Benchmark } from './protocol.ts';
+import type { AdapterReport, Benchmark, ScheduleChoice } from './protocol.ts';
 
 const LIMITS = [
   'maxBufferSize',
@@ -20,12 +20,12 @@ const LIMITS = [
 ] as const;
 
 /** Opens the preferred adapter, lets it compute squares, and tells what it is. Throws DeviceError where there is none or it computes nothing. */
-export async function adapterReport(host: Host): Promise<AdapterReport> {
-  const device = await openDevice({ gpu: await host.gpu(), settle: host.settle });
+export async function adapterReport(host: Host, schedule: ScheduleChoice): Promise<AdapterReport> {
+  const device = await openDevice({ gpu: await host.gpu(), settle: host.settle, schedule });
   try {
     const wrong = (await squares(device.gpu, 4096, host.settle)).findIndex((value, i) => value !== i * i);
     if (wrong >= 0) throw new DeviceError(`The adapter answered wrongly: ${wrong} squared. Update the browser and the graphics driver.`);
-    const { description, device: chip, vendor, architecture, software, features, subgroupSizes, schedule } = device.facts;
+    const { description, device: chip, vendor, architecture, software, features, subgroupSizes, schedule: chosen } = device.facts;
     return {
       name: description || chip || [vendor, architecture].filter(Boolean).join(' ') || 'unnamed adapter',
       vendor,
@@ -33,7 +33,7 @@ export async function adapterReport(host: Host): Promise<AdapterReport> {
       software,
       features: [...features].sort(),
       subgroupSizes,
-      schedule,
+      schedule: chosen,
       limits: Object.fromEntries(LIMITS.map((limit) => [limit, device.gpu.limits[limit]])),
     };
   } finally {

@@ -1,9 +1,10 @@
 /** The model that the engine restores with: the demo's or one's own files, and the LoRA files on it. The device stays when one of these changes, with all that it compiled. */
 import { parameters } from '../core/module.ts';
 import { sizeOf } from '../core/tensor.ts';
+import type { ModelOptions } from '../restore/model-folder.ts';
 import { Restorer } from '../restore/restorer.ts';
 import type { EngineFiles } from './engine-files.ts';
-import type { LoraReport, LoraState, ModelReport } from './protocol.ts';
+import type { LoraReport, LoraState, ModelReport, ScheduleChoice, WeightsChoice } from './protocol.ts';
 
 interface GivenLora extends LoraReport {
   path: string;
@@ -11,6 +12,8 @@ interface GivenLora extends LoraReport {
 
 export class EngineModel {
   readonly files: EngineFiles;
+  /** For the device that is opened next. */
+  schedule: ScheduleChoice = 'auto';
   private which: 'demo' | 'own' = 'demo';
   private loras: GivenLora[] = [];
   private opened: Restorer | null = null;
@@ -22,14 +25,14 @@ export class EngineModel {
 
   /** The restorer of the present choice. Throws UserError for files that are no model, DeviceError without an adapter. */
   async restorer(): Promise<Restorer> {
-    this.opened ??= await Restorer.load(this.files.host, this.which, this.loras);
+    this.opened ??= await Restorer.load(this.files.host, this.which, this.loras, { schedule: this.schedule });
     return this.opened;
   }
 
   /** Switches to another model; the one before stays in force when this one cannot be opened. */
-  async open(which: 'demo' | 'own', progress: (done: number, of: number) => void): Promise<ModelReport> {
+  async open(which: 'demo' | 'own', weights: WeightsChoice, progress: (done: number, of: number) => void): Promise<ModelReport> {
     if (which === 'demo') await this.files.fetchDemo(progress);
-    await this.change(which, []);
+    await this.change(which, [], { weights: weights === 'files' ? undefined : weights });
     const restorer = await this.restorer();
     const { model } = restorer;
     return {
@@ -72,9 +75,9 @@ export class EngineModel {
     return this.loraState();
   }
 
-  private async change(which: 'demo' | 'own', loras: GivenLora[]): Promise<void> {
-    if (this.opened) await this.opened.change(which, loras);
-    else this.opened = await Restorer.load(this.files.host, which, loras);
+  private async change(which: 'demo' | 'own', loras: GivenLora[], options?: ModelOptions): Promise<void> {
+    if (this.opened) await this.opened.change(which, loras, options);
+    else this.opened = await Restorer.load(this.files.host, which, loras, { ...options, schedule: this.schedule });
     [this.which, this.loras] = [which, loras];
   }
 

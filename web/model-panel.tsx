@@ -3,7 +3,7 @@ import { useSignal } from '@preact/signals';
 import { Icon } from './icon.tsx';
 import { filesOf, takeFiles } from './intake.ts';
 import { tellError } from './notices.ts';
-import type { InspectedFile } from './protocol.ts';
+import { type InspectedFile, WEIGHTS, type WeightsChoice } from './protocol.ts';
 import {
   giveFiles,
   keepFile,
@@ -16,6 +16,7 @@ import {
   ownFiles,
   removeKept,
   takeFile,
+  weights,
 } from './session.ts';
 import { amount, bytes } from './words.ts';
 
@@ -100,6 +101,7 @@ function OwnFiles() {
         </ul>
       )}
       {files.length > 0 && !ready && missing && !configured && <p class="problem">{missing}</p>}
+      {files.length > 0 && <WeightsSetting />}
       {files.length > 0 && (
         <button
           type="button"
@@ -110,6 +112,31 @@ function OwnFiles() {
           Use these files
         </button>
       )}
+    </div>
+  );
+}
+
+function WeightsSetting() {
+  return (
+    <div class="setting choice">
+      <label for="weights">
+        <code>weights</code>
+      </label>
+      <select
+        id="weights"
+        aria-describedby="weights-help"
+        value={weights.value}
+        onChange={(event) => {
+          weights.value = event.currentTarget.value as WeightsChoice;
+        }}
+      >
+        {WEIGHTS.map((each) => (
+          <option key={each}>{each}</option>
+        ))}
+      </select>
+      <p class="help" id="weights-help">
+        how they lie on the GPU: as in the files, f16, or rounded to blocks of 8 or 4 bits, which take half and a quarter of the memory
+      </p>
     </div>
   );
 }

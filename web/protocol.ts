@@ -166,9 +166,17 @@ export interface AttentionMap {
   largest: number;
 }
 
+/** How kernels divide their work; auto: by the adapter's facts. */
+export const SCHEDULES = ['auto', 'subgroup', 'tiled'] as const;
+export type ScheduleChoice = (typeof SCHEDULES)[number];
+
+/** How matrices and convolutions lie on the GPU; files: as the files hold them. */
+export const WEIGHTS = ['files', 'f16', 'q8', 'q4'] as const;
+export type WeightsChoice = (typeof WEIGHTS)[number];
+
 /** Every call: [parameters, result, event]. */
 export interface Calls {
-  start: [null, AdapterReport, never];
+  start: [{ schedule: ScheduleChoice }, AdapterReport, never];
   benchmark: [null, Benchmark, never];
   inspect: [GivenFile[], InspectedFiles, never];
   forget: [string, InspectedFiles, never];
@@ -176,7 +184,7 @@ export interface Calls {
   keep: [string, null, { done: number; of: number }];
   openKept: [string, InspectedFiles, never];
   removeKept: [string, KeptFile[], never];
-  openModel: ['demo' | 'own', ModelReport, { done: number; of: number }];
+  openModel: [{ which: 'demo' | 'own'; weights: WeightsChoice }, ModelReport, { done: number; of: number }];
   addLora: [{ file: File; scale: number }, LoraState, never];
   scaleLora: [{ id: number; scale: number }, null, never];
   removeLora: [number, LoraState, never];

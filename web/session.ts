@@ -1,8 +1,20 @@
 /** The engine behind the page, and what it holds: adapter, model, LoRA files. */
 import { signal } from '@preact/signals';
 import { Engine } from './engine.ts';
+import { store, stored } from './local.ts';
 import { forPage, tell, tellError } from './notices.ts';
-import type { AdapterReport, GivenFile, InspectedFiles, KeptFile, LoraReport, LoraState, ModelReport } from './protocol.ts';
+import type {
+  AdapterReport,
+  GivenFile,
+  InspectedFiles,
+  KeptFile,
+  LoraReport,
+  LoraState,
+  ModelReport,
+  ScheduleChoice,
+  WeightsChoice,
+} from './protocol.ts';
+import { SCHEDULES } from './protocol.ts';
 
 export const adapter = signal<AdapterReport | null>(null);
 /** Why nothing can be computed here; null while it can, or is not known yet. */
@@ -19,6 +31,11 @@ export const broken = signal<string | null>(null);
 /** Whether the panel for models of one's own is open. */
 export const modelPanelOpen = signal(false);
 
+/** How kernels are to divide their work; the engine starts anew when it changes. */
+export const schedule = signal<ScheduleChoice>(SCHEDULES.find((each) => each === stored('schedule')) ?? 'auto');
+/** How the weights of the model that is opened next lie on the GPU. */
+export const weights = signal<WeightsChoice>('files');
+
 let given: GivenFile[] = [];
 let loraFiles: { id: number; file: File }[] = [];
 let engineNow: Engine | null = null;
@@ -34,7 +51,7 @@ export function engine(): Engine {
 /** Looks at the adapter and opens the demo model. */
 export async function start(): Promise<void> {
   try {
-    adapter.value = await engine().call('start', null);
+    adapter.value = await engine().call('start', { schedule: schedule.value });
   } catch (error) {
     adapterProblem.value = forPage((error as Error).message);
   }
@@ -60,6 +77,12 @@ export async function restart(): Promise<void> {
   for (const { id, file } of adapted) await addLora(file, scales.get(id));
 }
 
+export async function changeSchedule(to: ScheduleChoice): Promise<void> {
+  schedule.value = to;
+  store('schedule', to);
+  await restart();
+}
+
 export async function openModel(which: 'demo' | 'own'): Promise<void> {
   const what = which === 'demo' ? 'the demo model' : 'your model';
   opening.value = { what, share: 0 };
@@ -67,7 +90,7 @@ export async function openModel(which: 'demo' | 'own'): Promise<void> {
     const event = ({ done, of }: { done: number; of: number }) => {
       opening.value = { what, share: of ? done / of : 0 };
     };
-    const report = await engine().call('openModel', which, { event });
+    const report = await engine().call('openModel', { which, weights: weights.value }, { event });
     model.value = { which, report };
     [loras.value, loraFiles] = [[], []];
   } finally {

@@ -1,24 +1,15 @@
 /** Light, dark, or as the system is. */
 import { effect, signal } from '@preact/signals';
+import { store, stored } from './local.ts';
 
 export const THEMES = ['system', 'light', 'dark'] as const;
 export type Theme = (typeof THEMES)[number];
 
-export const theme = signal<Theme>(stored());
-
-function stored(): Theme {
-  try {
-    return THEMES.find((each) => each === localStorage.getItem('theme')) ?? 'system';
-  } catch {
-    return 'system'; // storage is switched off
-  }
-}
+export const theme = signal<Theme>(THEMES.find((each) => each === stored('theme')) ?? 'system');
 
 export function applyTheme(): void {
   effect(() => {
     document.documentElement.dataset.theme = theme.value;
-    try {
-      localStorage.setItem('theme', theme.value);
-    } catch {}
+    store('theme', theme.value);
   });
 }

@@ -1,5 +1,6 @@
 /** How fast this browser's adapter was, for estimates of the next run: kept between visits, by adapter and model. */
 import { signal } from '@preact/signals';
+import { store, stored } from './local.ts';
 import type { Forecast, RestoreResult } from './protocol.ts';
 
 const KEY = 'throughput';
@@ -11,9 +12,9 @@ let forecastGflop = 0;
 
 function read(): Rates {
   try {
-    return JSON.parse(localStorage.getItem(KEY) ?? '{}');
+    return JSON.parse(stored(KEY) ?? '{}');
   } catch {
-    return {}; // no storage, or not ours
+    return {}; // not ours
   }
 }
 
@@ -38,9 +39,7 @@ export function rememberBenchmark(adapter: string, gflops: readonly number[]): v
 
 function keep(key: string, rate: number): void {
   rates.value = { ...rates.value, [key]: rate };
-  try {
-    localStorage.setItem(KEY, JSON.stringify(rates.value));
-  } catch {} // kept for this visit only
+  store(KEY, JSON.stringify(rates.value));
 }
 
 /** Seconds that so much work will take, or null where nothing is known. */

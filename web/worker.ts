@@ -21,7 +21,10 @@ const explorer = new Explorer(model);
 const runs = new EngineRuns(model, explorer);
 
 const handlers: Handlers = {
-  start: () => adapterReport(files.host),
+  start: ({ schedule }) => {
+    model.schedule = schedule;
+    return adapterReport(files.host, schedule);
+  },
   benchmark: async () => benchmark((await model.restorer()).device),
   inspect: (given) => files.add(given),
   forget: (path) => files.remove(path),
@@ -32,7 +35,7 @@ const handlers: Handlers = {
   },
   openKept: (id) => files.openKept(id),
   removeKept: (id) => files.removeKept(id),
-  openModel: (which, { emit }) => model.open(which, (done, of) => emit({ done, of })),
+  openModel: ({ which, weights }, { emit }) => model.open(which, weights, (done, of) => emit({ done, of })),
   addLora: ({ file, scale }) => model.addLora(file, scale),
   scaleLora: ({ id, scale }) => model.scaleLora(id, scale),
   removeLora: (id) => model.removeLora(id),
