@@ -31,20 +31,20 @@ export function attach(root: object, prefix: string, checkpoint: Checkpoint, { d
     parameter.source = {
       async read() {
         const values = parameter.dtype === 'f16' ? await checkpoint.f16bits(name) : await checkpoint.f32(name);
-        check(checkpoint, parameter, values, 0);
+        check(checkpoint, name, parameter.dtype, values, 0);
         return values;
       },
       readRows: (rows) => readRows(checkpoint, parameter, rows),
       pieces: () =>
         parameter.kind !== 'transposed' && (blocks === null || blocks === parameter.dtype)
-          ? piecesOf(checkpoint, parameter, checked)
+          ? piecesOf(checkpoint, name, parameter, checked)
           : null,
     };
   }
 }
 
 /** Throws UserError unless the values are what the weight's storage can hold; the first is element `first`. */
-function check(checkpoint: Checkpoint, { name, dtype }: Parameter, values: Float32Array | Uint16Array, first: number): void {
+function check(checkpoint: Checkpoint, name: string, dtype: Parameter['dtype'], values: Float32Array | Uint16Array, first: number): void {
   if (isBlocks(dtype)) checkBlockValues(checkpoint.fileOf(name), name, values, first);
   else checkpoint.assertFinite(name, values, first);
 }
@@ -57,9 +57,9 @@ export function expectedKeys(root: object, prefix = ''): Map<string, readonly nu
   return new Map([...parameters(root)].map(([path, { shape }]) => [prefix + path, shape]));
 }
 
-/** A weight in rows of its first axis, converted and reordered; `checked`: first elements of the pieces that are known to be finite. */
-function piecesOf(checkpoint: Checkpoint, parameter: Parameter, checked: Set<number>): WeightPiece[] {
-  const { name, shape, kind, dtype } = parameter;
+/** A weight in rows of its first axis, converted and reordered; `name`: its key, whatever the parameter is called since; `checked`: first elements of the pieces that are known to be finite. */
+function piecesOf(checkpoint: Checkpoint, name: string, parameter: Parameter, checked: Set<number>): WeightPiece[] {
+  const { shape, kind, dtype } = parameter;
   const info = checkpoint.info(name);
   const [rows, ...inner] = shape;
   const row = sizeOf(inner);
@@ -90,7 +90,7 @@ function piecesOf(checkpoint: Checkpoint, parameter: Parameter, checked: Set<num
           return bytes;
         }
         const values = convert(info.dtype, bytes, first);
-        if (!checked.has(first)) check(checkpoint, parameter, values, first);
+        if (!checked.has(first)) check(checkpoint, name, dtype, values, first);
         checked.add(first);
         const room = values.byteLength <= half ? scratch.subarray(half) : undefined;
         const ordered = storedOrder(values, { shape: [count / row, ...inner], kind }, room);
