@@ -2,6 +2,7 @@
 import type { Device } from '../core/device.ts';
 import { UserError } from '../core/errors.ts';
 import { parameters } from '../core/module.ts';
+import { SUPIR_SDXL } from '../models/config.ts';
 import { LoraStack } from '../models/lora.ts';
 import type { Supir } from '../models/supir.ts';
 import { unetRules } from '../weights/diffusers.ts';
@@ -39,13 +40,14 @@ export class LoraTraining extends Training<TrainingImage, LoraTrainingOptions> {
   encode(name: string, images: number, { format, dtype }: Pick<LoraFileOptions, 'format' | 'dtype'>): Uint8Array<ArrayBuffer> {
     const { rank, alpha = rank, rate = 1e-4, batch = 1, accumulate = 1, seed, decay = 'constant', warmup = 0 } = this.options;
     const { minSnr, noiseOffset, mode, targets, steps } = this.options;
+    const base = this.supir.config.name;
     const metadata: Record<string, string> = {
       ss_output_name: name,
       ss_network_module: 'networks.lora',
       ss_network_dim: String(rank),
       ss_network_alpha: String(alpha),
       ss_network_args: JSON.stringify({ targets, mode }),
-      ss_base_model_version: 'sdxl_base_v1-0',
+      ss_base_model_version: base === SUPIR_SDXL.name ? 'sdxl_base_v1-0' : base,
       ss_learning_rate: String(rate),
       ss_unet_lr: String(rate),
       ss_optimizer: 'AdamW',

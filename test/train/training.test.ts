@@ -184,7 +184,10 @@ test('a saved LoRA loads again under both spellings and gives the trained result
       await run(files, training, images, [], { folder: format, format });
       const trained = await forward(new LoraStack([{ adapters: training.adapters, scale: 1 }]).apply(of()));
       const saved = await openSafetensors(bytesSource('saved', files.files.get(`${format}/tiny.safetensors`)!));
-      assert.is(saved.metadata.get('ss_network_dim'), '2');
+      assert.equal(
+        ['ss_network_dim', 'ss_base_model_version', 'ss_steps'].map((key) => saved.metadata.get(key)),
+        ['2', 'tiny', '6'],
+      );
       assert.match(saved.names()[0], format === 'kohya' ? /^lora_unet_\w+\.lora_down\.weight$/ : /^unet\.[\w.]+\.lora_A\.weight$/);
       const adapters = adaptersOf(await readLora(saved, weights));
       assert.is(adapters.length, training.adapters.length);
