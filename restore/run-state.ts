@@ -2,6 +2,7 @@
  * The state of a sampling run on disk: after every step its latent replaces the one before, so that a run which was stopped, crashed or lost
  * its device goes on from there, to the same bits. Everything before sampling is computed anew; it is deterministic.
  */
+import { UserError } from '../core/errors.ts';
 import type { Files } from '../host/host.ts';
 import type { SamplerStep } from '../sampler/sampler.ts';
 import { bytesSource } from '../weights/byte-source.ts';
@@ -41,9 +42,7 @@ export class RunState {
     const names = (await files.exists(folder)) ? (await files.list(folder)).filter((each) => each.endsWith('.state.safetensors')) : [];
     const others = names.filter((each) => each !== name).length;
     if (!names.includes(name)) return new RunState(files, path, recipe, null, others);
-    const file = await openSafetensors(bytesSource(path, await files.readFile(path)));
-    const [latent, denoised, [startStep]] = [await file.f32('latent'), await file.f32('denoised'), await file.ints('step')];
-    return new RunState(files, path, recipe, { startStep, latent, denoised }, others);
+    return new RunState(files, path, recipe, await readState(path, await files.readFile(path)), others);
   }
 
   /** Keeps a step; the file is replaced whole. */
@@ -60,5 +59,15 @@ export class RunState {
   /** Removes the state: the run's result is written. */
   async remove(): Promise<void> {
     await this.files.remove(this.path);
+  }
+}
+
+async function readState(path: string, bytes: Uint8Array<ArrayBuffer>): Promise<SamplerState> {
+  try {
+    const file = await openSafetensors(bytesSource(path, bytes));
+    const [latent, denoised, [startStep]] = [await file.f32('latent'), await file.f32('denoised'), await file.ints('step')];
+    return { startStep, latent, denoised };
+  } catch (cause) {
+    throw new UserError(`The state ${path} is damaged. Remove it, and the run starts anew.`, { cause });
   }
 }

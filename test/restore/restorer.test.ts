@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
+import { UserError } from '../../core/errors.ts';
 import { host } from '../../host/node.ts';
 import { decode } from '../../image/decode.ts';
 import { encodePng } from '../../image/encode.ts';
@@ -11,7 +12,7 @@ import type { Image } from '../../image/image.ts';
 import { psnr } from '../../image/metrics.ts';
 import { readPngText } from '../../image/png-chunks.ts';
 import { recommendedByLora } from '../../restore/options.ts';
-import { compareRecipes, makeRecipe, parseRecipe, RECIPE_KEYWORD, type Recipe } from '../../restore/recipe.ts';
+import { compareRecipes, identity, makeRecipe, parseRecipe, RECIPE_KEYWORD, type Recipe } from '../../restore/recipe.ts';
 import { type RestoredWithRecipe, Restorer } from '../../restore/restorer.ts';
 import { encodeSafetensors } from '../../weights/safetensors-writer.ts';
 import { projectFile } from '../support/fixtures.ts';
@@ -89,6 +90,16 @@ test('a state of another run is left alone, with a warning', async () => {
   await result.finished();
   assert.equal(warnings, [`${folder} holds the state of another run; this one starts anew.`]);
   assert.equal(readdirSync(folder), ['0123456789abcdef.state.safetensors']);
+});
+
+test('a damaged state is refused, and says what to do', async () => {
+  const given = { ...options, steps: 2 };
+  const path = join(folder, `${await identity(await restorer.recipe(photo, 'cat', given))}.state.safetensors`);
+  writeFileSync(path, 'cut off');
+  const refused = await restorer.restore(photo, given, { state: folder }).catch((error) => error);
+  assert.instance(refused, UserError);
+  assert.match(refused.message, /state\.safetensors is damaged\. Remove it/);
+  rmSync(path);
 });
 
 test('what of a prompt is cut off is told; the negative one counts only with guidance', async () => {
