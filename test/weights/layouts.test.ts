@@ -336,4 +336,14 @@ test('an index of shards that does not agree with its files', async () => {
   await refuses('{"weight_map":{"a":"s.safetensors","a":"t"}}', /twice/);
 });
 
+test('a shard that was cut is told by its own name, wherever it was cut', async () => {
+  const shard = encodeSafetensors([['a', { dtype: 'U8', shape: [9], data: new Uint8Array(9) }]]);
+  const index = bytesSource('m.index.json', new TextEncoder().encode('{"weight_map":{"a":"m-00001-of-00001.safetensors"}}'));
+  for (let length = 0; length < shard.length; length++) {
+    const error = await openShards(index, async (name) => bytesSource(name, shard.slice(0, length))).catch((e) => e);
+    assert.instance(error, UserError, `${length} bytes`);
+    assert.match(error.message, /^m-00001-of-00001\.safetensors.*download it again/i);
+  }
+});
+
 test.run();
