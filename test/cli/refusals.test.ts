@@ -59,6 +59,8 @@ test('options that cannot be', async ({ folder, photo }) => {
     [['--no-such-option'], /unknown option '--no-such-option'/],
     [['--bits', '12'], /'--bits <8\|16>' argument '12' is invalid\. It must be 8 or 16/],
     [['--bits', '16', '-o', 'out.jpg'], /Cannot write out\.jpg with 16 bits: only PNG files have them/],
+    [['--lora', 'faces.safetensors:0.5;1'], /'--lora <file:scale>' argument .* is invalid\. '0\.5;1' is no LoRA scale\. Examples/],
+    [['--lora', 'no-such.safetensors:0.2..1'], /Cannot open no-such\.safetensors: it does not exist/],
     [['second-photo.png'], /names one file, and .* may be several photos/],
   ];
   await inPairs(cases, async ([args, message]) => {
@@ -66,6 +68,16 @@ test('options that cannot be', async ({ folder, photo }) => {
   });
   assertRefused(await supir(['restore', photo]), /required option '-o, --output <path>' not specified/, 'no output');
   assert.equal(readdirSync(folder), ['photo.png']);
+});
+
+test('a LoRA of another architecture', async ({ folder, photo }) => {
+  const path = join(folder, 'flux.safetensors');
+  const data = Float32Array.of(1);
+  const key = 'lora_unet_double_blocks_0_img_attn_qkv.lora_down.weight';
+  writeFileSync(path, encodeSafetensors([[key, { dtype: 'F32', shape: [1, 1], data }]]));
+  const message = new RegExp(`flux\\.safetensors: 1 of 1 tensors belong to no layer of this model: ${key}.*another architecture`);
+  assertRefused(await supir(['restore', photo, '-o', join(folder, 'out.png'), '--lora', path]), message, 'flux');
+  assert.equal(readdirSync(folder).sort(), ['flux.safetensors', 'photo.png']);
 });
 
 test('places that cannot be written to, before any work', async ({ folder, photo }) => {
