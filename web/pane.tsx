@@ -134,8 +134,8 @@ export function ZoomButtons({ zoom }: { zoom: Zoom }) {
       <button type="button" onClick={() => zoom.zoom(1 / 1.5)} disabled={zoom.scale.value === 1} aria-label="Zoom out">
         −
       </button>
-      <button type="button" onClick={() => zoom.reset()} aria-label="Whole picture">
-        {Math.round(100 * zoom.scale.value)} %
+      <button type="button" onClick={() => zoom.reset()} title="Show the whole picture">
+        {Math.round(100 * zoom.scale.value)} %<span class="sr">, show the whole picture</span>
       </button>
       <button type="button" onClick={() => zoom.zoom(1.5)} aria-label="Zoom in">
         +

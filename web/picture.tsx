@@ -1,4 +1,4 @@
-/** A bitmap on the page. */
+/** A bitmap on the page; without a label it only accompanies words. */
 import { useEffect, useRef } from 'preact/hooks';
 
 export function Picture({ bitmap, label, class: name }: { bitmap: ImageBitmap; label: string; class?: string }) {
@@ -6,5 +6,6 @@ export function Picture({ bitmap, label, class: name }: { bitmap: ImageBitmap; l
   useEffect(() => {
     canvas.current?.getContext('2d')?.drawImage(bitmap, 0, 0);
   }, [bitmap]);
-  return <canvas ref={canvas} class={name} width={bitmap.width} height={bitmap.height} role="img" aria-label={label} />;
+  const said = label ? { role: 'img' as const, 'aria-label': label } : { 'aria-hidden': true };
+  return <canvas ref={canvas} class={name} width={bitmap.width} height={bitmap.height} {...said} />;
 }

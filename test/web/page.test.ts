@@ -1,0 +1,206 @@
+/** The page in Chromium, used as a person would: photos dropped, restored, compared, looked into; weights opened; and what it must never do. */
+import { test } from 'uvu';
+import * as assert from 'uvu/assert';
+import { crop } from '../../image/compose.ts';
+import { decode } from '../../image/decode.ts';
+import { encodePng } from '../../image/encode.ts';
+import type { Image } from '../../image/image.ts';
+import { readPngText } from '../../image/png-chunks.ts';
+import { restorePhoto } from '../../restore/job.ts';
+import { SupirModel } from '../../restore/model-folder.ts';
+import { parseRecipe, RECIPE_KEYWORD } from '../../restore/recipe.ts';
+import { bytesSource } from '../../weights/byte-source.ts';
+import { encodeSafetensors } from '../../weights/safetensors-writer.ts';
+import { testDevice } from '../support/device.ts';
+import { projectFile } from '../support/fixtures.ts';
+import { tinyModelFiles } from '../support/tiny-model.ts';
+import { PageDriver } from './page-driver.ts';
+
+const STEPS = 3;
+const [WEIGHTS, PHOTO] = ['application/octet-stream', 'image/png'];
+let driver: PageDriver;
+let photo: Image;
+
+test.before(async () => {
+  photo = crop(await decode(await projectFile('demo/photos/astronaut-noisy.jpg'), 'astronaut'), 88, 24, 64, 64);
+  driver = await PageDriver.open();
+});
+test.after(() => driver.close());
+
+const restored = () => driver.page.waitForSelector('.stage button:has-text("Download")');
+const set = async (name: string, value: string) => {
+  await driver.page.fill(`#set-${name}`, value);
+  await driver.page.press(`#set-${name}`, 'Tab');
+};
+/** Pixels of the newest result. */
+const result = async (): Promise<Uint8Array> => (await decode(await driver.download('.stage button:has-text("Download")'), 'result')).data;
+const furthest = (a: Uint8Array, b: Uint8Array) => a.reduce((most, value, i) => Math.max(most, Math.abs(value - b[i])), 0);
+
+test('the first visit loads little, finds the adapter and opens the demo model', async () => {
+  await driver.page.waitForSelector('text=/demo, 6\\.\\d+ M parameters/');
+  const bytes = driver.loadedBytes();
+  assert.ok(bytes < 300_000 && bytes > 20_000, `${bytes} bytes, compressed, without weights`);
+});
+
+for (const scheme of ['light', 'dark'] as const) {
+  test(`no view has a fault that an automated accessibility check finds, ${scheme}`, async () => {
+    await driver.page.emulateMedia({ colorScheme: scheme });
+    for (const view of ['restore', 'compare', 'explore', 'adapter'] as const) {
+      await driver.show(view);
+      await driver.page.waitForTimeout(300);
+      for (const details of await driver.page.$$('details:not([open]) > summary')) await details.click();
+      assert.equal(await driver.violations(), [], view);
+    }
+    await driver.show('restore');
+  });
+}
+
+test('a dropped photo is restored as by the library, without keeping the main thread for long', async () => {
+  await driver.drop([{ name: 'old.png', type: PHOTO, bytes: encodePng(photo) }]);
+  await driver.page.waitForSelector('text=64 x 64');
+  await set('steps', String(STEPS));
+  const longest = await driver.longestTask(async () => {
+    await driver.page.click('.stage button:has-text("Restore")');
+    await driver.page.waitForSelector('.stage .tag:has-text("Stage 1")');
+    await restored();
+  });
+  assert.ok(longest < 50, `a task of ${longest.toFixed(1)} ms of processor time`);
+
+  const png = await driver.download('.stage button:has-text("Download")');
+  const { options } = parseRecipe(readPngText(png, 'result')[RECIPE_KEYWORD], 'result');
+  assert.is(options.steps, STEPS);
+  const model = await SupirModel.open(await testDevice(), async (name) => bytesSource(name, await projectFile(`demo/${name}`)));
+  const { image } = await restorePhoto(model, photo, options);
+  await model.close();
+  // Another adapter here than in the browser: sums round in another order.
+  const apart = furthest((await decode(png, 'result')).data, image.data);
+  assert.ok(apart <= 2, `${apart} levels apart`);
+});
+
+test('the line between before and after moves by keyboard', async () => {
+  const before = await driver.page.getAttribute('.divider', 'aria-valuetext');
+  await driver.page.focus('.divider');
+  for (let i = 0; i < 5; i++) await driver.page.keyboard.press('ArrowRight');
+  assert.is(before, '50 percent Photo, 50 percent Restored');
+  assert.is(await driver.page.getAttribute('.divider', 'aria-valuetext'), '55 percent Photo, 45 percent Restored');
+});
+
+test('a cancelled run stops at once and goes on from its last step, to the same pixels', async () => {
+  const undisturbed = await result();
+  await driver.page.click('.stage button:has-text("Again")');
+  await driver.page.waitForSelector('.stage .tag:has-text("step 1")');
+  await driver.page.click('.stage button:has-text("Cancel")');
+  await driver.page.waitForSelector('text=stopped: it goes on from its last step', { timeout: 2000 });
+  await driver.page.click('.stage button:has-text("Go on")');
+  await driver.page.waitForSelector('.stage .dim:has-text("from step")');
+  assert.equal(await result(), undisturbed);
+});
+
+test('a LoRA is loaded, its slider acts on the next run, and at 0 nothing changes', async () => {
+  const plain = await result();
+  const wave = (n: number) => Float32Array.from({ length: n }, (_, i) => Math.sin(i * 12.9898));
+  const key = 'lora_unet_output_blocks_5_1_proj_out';
+  const file = encodeSafetensors([
+    [`${key}.lora_down.weight`, { dtype: 'F32', shape: [4, 64], data: wave(256) }],
+    [`${key}.lora_up.weight`, { dtype: 'F32', shape: [64, 4], data: wave(256) }],
+  ]);
+  await driver.page.setInputFiles('section[aria-label="LoRA"] input[type=file]', {
+    name: 'wave.safetensors',
+    mimeType: WEIGHTS,
+    buffer: Buffer.from(file),
+  });
+  await driver.page.waitForSelector('.lora');
+  const differences: number[] = [];
+  for (const scale of ['1', '0']) {
+    await driver.page.fill('.lora input[type=range]', scale);
+    await driver.page.waitForTimeout(400); // the slider rests
+    await driver.page.click('.stage button:has-text("Again")');
+    await driver.page.waitForSelector('.stage button:has-text("Cancel")');
+    await restored();
+    differences.push(furthest(await result(), plain));
+  }
+  assert.ok(differences[0] > 2, `${differences[0]} levels`);
+  assert.is(differences[1], 0);
+  await driver.page.click('.lora button');
+  await driver.page.waitForSelector('.lora', { state: 'detached' });
+});
+
+test('a recorded run without a module shows other pixels, activations, norms and where attention looks', async () => {
+  const plain = await result();
+  await driver.show('explore');
+  await driver.page.click('button[data-block="model.diffusion_model.project_modules.0"]');
+  await driver.page.uncheck('.module input[type=checkbox]');
+  await driver.page.click('.explore > .toolbar button.primary');
+  await driver.page.waitForSelector('.mosaic');
+  await driver.page.waitForSelector('.block-panel .curve');
+  await driver.page.fill('#step', '2');
+  await driver.page.waitForSelector('canvas[aria-label="Channels of model.diffusion_model.project_modules.0 after step 2"]');
+  await driver.page.waitForFunction(() => document.querySelectorAll('button.block canvas').length > 30);
+  await driver.page.click('button[data-block="model.diffusion_model.input_blocks.4"]');
+  await driver.page.waitForSelector('.attention .map');
+  await driver.page.focus('.query');
+  await driver.page.keyboard.press('ArrowLeft');
+  assert.equal(await driver.violations(), []);
+  await driver.show('restore');
+  assert.ok(furthest(await result(), plain) > 2);
+});
+
+test('results lie side by side and under the map of what changed', async () => {
+  await driver.show('compare');
+  const boxes = await driver.page.$$('.results input[type=checkbox]');
+  await boxes[0].check();
+  await driver.page.waitForSelector('.pane >> nth=1');
+  await driver.page.click('button[aria-label="Zoom in"]');
+  await driver.page.waitForSelector('button:has-text("150 %")');
+  const transforms = await driver.page.$$eval('.pane > .layer:first-child', (layers) =>
+    layers.map((layer) => (layer as HTMLElement).style.transform),
+  );
+  assert.is(new Set(transforms).size, 1);
+  assert.match(transforms[0], /scale\(1\.5\)/);
+  await driver.page.click('text=What changed');
+  await driver.page.waitForSelector('canvas[aria-label="Change to the photo"]');
+  await driver.page.click('text=Side by side');
+  assert.equal(await driver.violations(), []);
+});
+
+test('a picture of ours brings its settings back', async () => {
+  await driver.show('restore');
+  const png = await driver.download('.stage button:has-text("Download")');
+  await set('steps', '7');
+  await driver.drop([{ name: 'ours.png', type: PHOTO, bytes: png }]);
+  await driver.page.waitForSelector('text=The settings of ours.png are in force again');
+  assert.is(await driver.page.inputValue('#set-steps'), String(STEPS));
+});
+
+test('weights are explained, and a small model opens from disk', async () => {
+  const lora = encodeSafetensors([['lora_unet_x.lora_down.weight', { dtype: 'F32', shape: [1], data: new Float32Array(1) }]]);
+  await driver.drop([
+    { name: 'style.safetensors', type: WEIGHTS, bytes: lora },
+    { name: 'torn.safetensors', type: WEIGHTS, bytes: new Uint8Array([9, 9, 9]) },
+  ]);
+  await driver.page.waitForSelector('.files li.bad >> text=/This is a LoRA\\. It changes a model and is none by itself/');
+  await driver.page.waitForSelector('.files li.bad >> text=/torn\\.safetensors/');
+  assert.ok(await driver.page.isDisabled('button:has-text("Use these files")'));
+  for (const name of ['style.safetensors', 'torn.safetensors']) await driver.page.click(`button:has-text("Leave ${name} out")`);
+  const files = [...(await tinyModelFiles())].map(([name, bytes]) => ({ name, type: WEIGHTS, bytes }));
+  await driver.drop(files);
+  await driver.page.waitForSelector('.files >> text=/SDXL checkpoint/');
+  assert.equal(await driver.violations(), []);
+  await driver.page.click('button:has-text("Keep in this browser") >> nth=0');
+  await driver.page.waitForSelector('text=is kept in this browser');
+  await driver.page.click('button:has-text("Use these files")');
+  await driver.page.waitForSelector('.model .dim:has-text("tiny,")');
+});
+
+test('the page works without a network, and never asked another host', async () => {
+  await driver.page.waitForFunction(async () => (await caches.match('demo/supir.safetensors')) !== undefined);
+  await driver.page.context().setOffline(true);
+  await driver.page.reload();
+  await driver.page.waitForSelector('text=/demo, 6\\.\\d+ M parameters/');
+  await driver.page.waitForSelector('text=Kept in this browser:', { state: 'attached' });
+  const others = driver.requests.filter((url) => !url.startsWith(driver.url) && !url.startsWith('blob:'));
+  assert.equal(others, []);
+  assert.equal(driver.errors, []);
+});
+
+test.run();
