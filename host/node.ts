@@ -53,4 +53,7 @@ async function settle<T>(promise: Promise<T>): Promise<T> {
   }
 }
 
-export const host: Host = { name: process.versions.bun ? 'bun' : 'node', gpu, freeMemory: freemem, settle, ...nodeFiles };
+/** What containers allow counts too, where the runtime knows it. */
+const freeMemory = (): number => process.availableMemory?.() ?? freemem();
+
+export const host: Host = { name: process.versions.bun ? 'bun' : 'node', gpu, freeMemory, settle, ...nodeFiles };

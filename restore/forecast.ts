@@ -74,9 +74,9 @@ export interface ForecastSettings {
 }
 
 /** The program itself: Node, its code and Dawn, measured with the demo model. */
-const PROCESS_BYTES = 350e6;
-/** Readers' scratch, and what the driver holds of weights on their way. */
-const TRANSFER_BYTES = 24 * 2 ** 20 + 2 ** 27;
+const PROCESS_BYTES = 310e6;
+/** Readers' scratch, and what the driver holds at most of weights on their way. */
+const [SCRATCH, IN_FLIGHT] = [24 * 2 ** 20, 2 ** 27];
 /** Arrays of the size of the working image that are alive at once, f32. */
 const IMAGES = 8;
 
@@ -106,15 +106,14 @@ export function forecastRestore(
   const { device, supir } = networks;
   const { width, height, width0, height0 } = preparedSizes(size.width, size.height, { ...options, multiple: supir.config.image_multiple });
   const imageBytes = IMAGES * 4 * 3 * width * height;
-  const beside = PROCESS_BYTES + TRANSFER_BYTES + imageBytes;
-  const planned = (budget: number) => stagesOf(networks, { width, height }, options, budget);
+  const beside = PROCESS_BYTES + SCRATCH + IN_FLIGHT + imageBytes;
   let budget = memory ?? Number.POSITIVE_INFINITY;
   let budgetFrom: Forecast['budgetFrom'] = memory === undefined ? 'no limit' : 'given';
   if (memory === undefined && device.facts.software && freeMemory !== null) {
     budget = Math.max(0, 0.9 * (freeMemory + device.memory.bytes) - beside);
     budgetFrom = 'free memory';
   }
-  const stages = planned(budget);
+  const stages = stagesOf(networks, { width, height }, options, budget);
   if (memory === undefined && !device.facts.software) {
     // A GPU does not tell how much memory it has: no more than the largest stage needs, and enough for the same tiles as without a limit.
     budget = Math.max(
@@ -126,7 +125,7 @@ export function forecastRestore(
   const steps = options.stage1Only ? 0 : options.steps;
   const forecasts = simulate(stages, budget, device, speeds);
   const peakGpuBytes = Math.max(...forecasts.map(({ gpuBytes }) => gpuBytes));
-  const hostBytes = beside + Math.max(...forecasts.map(({ hostBytes }) => hostBytes));
+  const hostBytes = Math.max(...forecasts.map(({ hostBytes }) => hostBytes));
   const sampling = forecasts.find(({ stage }) => stage === 'sample');
   const all = (of: (stage: StageForecast) => number) => forecasts.reduce((sum, stage) => sum + of(stage), 0);
   const streamed = forecasts.filter((stage) => stage.streamed > 0);
@@ -140,7 +139,7 @@ export function forecastRestore(
     residency,
     why: [reasonOf(residency, weights, budget, budgetFrom, streamed), ...tilingReasons(forecasts)],
     peakGpuBytes,
-    peakHostBytes: hostBytes + (device.facts.software ? peakGpuBytes : 0),
+    peakHostBytes: beside - IN_FLIGHT + Math.min(IN_FLIGHT, weights) + hostBytes + (device.facts.software ? peakGpuBytes : 0),
     readBytes: all((stage) => stage.loaded + stage.runs * stage.streamed),
     readPerStep: sampling ? (sampling.streamed * sampling.runs) / steps : 0,
     gflop: all((stage) => stage.gflop),
