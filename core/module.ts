@@ -119,9 +119,8 @@ export class Parameter {
   }
 
   release(device: Device): void {
-    if (!this.buffer) return;
     device.residency.forget(this);
-    device.release(this.buffer);
+    if (this.buffer) device.release(this.buffer);
     this.buffer = null;
   }
 }

@@ -44,7 +44,7 @@ export async function compile<Names extends string>(
       return program;
     });
   } catch (error) {
-    (program as Program<Names> | null)?.dispose();
+    (program as Program<Names> | null)?.discard();
     throw error;
   }
 }
@@ -244,6 +244,12 @@ export class Program<Names extends string> {
     const buffer = this.device.buffer(label, bytes, usage);
     this.buffers.push(buffer);
     return buffer;
+  }
+
+  /** Disposes of a program that could not be placed, with the weights that were loaded for it. */
+  discard(): void {
+    this.dispose();
+    this.weights.discard();
   }
 
   /** Frees every buffer of the program; weights stay until their room is needed. */

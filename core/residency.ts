@@ -43,12 +43,10 @@ export class Residency {
     );
     for (const weight of leaving) weight.release(device);
     const weights = new ProgramWeights(device, placement, () => ledger.leave(placement));
-    const absent = [...placement.resident].filter(({ buffer }) => buffer === null);
     try {
-      await weights.load(absent, signal);
+      await weights.load(signal);
     } catch (error) {
-      weights.close();
-      for (const weight of absent) weight.release(device);
+      weights.discard();
       throw error;
     }
     return weights;
@@ -67,6 +65,7 @@ export class ProgramWeights {
   private readonly slabs: GPUBuffer[];
   private readonly uploads: Uploads;
   private readonly onClose: () => void;
+  private readonly loaded: Parameter[];
   private closed = false;
 
   constructor(device: Device, placement: Placement, onClose: () => void) {
@@ -74,13 +73,14 @@ export class ProgramWeights {
     this.placement = placement;
     this.onClose = onClose;
     this.uploads = new Uploads(device);
+    this.loaded = [...placement.resident].filter(({ buffer }) => buffer === null);
     this.slabs = placement.slabs.map((bytes, i) => device.buffer(`weights ${i}`, bytes, GPU_STORAGE | GPU_COPY_DST));
   }
 
-  /** Creates and fills the buffers of weights that stay. */
-  load(weights: Parameter[], signal?: AbortSignal): Promise<void> {
+  /** Creates and fills the buffers of weights that stay and are not there yet. */
+  load(signal?: AbortSignal): Promise<void> {
     return this.uploads.write(
-      weights.flatMap((weight) => weight.pieces().map((piece) => ({ piece, buffer: weight.place(this.device), offset: 0 }))),
+      this.loaded.flatMap((weight) => weight.pieces().map((piece) => ({ piece, buffer: weight.place(this.device), offset: 0 }))),
       signal,
     );
   }
@@ -109,6 +109,12 @@ export class ProgramWeights {
     this.closed = true;
     for (const slab of this.slabs) this.device.release(slab);
     this.onClose();
+  }
+
+  /** The same, and frees what was loaded for it, which is not whole when that failed. */
+  discard(): void {
+    this.close();
+    for (const weight of this.loaded) weight.release(this.device);
   }
 }
 

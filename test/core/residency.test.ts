@@ -2,7 +2,7 @@
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { type Device, openDevice } from '../../core/device.ts';
-import { DeviceError, UserError } from '../../core/errors.ts';
+import { DeviceError, MemoryError, UserError } from '../../core/errors.ts';
 import { encodeF16 } from '../../core/half.ts';
 import { Parameter } from '../../core/module.ts';
 import { plan } from '../../core/plan.ts';
@@ -157,6 +157,29 @@ test('what a program at work uses does not leave', () =>
     assert.is(a.reads.length, 2 * LAYERS);
     program.dispose();
     return [a, b];
+  }));
+
+test('weights that were loaded for a program without room are loaded anew for the next', () =>
+  withRoomFor(LAYERS, async (device) => {
+    const { gpu } = device;
+    const pop = gpu.popErrorScope;
+    let scopes = 0;
+    // The inner scope is that of validation, the outer one that of memory.
+    gpu.popErrorScope = async () => {
+      const error = await pop.call(gpu);
+      return ++scopes === 2 ? ({ message: 'no room' } as GPUError) : error;
+    };
+    const short = stack('a');
+    const before = device.memory.buffers;
+    try {
+      assert.instance(await refusal(results(device, short)), MemoryError);
+    } finally {
+      gpu.popErrorScope = pop;
+    }
+    assert.is(device.memory.buffers, before);
+    assert.equal(await results(device, short), [y]);
+    assert.is(short.reads.length, 2 * 2 * LAYERS);
+    return [short];
   }));
 
 test('a budget that is too small is refused with the numbers before anything is read', () =>
