@@ -1,8 +1,9 @@
 /** The kernels that take a restoration's time, as graphs of SDXL's sizes; their shaders come from the plan that programs run. */
 import type { AdapterFacts } from '../../core/device.ts';
+import { Parameter } from '../../core/module.ts';
 import { plan } from '../../core/plan.ts';
 import { shaderSource } from '../../core/shader.ts';
-import { input, type Shape, type Tensor } from '../../core/tensor.ts';
+import { input, type Shape, Tensor } from '../../core/tensor.ts';
 import { attention } from '../../kernels/attention.ts';
 import { attentionTile, loopLengths } from '../../kernels/attention-tiled.ts';
 import { add } from '../../kernels/binary.ts';
@@ -71,6 +72,10 @@ function* operations(): Generator<Operation> {
   const image = f32(1, 64, 64, 320);
   const tokens = f32(1, 4096, 640);
   yield { operation: 'linear', graph: add(linear(tokens, f16(640, 640), f32(640)), tokens) };
+  for (const dtype of ['q8', 'q4'] as const) {
+    const blocks = new Tensor([640, 640], dtype, { kind: 'parameter', parameter: new Parameter([640, 640], 'matrix') });
+    yield { operation: `linear, weights in ${dtype}`, graph: add(linear(tokens, blocks, f32(640)), tokens) };
+  }
   yield { operation: '1x1 convolution', graph: conv2d(image, f16(640, 1, 1, 320), f32(640)) };
   yield { operation: '3x3 convolution, stride 2', graph: conv2d(image, f16(320, 3, 3, 320), f32(320), { stride: 2, padding: 1 }) };
   yield { operation: '3x3 convolution', graph: add(conv2d(image, f16(320, 3, 3, 320), f32(320), { padding: 1 }), image) };
