@@ -76,8 +76,6 @@ export class Program<Names extends string> {
   private staging: GPUBuffer | null = null;
   private outputs: { name: Names; value: Value; buffer: GPUBuffer; offset: number }[] = [];
   private running: Promise<unknown> = Promise.resolve();
-  /** Milliseconds of this thread that the last run took to record and submit its dispatches. */
-  encodeMs = 0;
 
   constructor(device: Device, planned: Plan, weights: ProgramWeights, signal?: AbortSignal) {
     this.device = device;
@@ -148,7 +146,6 @@ export class Program<Names extends string> {
     if (!staging) throw new UserError('This program was disposed.');
     device.check();
     this.accept(inputs);
-    const begun = performance.now();
     for (const segment of weights.placement.segments) {
       await weights.fill(segment, signal);
       const encoder = device.gpu.createCommandEncoder();
@@ -159,7 +156,6 @@ export class Program<Names extends string> {
     for (const { value, buffer, offset } of this.outputs)
       encoder.copyBufferToBuffer(buffer, 0, staging, offset, storageBytes(value.dtype, sizeOf(value.shape)));
     device.gpu.queue.submit([encoder.finish()]);
-    this.encodeMs = performance.now() - begun;
     try {
       await device.settle(staging.mapAsync(1));
     } catch (error) {
