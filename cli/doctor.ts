@@ -3,7 +3,7 @@
  * An adapter that answers but does nothing is worse than none, so one dispatch with a known result decides.
  */
 import { arch, cpus, release } from 'node:os';
-import { openDevice } from '../core/device.ts';
+import { openDevice, TOLD_LIMITS } from '../core/device.ts';
 import { DeviceError } from '../core/errors.ts';
 import { host } from '../host/node.ts';
 import { driverByHand, notedDriver } from '../host/node-driver.ts';
@@ -11,13 +11,6 @@ import { squares } from '../host/smoke.ts';
 import { lockedGpus, mend, osRelease } from './driver-help.ts';
 
 const FEATURES = ['shader-f16', 'subgroups', 'timestamp-query'] as const;
-const LIMITS = [
-  'maxBufferSize',
-  'maxStorageBufferBindingSize',
-  'maxStorageBuffersPerShaderStage',
-  'maxComputeInvocationsPerWorkgroup',
-  'maxComputeWorkgroupStorageSize',
-] as const;
 /** Squares up to 4095 are exact in f32. */
 const SMOKE_COUNT = 4096;
 
@@ -38,7 +31,7 @@ export interface Diagnosis {
     subgroupSizes: [number, number];
     features: Record<(typeof FEATURES)[number], boolean>;
     /** Bytes or counts, as WebGPU defines each. */
-    limits: Record<(typeof LIMITS)[number], number>;
+    limits: Record<(typeof TOLD_LIMITS)[number], number>;
   };
   /** Wall time of the known dispatch, compilation included. */
   smokeMs?: number;
@@ -83,7 +76,10 @@ export async function diagnose(): Promise<Diagnosis> {
         (typeof FEATURES)[number],
         boolean
       >,
-      limits: Object.fromEntries(LIMITS.map((limit) => [limit, device.gpu.limits[limit]])) as Record<(typeof LIMITS)[number], number>,
+      limits: Object.fromEntries(TOLD_LIMITS.map((limit) => [limit, device.gpu.limits[limit]])) as Record<
+        (typeof TOLD_LIMITS)[number],
+        number
+      >,
     };
     const start = performance.now();
     const result = await squares(device.gpu, SMOKE_COUNT, host.settle);
@@ -125,7 +121,7 @@ function report({ ok, system, driver, adapter, smokeMs, problem, mend, hint }: D
       `kind         ${adapter.software ? 'software: the processor computes, slowly' : 'GPU'}`,
       `subgroups    ${adapter.subgroupSizes[0] ? `${adapter.subgroupSizes.join(' to ')} lanes` : 'size unknown'}`,
       ...FEATURES.map((feature, i) => `${i === 0 ? 'features' : '        '}     ${feature}: ${adapter.features[feature] ? 'yes' : 'no'}`),
-      ...LIMITS.map((limit, i) => `${i === 0 ? 'limits' : '      '}       ${limit}: ${amount(limit, adapter.limits[limit])}`),
+      ...TOLD_LIMITS.map((limit, i) => `${i === 0 ? 'limits' : '      '}       ${limit}: ${amount(limit, adapter.limits[limit])}`),
     );
   }
   if (ok) lines.push(`smoke test   ${SMOKE_COUNT} squares computed and right, ${smokeMs} ms`);

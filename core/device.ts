@@ -37,6 +37,15 @@ export interface OpenOptions {
   schedule?: Schedule | 'auto';
 }
 
+/** Limits that decide what an adapter can run, for reports about it. */
+export const TOLD_LIMITS = [
+  'maxBufferSize',
+  'maxStorageBufferBindingSize',
+  'maxStorageBuffersPerShaderStage',
+  'maxComputeInvocationsPerWorkgroup',
+  'maxComputeWorkgroupStorageSize',
+] as const;
+
 const SOFTWARE = /llvmpipe|lavapipe|swiftshader|warp|basic render/i;
 const WANTED_FEATURES = ['shader-f16', 'subgroups', 'timestamp-query'] as const;
 

@@ -83,3 +83,6 @@ export function storageBytes(dtype: DType, count: number): number {
   const bytes = isBlocks(dtype) ? blockBytes(dtype, count) : count * (dtype === 'f16' ? 2 : 4);
   return Math.max(16, Math.ceil(bytes / 16) * 16);
 }
+
+/** Lines of WGSL, one for each number below `count`. */
+export const each = (count: number, line: (i: number) => string): string => Array.from({ length: count }, (_, i) => line(i)).join('\n');

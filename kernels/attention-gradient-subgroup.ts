@@ -3,14 +3,12 @@
  * is one subgroup of S lanes, a lane owns some queries (or keys) in arrays that fit the first-level cache, and S of the others are loaded at
  * once, one a lane, and handed round four at a time. The formulas stand in attention-gradient.ts.
  */
-import type { DType, ShaderSpec } from '../core/shader.ts';
+import { type DType, each, type ShaderSpec } from '../core/shader.ts';
 
 /** Queries or keys of one lane; fewer for wide heads, whose arrays would leave the cache. */
 export function tokensPerLane(vectors: number): number {
   return vectors <= 8 ? 4 : vectors <= 16 ? 2 : 1;
 }
-
-const each = (count: number, line: (i: number) => string) => Array.from({ length: count }, (_, i) => line(i)).join('\n');
 
 /** Load i of the four tokens from r on, as a, b, c and d on every lane. */
 const fromLanes = (name: string, i: number) =>

@@ -6,14 +6,12 @@
  * memory serves S x QUERIES queries and one pass over the results takes in four values. There are few loads in the text because each
  * costs a CPU driver some 25 ms to compile, whereas arithmetic costs almost nothing.
  */
-import type { DType, ShaderSpec } from '../core/shader.ts';
+import { type DType, each, type ShaderSpec } from '../core/shader.ts';
 
 /** Queries of one lane; fewer for wide heads, whose queries and results would leave the cache. */
 export function queriesPerLane(vectors: number): number {
   return vectors <= 16 ? 4 : 2;
 }
-
-const each = (count: number, line: (i: number) => string) => Array.from({ length: count }, (_, i) => line(i)).join('\n');
 
 /** Load i of the keys or values r to r + 3, as a, b, c and d on every lane. */
 const fromLanes = (name: 'k' | 'v', i: number) =>

@@ -9,8 +9,7 @@
  * Queries, keys and channels are dealt to threads in turn, so that neighbours read neighbouring words of workgroup memory; rows of tiles are
  * padded where they would fall on the same banks. Indices are written so that compilers see that they stay inside the tiles.
  */
-import type { DType, ShaderSpec } from '../core/shader.ts';
-import { each } from './implicit-matmul.ts';
+import { type DType, each, type ShaderSpec } from '../core/shader.ts';
 
 /** Groups of 4 channels in a slice of queries and keys. */
 const DEPTH = 4;

@@ -6,8 +6,8 @@
  * that every lane multiplies it with its own columns. The sums, 32 x 4 for a lane, stay in registers or the first-level cache. A larger tile
  * saves loads and is slower all the same: the loop's machine code must fit the first-level instruction cache (32 KB), and a load is 2 KB of it.
  */
-import type { ShaderSpec } from '../core/shader.ts';
-import { each, finishWgsl, MATMUL_PARAMS, type MatmulVariant, matmulBindings, type Tile } from './implicit-matmul.ts';
+import { each, type ShaderSpec } from '../core/shader.ts';
+import { finishWgsl, MATMUL_PARAMS, type MatmulVariant, matmulBindings, type Tile } from './implicit-matmul.ts';
 
 /** What one workgroup computes: enough rows for every lane to load one. */
 export function subgroupTile(lanes: number): Tile {

@@ -6,8 +6,8 @@
  * columns in fours. Memory is waited for while other workgroups of the same processor compute. Indices are written so that compilers see
  * that they stay inside the tiles, for a check would cost as much as several multiply-adds.
  */
-import type { ShaderSpec } from '../core/shader.ts';
-import { each, finishWgsl, MATMUL_PARAMS, type MatmulVariant, matmulBindings, type Tile } from './implicit-matmul.ts';
+import { each, type ShaderSpec } from '../core/shader.ts';
+import { finishWgsl, MATMUL_PARAMS, type MatmulVariant, matmulBindings, type Tile } from './implicit-matmul.ts';
 
 /** What one workgroup computes. */
 export const TILE: Tile = { rows: 128, columns: 64 };

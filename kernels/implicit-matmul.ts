@@ -174,6 +174,3 @@ fn finish4(batch: u32, row: u32, column: u32, sums: vec4<f32>) {
   ${outWidth === 4 ? 'finish(batch, row, column, sums);' : 'for (var j = 0u; j < 4u; j++) { finish(batch, row, column + j, sums[j]); }'}
 }`;
 }
-
-/** Lines of WGSL, one for each number below `count`. */
-export const each = (count: number, line: (i: number) => string): string => Array.from({ length: count }, (_, i) => line(i)).join('\n');

@@ -9,9 +9,9 @@
  * small whatever the image and the weight.
  */
 import type { Lowering, Operand } from '../core/op.ts';
-import type { DType, ShaderSpec } from '../core/shader.ts';
+import { type DType, each, type ShaderSpec } from '../core/shader.ts';
 import { activationCode } from './activation.ts';
-import { columnMode, each, finishWgsl, type ImplicitMatmul, lowerImplicitMatmul, residualMode } from './implicit-matmul.ts';
+import { columnMode, finishWgsl, type ImplicitMatmul, lowerImplicitMatmul, residualMode } from './implicit-matmul.ts';
 
 /** Side of a tile of results, and of the pixels under it. */
 const TILE = 4;

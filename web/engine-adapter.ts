@@ -1,5 +1,5 @@
 /** What the adapter offers, and how fast it is at the two operations that a restoration consists of. */
-import { type Device, openDevice } from '../core/device.ts';
+import { type Device, openDevice, TOLD_LIMITS } from '../core/device.ts';
 import { DeviceError } from '../core/errors.ts';
 import { compile } from '../core/program.ts';
 import { TorchRandom } from '../core/random.ts';
@@ -10,14 +10,6 @@ import { attention } from '../kernels/attention.ts';
 import { conv2d } from '../kernels/conv2d.ts';
 import { linear } from '../kernels/linear.ts';
 import type { AdapterReport, Benchmark, ScheduleChoice } from './protocol.ts';
-
-const LIMITS = [
-  'maxBufferSize',
-  'maxStorageBufferBindingSize',
-  'maxStorageBuffersPerShaderStage',
-  'maxComputeInvocationsPerWorkgroup',
-  'maxComputeWorkgroupStorageSize',
-] as const;
 
 /** Opens the preferred adapter, lets it compute squares, and tells what it is. Throws DeviceError where there is none or it computes nothing. */
 export async function adapterReport(host: Host, schedule: ScheduleChoice): Promise<AdapterReport> {
@@ -34,7 +26,7 @@ export async function adapterReport(host: Host, schedule: ScheduleChoice): Promi
       features: [...features].sort(),
       subgroupSizes,
       schedule: chosen,
-      limits: Object.fromEntries(LIMITS.map((limit) => [limit, device.gpu.limits[limit]])),
+      limits: Object.fromEntries(TOLD_LIMITS.map((limit) => [limit, device.gpu.limits[limit]])),
     };
   } finally {
     device.close();

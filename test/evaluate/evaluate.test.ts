@@ -1,7 +1,6 @@
 /** Comparing methods: pairs, pictures, measures, intervals and tables, and what is refused. */
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { UserError } from '../../core/errors.ts';
 import { TorchRandom } from '../../core/random.ts';
 import { type EvaluateOptions, evaluateMethods, type Method, makePair, type Row } from '../../evaluate/evaluate.ts';
 import { figure } from '../../evaluate/figure.ts';
@@ -15,6 +14,7 @@ import { encodePng } from '../../image/encode.ts';
 import { createImage, type Image } from '../../image/image.ts';
 import { psnr, ssim } from '../../image/metrics.ts';
 import { MemoryFiles } from '../support/memory-files.ts';
+import { refused } from '../support/refused.ts';
 
 function photo(width: number, height: number, seed: number): Image {
   const image = createImage(width, height);
@@ -134,14 +134,6 @@ test('what was done before an interruption counts, in tables of photos that all 
 
 test('what does not fit is refused, and nothing is left open', async () => {
   const files = folder();
-  const refused = async (work: Promise<unknown>, text: RegExp) => {
-    const error = await work.then(
-      () => null,
-      (reason: Error) => reason,
-    );
-    assert.instance(error, UserError);
-    assert.match(error!.message, text);
-  };
   const events: string[] = [];
   const small: Method = { ...knowing(files, events), name: 'small', restore: async () => photo(16, 16, 1) };
   await refused(evaluateMethods(files, 'out', photos, [small], options), /small: the result for a is 16x16, and the photo 32x32/);

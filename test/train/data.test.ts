@@ -1,7 +1,6 @@
 /** A folder of photos as training data: captions, buckets, crops, degraded counterparts, the cache, and folders that are not what they should be. */
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { UserError } from '../../core/errors.ts';
 import { TorchRandom } from '../../core/random.ts';
 import { crop } from '../../image/compose.ts';
 import { drawDegradation } from '../../image/degrade.ts';
@@ -10,6 +9,7 @@ import { createImage, type Image } from '../../image/image.ts';
 import { resize } from '../../image/resize.ts';
 import { bucketOf, cutsOf, type DataEncoder, type DataOptions, loadImages } from '../../train/data.ts';
 import { MemoryFiles } from '../support/memory-files.ts';
+import { refused } from '../support/refused.ts';
 
 function photo(width: number, height: number, seed: number): Image {
   const image = createImage(width, height);
@@ -119,14 +119,6 @@ test('what was encoded is kept, until image, caption, model or settings change',
 });
 
 test('what is missing is said by name', async () => {
-  const refused = async (work: Promise<unknown>, text: RegExp) => {
-    const error = await work.then(
-      () => null,
-      (reason: Error) => reason,
-    );
-    assert.instance(error, UserError);
-    assert.match(error!.message, text);
-  };
   const encoder = new FakeEncoder();
   await refused(loadImages(new MemoryFiles(), 'photos', 'cache', encoder, options), /photos holds no images/);
   const files = folder();

@@ -1,7 +1,6 @@
 /** Training of parts of a tiny SUPIR: each learns, resumes bit for bit, and is saved; what was there before comes back. */
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { UserError } from '../../core/errors.ts';
 import { decodeF16 } from '../../core/half.ts';
 import { parameters } from '../../core/module.ts';
 import { TorchRandom } from '../../core/random.ts';
@@ -17,6 +16,7 @@ import { openSafetensors } from '../../weights/safetensors.ts';
 import { encodeSafetensors } from '../../weights/safetensors-writer.ts';
 import { testDevice } from '../support/device.ts';
 import { MemoryFiles } from '../support/memory-files.ts';
+import { refused } from '../support/refused.ts';
 import { TINY, tinySupir } from '../support/tiny-supir.ts';
 
 const device = await testDevice();
@@ -105,14 +105,6 @@ for (const [network, part] of Object.entries(PARTS) as [NetworkName, RegExp][]) 
 }
 
 test('settings that make no sense, and images of another kind', async () => {
-  const refused = async (work: Promise<unknown>, text: RegExp) => {
-    const error = await work.then(
-      () => null,
-      (reason: Error) => reason,
-    );
-    assert.instance(error, UserError);
-    assert.match(error!.message, text);
-  };
   await refused(
     withTraining({ network: 'control', mode: 'denoising' }, async () => 0),
     /its mode must be 'restoration'/,

@@ -15,6 +15,7 @@ import { readLora } from '../../weights/lora.ts';
 import { openSafetensors } from '../../weights/safetensors.ts';
 import { testDevice } from '../support/device.ts';
 import { MemoryFiles } from '../support/memory-files.ts';
+import { refused } from '../support/refused.ts';
 import { TINY, tinySupir } from '../support/tiny-supir.ts';
 
 const device = await testDevice();
@@ -72,15 +73,6 @@ async function withTraining<T>(given: Partial<LoraTrainingOptions>, body: (train
     await training.dispose();
   }
 }
-
-const refused = async (work: Promise<unknown>, text: RegExp) => {
-  const error = await work.then(
-    () => null,
-    (reason: Error) => reason,
-  );
-  assert.instance(error, UserError);
-  assert.match(error!.message, text);
-};
 
 test('the loss falls, in both modes, with every option', async () => {
   for (const mode of ['denoising', 'restoration'] as const) {
