@@ -10,7 +10,7 @@ import type { Plan } from './plan.ts';
 /** Pieces of weights that are read at a time. */
 const READERS = 3;
 /** Bytes that the driver may hold on their way to the GPU. */
-const IN_FLIGHT = 2 ** 27;
+const IN_FLIGHT = 2 ** 26;
 
 export class Residency {
   private readonly device: Device;
@@ -42,6 +42,7 @@ export class Residency {
       (weight) => weight.buffer !== null && !ledger.has(weight), // filled by hand, as in training
     );
     for (const weight of leaving) weight.release(device);
+    if (leaving.length > 0) await this.freed();
     const weights = new ProgramWeights(device, placement, () => ledger.leave(placement));
     try {
       await weights.load(signal);
@@ -50,6 +51,13 @@ export class Residency {
       throw error;
     }
     return weights;
+  }
+
+  /** Drivers free a buffer when the GPU is done with what was submitted before; what comes next would lie beside it. */
+  private freed(): Promise<unknown> {
+    const { queue } = this.device.gpu;
+    queue.submit([]);
+    return this.device.settle(queue.onSubmittedWorkDone()).catch(() => undefined); // a lost device, which the guard tells
   }
 
   /** A weight has left the GPU. */

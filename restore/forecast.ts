@@ -76,7 +76,7 @@ export interface ForecastSettings {
 /** The program itself: Node, its code and Dawn, measured with the demo model. */
 const PROCESS_BYTES = 310e6;
 /** Readers' scratch, and what the driver holds at most of weights on their way. */
-const [SCRATCH, IN_FLIGHT] = [24 * 2 ** 20, 2 ** 27];
+const [SCRATCH, IN_FLIGHT] = [24 * 2 ** 20, 2 ** 26];
 /** Arrays of the size of the working image that are alive at once, f32. */
 const IMAGES = 8;
 
