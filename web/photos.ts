@@ -128,18 +128,20 @@ export async function restore(photo: Photo): Promise<boolean> {
   run.value = begun;
   change(photo.id, { status: 'running', problem: null });
   let stepsBegan = 0;
+  let before = -1; // steps that an earlier run had done
   const listen = (event: RestoreEvent) => {
     const now = run.value;
     if (now?.cancel !== cancelling) return; // cancelled meanwhile
     if (event.kind === 'warning') tell('warning', forPage(event.text));
     else if (event.kind === 'stage') {
-      if (event.stage === 'sample') stepsBegan = performance.now();
+      if (event.stage === 'sample') [stepsBegan, before] = [performance.now(), -1];
       run.value = { ...now, stage: event.stage, tile: null };
     } else if (event.kind === 'tile') run.value = { ...now, tile: event };
     else if (event.kind === 'picture') run.value = { ...now, picture: event.picture, pictureName: event.name };
     else {
       const { step, steps } = event;
-      run.value = { ...now, step, steps, left: ((performance.now() - stepsBegan) / Math.max(1, step)) * (steps - step) };
+      if (before < 0) before = step - 1;
+      run.value = { ...now, step, steps, left: ((performance.now() - stepsBegan) / (step - before)) * (steps - step) };
     }
   };
   const job = { photo: photo.file, name: photo.name, given: given.value, memory: memoryBytes.value, record: record.value };
