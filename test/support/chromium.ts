@@ -2,6 +2,9 @@
 import { type Browser, chromium } from 'playwright-core';
 import { unpackChromium } from '../../scripts/chromium-pack.ts';
 
+/** Whether there is a Chromium for this machine. */
+export const hasChromium = Boolean(process.env.CHROMIUM) || (process.platform === 'linux' && process.arch === 'x64');
+
 export function launchChromium(): Promise<Browser> {
   // Pages are our own, so no sandbox, which root and containers lack; software drivers may compile longer than the GPU watchdog waits.
   const args = ['--no-sandbox', '--enable-unsafe-webgpu', '--use-webgpu-adapter=swiftshader', '--disable-gpu-watchdog'];

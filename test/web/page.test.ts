@@ -1,5 +1,5 @@
 /** The page in Chromium, used as a person would: photos dropped, restored, compared, looked into; weights opened; and what it must never do. */
-import { test } from 'uvu';
+import { suite, test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { crop } from '../../image/compose.ts';
 import { decode } from '../../image/decode.ts';
@@ -11,8 +11,10 @@ import { SupirModel } from '../../restore/model-folder.ts';
 import { parseRecipe, RECIPE_KEYWORD } from '../../restore/recipe.ts';
 import { bytesSource } from '../../weights/byte-source.ts';
 import { encodeSafetensors } from '../../weights/safetensors-writer.ts';
+import { hasChromium } from '../support/chromium.ts';
 import { testDevice } from '../support/device.ts';
 import { projectFile } from '../support/fixtures.ts';
+import { skip } from '../support/skip.ts';
 import { tinyModelFiles } from '../support/tiny-model.ts';
 import { PageDriver } from './page-driver.ts';
 
@@ -203,4 +205,9 @@ test('the page works without a network, and never asked another host', async () 
   assert.equal(driver.errors, []);
 });
 
-test.run();
+if (hasChromium) test.run();
+else {
+  const elsewhere = suite('page');
+  elsewhere('in Chromium', () => skip('the packed Chromium is for x64 Linux; name another one with CHROMIUM.'));
+  elsewhere.run();
+}
