@@ -184,6 +184,10 @@ test('weights are explained, and a small model opens from disk', async () => {
   await driver.page.waitForSelector('.files li.bad >> text=/torn\\.safetensors/');
   assert.ok(await driver.page.isDisabled('button:has-text("Use these files")'));
   for (const name of ['style.safetensors', 'torn.safetensors']) await driver.page.click(`button:has-text("Leave ${name} out")`);
+  await driver.page.fill('#address', `${driver.url}demo/supir.safetensors`);
+  await driver.page.click('.address button');
+  await driver.page.waitForSelector('.files >> text=/SUPIR checkpoint/');
+  await driver.page.click('button:has-text("Leave supir.safetensors out")');
   const files = [...(await tinyModelFiles())].map(([name, bytes]) => ({ name, type: WEIGHTS, bytes }));
   await driver.drop(files);
   await driver.page.waitForSelector('.files >> text=/SDXL checkpoint/');
