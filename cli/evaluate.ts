@@ -138,7 +138,7 @@ async function evaluate(given: string[], flags: Flags & GivenOptions): Promise<v
         rows.push(row);
         const { method, photo, psnr, ssim, seconds } = row;
         say(`${done} of ${of}: ${method}, ${photo}: ${psnr.toFixed(2)} dB, SSIM ${ssim.toFixed(3)}, ${seconds.toFixed(1)} s`);
-        await write('results.json', JSON.stringify(results(), null, 1));
+        if (!known.includes(row)) await write('results.json', JSON.stringify(results(), null, 1));
       },
     });
   } catch (error) {

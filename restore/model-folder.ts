@@ -114,8 +114,10 @@ export class SupirModel {
 
   /** Sizes and recommendations; those of a LoRA that distils to few steps before the model's own. */
   get config(): SupirConfig {
-    const recommended = this.loraFiles.map(({ file }) => recommendedByLora(file.name));
-    return { ...this.ownConfig, recommended: Object.assign({}, this.ownConfig.recommended, ...recommended) };
+    return this.loraFiles.reduce((config, { file }) => {
+      const recommended = recommendedByLora(file.name);
+      return recommended ? { ...config, recommended: { ...config.recommended, ...recommended } } : config;
+    }, this.ownConfig);
   }
 
   /** File names of the SDXL checkpoint and of LoRAs, and the model's name, which tell what kind of base it is. */

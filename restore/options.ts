@@ -140,9 +140,9 @@ const FEW_STEP = /lightning|turbo|hyper|lcm|dmd/i;
 /** Steps that a distilled model was made for, where its file's name tells: sdxl_lightning_4step_lora.safetensors. */
 const distilledSteps = (name: string): number | null => Number(/(\d+)[ _-]?steps?(?![a-z])/i.exec(name)?.[1] ?? 0) || null;
 
-/** What a LoRA that distils SDXL to few steps recommends, as a config.json would; by its file's name. (SDXL-Lightning, arXiv 2402.13929) */
+/** What a LoRA that distils SDXL to few steps recommends, as a config.json would; by its file's name, else undefined. (SDXL-Lightning, arXiv 2402.13929) */
 export function recommendedByLora(name: string): SupirConfig['recommended'] {
-  if (!/lightning/i.test(name)) return {};
+  if (!/lightning/i.test(name)) return undefined;
   return { sampler: 'euler', steps: distilledSteps(name) ?? PRESETS.fast.steps, cfg: 1, cfg_start: 1 };
 }
 
