@@ -49,7 +49,7 @@ export { Supir } from './models/supir.ts';
 export { forecastTiled, runTiled } from './models/tiled-graph.ts';
 export { type Forecast, forecastRestore } from './restore/forecast.ts';
 export { type RestoredPhoto, restorePhoto } from './restore/job.ts';
-export { SupirModel } from './restore/model-folder.ts';
+export { type ModelOptions, SupirModel } from './restore/model-folder.ts';
 export { type DenoiserOptions, DenoisingNetwork, Networks, type Tap, type TextConditioning, type Values } from './restore/networks.ts';
 export { chooseOptions, DEFAULTS, type GivenOptions, PRESETS, type Preset, type RestoreOptions } from './restore/options.ts';
 export {
@@ -77,6 +77,7 @@ export { LoraTraining } from './train/lora-training.ts';
 export { runTraining } from './train/run.ts';
 export { type ByteSource, blobSource, bytesSource } from './weights/byte-source.ts';
 export { Checkpoint } from './weights/checkpoint.ts';
+export { compareWeights } from './weights/compare.ts';
 export { convert } from './weights/convert.ts';
 export { openFolder } from './weights/folder.ts';
 export { httpSource } from './weights/http-source.ts';
