@@ -24,6 +24,24 @@ export interface Violation {
   nodes: string[];
 }
 
+export interface DroppedFile {
+  name: string;
+  type: string;
+  bytes: Uint8Array;
+}
+
+/** Files in the form in which they are sent to a browser. */
+export const sendable = (files: DroppedFile[]) =>
+  files.map(({ name, type, bytes }) => ({ name, type, base64: Buffer.from(bytes).toString('base64') }));
+
+/** Runs in the page, so it uses nothing of this module. */
+export function dropOnPage(given: ReturnType<typeof sendable>): void {
+  const transfer = new DataTransfer();
+  for (const { name, type, base64 } of given)
+    transfer.items.add(new File([Uint8Array.from(atob(base64), (letter) => letter.charCodeAt(0))], name, { type }));
+  document.querySelector('main')!.dispatchEvent(new DragEvent('drop', { bubbles: true, cancelable: true, dataTransfer: transfer }));
+}
+
 export class PageDriver {
   readonly site: Site;
   readonly page: Page;
@@ -86,14 +104,8 @@ export class PageDriver {
   }
 
   /** Drops files on the page, as a person would. */
-  async drop(files: { name: string; type: string; bytes: Uint8Array }[]): Promise<void> {
-    const sent = files.map(({ name, type, bytes }) => ({ name, type, base64: Buffer.from(bytes).toString('base64') }));
-    await this.page.evaluate((given) => {
-      const transfer = new DataTransfer();
-      for (const { name, type, base64 } of given)
-        transfer.items.add(new File([Uint8Array.from(atob(base64), (letter) => letter.charCodeAt(0))], name, { type }));
-      document.querySelector('main')!.dispatchEvent(new DragEvent('drop', { bubbles: true, cancelable: true, dataTransfer: transfer }));
-    }, sent);
+  async drop(files: DroppedFile[]): Promise<void> {
+    await this.page.evaluate(dropOnPage, sendable(files));
   }
 
   /** Runs `body` and gives the most processor time that one task of the page's main thread took meanwhile, in milliseconds. */

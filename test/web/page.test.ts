@@ -5,17 +5,12 @@ import { crop } from '../../image/compose.ts';
 import { decode } from '../../image/decode.ts';
 import { encodePng } from '../../image/encode.ts';
 import type { Image } from '../../image/image.ts';
-import { readPngText } from '../../image/png-chunks.ts';
-import { restorePhoto } from '../../restore/job.ts';
-import { SupirModel } from '../../restore/model-folder.ts';
-import { parseRecipe, RECIPE_KEYWORD } from '../../restore/recipe.ts';
-import { bytesSource } from '../../weights/byte-source.ts';
 import { encodeSafetensors } from '../../weights/safetensors-writer.ts';
 import { hasChromium } from '../support/chromium.ts';
-import { testDevice } from '../support/device.ts';
 import { projectFile } from '../support/fixtures.ts';
 import { skip } from '../support/skip.ts';
 import { tinyModelFiles } from '../support/tiny-model.ts';
+import { besideLibrary, furthest } from './library-result.ts';
 import { PageDriver } from './page-driver.ts';
 
 const STEPS = 3;
@@ -36,7 +31,6 @@ const set = async (name: string, value: string) => {
 };
 /** Pixels of the newest result. */
 const result = async (): Promise<Uint8Array> => (await decode(await driver.download('.stage button:has-text("Download")'), 'result')).data;
-const furthest = (a: Uint8Array, b: Uint8Array) => a.reduce((most, value, i) => Math.max(most, Math.abs(value - b[i])), 0);
 
 test('the first visit loads little, finds the adapter and opens the demo model', async () => {
   await driver.page.waitForSelector('text=/demo, 6\\.\\d+ M parameters/');
@@ -69,13 +63,9 @@ test('a dropped photo is restored as by the library, without keeping the main th
   assert.ok(longest < 50, `a task of ${longest.toFixed(1)} ms of processor time`);
 
   const png = await driver.download('.stage button:has-text("Download")');
-  const { options } = parseRecipe(readPngText(png, 'result')[RECIPE_KEYWORD], 'result');
-  assert.is(options.steps, STEPS);
-  const model = await SupirModel.open(await testDevice(), async (name) => bytesSource(name, await projectFile(`demo/${name}`)));
-  const { image } = await restorePhoto(model, photo, options);
-  await model.close();
+  const { steps, apart } = await besideLibrary(png, photo);
+  assert.is(steps, STEPS);
   // Another adapter here than in the browser: sums round in another order.
-  const apart = furthest((await decode(png, 'result')).data, image.data);
   assert.ok(apart <= 2, `${apart} levels apart`);
 });
 
