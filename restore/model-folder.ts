@@ -114,10 +114,9 @@ export class SupirModel {
 
   /** Sizes and recommendations; those of a LoRA that distils to few steps before the model's own. */
   get config(): SupirConfig {
-    return this.loraFiles.reduce((config, { file }) => {
-      const recommended = recommendedByLora(file.name);
-      return recommended ? { ...config, recommended: { ...config.recommended, ...recommended } } : config;
-    }, this.ownConfig);
+    const recommended = this.loraFiles.map(({ file }) => recommendedByLora(file.name)).filter((each) => each !== undefined);
+    if (recommended.length === 0) return this.ownConfig;
+    return { ...this.ownConfig, recommended: Object.assign({}, this.ownConfig.recommended, ...recommended) };
   }
 
   /** File names of the SDXL checkpoint and of LoRAs, and the model's name, which tell what kind of base it is. */
