@@ -13,7 +13,7 @@ import { Supir } from '../models/supir.ts';
 import { BasicTransformerBlock } from '../models/transformer.ts';
 import { newAdapters } from '../train/lora.ts';
 import { median } from './median.ts';
-import { attachSynthetic, configOf } from './unet.ts';
+import { attachSynthetic, configOf, denoiserInputs } from './unet.ts';
 
 export interface LoraBenchOptions {
   config?: string;
@@ -98,19 +98,11 @@ async function whole({ config: folder, latent }: LoraBenchOptions): Promise<Subj
   const { unet } = config;
   const shape = [1, latent, latent, unet.in_channels];
   const tokens = config.text.context_length;
-  const random = new TorchRandom(1);
   return {
     what: `${config.name}, UNet and control network, latent ${latent} x ${latent}`,
     module: supir,
     graph: supir.denoiserGraph(shape, tokens, 1),
-    inputs: {
-      x: random.randn(sizeOf(shape)),
-      hint: random.randn(sizeOf(shape)),
-      timestep: random.randn(unet.model_channels),
-      context: random.randn(tokens * unet.context_dim),
-      vector: random.randn(unet.adm_in_channels),
-      controlScale: 1,
-    },
+    inputs: denoiserInputs(config, latent),
     weights: [...parameters(supir.model.diffusion_model)].map(([, parameter]) => parameter),
   };
 }

@@ -8,7 +8,6 @@ import { parameters } from '../core/module.ts';
 import { type KernelTime, Profile } from '../core/profiler.ts';
 import { compile, type RunInputs } from '../core/program.ts';
 import { TorchRandom } from '../core/random.ts';
-import { sizeOf } from '../core/tensor.ts';
 import { host } from '../host/node.ts';
 import { parseConfig, SUPIR_SDXL, type SupirConfig } from '../models/config.ts';
 import { Supir } from '../models/supir.ts';
@@ -65,15 +64,7 @@ export async function benchUnet({ config: folder, latent, rounds }: UnetOptions)
   const begun = performance.now();
   const program = await compile(device, supir.denoiserGraph(shape, tokens, 1));
   const prepareMs = performance.now() - begun;
-  const random = new TorchRandom(1);
-  const inputs: RunInputs = {
-    x: random.randn(sizeOf(shape)),
-    hint: random.randn(sizeOf(shape)),
-    timestep: random.randn(unet.model_channels),
-    context: random.randn(tokens * unet.context_dim),
-    vector: random.randn(unet.adm_in_channels),
-    controlScale: 1,
-  };
+  const inputs = denoiserInputs(config, latent);
   const encoding = encodingTimes(device.gpu);
   const times: { wall: number; cpu: number; encode: number }[] = [];
   const { dispatches, flops, bytes } = program.plan;
@@ -181,4 +172,18 @@ export function unetTable(r: UnetResult): string {
     `${'kernel'.padEnd(44)} dispatches         ms   share   GFLOP/s    GB/s`,
     ...rows,
   ].join('\n');
+}
+
+/** Random inputs of the denoiser's graph, one latent without guidance. */
+export function denoiserInputs({ unet, text }: SupirConfig, latent: number): RunInputs {
+  const random = new TorchRandom(1);
+  const pixels = latent * latent * unet.in_channels;
+  return {
+    x: random.randn(pixels),
+    hint: random.randn(pixels),
+    timestep: random.randn(unet.model_channels),
+    context: random.randn(text.context_length * unet.context_dim),
+    vector: random.randn(unet.adm_in_channels),
+    controlScale: 1,
+  };
 }

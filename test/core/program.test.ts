@@ -15,16 +15,7 @@ import { groupNorm } from '../../kernels/group-norm.ts';
 import { linear } from '../../kernels/linear.ts';
 import { affine, cast, exp } from '../../kernels/unary.ts';
 import { testDevice } from '../support/device.ts';
-
-/** The error that `promise` ends in. */
-async function refusal(promise: Promise<unknown>): Promise<Error> {
-  const error = await promise.then(
-    () => null,
-    (cause) => cause,
-  );
-  assert.instance(error, Error);
-  return error;
-}
+import { refusal } from '../support/refused.ts';
 
 /** Runs `body` and asserts that buffers and bytes are what they were. */
 async function atBaseline(body: (device: Device) => Promise<void>): Promise<void> {

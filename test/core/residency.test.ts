@@ -12,6 +12,7 @@ import { currentHost } from '../../host/current.ts';
 import { add } from '../../kernels/binary.ts';
 import { linear } from '../../kernels/linear.ts';
 import { testDevice } from '../support/device.ts';
+import { refusal } from '../support/refused.ts';
 
 const LAYERS = 12;
 const SIDE = 192;
@@ -95,15 +96,6 @@ async function withRoomFor(matrices: number, body: (device: Device) => Promise<S
     residency.budget = Number.POSITIVE_INFINITY;
   }
   assert.equal({ buffers: memory.buffers, bytes: memory.bytes }, { buffers, bytes });
-}
-
-async function refusal(promise: Promise<unknown>): Promise<Error> {
-  const error = await promise.then(
-    () => null,
-    (cause) => cause,
-  );
-  assert.instance(error, Error);
-  return error;
 }
 
 const matrices = ({ reads }: Stack): number => reads.filter((name) => name.includes('matrix')).length;
