@@ -5,15 +5,9 @@
  * WGSL has no erf: Abramowitz & Stegun 7.1.26 is used, with an absolute error of 1.5e-7, about one ulp of an f32 near 1.
  */
 
-export const ACTIVATIONS = ['none', 'silu', 'gelu', 'quickGelu'] as const;
-export type Activation = (typeof ACTIVATIONS)[number];
+export type Activation = 'none' | 'silu' | 'gelu' | 'quickGelu';
 
-/** The activation as the uniform parameter that `activate` takes. */
-export function activationCode(activation: Activation): number {
-  return ACTIVATIONS.indexOf(activation);
-}
-
-/** WGSL of `silu`, `gelu` and `quickGelu(x: type) -> type`, and of `activate(code: u32, x: type) -> type`, which chooses at run time. */
+/** WGSL of `erf`, `silu`, `gelu` and `quickGelu(x: type) -> type`. */
 export function activationWgsl(type: 'f32' | 'vec4<f32>'): string {
   return `
 fn erf(x: ${type}) -> ${type} {
@@ -24,13 +18,5 @@ fn erf(x: ${type}) -> ${type} {
 }
 fn gelu(x: ${type}) -> ${type} { return 0.5 * x * (${type}(1.0) + erf(x * 0.70710678118654752)); }
 fn silu(x: ${type}) -> ${type} { return x / (${type}(1.0) + exp(-x)); }
-fn quickGelu(x: ${type}) -> ${type} { return x / (${type}(1.0) + exp(-1.702 * x)); }
-fn activate(code: u32, x: ${type}) -> ${type} {
-  switch (code) {
-    case 1u: { return silu(x); }
-    case 2u: { return gelu(x); }
-    case 3u: { return quickGelu(x); }
-    default: { return x; }
-  }
-}`;
+fn quickGelu(x: ${type}) -> ${type} { return x / (${type}(1.0) + exp(-1.702 * x)); }`;
 }

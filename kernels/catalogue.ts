@@ -19,7 +19,7 @@ import { geglu } from './geglu.ts';
 import { groupNorm } from './group-norm.ts';
 import { layerNorm } from './layer-norm.ts';
 import { linear } from './linear.ts';
-import { withLowRank } from './low-rank.ts';
+import { lowRankDown, withLowRank } from './low-rank.ts';
 import { rankScales } from './rank-scales.ts';
 import { max, sum } from './reduce.ts';
 import { softmax } from './softmax.ts';
@@ -66,11 +66,20 @@ function weight(shape: Shape, dtype: DType): Tensor {
   return new Tensor(shape, dtype, { kind: 'parameter', parameter: new Parameter(shape, 'matrix') });
 }
 
-/** A layer with an adapter, without and with an activation. */
-function adaptedBy(layer: Tensor, of: (shape: Shape) => Tensor): Tensor[] {
+/** A layer with an adapter. */
+function adapted(layer: Tensor, of: (shape: Shape) => Tensor): Tensor {
   const outs = layer.shape[layer.shape.length - 1];
-  const y = () => withLowRank(layer as OpTensor<unknown>, of([...layer.shape.slice(0, -1), 8]), of([outs, 8]));
-  return [y(), silu(y())];
+  return withLowRank(layer as OpTensor<unknown>, of([...layer.shape.slice(0, -1), 8]), of([outs, 8]));
+}
+
+/** Whatever a matmul or a convolution can end in. `layer` makes one with a bias or without. */
+function* epilogues(layer: (bias: boolean) => Tensor, of: (shape: Shape, dtype?: DType) => Tensor): Generator<Tensor> {
+  for (const bias of [false, true]) {
+    for (const activate of [(y: Tensor) => y, silu, gelu, quickGelu]) {
+      yield activate(layer(bias));
+      for (const residual of FLOATS) yield add(activate(layer(bias)), of(layer(bias).shape, residual));
+    }
+  }
 }
 
 function* graphs(): Generator<Tensor> {
@@ -93,47 +102,35 @@ function* graphs(): Generator<Tensor> {
       for (const groups of [1, 2, 4, 8, 5])
         if (c % groups === 0)
           yield* [(y: Tensor) => y, silu, gelu, quickGelu].map((activate) => activate(groupNorm(x, of([c]), of([c]), groups)));
-      for (const weight of FLOATS) {
+    }
+  }
+  // Matmuls and convolutions: how they read and multiply, then what they end in. The larger image is enough for Winograd's convolution.
+  for (const dtype of FLOATS) {
+    for (const c of CHANNELS) {
+      for (const weight of [...FLOATS, ...BLOCKS]) {
+        if (isBlocks(weight) && c % 4) continue;
         for (const o of CHANNELS) {
-          for (const residual of FLOATS) {
-            yield add(conv2d(x, of([o, 3, 3, c], weight), of([o])), of([2, 1, 1, o], residual));
-            yield add(linear(x, of([o, c], weight), of([o])), of([2, 3, 3, o], residual));
-            for (const layer of [conv2d(x, of([o, 3, 3, c], weight)), linear(x, of([o, c], weight))])
-              for (const adapted of adaptedBy(layer, of)) yield add(adapted, of(layer.shape, residual));
+          const x = of([2, 3, 3, c], dtype);
+          for (const layer of [() => conv2d(x, of([o, 3, 3, c], weight)), () => linear(x, of([o, c], weight))]) {
+            yield layer();
+            yield adapted(layer(), of);
           }
         }
+        const x = of([1, 64, 64, 64], dtype);
+        yield conv2d(x, of([64, 3, 3, 64], weight), null, { padding: 1 });
       }
     }
   }
-  // Large enough for Winograd's convolution, and with an activation.
-  for (const dtype of FLOATS) {
-    for (const weight of FLOATS) {
-      for (const residual of FLOATS) {
-        yield add(conv2d(of([1, 64, 64, 64], dtype), of([64, 3, 3, 64], weight), null, { padding: 1 }), of([1, 64, 64, 64], residual));
-        yield add(
-          silu(conv2d(of([1, 64, 64, 64], dtype), of([64, 3, 3, 64], weight), null, { padding: 1 })),
-          of([1, 64, 64, 64], residual),
-        );
-        for (const c of CHANNELS)
-          for (const o of CHANNELS) yield add(silu(linear(of([3, c], dtype), of([o, c], weight))), of([3, o], residual));
-      }
-    }
+  for (const o of CHANNELS) {
+    const [x, w] = [of([3, 8]), of([o, 8])];
+    yield* epilogues((bias) => linear(x, w, bias ? of([o]) : null), of);
+    yield lowRankDown(linear(x, of([o, 8])) as OpTensor<unknown>, x, w, of([o]));
   }
-  for (const blocks of BLOCKS) {
-    for (const dtype of FLOATS) {
-      for (const residual of FLOATS) {
-        for (const side of [3, 64]) {
-          const x = of([1, side, side, 64], dtype);
-          const y = () => conv2d(x, of([64, 3, 3, 64], blocks), null, { padding: 1 });
-          for (const activated of [y(), silu(y())]) yield add(activated, of([1, side, side, 64], residual));
-          for (const adapted of adaptedBy(y(), of)) yield add(adapted, of([1, side, side, 64], residual));
-        }
-        const y = () => linear(of([3, 64], dtype), of([64, 64], blocks));
-        for (const activated of [y(), silu(y())]) yield add(activated, of([3, 64], residual));
-        for (const adapted of adaptedBy(y(), of)) yield add(adapted, of([3, 64], residual));
-      }
-    }
-  }
+  const [x, w] = [of([1, 64, 64, 64]), of([64, 3, 3, 64])];
+  const convolution = (bias: boolean) => conv2d(x, w, bias ? of([64]) : null, { padding: 1 });
+  yield* epilogues(convolution, of);
+  for (const bias of [false, true])
+    for (const activate of [(y: Tensor) => y, silu, gelu, quickGelu]) yield activate(adapted(convolution(bias), of));
   yield* gradientGraphs(of, CHANNELS);
   yield* blockGradients(of);
   yield rankScales([{ scale: scalar('s'), factor: 1, rank: 4 }])!;

@@ -7,7 +7,8 @@
  * saves loads and is slower all the same: the loop's machine code must fit the first-level instruction cache (32 KB), and a load is 2 KB of it.
  */
 import { each, type ShaderSpec } from '../core/shader.ts';
-import { finishWgsl, MATMUL_PARAMS, type MatmulVariant, matmulBindings, type Tile } from './implicit-matmul.ts';
+import { epilogueWgsl } from './epilogue.ts';
+import { MATMUL_PARAMS, type MatmulVariant, matmulBindings, matmulName, type Tile } from './implicit-matmul.ts';
 
 /** What one workgroup computes: enough rows for every lane to load one. */
 export function subgroupTile(lanes: number): Tile {
@@ -22,59 +23,40 @@ const handRound = (lanes: number) => (lanes === 8 ? 'subgroupShuffle' : 'subgrou
 
 export function subgroupMatmul(lanes: number, variant: MatmulVariant): ShaderSpec {
   const { rows, columns } = subgroupTile(lanes);
-  const { x, w, inWidth, outWidth, lowRank, activated } = variant;
+  const { inWidth, lowRank, epilogue, windowed } = variant;
+  /** Rows that a lane loads. */
+  const loads = rows / lanes;
   const products = (width: 1 | 4) =>
     width === 4 ? 'vec4<f32>(dot(v, u0), dot(v, u1), dot(v, u2), dot(v, u3))' : 'v * vec4<f32>(u0, u1, u2, u3)';
   const accumulate = (width: 1 | 4) =>
     each(rows, (r) => `{ let v = ${handRound(lanes)}(v${Math.floor(r / lanes)}, ${r % lanes}u); sums[${r}] += ${products(width)}; }`);
-  const zero = inWidth === 4 ? 'vec4<f32>(0.0)' : '0.0';
+  const multiply = `${each(4, (j) => `let u${j} = w_load(w${j} + tap + c);`)}
+        ${accumulate(inWidth)}`;
   return {
-    name: `matmul ${x}x${inWidth} ${w} -> x${outWidth}${lowRank ? ' low rank' : ''}${activated ? ' activated' : ''} subgroup ${lanes}`,
+    name: `${matmulName(variant)}${windowed ? ' windowed' : ''} subgroup ${lanes}`,
     bindings: matmulBindings(variant),
     params: MATMUL_PARAMS,
     workgroup: lanes,
     subgroups: true,
     code: `
-${finishWgsl(outWidth, activated)}
+${epilogueWgsl(epilogue)}
 fn run(id: u32, group: u32, local: u32) {
   let tiles = p.row_tiles * p.column_tiles;
   if (group >= tiles * p.batch) { return; }
   let batch = group / tiles;
-  let tile = group % tiles;
-  let row = (tile / p.column_tiles) * ${rows}u;
-  let column = (tile % p.column_tiles) * ${columns}u + 4u * local;
+  let tile = group - batch * tiles;
+  let row_tile = tile / p.column_tiles;
+  let row = row_tile * ${rows}u;
+  let column = (tile - row_tile * p.column_tiles) * ${columns}u + 4u * local;
   // Rows and columns beyond the edge repeat the last one; finish drops them.
   ${each(4, (j) => `let w${j} = batch * p.w_batch + min(column + ${j}u, p.columns - 1u) * p.k;`)}
-  ${each(
-    rows / lanes,
-    (i) => `let r${i} = min(row + ${i * lanes}u + local, p.rows - 1u);
-  let n${i} = r${i} / (p.oh * p.ow);
-  let top${i} = i32(((r${i} / p.ow) % p.oh) * p.stride) - i32(p.top);
-  let left${i} = i32((r${i} % p.ow) * p.stride) - i32(p.left);`,
-  )}
+  ${each(loads, (i) => `let r${i} = min(row + ${i * lanes}u + local, p.rows - 1u);`)}
   var sums: array<vec4<f32>, ${rows}>;
-  var tap = 0u;
-  for (var ky = 0u; ky < p.kh; ky++) {
-    for (var kx = 0u; kx < p.kw; kx++) {
-      ${each(
-        rows / lanes,
-        (i) => `let y${i} = top${i} + i32(ky);
-      let x${i} = left${i} + i32(kx);
-      let inside${i} = y${i} >= 0 && y${i} < i32(p.h) && x${i} >= 0 && x${i} < i32(p.width);
-      let a${i} = batch * p.x_batch + select(0u, ((n${i} * p.h + u32(y${i})) * p.width + u32(x${i})) * p.channels, inside${i});`,
-      )}
-      for (var c = 0u; c < p.channels; c++) {
-        ${each(rows / lanes, (i) => `let v${i} = select(${zero}, x_load(a${i} + c), inside${i});`)}
-        ${each(4, (j) => `let u${j} = w_load(w${j} + tap + c);`)}
-        ${accumulate(inWidth)}
-      }
-      tap += p.channels;
-    }
-  }
+  ${windowed ? overWindow(loads, inWidth, multiply) : overRow(loads, multiply)}
   ${
     lowRank
       ? `for (var c = 0u; c < p.rank; c++) {
-    ${each(rows / lanes, (i) => `let v${i} = t_load(r${i} * p.rank + c);`)}
+    ${each(loads, (i) => `let v${i} = t_load(r${i} * p.rank + c);`)}
     ${each(4, (j) => `let u${j} = up_load(min(column + ${j}u, p.columns - 1u) * p.rank + c);`)}
     ${accumulate(4)}
   }`
@@ -86,3 +68,38 @@ fn run(id: u32, group: u32, local: u32) {
 }`,
   };
 }
+
+/** The sum over a row of x: a window of one pixel, wherever it lies. */
+const overRow = (loads: number, multiply: string) => `
+  let tap = 0u;
+  ${each(loads, (i) => `let a${i} = batch * p.x_batch + r${i} * p.channels;`)}
+  for (var c = 0u; c < p.channels; c++) {
+    ${each(loads, (i) => `let v${i} = x_load(a${i} + c);`)}
+    ${multiply}
+  }`;
+
+/** The sum over a window of the image; outside it x is zero. */
+const overWindow = (loads: number, inWidth: 1 | 4, multiply: string) => `
+  ${each(
+    loads,
+    (i) => `let n${i} = r${i} / (p.oh * p.ow);
+  let top${i} = i32(((r${i} / p.ow) % p.oh) * p.stride) - i32(p.top);
+  let left${i} = i32((r${i} % p.ow) * p.stride) - i32(p.left);`,
+  )}
+  var tap = 0u;
+  for (var ky = 0u; ky < p.kh; ky++) {
+    for (var kx = 0u; kx < p.kw; kx++) {
+      ${each(
+        loads,
+        (i) => `let y${i} = top${i} + i32(ky);
+      let x${i} = left${i} + i32(kx);
+      let inside${i} = y${i} >= 0 && y${i} < i32(p.h) && x${i} >= 0 && x${i} < i32(p.width);
+      let a${i} = batch * p.x_batch + select(0u, ((n${i} * p.h + u32(y${i})) * p.width + u32(x${i})) * p.channels, inside${i});`,
+      )}
+      for (var c = 0u; c < p.channels; c++) {
+        ${each(loads, (i) => `let v${i} = select(${inWidth === 4 ? 'vec4<f32>(0.0)' : '0.0'}, x_load(a${i} + c), inside${i});`)}
+        ${multiply}
+      }
+      tap += p.channels;
+    }
+  }`;

@@ -7,7 +7,8 @@
  * that they stay inside the tiles, for a check would cost as much as several multiply-adds.
  */
 import { each, type ShaderSpec } from '../core/shader.ts';
-import { finishWgsl, MATMUL_PARAMS, type MatmulVariant, matmulBindings, type Tile } from './implicit-matmul.ts';
+import { epilogueWgsl } from './epilogue.ts';
+import { MATMUL_PARAMS, type MatmulVariant, matmulBindings, matmulName, type Tile } from './implicit-matmul.ts';
 
 /** What one workgroup computes. */
 export const TILE: Tile = { rows: 128, columns: 64 };
@@ -16,16 +17,16 @@ export const TILED_THREADS = 128;
 const DEPTH = 16;
 
 export function tiledMatmul(variant: MatmulVariant): ShaderSpec {
-  const { x, w, inWidth, outWidth, lowRank, activated, windowed } = variant;
+  const { inWidth, lowRank, epilogue, windowed } = variant;
   /** The window's elements in a tile, in loads. */
   const depth = DEPTH / inWidth;
   return {
-    name: `matmul ${x}x${inWidth} ${w} -> x${outWidth}${windowed ? ' windowed' : ''}${lowRank ? ' low rank' : ''}${activated ? ' activated' : ''} tiled`,
+    name: `${matmulName(variant)}${windowed ? ' windowed' : ''} tiled`,
     bindings: matmulBindings(variant),
     params: MATMUL_PARAMS,
     workgroup: TILED_THREADS,
     code: `
-${finishWgsl(outWidth, activated)}
+${epilogueWgsl(epilogue)}
 var<workgroup> x_tile: array<vec4<f32>, ${DEPTH * (TILE.rows / 4)}>;
 var<workgroup> w_tile: array<vec4<f32>, ${DEPTH * (TILE.columns / 4)}>;
 ${inWidth === 4 ? '' : windowed ? SCALAR_WINDOW : SCALAR_ROW}

@@ -93,14 +93,16 @@ fn run(id: u32, group: u32, local: u32) {
   var v = x;
   switch (p.fn_code) {
     case 0u: { v = x * p.scale + p.shift; }
+    case 1u: { v = silu(x); }
+    case 2u: { v = gelu(x); }
+    case 3u: { v = quickGelu(x); }
     case 4u: { v = exp(x); }
     case 5u: { v = ${type}(1.0) / (${type}(1.0) + exp(-x)); }
     case 6u: { v = tanh(clamp(x, ${type}(-15.0), ${type}(15.0))); } // some drivers divide infinities
     case 7u: { v = sqrt(x); }
     case 8u: { v = abs(x); }
     case 9u: { v = x * x; }
-    case 10u: { v = x; }
-    default: { v = activate(p.fn_code, x); }
+    default: {}
   }
   y_store(id, v);
 }`,

@@ -1,0 +1,193 @@
+/**
+ * The transforms of Winograd's convolution F(4x4, 3x3): windows and pixels to 36 points, G g G^T and B^T d B, and products of points to
+ * results, A^T m A. The points of interpolation are 0, +-sqrt(1/2), +-sqrt(2) and infinity. (Lavin & Gray 2016)
+ *
+ * The first product is taken a row at a time, and each row adds its share to the second one: no array is indexed by a loop, which CPU drivers
+ * do lane by lane. On them loops are bounded by a uniform, because a driver unrolls other loops and their text is dear to compile.
+ */
+import { type DType, each, type ShaderSpec } from '../core/shader.ts';
+import { type Epilogue, epilogueBindings, epilogueName, epilogueWgsl } from './epilogue.ts';
+
+/** Side of a tile of results, of the pixels under it, and of a window. */
+export const TILE = 4;
+export const PATCH = 6;
+const WINDOW = 3;
+export const POINTS = PATCH * PATCH;
+
+const A = Math.SQRT1_2;
+const B = Math.SQRT2;
+const G = [
+  [1, 0, 0],
+  [-2 / 3, (-2 / 3) * A, -1 / 3],
+  [-2 / 3, (2 / 3) * A, -1 / 3],
+  [1 / 6, B / 6, 1 / 3],
+  [1 / 6, -B / 6, 1 / 3],
+  [0, 0, 1],
+];
+/** B^T and A^T. */
+const BT = [
+  [1, 0, -2.5, 0, 1, 0],
+  [0, -B, -2, A, 1, 0],
+  [0, B, -2, -A, 1, 0],
+  [0, -A, -0.5, B, 1, 0],
+  [0, A, -0.5, -B, 1, 0],
+  [0, 1, 0, -2.5, 0, 1],
+];
+const AT = [
+  [1, 1, 1, 1, 1, 0],
+  [0, A, -A, B, -B, 0],
+  [0, 0.5, 0.5, 2, 2, 0],
+  [0, A / 2, -A / 2, 2 * B, -2 * B, 1],
+];
+
+/** WGSL of the sum of `name`0, `name`1 ... by their factors. */
+function combine(factors: number[], name: string): string {
+  return factors.flatMap((factor, i) => (factor === 0 ? [] : [factor === 1 ? `${name}${i}` : `${factor} * ${name}${i}`])).join(' + ');
+}
+
+/** WGSL of `factors(i)`, column i of a matrix. */
+function columnsWgsl(matrix: number[][]): string {
+  const type = `array<f32, ${matrix.length}>`;
+  const columns = matrix[0].map((_, i) => `${type}(${matrix.map((row) => row[i]).join(', ')})`);
+  return `const FACTORS = array<${type}, ${columns.length}>(${columns.join(', ')});`;
+}
+
+const bound = (count: number, unrolled: boolean) => (unrolled ? `${count}u` : 'p.passes');
+
+/** Floating-point operations of the transforms, for one channel of a window, of a patch and of a tile. */
+export const WINDOW_FLOPS = 2 * WINDOW * PATCH * (WINDOW + PATCH);
+export const PATCH_FLOPS = 2 * PATCH * PATCH * (PATCH + PATCH);
+export const RESULT_FLOPS = 2 * PATCH * TILE * (PATCH + TILE);
+
+/** Windows (O, 3, 3, C) from column `first` on -> (36, columns, C). A thread transforms four channels of one window; `passes` is 6. */
+export function windowsShader(w: DType, unrolled: boolean): ShaderSpec {
+  return {
+    name: `winograd windows ${w}`,
+    bindings: [
+      { name: 'w', dtype: w, width: 4 },
+      { name: 'out', dtype: 'f32', width: 4, write: true },
+    ],
+    params: ['count: u32', 'channels: u32', 'first: u32', 'passes: u32'],
+    workgroup: 64,
+    code: `
+${columnsWgsl(transpose(G))}
+fn run(id: u32, group: u32, local: u32) {
+  if (id >= p.count) { return; }
+  let column = id / p.channels;
+  let at = (p.first + column) * 9u * p.channels + id - column * p.channels;
+  ${each(WINDOW * WINDOW, (tap) => `let g${tap} = w_load(at + ${tap}u * p.channels);`)}
+  for (var j = 0u; j < ${bound(PATCH, unrolled)}; j++) {
+    ${each(WINDOW, (y) => `let r${y} = FACTORS[j][0] * g${3 * y} + FACTORS[j][1] * g${3 * y + 1} + FACTORS[j][2] * g${3 * y + 2};`)}
+    ${each(PATCH, (i) => `out_store((${PATCH * i}u + j) * p.count + id, ${combine(G[i], 'r')});`)}
+  }
+}`,
+  };
+}
+
+const transpose = (matrix: number[][]) => matrix[0].map((_, i) => matrix.map((row) => row[i]));
+
+/** Threads that share a tile's four channels: on GPUs, whose registers are dear, two make half of the points' columns each. */
+export const sharers = (unrolled: boolean) => (unrolled ? 2 : 1);
+
+/** Pixels (N, H, W, C) under tiles from number `first` on -> (36, tiles, C). A thread transforms four channels of a tile, or shares in it; `passes` is 6. */
+export function pixelsShader(x: DType, unrolled: boolean): ShaderSpec {
+  const columns = PATCH / sharers(unrolled);
+  return {
+    name: `winograd pixels ${x}`,
+    bindings: [
+      { name: 'x', dtype: x, width: 4 },
+      { name: 'out', dtype: 'f32', width: 4, write: true },
+    ],
+    params: [
+      'count: u32',
+      'channels: u32',
+      'first: u32',
+      'down: u32',
+      'across: u32',
+      'h: u32',
+      'width: u32',
+      'top: u32',
+      'left: u32',
+      'passes: u32',
+    ],
+    workgroup: 64,
+    code: `
+${columnsWgsl(BT)}
+fn run(id: u32, group: u32, local: u32) {
+  let index = ${unrolled ? 'group * 32u + local % 32u' : 'id'};
+  if (index >= p.count) { return; }
+  let first_column = ${unrolled ? `local / 32u * ${columns}u` : '0u'};
+  let in_part = index / p.channels;
+  let channel = index - in_part * p.channels;
+  let tile = p.first + in_part;
+  let tile_row = tile / p.across;
+  let image = tile_row / p.down;
+  let top = i32((tile_row - image * p.down) * ${TILE}u) - i32(p.top);
+  let left = i32((tile - tile_row * p.across) * ${TILE}u) - i32(p.left);
+  ${each(PATCH * columns, (i) => `var s${i} = vec4<f32>(0.0);`)}
+  for (var i = 0u; i < ${bound(PATCH, unrolled)}; i++) {
+    let y = top + i32(i);
+    let in_rows = y >= 0 && y < i32(p.h);
+    ${each(
+      PATCH,
+      (j) => `let x${j} = left + ${j};
+    let inside${j} = in_rows && x${j} >= 0 && x${j} < i32(p.width);
+    let d${j} = select(vec4<f32>(0.0), x_load(select(0u, ((image * p.h + u32(y)) * p.width + u32(x${j})) * p.channels + channel, inside${j})), inside${j});`,
+    )}
+    ${each(columns, (j) => `let r${j} = ${unrolled ? `select(${combine(BT[j], 'd')}, ${combine(BT[j + columns], 'd')}, first_column > 0u)` : combine(BT[j], 'd')};`)}
+    ${each(PATCH * columns, (n) => `s${n} += FACTORS[i][${Math.floor(n / columns)}] * r${n % columns};`)}
+  }
+  ${each(PATCH * columns, (n) => `out_store((${PATCH * Math.floor(n / columns) + (n % columns)}u + first_column) * p.count + index, s${n});`)}
+}`,
+  };
+}
+
+/** Products (36, tiles, columns) -> results (N, OH, OW, O) and what a convolution ends in. A thread makes four columns of a tile; `passes` is 6, `side` 4. */
+export function resultsShader(epilogue: Epilogue, unrolled: boolean): ShaderSpec {
+  const side = unrolled ? `${TILE}u` : 'p.side';
+  return {
+    name: `winograd results ${epilogueName(epilogue)}`,
+    bindings: [{ name: 'm', dtype: 'f32', width: 4 }, ...epilogueBindings(epilogue)],
+    params: [
+      'count: u32',
+      'quads: u32',
+      'first: u32',
+      'down: u32',
+      'across: u32',
+      'oh: u32',
+      'ow: u32',
+      'first_column: u32',
+      'rows: u32',
+      'columns: u32',
+      'passes: u32',
+      'side: u32',
+    ],
+    workgroup: 64,
+    code: `
+${epilogueWgsl(epilogue)}
+${columnsWgsl(AT)}
+fn run(id: u32, group: u32, local: u32) {
+  if (id >= p.count) { return; }
+  let in_part = id / p.quads;
+  let column = p.first_column + 4u * (id - in_part * p.quads);
+  let tile = p.first + in_part;
+  let tile_row = tile / p.across;
+  let image = tile_row / p.down;
+  let top = (tile_row - image * p.down) * ${TILE}u;
+  let left = (tile - tile_row * p.across) * ${TILE}u;
+  ${each(TILE * TILE, (i) => `var s${i} = vec4<f32>(0.0);`)}
+  for (var i = 0u; i < ${bound(PATCH, unrolled)}; i++) {
+    let at = i * ${PATCH}u * p.count + id;
+    ${each(PATCH, (j) => `let m${j} = m_load(at + ${j}u * p.count);`)}
+    ${each(TILE, (j) => `let r${j} = ${combine(AT[j], 'm')};`)}
+    ${each(TILE * TILE, (n) => `s${n} += FACTORS[i][${Math.floor(n / TILE)}] * r${n % TILE};`)}
+  }
+  let sums = array<vec4<f32>, ${TILE * TILE}>(${Array.from({ length: TILE * TILE }, (_, i) => `s${i}`).join(', ')});
+  for (var i = 0u; i < ${side}; i++) {
+    for (var j = 0u; j < ${side}; j++) {
+      if (top + i < p.oh && left + j < p.ow) { finish(0u, (image * p.oh + top + i) * p.ow + left + j, column, sums[${TILE}u * i + j]); }
+    }
+  }
+}`,
+  };
+}
