@@ -115,6 +115,7 @@ function* graphs(): Generator<Tensor> {
             yield layer();
             yield adapted(layer(), of);
           }
+          for (const layer of [linear(x, of([2 * o, c], weight)), adapted(linear(x, of([2 * o, c], weight)), of)]) yield geglu(layer);
         }
         const x = of([1, 64, 64, 64], dtype);
         yield conv2d(x, of([64, 3, 3, 64], weight), null, { padding: 1 });
@@ -124,6 +125,11 @@ function* graphs(): Generator<Tensor> {
   for (const o of CHANNELS) {
     const [x, w] = [of([3, 8]), of([o, 8])];
     yield* epilogues((bias) => linear(x, w, bias ? of([o]) : null), of);
+    for (const bias of [false, true]) {
+      const gated = () => geglu(linear(x, of([2 * o, 8]), bias ? of([2 * o]) : null));
+      yield gated();
+      for (const residual of FLOATS) yield add(gated(), of([3, o], residual));
+    }
     yield lowRankDown(linear(x, of([o, 8])) as OpTensor<unknown>, x, w, of([o]));
   }
   const [x, w] = [of([1, 64, 64, 64]), of([64, 3, 3, 64])];

@@ -5,10 +5,11 @@
 import { ShapeError } from '../core/errors.ts';
 import { apply, isOp, type Op } from '../core/op.ts';
 import { describe, type Shape, sameShape, showShape, sizeOf, type Tensor } from '../core/tensor.ts';
-import type { Activation } from './activation.ts';
+
 import { binaryOp } from './binary.ts';
 import { reverseWindow, rowsGradient, spread, weightGradient } from './conv2d-gradient.ts';
 import { permute, reshape } from './copy.ts';
+import type { LastActivation } from './epilogue.ts';
 import { type ImplicitMatmul, lowerImplicitMatmul } from './implicit-matmul.ts';
 import { checkLowRank, type LayerAttrs, operandsOf, unscaled } from './low-rank.ts';
 import { sumRows } from './sum-axis.ts';
@@ -25,7 +26,7 @@ export interface Conv2dOptions {
 interface Attrs extends LayerAttrs {
   stride: number;
   padding: [number, number, number, number];
-  activation: Activation;
+  activation: LastActivation;
 }
 
 /** Convolves x (N, H, W, C) with w (O, kh, kw, C). -> (N, OH, OW, O), OH = floor((H + top + bottom - kh) / stride) + 1. Throws ShapeError. */
@@ -129,8 +130,8 @@ export function absorbEpilogue(
   producer: Tensor,
   consumer: Tensor,
   index: number,
-  state: { activation: Activation; hasResidual: boolean },
-  rebuild: (residual: Tensor | null, activation: Activation) => Tensor,
+  state: { activation: LastActivation; hasResidual: boolean },
+  rebuild: (residual: Tensor | null, activation: LastActivation) => Tensor,
 ): Tensor | null {
   if (state.hasResidual) return null;
   if (isOp(consumer, unaryOp) && state.activation === 'none') {

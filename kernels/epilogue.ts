@@ -1,11 +1,13 @@
 /**
  * What a matmul or a convolution ends in: a value for each column is added to the sums, or they are multiplied by it, then come an activation
- * and a residual sum. Which of them is part of the shader, not a uniform: CPU drivers compute every branch, and a load that is not taken costs
+ * and a residual sum. With geglu as the activation a column of the result has two sums, a value and a gate (see geglu.ts). Which of them is part of the shader, not a uniform: CPU drivers compute every branch, and a load that is not taken costs
  * them nearly as much as one that is.
  */
 import type { Operand } from '../core/op.ts';
 import { type Binding, elementType } from '../core/shader.ts';
 import { type Activation, activationWgsl } from './activation.ts';
+
+export type LastActivation = Activation | 'geglu';
 
 export interface EpilogueOperands {
   /** A value for each column: added, or with `scaled` multiplied by. */
@@ -15,14 +17,14 @@ export interface EpilogueOperands {
   /** Whether the residual is added before the activation instead of after it. */
   residualFirst?: boolean;
   output: Operand;
-  activation: Activation;
+  activation: LastActivation;
 }
 
 export interface Epilogue {
   column: 'none' | 'add' | 'scale';
   residual: 'none' | 'before' | 'after';
   residualType: 'f32' | 'f16';
-  activation: Activation;
+  activation: LastActivation;
   /** Columns that a store moves. */
   width: 1 | 4;
 }
@@ -61,22 +63,32 @@ export function epilogueOperands({ bias, residual, output }: EpilogueOperands): 
   return [bias, residual, output].filter((operand) => operand !== null);
 }
 
-/** WGSL of `finish4(batch, row, column, sums: vec4<f32>)`: the last steps and the store of four columns; what lies outside is dropped. */
+/**
+ * WGSL of `finish4(batch, row, column, sums: vec4<f32>)`: the last steps and the store of four columns; what lies outside is dropped.
+ * With geglu both it and `finish`, for `width` columns, take values and gates.
+ */
 export function epilogueWgsl({ column, residual, activation, width }: Epilogue): string {
   const type = elementType({ dtype: 'f32', width }) as 'f32' | 'vec4<f32>';
+  const gated = activation === 'geglu';
+  const parts = gated ? ['value', 'gate'] : ['value'];
+  const parameters = (of: string) => parts.map((part) => `${part}: ${of}`).join(', ');
+  const bias = (at: string) => (column === 'none' ? '' : ` ${column === 'add' ? '+' : '*'} bias_load((${at}) / ${width}u)`);
   return `
 ${activation === 'none' ? '' : activationWgsl(type)}
-fn finish(batch: u32, row: u32, column: u32, sum: ${type}) {
+fn finish(batch: u32, row: u32, column: u32, ${parameters(type)}) {
   if (row >= p.rows || column >= p.columns) { return; }
-  var v = sum;
   let i = ((batch * p.rows + row) * p.columns + column) / ${width}u;
-  ${column === 'none' ? '' : `v ${column === 'add' ? '+' : '*'}= bias_load(column / ${width}u);`}
+  var v = value${bias('column')};
   ${residual === 'before' ? 'v += residual_load(i);' : ''}
-  ${activation === 'none' ? '' : `v = ${activation}(v);`}
+  ${gated ? `v *= gelu(gate${bias('p.columns + column')});` : activation === 'none' ? '' : `v = ${activation}(v);`}
   ${residual === 'after' ? 'v += residual_load(i);' : ''}
   y_store(i, v);
 }
-fn finish4(batch: u32, row: u32, column: u32, sums: vec4<f32>) {
-  ${width === 4 ? 'finish(batch, row, column, sums);' : 'for (var j = 0u; j < 4u; j++) { finish(batch, row, column + j, sums[j]); }'}
+fn finish4(batch: u32, row: u32, column: u32, ${parameters('vec4<f32>')}) {
+  ${
+    width === 4
+      ? `finish(batch, row, column, ${parts.join(', ')});`
+      : `for (var j = 0u; j < 4u; j++) { finish(batch, row, column + j, ${parts.map((part) => `${part}[j]`).join(', ')}); }`
+  }
 }`;
 }

@@ -11,8 +11,8 @@ import { epilogueWgsl } from './epilogue.ts';
 import { MATMUL_PARAMS, type MatmulVariant, matmulBindings, matmulName, type Tile } from './implicit-matmul.ts';
 
 /** What one workgroup computes: enough rows for every lane to load one. */
-export function subgroupTile(lanes: number): Tile {
-  return { rows: Math.max(32, lanes), columns: 4 * lanes };
+export function subgroupTile(lanes: number, gated: boolean): Tile {
+  return { rows: Math.max(32, lanes), columns: (gated ? 2 : 4) * lanes };
 }
 
 /**
@@ -22,8 +22,10 @@ export function subgroupTile(lanes: number): Tile {
 const handRound = (lanes: number) => (lanes === 8 ? 'subgroupShuffle' : 'subgroupBroadcast');
 
 export function subgroupMatmul(lanes: number, variant: MatmulVariant): ShaderSpec {
-  const { rows, columns } = subgroupTile(lanes);
   const { inWidth, lowRank, epilogue, windowed } = variant;
+  /** A lane's four columns of sums are then two values and their gates. */
+  const gated = epilogue.activation === 'geglu';
+  const { rows, columns } = subgroupTile(lanes, gated);
   /** Rows that a lane loads. */
   const loads = rows / lanes;
   const products = (width: 1 | 4) =>
@@ -47,9 +49,10 @@ fn run(id: u32, group: u32, local: u32) {
   let tile = group - batch * tiles;
   let row_tile = tile / p.column_tiles;
   let row = row_tile * ${rows}u;
-  let column = (tile - row_tile * p.column_tiles) * ${columns}u + 4u * local;
+  let column = (tile - row_tile * p.column_tiles) * ${columns}u + ${columns / lanes}u * local;
   // Rows and columns beyond the edge repeat the last one; finish drops them.
-  ${each(4, (j) => `let w${j} = batch * p.w_batch + min(column + ${j}u, p.columns - 1u) * p.k;`)}
+  ${each(4, (j) => `let o${j} = ${gated && j > 1 ? `o${j - 2} + p.columns` : `min(column + ${j}u, p.columns - 1u)`};`)}
+  ${each(4, (j) => `let w${j} = batch * p.w_batch + o${j} * p.k;`)}
   ${each(loads, (i) => `let r${i} = min(row + ${i * lanes}u + local, p.rows - 1u);`)}
   var sums: array<vec4<f32>, ${rows}>;
   ${windowed ? overWindow(loads, inWidth, multiply) : overRow(loads, multiply)}
@@ -57,14 +60,16 @@ fn run(id: u32, group: u32, local: u32) {
     lowRank
       ? `for (var c = 0u; c < p.rank; c++) {
     ${each(loads, (i) => `let v${i} = t_load(r${i} * p.rank + c);`)}
-    ${each(4, (j) => `let u${j} = up_load(min(column + ${j}u, p.columns - 1u) * p.rank + c);`)}
+    ${each(4, (j) => `let u${j} = up_load(o${j} * p.rank + c);`)}
     ${accumulate(4)}
   }`
       : ''
   }
   // The bound is not a constant: compilers would unroll the loop and compile its body once for every row.
   let known = min(${rows}u, p.rows - row);
-  for (var r = 0u; r < known; r++) { finish4(batch, row + r, column, sums[r]); }
+  for (var r = 0u; r < known; r++) {
+    ${gated ? each(2, (j) => `finish(batch, row + r, column + ${j}u, sums[r][${j}], sums[r][${j + 2}]);`) : 'finish4(batch, row + r, column, sums[r]);'}
+  }
 }`,
   };
 }

@@ -10,8 +10,10 @@ import { each, type ShaderSpec } from '../core/shader.ts';
 import { epilogueWgsl } from './epilogue.ts';
 import { MATMUL_PARAMS, type MatmulVariant, matmulBindings, matmulName, type Tile } from './implicit-matmul.ts';
 
-/** What one workgroup computes. */
-export const TILE: Tile = { rows: 128, columns: 64 };
+/** Sums of one workgroup. */
+const TILE: Tile = { rows: 128, columns: 64 };
+/** What one workgroup computes: with geglu half as many columns, each from a value and a gate. */
+export const tiledTile = (gated: boolean): Tile => ({ ...TILE, columns: gated ? TILE.columns / 2 : TILE.columns });
 export const TILED_THREADS = 128;
 /** Elements of the window in a tile, and loads. */
 const DEPTH = 16;
@@ -20,6 +22,8 @@ export function tiledMatmul(variant: MatmulVariant): ShaderSpec {
   const { inWidth, lowRank, epilogue, windowed } = variant;
   /** The window's elements in a tile, in loads. */
   const depth = DEPTH / inWidth;
+  const gated = epilogue.activation === 'geglu';
+  const { columns } = tiledTile(gated);
   return {
     name: `${matmulName(variant)}${windowed ? ' windowed' : ''} tiled`,
     bindings: matmulBindings(variant),
@@ -35,10 +39,10 @@ fn run(id: u32, group: u32, local: u32) {
   if (group >= tiles * p.batch) { return; }
   let batch = group / tiles;
   let first_row = ((group % tiles) / p.column_tiles) * ${TILE.rows}u;
-  let first_column = (group % p.column_tiles) * ${TILE.columns}u;
-  // Four rows of x and four columns of w to fetch; those beyond the edge repeat the last one, and finish drops them.
+  let first_column = (group % p.column_tiles) * ${columns}u;
+  // Four rows of x and four of w to fetch; those beyond the edge repeat the last one, and finish drops them.
   let rows = min(first_row + 4u * (local % 32u) + vec4<u32>(0u, 1u, 2u, 3u), vec4<u32>(p.rows - 1u));
-  let columns = min(first_column + 4u * (local % 16u) + vec4<u32>(0u, 1u, 2u, 3u), vec4<u32>(p.columns - 1u));
+  let columns = min(first_column + 4u * (local % ${columns / 4}u) + vec4<u32>(0u, 1u, 2u, 3u), vec4<u32>(p.columns - 1u))${gated ? ' + select(0u, p.columns, local % 16u >= 8u)' : ''};
   let x_quad = (local / 32u) % 4u;
   let w_quad = (local / 16u) % 4u;
   let w_at = batch * p.w_batch + columns * p.k;
@@ -131,8 +135,10 @@ fn run(id: u32, group: u32, local: u32) {
     }
   }
   var sums = array<vec4<f32>, 16>(${Array.from({ length: 16 }, (_, i) => `s${i >> 1}_${i & 1}`).join(', ')});
-  for (var i = 0u; i < 16u; i++) {
-    finish4(batch, first_row + my_rows * 4u + i / 8u * 64u + (i / 2u) % 4u, first_column + my_columns * 4u + i % 2u * 32u, sums[i]);
+  for (var i = 0u; i < 8u; i++) {
+    let row = first_row + my_rows * 4u + i / 4u * 64u + i % 4u;
+    let column = first_column + my_columns * 4u;
+    ${gated ? 'finish4(batch, row, column, sums[2u * i], sums[2u * i + 1u]);' : each(2, (j) => `finish4(batch, row, column + ${32 * j}u, sums[2u * i + ${j}u]);`)}
   }
 }`,
   };

@@ -11,7 +11,7 @@ import type { Binding, DType, ShaderSpec } from '../core/shader.ts';
 import { sizeOf } from '../core/tensor.ts';
 import { type Epilogue, type EpilogueOperands, epilogueBindings, epilogueName, epilogueOf, epilogueOperands } from './epilogue.ts';
 import { subgroupMatmul, subgroupTile } from './implicit-matmul-subgroup.ts';
-import { TILE, TILED_THREADS, tiledMatmul } from './implicit-matmul-tiled.ts';
+import { TILED_THREADS, tiledMatmul, tiledTile } from './implicit-matmul-tiled.ts';
 
 export interface ImplicitMatmul extends EpilogueOperands {
   x: Operand;
@@ -52,17 +52,18 @@ export interface Tile {
 /** Emits the dispatch of an implicit matmul, in the schedule of the adapter. */
 export function lowerImplicitMatmul(to: Lowering, m: ImplicitMatmul): void {
   const { kh, kw, stride, top, left } = m.window;
+  const gated = m.activation === 'geglu';
+  const subgroup = to.facts.schedule === 'subgroup';
   const variant: MatmulVariant = {
     x: m.x.dtype as Float,
     w: m.w.dtype,
     inWidth: m.channels % 4 === 0 ? 4 : 1,
-    epilogue: epilogueOf(m, width(m.output.shape)),
+    epilogue: epilogueOf(m, gated && subgroup ? 1 : width(m.output.shape)),
     lowRank: Boolean(m.lowRank),
     windowed: kh * kw * stride > 1 || top > 0 || left > 0 || m.image.oh > m.image.h || m.image.ow > m.image.w,
   };
   const lanes = to.facts.subgroupSizes[0];
-  const subgroup = to.facts.schedule === 'subgroup';
-  const tile = subgroup ? subgroupTile(lanes) : TILE;
+  const tile = subgroup ? subgroupTile(lanes, gated) : tiledTile(gated);
   const rowTiles = Math.ceil(m.rows / tile.rows);
   const columnTiles = Math.ceil(m.columns / tile.columns);
   to.dispatch({
@@ -90,7 +91,7 @@ export function lowerImplicitMatmul(to: Lowering, m: ImplicitMatmul): void {
       m.lowRank ? m.lowRank.t.shape[m.lowRank.t.shape.length - 1] / 4 : 0,
     ],
     threads: rowTiles * columnTiles * m.batch * (subgroup ? lanes : TILED_THREADS),
-    flops: 2 * m.batch * m.rows * m.columns * kh * kw * m.channels,
+    flops: 2 * m.rows * sizeOf(m.w.shape),
   });
 }
 

@@ -1,16 +1,18 @@
 /**
- * linear: y = act(x W^T + bias) + residual over the last axis of x, a 1x1 convolution in which every token is a pixel.
+ * linear: y = act(x W^T + bias) + residual over the last axis of x, a 1x1 convolution in which every token is a pixel. A geglu that alone reads the
+ * result becomes part of it: y (..., O / 2).
  * x (..., I) f32 | f16; w (O, I) f32 | f16; bias (O) f32; y (..., O) f32.
  *
  * matmul: y[b] = a[b] c[b] or a[b] c[b]^T for two activations; both run conv2d's kernel.
  */
 import { ShapeError } from '../core/errors.ts';
-import { apply, type Op } from '../core/op.ts';
+import { apply, isOp, type Op } from '../core/op.ts';
 import { describe, sameShape, showShape, sizeOf, type Tensor } from '../core/tensor.ts';
-import type { Activation } from './activation.ts';
 import { absorbEpilogue, rowsOf } from './conv2d.ts';
 import { rowsGradient } from './conv2d-gradient.ts';
 import { permute } from './copy.ts';
+import type { LastActivation } from './epilogue.ts';
+import { gegluOp } from './geglu.ts';
 import { lowerImplicitMatmul } from './implicit-matmul.ts';
 import { checkLowRank, type LayerAttrs, operandsOf, unscaled } from './low-rank.ts';
 import { sumRows } from './sum-axis.ts';
@@ -18,10 +20,10 @@ import { sumRows } from './sum-axis.ts';
 interface Attrs extends LayerAttrs {
   /** True when the second operand has a batch axis of its own. */
   batched: boolean;
-  activation: Activation;
+  activation: LastActivation;
 }
 
-const plain = { activation: 'none' as Activation, scaled: false, hasLowRank: false, hasResidual: false };
+const plain = { activation: 'none' as LastActivation, scaled: false, hasLowRank: false, hasResidual: false };
 
 /** x (..., I), w (O, I), bias (O) -> (..., O). Throws ShapeError. */
 export function linear(x: Tensor, w: Tensor, bias: Tensor | null = null): Tensor {
@@ -49,9 +51,9 @@ export const linearOp: Op<Attrs> = {
     if (inner !== expected) throw fail(`x has ${inner} columns, the weight expects ${expected}`);
     if (bias && (!sameShape(bias.shape, [out]) || bias.dtype !== 'f32'))
       throw fail(`the bias must be (${out}) f32, not ${showShape(bias.shape)} ${bias.dtype}`);
-    const shape = [...x.shape.slice(0, -1), out];
-    if (lowRank) checkLowRank(lowRank, shape);
-    return { shape, dtype: 'f32' };
+    const shape = (columns: number) => [...x.shape.slice(0, -1), columns];
+    if (lowRank) checkLowRank(lowRank, shape(out));
+    return { shape: shape(attrs.activation === 'geglu' ? out / 2 : out), dtype: 'f32' };
   },
 
   lower(inputs, output, attrs, to) {
@@ -78,6 +80,10 @@ export const linearOp: Op<Attrs> = {
 
   absorb(producer, consumer, index) {
     const { inputs, attrs } = producer.source;
+    if (isOp(consumer, gegluOp)) {
+      const { activation, hasResidual, batched } = attrs;
+      return activation === 'none' && !hasResidual && !batched ? apply(linearOp, inputs, { ...attrs, activation: 'geglu' }) : null;
+    }
     return absorbEpilogue(producer, consumer, index, attrs, (residual, activation) =>
       apply(linearOp, residual ? [...inputs, residual] : inputs, {
         ...attrs,
@@ -100,7 +106,7 @@ export const linearOp: Op<Attrs> = {
   },
 
   flops(inputs, output, attrs) {
-    const { x, lowRank } = operandsOf(inputs, attrs);
-    return 2 * sizeOf(output.shape) * (x.shape[x.shape.length - 1] + (lowRank?.up.shape[1] ?? 0));
+    const { w, lowRank } = operandsOf(inputs, attrs);
+    return 2 * rowsOf(output.shape) * (sizeOf(w.shape) / (attrs.batched ? w.shape[0] : 1) + (lowRank ? sizeOf(lowRank.up.shape) : 0));
   },
 };

@@ -7,6 +7,7 @@ import { input, type Tensor } from '../../core/tensor.ts';
 import { add, mul } from '../../kernels/binary.ts';
 import { conv2d } from '../../kernels/conv2d.ts';
 import { reshape } from '../../kernels/copy.ts';
+import { geglu } from '../../kernels/geglu.ts';
 import { groupNorm } from '../../kernels/group-norm.ts';
 import { linear, matmul } from '../../kernels/linear.ts';
 import { affine, exp, gelu, quickGelu, silu } from '../../kernels/unary.ts';
@@ -29,6 +30,7 @@ test('an activation and a residual join the product before them', () => {
     assert.is(dispatches({ y: add(x, product()) }), 1);
     assert.is(dispatches({ y: add(x, silu(product())) }), 1);
   }
+  assert.is(dispatches({ y: geglu(lin()) }), 1);
   const [a, b] = [input('a', [2, 3, 8]), input('b', [2, 5, 8])];
   assert.is(dispatches({ y: add(matmul(a, b, { transposed: true }), input('c', [2, 3, 5])) }), 1);
   assert.is(dispatches({ y: norm() }), 3);
@@ -45,6 +47,9 @@ test('what does not fit one epilogue stays apart', () => {
   assert.is(dispatches({ y: add(conv(), input('row', [12])) }), 2, 'a residual that repeats');
   assert.is(dispatches({ y: silu(reshape(conv(), [70, 12])) }), 2, 'a view between');
   assert.is(dispatches({ y: add(norm(), x) }), 4, 'a residual of a norm');
+  assert.is(dispatches({ y: geglu(silu(lin())) }), 2, 'gates after an activation');
+  assert.is(dispatches({ y: geglu(add(lin(), x)) }), 2, 'gates after a residual');
+  assert.is(dispatches({ y: geglu(conv()) }), 2, 'gates of a convolution');
 });
 
 test('a result with two readers, or an output, is not absorbed', () => {

@@ -9,6 +9,7 @@ import type { Tensor } from '../../core/tensor.ts';
 import { add } from '../../kernels/binary.ts';
 import { conv2d } from '../../kernels/conv2d.ts';
 import { slice } from '../../kernels/copy.ts';
+import { geglu } from '../../kernels/geglu.ts';
 import { gradient } from '../../kernels/gradient.ts';
 import { linear } from '../../kernels/linear.ts';
 import { lowRankDown, withLowRank } from '../../kernels/low-rank.ts';
@@ -62,6 +63,10 @@ test('linear: f16 tokens, a long sum, bias, activation and residual', async () =
     const expected = reference.add(reference.map(plain, reference.gelu), residual);
     const y = add(gelu(linear(x.tensor, w.tensor, bias.tensor)), residual.tensor);
     await check(`linear ${dtype} + gelu + residual`, w, y, expected, { terms: 2080, ulps: 12 });
+    await check(`linear ${dtype} + geglu`, w, geglu(linear(x.tensor, w.tensor, bias.tensor)), reference.geglu(plain), {
+      terms: 4160,
+      ulps: 12,
+    });
   }
 });
 

@@ -104,6 +104,8 @@ test('kernels at random sizes and types emit only shaders of the catalogue', () 
       modulate(f32(n, c), f32(n, c), f32(n, c), f32(n, c), 1),
       add(silu(conv2d(x, of(o, k, k, c), f32(o), { padding: 1 })), of(n, h + 3 - k, w + 3 - k, o)),
       gelu(linear(x, of(o, c))),
+      geglu(linear(x, of(2 * o, c), f32(2 * o))),
+      add(geglu(linear(x, of(2 * o, c))), of(n, h, w, o)),
       add(linear(x, of(o, c), f32(o)), of(n, h, w, o)),
       matmul(of(n, h, c), of(n, c, o)),
       attention(of(n, h, heads * width), of(n, w, heads * width), of(n, w, heads * width), heads),

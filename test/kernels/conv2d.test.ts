@@ -8,6 +8,7 @@ import { plan } from '../../core/plan.ts';
 import { constant, input, type Tensor } from '../../core/tensor.ts';
 import { add } from '../../kernels/binary.ts';
 import { type Conv2dOptions, conv2d } from '../../kernels/conv2d.ts';
+import { geglu } from '../../kernels/geglu.ts';
 import { linear, matmul } from '../../kernels/linear.ts';
 import { gelu, quickGelu, silu } from '../../kernels/unary.ts';
 import { lowerWinograd } from '../../kernels/winograd.ts';
@@ -138,6 +139,38 @@ test('linear: a long sum, f16 weights, activation and residual', async () => {
   await check('linear, f16 weights', y(), plain, { terms: 2048 });
   const expected = reference.add(reference.map(plain, reference.gelu), residual);
   await check('linear + gelu + residual, ', add(gelu(y()), residual.tensor), expected, { terms: 2048, ulps: 12 });
+});
+
+test('linear: values and gates that geglu joins, of every width, below and beyond a tile', async () => {
+  const draw = sampler(12);
+  // Rows, channels, columns of the result.
+  const cases: [number[], number][] = [
+    [[2, 3, 5, 12], 20],
+    [[131, 64], 36],
+    [[77, 20], 100],
+    [[3, 7], 5],
+    [[35, 9], 33],
+    [[1, 8], 1],
+  ];
+  for (const [shape, o] of cases) {
+    const inner = shape[shape.length - 1];
+    const bias = draw([2 * o]);
+    for (const [x, w] of [
+      [draw(shape), draw([2 * o, inner])],
+      [draw(shape, { dtype: 'f16' }), draw([2 * o, inner], { dtype: 'f16' })],
+    ]) {
+      const [plain, biased] = [null, bias].map((b) => linear(x.tensor, w.tensor, b?.tensor));
+      assert.is(kernelsOf(geglu(biased)).length, 1);
+      const accuracy = { terms: 2 * inner, ulps: 16 };
+      await check(`linear + geglu, ${shape} to ${o}`, geglu(plain), reference.geglu(reference.linear(x, w, null)), accuracy);
+      await check(`linear with bias + geglu, ${shape} to ${o}`, geglu(biased), reference.geglu(reference.linear(x, w, bias)), accuracy);
+    }
+  }
+  const [x, w, bias, residual] = [draw([13, 2048]), draw([40, 2048], { dtype: 'f16', std: 0.03 }), draw([40]), draw([13, 20])];
+  const y = add(geglu(linear(x.tensor, w.tensor, bias.tensor)), residual.tensor);
+  assert.is(kernelsOf(y).length, 1);
+  const expected = reference.add(reference.geglu(reference.linear(x, w, bias)), residual);
+  await check('linear + geglu + residual, a long sum', y, expected, { terms: 4096, ulps: 16 });
 });
 
 test('linear: exact where f32 is', async () => {

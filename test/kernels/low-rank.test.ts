@@ -8,6 +8,7 @@ import { compile, evaluate } from '../../core/program.ts';
 import { constant, scalar, type Tensor } from '../../core/tensor.ts';
 import { add } from '../../kernels/binary.ts';
 import { type Conv2dOptions, conv2d } from '../../kernels/conv2d.ts';
+import { geglu } from '../../kernels/geglu.ts';
 import { linear } from '../../kernels/linear.ts';
 import { lowRankDown, withLowRank } from '../../kernels/low-rank.ts';
 import { type RankScale, rankScales } from '../../kernels/rank-scales.ts';
@@ -120,6 +121,19 @@ test('gradients: by x, both factors, weight and bias', async () => {
       400,
       'conv2d with adapters',
     );
+  }
+});
+
+test('values and gates with adapters', async () => {
+  const draw = sampler(9);
+  for (const [rows, ins, outs, rank] of [
+    [35, 20, 36, 8],
+    [11, 7, 5, 4],
+  ]) {
+    const [x, w, down, up] = [draw([rows, ins]), draw([2 * outs, ins]), draw([rank, ins]), draw([2 * outs, rank])];
+    const y = adapted(linear(x.tensor, w.tensor), x.tensor, down.tensor, up.tensor);
+    const product = reference.add(reference.linear(x, w, null), reference.linear(reference.linear(x, down, null), up, null));
+    await check(`linear with adapters + geglu to ${outs}`, geglu(y), reference.geglu(product), { terms: 4 * (ins + rank), ulps: 16 });
   }
 });
 
