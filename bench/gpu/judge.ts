@@ -44,8 +44,9 @@ function judge(gpu: string, { operation, shader, trips }: HotKernel, { lanes, nu
     return value;
   };
   const loops = trips ? loopsOf(assembly, lanes) : [];
-  const innermost = loops.flatMap(leaves).filter(({ multiplyAdds }) => multiplyAdds >= 16);
-  const main = loops.find((loop) => leaves(loop).some(({ multiplyAdds }) => multiplyAdds >= 16));
+  const multiplies = ({ multiplyAdds }: Cost) => multiplyAdds >= 16;
+  const main = loops.find((loop) => leaves(loop).some(multiplies));
+  const innermost = main ? leaves(main).filter(multiplies) : [];
   return {
     gpu,
     operation,

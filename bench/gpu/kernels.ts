@@ -85,5 +85,5 @@ function* operations(): Generator<Operation> {
   }
   yield { operation: 'group norm + SiLU', graph: silu(groupNorm(image, f32(320), f32(320), 32)) };
   yield { operation: 'layer norm', graph: layerNorm(tokens, f32(640), f32(640)) };
-  yield { operation: 'GEGLU', graph: geglu(f32(1, 4096, 5120)) };
+  yield { operation: 'linear + GEGLU', graph: geglu(linear(tokens, f16(5120, 640), f32(5120))) };
 }
