@@ -1,4 +1,4 @@
-/** How many GPU programs the published model needs: each costs a driver up to seconds, so shapes are uniforms and few serve the whole. */
+/** What the published model asks of a GPU. Programs: each costs a driver up to seconds, so shapes are uniforms and few serve the whole. */
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import type { AdapterFacts } from '../../core/device.ts';
@@ -32,5 +32,12 @@ for (const facts of SCHEDULES) {
     assert.ok(sources.size > 20 && sources.size <= MOST, `${sources.size} pipelines`);
   });
 }
+
+test('a step of 1024 x 1024 pixels with guidance binds no more than WebGPU lets everyone bind', () => {
+  const supir = new Supir(SUPIR_SDXL);
+  assert.is(LIMITS.maxStorageBufferBindingSize, 2 ** 27);
+  for (const facts of SCHEDULES)
+    assert.not.throws(() => plan(supir.denoiserGraph([1, 128, 128, 4], 77, 2), { ...FACTS, ...facts }, LIMITS));
+});
 
 test.run();
