@@ -8,9 +8,9 @@
  */
 import { type DType, each, type ShaderSpec } from '../core/shader.ts';
 
-/** Queries of one lane; fewer for wide heads, whose queries and results would leave the cache. */
+/** Queries of one lane, whose text is repeated for each; fewer for wide heads, whose queries and results would leave the cache. */
 export function queriesPerLane(vectors: number): number {
-  return vectors <= 16 ? 4 : 2;
+  return Math.min(12, Math.floor(128 / vectors));
 }
 
 /** Load i of the keys or values r to r + 3, as a, b, c and d on every lane. */
