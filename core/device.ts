@@ -9,9 +9,12 @@ import { type ShaderSpec, shaderSource } from './shader.ts';
 
 /**
  * How matmul, convolution and attention divide their work. subgroup: one subgroup a workgroup, operands handed round by broadcasts, no
- * workgroup memory, which is what CPU drivers like; tiled: many threads share tiles in workgroup memory, which is what GPUs like.
+ * workgroup memory, which is what CPU drivers like; tiled: many threads share tiles in workgroup memory, which is what GPUs like; matrix: as
+ * tiled, but matmuls and convolutions with weights in f16 on the GPU's matrix units, an experiment of Chromium's (MATRIX_FEATURE).
  */
-export type Schedule = 'subgroup' | 'tiled';
+export type Schedule = 'subgroup' | 'tiled' | 'matrix';
+
+export const MATRIX_FEATURE = 'chromium-experimental-subgroup-matrix';
 
 /** What the adapter offers; everything that chooses a schedule or a message reads it from here. */
 export interface AdapterFacts {
@@ -33,7 +36,7 @@ export interface OpenOptions {
   /** Waits for a GPU promise the way the host does it best; the default simply awaits. */
   settle?: <T>(promise: Promise<T>) => Promise<T>;
   powerPreference?: GPUPowerPreference;
-  /** Default 'auto': by the adapter's facts. 'subgroup' throws DeviceError on adapters that cannot run it. */
+  /** Default 'auto': by the adapter's facts, and never 'matrix'. 'subgroup' and 'matrix' throw DeviceError on adapters that cannot run them. */
   schedule?: Schedule | 'auto';
 }
 
@@ -47,7 +50,18 @@ export const TOLD_LIMITS = [
 ] as const;
 
 const SOFTWARE = /llvmpipe|lavapipe|swiftshader|warp|basic render/i;
-const WANTED_FEATURES = ['shader-f16', 'subgroups', 'timestamp-query'] as const;
+const WANTED_FEATURES = ['shader-f16', 'subgroups', 'timestamp-query'];
+/** What the matrix schedule needs. */
+const MATRIX_FEATURES = ['shader-f16', 'subgroups', 'subgroup-size-control', MATRIX_FEATURE];
+
+/** A product that the adapter's matrix units compute: M x K by K x N. Not yet in the types of WebGPU. */
+interface MatrixConfig {
+  componentType: string;
+  resultComponentType: string;
+  M: number;
+  N: number;
+  K: number;
+}
 
 /** Opens the preferred adapter's device. Throws DeviceError when there is none or only Dawn's null backend, which computes nothing. */
 export async function openDevice(options: OpenOptions): Promise<Device> {
@@ -62,9 +76,13 @@ export async function openDevice(options: OpenOptions): Promise<Device> {
     );
   }
   const limits = adapter.limits;
+  const matrix = options.schedule === 'matrix';
+  if (matrix) checkMatrices(adapter);
   const device = await settle(
     adapter.requestDevice({
-      requiredFeatures: WANTED_FEATURES.filter((feature) => adapter.features.has(feature)) as GPUFeatureName[],
+      requiredFeatures: [...WANTED_FEATURES, ...(matrix ? MATRIX_FEATURES : [])].filter((feature) =>
+        adapter.features.has(feature),
+      ) as GPUFeatureName[],
       requiredLimits: {
         maxBufferSize: limits.maxBufferSize,
         maxStorageBufferBindingSize: limits.maxStorageBufferBindingSize,
@@ -89,8 +107,31 @@ export async function openDevice(options: OpenOptions): Promise<Device> {
   const oneSize = features.has('subgroups') && smallest === largest && smallest >= 4 && smallest <= 64;
   if (options.schedule === 'subgroup' && !oneSize)
     throw new DeviceError('This adapter cannot run the subgroup schedule: it needs subgroups of one size between 4 and 64 lanes.');
-  if (options.schedule === 'subgroup' || (options.schedule !== 'tiled' && oneSize && facts.software)) facts.schedule = 'subgroup';
+  if (matrix) facts.schedule = 'matrix';
+  else if (options.schedule === 'subgroup' || (options.schedule !== 'tiled' && oneSize && facts.software)) facts.schedule = 'subgroup';
   return new Device(device, facts, settle);
+}
+
+/** Throws DeviceError unless the adapter has matrix units for halves with sums in f32, 16 x 16 x 16, in subgroups of 32 lanes. */
+function checkMatrices({ features, info }: GPUAdapter): void {
+  const missing = MATRIX_FEATURES.filter((feature) => !features.has(feature));
+  const configs = [...((info as { subgroupMatrixConfigs?: Iterable<MatrixConfig> }).subgroupMatrixConfigs ?? [])];
+  const suits = configs.some(
+    ({ componentType, resultComponentType, M, N, K }) =>
+      componentType === 'f16' && resultComponentType === 'f32' && M === 16 && N === 16 && K === 16,
+  );
+  const why =
+    missing.length > 0
+      ? `it does not offer ${missing.join(', ')}`
+      : !suits
+        ? 'its matrix units do not multiply f16 by f16 into f32 at 16 x 16 x 16'
+        : info.subgroupMinSize > 32 || info.subgroupMaxSize < 32
+          ? `its subgroups have ${info.subgroupMinSize} to ${info.subgroupMaxSize} lanes, not 32`
+          : null;
+  if (why)
+    throw new DeviceError(
+      `This adapter cannot run the matrix schedule: ${why}. Chromium offers it behind --enable-unsafe-webgpu. Use the tiled schedule, or leave the choice to the adapter's facts.`,
+    );
 }
 
 /** naga offers the feature but does not parse its directive. */

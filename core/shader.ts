@@ -28,22 +28,32 @@ export interface ShaderSpec {
   workgroup: number;
   /** True where the body calls subgroup functions; only on adapters whose facts have the feature 'subgroups'. */
   subgroups?: boolean;
+  /**
+   * True where the body calls subgroup matrix functions of halves, in subgroups of 32 lanes; only on adapters whose facts have the schedule 'matrix'.
+   * `run` has the subgroup's number in the workgroup as its last parameter then.
+   */
+  matrices?: boolean;
   /** WGSL: helper functions and `fn run(id: u32, group: u32, local: u32)`, id being the thread's number in the whole grid. */
   code: string;
 }
 
+/** Extensions of WGSL that subgroup matrices of halves need. */
+const MATRIX_EXTENSIONS = ['f16', 'subgroups', 'subgroup_size_control', 'chromium_experimental_subgroup_matrix'];
+
 /** The whole WGSL module. Binding 0 is the uniform struct `p`; binding i + 1 is bindings[i]. */
 export function shaderSource(spec: ShaderSpec): string {
   return `// ${spec.name}
-${spec.subgroups ? 'enable subgroups;' : ''}
+${spec.subgroups ? 'enable subgroups;' : ''}${spec.matrices ? `enable ${MATRIX_EXTENSIONS.join(', ')};` : ''}
 struct Params { ${spec.params.join(', ')} }
 @group(0) @binding(0) var<uniform> p: Params;
 ${spec.bindings.map((binding, i) => declare(binding, i + 1)).join('\n')}
 ${spec.code}
-@compute @workgroup_size(${spec.workgroup})
-fn main(@builtin(workgroup_id) group_id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_index) local: u32) {
+@compute @workgroup_size(${spec.workgroup})${spec.matrices ? ' @subgroup_size(32)' : ''}
+fn main(@builtin(workgroup_id) group_id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_index) local: u32${
+    spec.matrices ? ', @builtin(subgroup_id) subgroup: u32' : ''
+  }) {
   let group = group_id.y * groups.x + group_id.x;
-  run(group * ${spec.workgroup}u + local, group, local);
+  run(group * ${spec.workgroup}u + local, group, local${spec.matrices ? ', subgroup' : ''});
 }
 `;
 }

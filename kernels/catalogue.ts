@@ -3,7 +3,7 @@
  * change its choice. For compile checks; WGSL comes from the same plan that programs run, so the list cannot drift from it.
  */
 import { isBlocks } from '../core/blocks.ts';
-import type { AdapterFacts } from '../core/device.ts';
+import { type AdapterFacts, MATRIX_FEATURE } from '../core/device.ts';
 import { Parameter } from '../core/module.ts';
 import type { OpTensor } from '../core/op.ts';
 import { plan } from '../core/plan.ts';
@@ -43,7 +43,17 @@ const ADAPTERS: AdapterFacts[] = [
   { ...base, features: new Set(), subgroupSizes: [0, 0], schedule: 'tiled' },
   { ...base, features: new Set(['shader-f16', 'subgroups']), subgroupSizes: [32, 32], schedule: 'tiled' },
   { ...base, features: new Set(['shader-f16', 'subgroups']), subgroupSizes: [8, 8], software: true, schedule: 'subgroup' },
+  { ...base, features: new Set(), subgroupSizes: [0, 0], schedule: 'matrix' },
+  { ...base, features: new Set([MATRIX_FEATURE]), subgroupSizes: [32, 32], schedule: 'matrix' },
 ];
+
+/** Extensions of WGSL, and the features that they need. */
+const EXTENSIONS = {
+  f16: 'shader-f16',
+  subgroups: 'subgroups',
+  subgroup_size_control: 'subgroup-size-control',
+  chromium_experimental_subgroup_matrix: MATRIX_FEATURE,
+};
 
 /** Each shader once, in the order of the graphs below. */
 export function allShaders(): CatalogueShader[] {
@@ -53,7 +63,8 @@ export function allShaders(): CatalogueShader[] {
       for (const { shader } of plan({ tensor }, facts, { maxStorageBufferBindingSize: 2 ** 27, minUniformBufferOffsetAlignment: 256 })
         .dispatches) {
         const wgsl = shaderSource(shader);
-        const needs = [...(/^enable f16;/m.test(wgsl) ? ['shader-f16'] : []), ...(/^enable subgroups;/m.test(wgsl) ? ['subgroups'] : [])];
+        const enabled = /^enable (.*);/m.exec(wgsl)?.[1].split(', ') ?? [];
+        const needs = enabled.map((extension) => EXTENSIONS[extension as keyof typeof EXTENSIONS]);
         found.set(wgsl, { name: shader.name, wgsl, needs });
       }
     }

@@ -146,7 +146,7 @@ function lowerMoments(to: Lowering, x: Operand, moments: Operand, groups: number
 }
 
 /** Pixels of a run that one thread normalises: few on GPUs, which want many threads. */
-const RUN = { subgroup: 16, tiled: 4 };
+const RUN = { subgroup: 16, tiled: 4, matrix: 4 };
 
 function lowerNormalize(
   to: Lowering,

@@ -10,41 +10,65 @@ import { each, type ShaderSpec } from '../core/shader.ts';
 import { epilogueWgsl } from './epilogue.ts';
 import { MATMUL_PARAMS, type MatmulVariant, matmulBindings, matmulName, type Tile } from './implicit-matmul.ts';
 
+/** How a workgroup keeps the tiles of x and w that it fetches, multiplies them and keeps the sums: in WGSL. */
+export interface TileProduct {
+  name: string;
+  /** Whether it calls subgroup matrix functions; see ShaderSpec. */
+  matrices?: boolean;
+  /** Whether it takes weights in f16 as they are stored, four halves in two words. */
+  packed?: boolean;
+  /** Workgroup memory and functions. */
+  declarations: string;
+  /** Which four rows of the tile of x, and of its columns of w, a thread fetches (vec4<u32>), and which four elements of the sixteen (u32). */
+  rows: string;
+  rowQuad: string;
+  columns: string;
+  columnQuad: string;
+  /** Statements, in the order of execution; keepX finds what was fetched in x0 to x3, keepW in w0 to w3. */
+  begin: string;
+  keepX: string;
+  keepW: string;
+  multiply: string;
+  /** With geglu the first half of the columns are values, the other half their gates. */
+  finish(gated: boolean): string;
+}
+
 /** Sums of one workgroup. */
-const TILE: Tile = { rows: 128, columns: 64 };
+export const TILE: Tile = { rows: 128, columns: 64 };
 /** What one workgroup computes: with geglu half as many columns, each from a value and a gate. */
 export const tiledTile = (gated: boolean): Tile => ({ ...TILE, columns: gated ? TILE.columns / 2 : TILE.columns });
 export const TILED_THREADS = 128;
 /** Elements of the window in a tile, and loads. */
 const DEPTH = 16;
 
-export function tiledMatmul(variant: MatmulVariant): ShaderSpec {
+export function tiledMatmul(variant: MatmulVariant, product = IN_REGISTERS): ShaderSpec {
   const { inWidth, lowRank, epilogue, windowed } = variant;
   /** The window's elements in a tile, in loads. */
   const depth = DEPTH / inWidth;
   const gated = epilogue.activation === 'geglu';
   const { columns } = tiledTile(gated);
   return {
-    name: `${matmulName(variant)}${windowed ? ' windowed' : ''} tiled`,
+    name: `${matmulName(variant)}${windowed ? ' windowed' : ''} ${product.name}`,
     bindings: matmulBindings(variant),
     params: MATMUL_PARAMS,
     workgroup: TILED_THREADS,
+    matrices: product.matrices,
     code: `
 ${epilogueWgsl(epilogue)}
-var<workgroup> x_tile: array<vec4<f32>, ${DEPTH * (TILE.rows / 4)}>;
-var<workgroup> w_tile: array<vec4<f32>, ${DEPTH * (TILE.columns / 4)}>;
+${product.declarations}
 ${inWidth === 4 ? '' : windowed ? SCALAR_WINDOW : SCALAR_ROW}
-fn run(id: u32, group: u32, local: u32) {
+fn run(id: u32, group: u32, local: u32${product.matrices ? ', subgroup: u32' : ''}) {
   let tiles = p.row_tiles * p.column_tiles;
   if (group >= tiles * p.batch) { return; }
   let batch = group / tiles;
   let first_row = ((group % tiles) / p.column_tiles) * ${TILE.rows}u;
   let first_column = (group % p.column_tiles) * ${columns}u;
   // Four rows of x and four of w to fetch; those beyond the edge repeat the last one, and finish drops them.
-  let rows = min(first_row + 4u * (local % 32u) + vec4<u32>(0u, 1u, 2u, 3u), vec4<u32>(p.rows - 1u));
-  let columns = min(first_column + 4u * (local % ${columns / 4}u) + vec4<u32>(0u, 1u, 2u, 3u), vec4<u32>(p.columns - 1u))${gated ? ' + select(0u, p.columns, local % 16u >= 8u)' : ''};
-  let x_quad = (local / 32u) % 4u;
-  let w_quad = (local / 16u) % 4u;
+  let rows = min(first_row + ${product.rows}, vec4<u32>(p.rows - 1u));
+  let sums_of = ${product.columns};
+  let columns = min(first_column + sums_of % ${columns}u, vec4<u32>(p.columns - 1u))${gated ? ` + sums_of / ${columns}u * p.columns` : ''};
+  let x_quad = ${product.rowQuad};
+  let w_quad = ${product.columnQuad};
   let w_at = batch * p.w_batch + columns * p.k;
   ${
     windowed
@@ -60,9 +84,7 @@ fn run(id: u32, group: u32, local: u32) {
   var ky = 0u;`
       : 'let x_at = batch * p.x_batch + rows * p.k;'
   }
-  let my_rows = (local / 8u) % 16u;
-  let my_columns = local % 8u;
-  ${each(8, (i) => `var s${i}_0 = vec4<f32>(0.0); var s${i}_1 = vec4<f32>(0.0);`)}
+  ${product.begin}
   ${lowRank ? `let windows_end = (p.k + ${depth - 1}u) / ${depth}u * ${depth}u;` : ''}
   for (var done = 0u; done < ${lowRank ? `windows_end + (p.rank + 3u) / 4u * ${depth}u` : 'p.k'}; done += ${depth}u) {
     ${each(4, (i) => `var x${i} = vec4<f32>(0.0);`)}
@@ -96,9 +118,9 @@ fn run(id: u32, group: u32, local: u32) {
     }
     }
     workgroupBarrier();
-    ${each(4, (j) => `x_tile[(4u * x_quad + ${j}u) * ${TILE.rows / 4}u + local % 32u] = vec4<f32>(x0[${j}], x1[${j}], x2[${j}], x3[${j}]);`)}
+    ${product.keepX}
     if (local < 64u) {
-      ${each(4, (i) => `var w${i}: vec4<f32>;`)}
+      ${each(4, (i) => `var w${i}: ${product.packed ? 'vec2<u32>' : 'vec4<f32>'};`)}
       // What w holds beyond its end is multiplied by zeros, but must not be a NaN.
       ${
         lowRank
@@ -112,13 +134,40 @@ fn run(id: u32, group: u32, local: u32) {
         inWidth === 1
           ? each(4, (i) => `w${i} = w_four(w_at[${i}], done + 4u * w_quad);`)
           : `let q = min(done + w_quad, p.k - 1u);
-      ${each(4, (i) => `w${i} = w_load(w_at[${i}] + q);`)}`
+      ${each(4, (i) => `w${i} = ${product.packed ? `w[w_at[${i}] + q]` : `w_load(w_at[${i}] + q)`};`)}`
       }
       }
-      ${each(4, (j) => `w_tile[(4u * w_quad + ${j}u) * ${TILE.columns / 4}u + local % 16u] = vec4<f32>(w0[${j}], w1[${j}], w2[${j}], w3[${j}]);`)}
+      ${product.keepW}
     }
     workgroupBarrier();
-    for (var k = 0u; k < ${DEPTH / 2}u; k++) {
+    ${product.multiply}
+  }
+  ${product.finish(gated)}
+}`,
+  };
+}
+
+/** 8 x 8 sums a thread, in fours of columns. */
+const IN_REGISTERS: TileProduct = {
+  name: 'tiled',
+  declarations: `var<workgroup> x_tile: array<vec4<f32>, ${DEPTH * (TILE.rows / 4)}>;
+var<workgroup> w_tile: array<vec4<f32>, ${DEPTH * (TILE.columns / 4)}>;`,
+  rows: '4u * (local % 32u) + vec4<u32>(0u, 1u, 2u, 3u)',
+  rowQuad: '(local / 32u) % 4u',
+  columns: '4u * (local % 16u) + vec4<u32>(0u, 1u, 2u, 3u)',
+  columnQuad: '(local / 16u) % 4u',
+  begin: `let my_rows = (local / 8u) % 16u;
+  let my_columns = local % 8u;
+  ${each(8, (i) => `var s${i}_0 = vec4<f32>(0.0); var s${i}_1 = vec4<f32>(0.0);`)}`,
+  keepX: each(
+    4,
+    (j) => `x_tile[(4u * x_quad + ${j}u) * ${TILE.rows / 4}u + local % 32u] = vec4<f32>(x0[${j}], x1[${j}], x2[${j}], x3[${j}]);`,
+  ),
+  keepW: each(
+    4,
+    (j) => `w_tile[(4u * w_quad + ${j}u) * ${TILE.columns / 4}u + local % 16u] = vec4<f32>(w0[${j}], w1[${j}], w2[${j}], w3[${j}]);`,
+  ),
+  multiply: `for (var k = 0u; k < ${DEPTH / 2}u; k++) {
       ${each(
         2,
         (n) => `{
@@ -132,17 +181,14 @@ fn run(id: u32, group: u32, local: u32) {
         })}
       }`,
       )}
-    }
-  }
-  var sums = array<vec4<f32>, 16>(${Array.from({ length: 16 }, (_, i) => `s${i >> 1}_${i & 1}`).join(', ')});
+    }`,
+  finish: (gated) => `var sums = array<vec4<f32>, 16>(${Array.from({ length: 16 }, (_, i) => `s${i >> 1}_${i & 1}`).join(', ')});
   for (var i = 0u; i < 8u; i++) {
     let row = first_row + my_rows * 4u + i / 4u * 64u + i % 4u;
     let column = first_column + my_columns * 4u;
     ${gated ? 'finish4(batch, row, column, sums[2u * i], sums[2u * i + 1u]);' : each(2, (j) => `finish4(batch, row, column + ${32 * j}u, sums[2u * i + ${j}u]);`)}
-  }
-}`,
-  };
-}
+  }`,
+};
 
 /** Four elements of a row, zero beyond its end, where channels are not in fours. */
 const SCALAR_ROW = `

@@ -6,12 +6,15 @@
  *
  * Here is what the schedules share: sizes and bindings. The schedules are in files of their own.
  */
+import { MATRIX_FEATURE } from '../core/device.ts';
 import { type Lowering, type Operand, width } from '../core/op.ts';
 import type { Binding, DType, ShaderSpec } from '../core/shader.ts';
 import { sizeOf } from '../core/tensor.ts';
 import { type Epilogue, type EpilogueOperands, epilogueBindings, epilogueName, epilogueOf, epilogueOperands } from './epilogue.ts';
+import { matrixMatmul, suitsMatrices } from './implicit-matmul-matrix.ts';
 import { subgroupMatmul, subgroupTile } from './implicit-matmul-subgroup.ts';
 import { TILED_THREADS, tiledMatmul, tiledTile } from './implicit-matmul-tiled.ts';
+import { EMULATED, NATIVE } from './matrices.ts';
 
 export interface ImplicitMatmul extends EpilogueOperands {
   x: Operand;
@@ -63,11 +66,13 @@ export function lowerImplicitMatmul(to: Lowering, m: ImplicitMatmul): void {
     windowed: kh * kw * stride > 1 || top > 0 || left > 0 || m.image.oh > m.image.h || m.image.ow > m.image.w,
   };
   const lanes = to.facts.subgroupSizes[0];
+  const matrix = to.facts.schedule === 'matrix' && suitsMatrices(variant);
+  const matrices = to.facts.features.has(MATRIX_FEATURE) ? NATIVE : EMULATED;
   const tile = subgroup ? subgroupTile(lanes, gated) : tiledTile(gated);
   const rowTiles = Math.ceil(m.rows / tile.rows);
   const columnTiles = Math.ceil(m.columns / tile.columns);
   to.dispatch({
-    shader: subgroup ? subgroupMatmul(lanes, variant) : tiledMatmul(variant),
+    shader: subgroup ? subgroupMatmul(lanes, variant) : matrix ? matrixMatmul(matrices, variant) : tiledMatmul(variant),
     operands: [m.x, m.w, ...epilogueOperands(m), ...(m.lowRank ? [m.lowRank.t, m.lowRank.up] : [])],
     params: [
       m.rows,

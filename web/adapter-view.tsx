@@ -18,6 +18,7 @@ const FEATURES: Record<string, string> = {
 const SCHEDULES = {
   subgroup: 'subgroup: operands are handed round by broadcasts, without workgroup memory, which suits processors',
   tiled: 'tiled: many threads share tiles in workgroup memory, which suits GPUs',
+  matrix: 'matrix: as tiled, with matrix units where weights are 16-bit floats, an experiment of Chromium',
 };
 
 export function AdapterView() {
@@ -60,7 +61,7 @@ function Facts({ facts }: { facts: AdapterReport }) {
       <Choice
         name="schedule"
         label="Schedule"
-        options={{ auto: 'by the adapter', subgroup: 'subgroup', tiled: 'tiled' }}
+        options={{ auto: 'by the adapter', subgroup: 'subgroup', tiled: 'tiled', matrix: 'matrix (experimental)' }}
         value={schedule.value}
         onChange={(value) => void changeSchedule(value)}
       />

@@ -2,6 +2,7 @@
  * What the page asks of the engine in its worker, and what comes back. A call has parameters and one result, and some report events on the way;
  * pictures travel as bitmaps, which change hands without a copy.
  */
+import type { Schedule } from '../core/device.ts';
 import type { SupirConfig } from '../models/config.ts';
 import type { BlockGraph } from '../models/graph-blocks.ts';
 import type { FileReport } from '../restore/inspection.ts';
@@ -19,7 +20,7 @@ export interface AdapterReport {
   software: boolean;
   features: string[];
   subgroupSizes: [number, number];
-  schedule: 'subgroup' | 'tiled';
+  schedule: Schedule;
   limits: Record<string, number>;
 }
 
@@ -167,7 +168,7 @@ export interface AttentionMap {
 }
 
 /** How kernels divide their work; auto: by the adapter's facts. */
-export const SCHEDULES = ['auto', 'subgroup', 'tiled'] as const;
+export const SCHEDULES = ['auto', 'subgroup', 'tiled', 'matrix'] as const;
 export type ScheduleChoice = (typeof SCHEDULES)[number];
 
 /** How matrices and convolutions lie on the GPU; files: as the files hold them. */

@@ -7,7 +7,9 @@ const modules: string[] = JSON.parse(readFileSync(source, 'utf8'));
 const gpu = create(['enable-dawn-features=allow_unsafe_apis']);
 const adapter = await gpu.requestAdapter();
 if (!adapter) throw new Error('Dawn offers no adapter: does this RADV know the GPU?');
-const features = ['shader-f16', 'subgroups', 'chromium-experimental-subgroup-matrix'].filter((name) => adapter.features.has(name));
+const features = ['shader-f16', 'subgroups', 'subgroup-size-control', 'chromium-experimental-subgroup-matrix'].filter((name) =>
+  adapter.features.has(name),
+);
 const { maxComputeWorkgroupStorageSize, maxStorageBuffersPerShaderStage } = adapter.limits;
 const device = await adapter.requestDevice({
   requiredFeatures: features as GPUFeatureName[],

@@ -27,7 +27,7 @@ test('every shader keeps to 10 storage buffers, 256 threads, 16 KiB of workgroup
   assert.ok(shaders.length > 100, `only ${shaders.length} shaders`);
   const names = new Set(shaders.map(({ wgsl }) => wgsl));
   assert.is(names.size, shaders.length);
-  const elementBytes: Record<string, number> = { f32: 4, u32: 4, 'vec2<f32>': 8, 'vec4<f32>': 16 };
+  const elementBytes: Record<string, number> = { f16: 2, f32: 4, u32: 4, 'vec2<f32>': 8, 'vec4<f32>': 16 };
   for (const { name, wgsl, needs } of shaders) {
     const buffers = wgsl.match(/var<storage/g)?.length ?? 0;
     assert.ok(buffers >= 1 && buffers <= 10, `${name} binds ${buffers} storage buffers`);

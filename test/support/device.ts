@@ -1,5 +1,5 @@
 /** The devices that all tests of a process share: pipelines take long to compile, so each is compiled once. */
-import { type Device, openDevice, type Schedule } from '../../core/device.ts';
+import { Device, openDevice, type Schedule } from '../../core/device.ts';
 import { DeviceError } from '../../core/errors.ts';
 import { currentHost } from '../../host/current.ts';
 
@@ -12,17 +12,28 @@ export function testDevice(): Promise<Device> {
 
 const others = new Map<Schedule, Promise<Device | null>>();
 
-/** testDevice(), and for each other schedule that its adapter can run a second device that follows it. */
+/**
+ * testDevice(), and for each other schedule that its adapter can run a second device that follows it. The matrix schedule is emulated where the
+ * adapter does not run it: on testDevice()'s own GPU.
+ */
 export async function testDevices(): Promise<Device[]> {
   const first = await testDevice();
   const devices = [first];
-  for (const schedule of ['subgroup', 'tiled'] as const) {
+  for (const schedule of ['subgroup', 'tiled', 'matrix'] as const) {
     if (schedule === first.facts.schedule) continue;
-    if (!others.has(schedule)) others.set(schedule, open(schedule));
+    if (!others.has(schedule))
+      others.set(
+        schedule,
+        open(schedule).then((device) => device ?? (schedule === 'matrix' ? emulated(first) : null)),
+      );
     const other = await others.get(schedule);
     if (other) devices.push(other);
   }
   return devices;
+}
+
+function emulated({ gpu, facts, settle }: Device): Device {
+  return new Device(gpu, { ...facts, schedule: 'matrix' }, settle);
 }
 
 async function open(schedule: Schedule): Promise<Device | null> {
