@@ -13,7 +13,8 @@ async function gpu(): Promise<GPU> {
   useNotedDriver();
   try {
     const { create } = await import('webgpu');
-    dawn = create([]);
+    // Experimental features are asked for one by one, by openDevice, where a person chose what needs them.
+    dawn = create(['enable-dawn-features=allow_unsafe_apis']);
     return dawn;
   } catch (cause) {
     throw new DeviceError(`Dawn does not load on ${process.platform} ${process.arch}: ${(cause as Error).message}. Run \`npm ci\` again.`, {
