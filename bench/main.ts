@@ -67,7 +67,7 @@ const benchmarks: Record<string, () => Promise<void>> = {
     console.log(values.json ? JSON.stringify(result) : trainTable(result));
   },
   async gpu() {
-    const results = benchGpu(values.gpus.split(','), pattern);
+    const results = benchGpu(values.gpus.split(','), pattern, console.error);
     console.log(values.json ? JSON.stringify(results) : gpuTable(results));
   },
 };

@@ -55,6 +55,12 @@ const EXTENSIONS = {
   chromium_experimental_subgroup_matrix: MATRIX_FEATURE,
 };
 
+/** WebGPU's features that a shader needs. */
+export function needsOf(wgsl: string): string[] {
+  const enabled = /^enable (.*);/m.exec(wgsl)?.[1].split(', ') ?? [];
+  return enabled.map((extension) => EXTENSIONS[extension as keyof typeof EXTENSIONS]);
+}
+
 /** Each shader once, in the order of the graphs below. */
 export function allShaders(): CatalogueShader[] {
   const found = new Map<string, CatalogueShader>();
@@ -63,9 +69,7 @@ export function allShaders(): CatalogueShader[] {
       for (const { shader } of plan({ tensor }, facts, { maxStorageBufferBindingSize: 2 ** 27, minUniformBufferOffsetAlignment: 256 })
         .dispatches) {
         const wgsl = shaderSource(shader);
-        const enabled = /^enable (.*);/m.exec(wgsl)?.[1].split(', ') ?? [];
-        const needs = enabled.map((extension) => EXTENSIONS[extension as keyof typeof EXTENSIONS]);
-        found.set(wgsl, { name: shader.name, wgsl, needs });
+        found.set(wgsl, { name: shader.name, wgsl, needs: needsOf(wgsl) });
       }
     }
   }

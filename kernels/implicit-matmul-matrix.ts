@@ -1,18 +1,17 @@
 /**
- * Implicit matmul on a GPU's matrix units, for weights in f16 whose channels are in fours: an experiment, chosen only by `openDevice({
- * schedule: 'matrix' })`. Tiles are those of the tiled schedule; 32 threads compute 32 x 64 of the 128 x 64 results, in matrices of 16 x 16.
+ * Implicit matmul on a GPU's matrix units, for weights in f16 whose channels are in fours: an experiment, chosen only by
+ * `openDevice({ schedule: 'matrix' })`. Tiles are those of the tiled schedule; 32 threads compute 32 x 64 of the 128 x 64 results, in matrices.
  *
- * Matrix units multiply halves, and x is f32: it is split into two halves, x = 64 (high + low / 2048), each with sums of its own. (Ootomo &
- * Yokota 2022, arXiv 2203.03341) Both are scaled so that they keep clear of the ends of a half's range. x keeps 23 bits from 2^-6 in absolute
- * value on; below, its error is at most 2^-30. From 65504 * 64 = 4.2e6 on results are infinite or not a number. Products are exact, and sums are f32; how a
- * matrix unit rounds them is its own affair.
+ * Matrix units multiply halves, and x is f32: it is split into two halves, x = 64 (high + low / 2048), each with sums of its own, scaled so that
+ * both keep clear of the ends of a half's range. (Ootomo & Yokota 2022, arXiv 2203.03341) Of x 23 bits remain from 2^-7 in absolute value on, and
+ * below it all to 2^-30; from 65504 * 64 = 4.2e6 on results are not numbers. Products are exact, and sums are f32, rounded as the matrix unit does it.
  */
 import { each, type ShaderSpec } from '../core/shader.ts';
 import type { MatmulVariant } from './implicit-matmul.ts';
 import { TILE, type TileProduct, tiledMatmul } from './implicit-matmul-tiled.ts';
 import { type Matrices, SIDE } from './matrices.ts';
 
-/** Weights that are halves already need no splitting; what reads them one by one, goes on over adapters or gates its columns is rare or elsewhere. */
+/** Other weights, and adapters, would have to be split as well: three products instead of two. */
 export function suitsMatrices({ w, inWidth, lowRank }: MatmulVariant): boolean {
   return w === 'f16' && inWidth === 4 && !lowRank;
 }

@@ -8,8 +8,16 @@ import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, renameSy
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
+/** A module with the entry point `main`, and the features of WebGPU that it needs. */
+export interface GpuModule {
+  wgsl: string;
+  needs: readonly string[];
+}
+
 /** What the compiler says of one shader. */
 export interface Compiled {
+  /** Features that the GPU does not offer and the shader needs, after which it was not compiled. */
+  lacking?: string;
   /** Lanes of a subgroup. */
   lanes: number;
   /** The compiler's statistics by its own names: 'VGPRs', 'Spilled VGPRs', 'LDS size' ... */
@@ -29,8 +37,8 @@ export class MissingTools extends Error {
   }
 }
 
-/** Compiles WGSL modules, entry point `main`, for one of RADV's GPUs such as 'navi31'. Throws MissingTools. */
-export function compileFor(gpu: string, modules: readonly string[]): Compiled[] {
+/** Compiles WGSL modules for one of RADV's GPUs such as 'navi31'. Throws MissingTools. */
+export function compileFor(gpu: string, modules: readonly GpuModule[]): Compiled[] {
   const icd = radv();
   const layer = builtLayer();
   const folder = mkdtempSync(join(tmpdir(), 'bench-gpu-'));
@@ -92,7 +100,7 @@ function builtLayer(): string {
   return folder;
 }
 
-/** The report's format stands in layer.c; compile.ts adds `module <index>` before each module and `error <JSON string>` for a refused one. */
+/** The report's format stands in layer.c; compile.ts adds `module <index>` before each module, `error <JSON string>` for a refused one and `lacking <features>` for one left out. */
 function parseReport(bytes: Buffer, count: number): Compiled[] {
   const compiled: Compiled[] = [];
   let module = -1;
@@ -102,6 +110,7 @@ function parseReport(bytes: Buffer, count: number): Compiled[] {
     at = end + 1;
     if (kind === 'module') module = Number(first);
     else if (kind === 'error') throw new Error(JSON.parse(`${first} ${rest}`));
+    else if (kind === 'lacking') compiled[module] = { lacking: first, lanes: 0, numbers: new Map(), assembly: '' };
     else if (kind === 'pipeline') compiled[module] = { lanes: Number(first), numbers: new Map(), assembly: '' };
     else if (kind === 'number') compiled[module].numbers.set(rest, Number(first));
     else {
@@ -110,6 +119,7 @@ function parseReport(bytes: Buffer, count: number): Compiled[] {
       if (/assembly/i.test(rest)) compiled[module].assembly = text;
     }
   }
-  for (let i = 0; i < count; i++) if (!compiled[i]?.assembly) throw new MissingTools(`This RADV gave no assembly of module ${i}.`);
+  for (let i = 0; i < count; i++)
+    if (!compiled[i]?.assembly && !compiled[i]?.lacking) throw new MissingTools(`This RADV gave no assembly of module ${i}.`);
   return compiled;
 }

@@ -24,20 +24,21 @@ export interface GpuResult {
   whole: number | null;
 }
 
-/** Judges every kernel whose operation or shader contains `pattern`, GPU by GPU. Throws MissingTools. */
-export function benchGpu(gpus: readonly string[], pattern: string): GpuResult[] {
+/** Judges every kernel whose operation or shader contains `pattern`, GPU by GPU, and tells those that a GPU cannot run. Throws MissingTools. */
+export function benchGpu(gpus: readonly string[], pattern: string, tell: (line: string) => void): GpuResult[] {
   const kernels = hotKernels().filter(({ operation, shader }) => `${operation} ${shader}`.includes(pattern));
   if (kernels.length === 0) throw new Error(`No kernel's name contains '${pattern}'.`);
   return gpus.flatMap((gpu) => {
-    const compiled = compileFor(
-      gpu,
-      kernels.map(({ wgsl }) => wgsl),
-    );
-    return kernels.map((kernel, i) => judge(gpu, kernel, compiled[i]));
+    const compiled = compileFor(gpu, kernels);
+    return kernels.flatMap((kernel, i) => {
+      const { lacking } = compiled[i];
+      if (lacking) tell(`skipped on ${gpu}, which offers no ${lacking}: ${kernel.shader}`);
+      return lacking ? [] : [judge(gpu, kernel, compiled[i])];
+    });
   });
 }
 
-function judge(gpu: string, { operation, shader, trips }: HotKernel, { lanes, numbers, assembly }: Compiled): GpuResult {
+function judge(gpu: string, { operation, shader, trips, split }: HotKernel, { lanes, numbers, assembly }: Compiled): GpuResult {
   const number = (name: string) => {
     const value = numbers.get(name);
     if (value === undefined) throw new Error(`RADV reports no '${name}'; it reports ${[...numbers.keys()].join(', ')}.`);
@@ -45,8 +46,8 @@ function judge(gpu: string, { operation, shader, trips }: HotKernel, { lanes, nu
   };
   const loops = trips ? loopsOf(assembly, lanes) : [];
   const multiplies = ({ multiplyAdds }: Cost) => multiplyAdds >= 16;
-  const main = loops.find((loop) => leaves(loop).some(multiplies));
-  const innermost = main ? leaves(main).filter(multiplies) : [];
+  const main = loops.find((loop) => all(loop).some(multiplies));
+  const innermost = main ? main.inside.flatMap(leaves).filter(multiplies) : [];
   return {
     gpu,
     operation,
@@ -56,10 +57,13 @@ function judge(gpu: string, { operation, shader, trips }: HotKernel, { lanes, nu
     shared: number('LDS size'),
     waves: number('Subgroups per SIMD'), // RADV counts waves of 64 lanes twice
     instructions: number('Instructions'),
-    loops: [...new Set(innermost.map((cost) => share(cost, lanes)))],
-    whole: main && trips ? share(wholeCost(main, trips), lanes) : null,
+    loops: [...new Set(innermost.map((cost) => share(cost, lanes) / split))],
+    whole: main && trips ? share(wholeCost(main, trips), lanes) / split : null,
   };
 }
+
+/** The costs of a loop and of all that it holds. */
+const all = ({ own, inside }: Loop): Cost[] => [own, ...inside.flatMap(all)];
 
 /** The costs of the loops that hold no others. */
 const leaves = ({ own, inside }: Loop): Cost[] => (inside.length > 0 ? inside.flatMap(leaves) : [own]);

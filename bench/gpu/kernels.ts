@@ -1,5 +1,5 @@
 /** The kernels that take a restoration's time, as graphs of SDXL's sizes; their shaders come from the plan that programs run. */
-import type { AdapterFacts } from '../../core/device.ts';
+import { type AdapterFacts, MATRIX_FEATURE } from '../../core/device.ts';
 import { Parameter } from '../../core/module.ts';
 import { plan } from '../../core/plan.ts';
 import { shaderSource } from '../../core/shader.ts';
@@ -7,23 +7,26 @@ import { input, type Shape, Tensor } from '../../core/tensor.ts';
 import { attention } from '../../kernels/attention.ts';
 import { attentionTile, loopLengths } from '../../kernels/attention-tiled.ts';
 import { add } from '../../kernels/binary.ts';
+import { needsOf } from '../../kernels/catalogue.ts';
 import { conv2d } from '../../kernels/conv2d.ts';
 import { geglu } from '../../kernels/geglu.ts';
 import { groupNorm } from '../../kernels/group-norm.ts';
 import { layerNorm } from '../../kernels/layer-norm.ts';
 import { linear } from '../../kernels/linear.ts';
 import { silu } from '../../kernels/unary.ts';
+import type { GpuModule } from './driver.ts';
 
-export interface HotKernel {
+export interface HotKernel extends GpuModule {
   operation: string;
   /** The shader's name. */
   shader: string;
-  wgsl: string;
+  /** Products of its multiply-adds that make one of f32. */
+  split: number;
   /** Trips of the loops inside the main loop, in the order of the text; absent where there is no such loop. */
   trips?: number[];
 }
 
-const FACTS: AdapterFacts = {
+const TILED: AdapterFacts = {
   vendor: 'amd',
   architecture: '',
   device: '',
@@ -33,18 +36,23 @@ const FACTS: AdapterFacts = {
   subgroupSizes: [32, 64],
   schedule: 'tiled',
 };
+const MATRIX: AdapterFacts = { ...TILED, features: new Set([...TILED.features, MATRIX_FEATURE]), schedule: 'matrix' };
+const LIMITS = { maxStorageBufferBindingSize: 2 ** 31, minUniformBufferOffsetAlignment: 256 };
 
-/** Every shader of the operations below, each once. */
+/** Every shader of the operations below, each once, and those of the matrix schedule that differ. */
 export function hotKernels(): HotKernel[] {
   const kernels = new Map<string, HotKernel>();
-  for (const { operation, graph, trips } of operations()) {
-    for (const { shader } of plan({ graph }, FACTS, { maxStorageBufferBindingSize: 2 ** 31, minUniformBufferOffsetAlignment: 256 })
-      .dispatches) {
-      const wgsl = shaderSource(shader);
-      const same = kernels.get(wgsl);
-      const { name } = shader;
-      if (same) same.operation += `, ${operation}`;
-      else kernels.set(wgsl, { operation, shader: name, wgsl, trips: name.startsWith('matmul') ? matmulTrips(name) : trips });
+  for (const facts of [TILED, MATRIX]) {
+    for (const { operation, graph, trips } of operations()) {
+      for (const { shader } of plan({ graph }, facts, LIMITS).dispatches) {
+        if (facts === MATRIX && !shader.matrices) continue;
+        const wgsl = shaderSource(shader);
+        const same = kernels.get(wgsl);
+        const { name, matrices } = shader;
+        const own = matrices ? matrixTrips(name) : name.startsWith('matmul') ? matmulTrips(name) : trips;
+        if (same) same.operation += `, ${operation}`;
+        else kernels.set(wgsl, { operation, shader: name, wgsl, needs: needsOf(wgsl), split: matrices ? 2 : 1, trips: own });
+      }
     }
   }
   return [...kernels.values()];
@@ -58,6 +66,9 @@ interface Operation {
 
 /** A matmul passes through a tile of the window 16 elements deep; where it is a convolution's, it may go on to the next place of the window. */
 const matmulTrips = (shader: string) => (shader.includes('windowed') ? [16 / 320, 8] : [8]);
+
+/** The same with matrices, whose products are no loop. */
+const matrixTrips = (shader: string) => matmulTrips(shader).slice(0, -1);
 
 /** Slices of channels, then weights and values in four pieces of a block. */
 function attentionTrips(width: number): number[] {

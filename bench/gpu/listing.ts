@@ -2,8 +2,9 @@
  * Reads the assembly that RADV's compiler prints (LLVM's syntax) and estimates how much of a loop's time is multiply-adds.
  *
  * The model, for one SIMD of 32 lanes (RDNA): an instruction on vectors takes lanes/32 cycles, four times as long where it is a
- * transcendental or an integer product; a pair issued together (VOPD) counts once. Workgroup memory moves 64 bytes a cycle and SIMD. The slower of
- * the two bounds the loop. Global memory, bank conflicts and waiting are not in the model.
+ * transcendental or an integer product; a pair issued together (VOPD) counts once. A matrix instruction (WMMA) multiplies 16 x 16 x 16 halves in 32
+ * cycles, as AMD's 512 operations a cycle and compute unit say of RDNA 3; where there are any, only theirs are multiply-adds. Workgroup memory
+ * moves 64 bytes a cycle and SIMD. The slower of the two bounds the loop. Global memory, bank conflicts and waiting are not in the model.
  */
 export interface Instruction {
   op: string;
@@ -40,12 +41,14 @@ const MATRIX = { multiplyAdds: 16 ** 3, cycles: 32 };
 
 function cost(instructions: readonly Instruction[], lanes: number): Cost {
   const total: Cost = { multiplyAdds: 0, vector: 0, shared: 0 };
+  const matrix = (op: string) => op.startsWith('v_wmma');
+  const matrices = instructions.some(({ op }) => matrix(op));
   for (const { op, pair } of instructions) {
-    if (/^v_(wmma|swmmac)/.test(op)) {
+    if (matrix(op)) {
       total.multiplyAdds += MATRIX.multiplyAdds / lanes;
       total.vector += MATRIX.cycles;
     } else if (op.startsWith('v_')) {
-      total.multiplyAdds += multiplyAdds(op) + multiplyAdds(pair ?? '');
+      if (!matrices) total.multiplyAdds += multiplyAdds(op) + multiplyAdds(pair ?? '');
       total.vector += (lanes / 32) * (/^v_(exp|log|rcp|rsq|sqrt|sin|cos|mul_lo_u|mul_hi_u|mad_u64)/.test(op) ? 4 : 1);
     } else if (op.startsWith('ds_')) total.shared += (sharedBytes(op) * lanes) / 64;
   }

@@ -41,6 +41,21 @@ test('a wave of 64 lanes takes two passes', () => {
   assert.is(share(inner.own, 64), 18 / 24);
 });
 
+test('a matrix instruction makes 4096 products in 32 cycles, and other arithmetic beside it none', () => {
+  const listing = `BB0:
+	ds_load_b128 v[144:147], v2                         ; dbfc0000
+	v_fma_mix_f32 v9, v1, v2, v3                        ; cc200009
+	v_wmma_f32_16x16x16_f16 v[16:23], v[144:151], v[176:183], v[16:23] ; cc400010
+	s_cbranch_scc0 BB0                                  ; bfa1fffc
+`;
+  for (const lanes of [32, 64]) {
+    const [{ own }] = loopsOf(listing, lanes);
+    assert.is(own.multiplyAdds * lanes, 4096);
+    assert.is(own.vector, 32 + lanes / 32);
+    assert.is(share(own, lanes), 128 / own.vector);
+  }
+});
+
 test('trips that do not fit the listing are refused', () => {
   const [outer] = loopsOf(LISTING, 32);
   assert.throws(() => wholeCost(outer, []), 'more loops');
