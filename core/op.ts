@@ -12,6 +12,8 @@ export interface Operand {
   readonly dtype: DType;
   /** Name for messages and profiles. */
   readonly label: string;
+  /** A tensor that is nowhere whole, but in these, one behind the other along the last axis. Only for inputs that `Op.inParts` names. */
+  readonly parts?: readonly Operand[];
 }
 
 export interface Dispatch {
@@ -42,6 +44,10 @@ export interface Op<Attrs> {
   infer(inputs: Tensor[], attrs: Attrs): { shape: Shape; dtype: DType };
   /** Emits the dispatches that fill `output`. Absent for views, which share their first input's storage. */
   lower?(inputs: Operand[], output: Operand, attrs: Attrs, to: Lowering): void;
+  /** Numbers of the inputs that `lower` takes in parts too. */
+  readonly inParts?: readonly number[];
+  /** Whether `result` is its inputs one behind the other along the last axis: it is not computed where all who read it take it in parts. */
+  joins?(result: OpTensor<Attrs>): boolean;
   /**
    * Fusion: given that `producer` (a result of this op) is read by `consumer` alone, as its input number `index`, returns one tensor
    * that replaces both, or null.

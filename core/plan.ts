@@ -4,9 +4,9 @@
  */
 import type { AdapterFacts } from './device.ts';
 import { ShapeError } from './errors.ts';
-import { fuse, topological } from './fuse.ts';
+import { fuse, inputsOf, topological } from './fuse.ts';
 import type { Parameter } from './module.ts';
-import type { Dispatch, Operand } from './op.ts';
+import type { Dispatch, Operand, OpTensor } from './op.ts';
 import { type DType, type ShaderSpec, storageBytes } from './shader.ts';
 import { describe, type Shape, showShape, sizeOf, type Tensor, type TensorData } from './tensor.ts';
 
@@ -20,6 +20,9 @@ export type Storage =
 export interface Value extends Operand {
   storage: Storage;
 }
+
+/** A value, or one that is nowhere whole. */
+type Place = Value | (Operand & { parts: readonly Value[] });
 
 export interface PlannedDispatch extends Dispatch {
   operands: (Value | null)[];
@@ -60,7 +63,8 @@ export interface PlanLimits {
 export function plan(outputs: Record<string, Tensor>, facts: AdapterFacts, limits: PlanLimits): Plan {
   const fused = fuse(outputs);
   const order = topological(Object.values(fused));
-  const values = new Map<Tensor, Value>();
+  const values = new Map<Tensor, Place>();
+  const inParts = takenInParts(order, Object.values(fused));
   const result: Plan = {
     dispatches: [],
     flops: 0,
@@ -90,12 +94,18 @@ export function plan(outputs: Record<string, Tensor>, facts: AdapterFacts, limit
     return storage;
   };
 
-  const scratches: Value[][] = [];
+  /** What each tensor's dispatches write. */
+  const born: Pooled[][] = [];
+  const pooled = (bytes: number, index: number): Pooled => {
+    const storage: Pooled = { kind: 'pooled', bytes, slot: -1, last: index };
+    born[index].push(storage);
+    return storage;
+  };
   order.forEach((tensor, index) => {
     const { shape, dtype, source } = tensor;
     const label = describe(tensor);
     const bytes = storageBytes(dtype, sizeOf(shape));
-    scratches.push([]);
+    born.push([]);
     if (source.kind !== 'op') {
       const value = { shape, dtype, label, storage: fixedStorage(tensor, check(label, bytes)) };
       result.fixed.add(value.storage);
@@ -104,8 +114,12 @@ export function plan(outputs: Record<string, Tensor>, facts: AdapterFacts, limit
       return;
     }
     const inputs = source.inputs.map((input) => use(values.get(input)!, index));
+    if (inParts.has(tensor)) {
+      values.set(tensor, { shape, dtype, label, parts: inputs as Value[] });
+      return;
+    }
     if (!source.op.lower) {
-      values.set(tensor, { shape, dtype, label, storage: inputs[0].storage });
+      values.set(tensor, { ...(inputs[0] as Value), shape, dtype, label });
       return;
     }
     const output: Value = { shape, dtype, label, storage: pooled(check(label, bytes), index) };
@@ -117,9 +131,7 @@ export function plan(outputs: Record<string, Tensor>, facts: AdapterFacts, limit
       facts,
       scratch(name: string, scratchShape: Shape, scratchType: DType = 'f32') {
         const size = check(`${name} of ${label}`, storageBytes(scratchType, sizeOf(scratchShape)));
-        const value: Value = { shape: scratchShape, dtype: scratchType, label: name, storage: pooled(size, index) };
-        scratches[index].push(value);
-        return value;
+        return { shape: scratchShape, dtype: scratchType, label: name, storage: pooled(size, index) } as Value;
       },
       dispatch(dispatch) {
         if (dispatch.operands.length !== dispatch.shader.bindings.length) throw new Error(`${title}: operands do not match bindings`);
@@ -134,8 +146,8 @@ export function plan(outputs: Record<string, Tensor>, facts: AdapterFacts, limit
     values.set(tensor, output);
   });
 
-  for (const [name, tensor] of Object.entries(fused)) result.outputs.set(name, use(values.get(tensor)!, Number.POSITIVE_INFINITY));
-  result.slots = placeInSlots(order.map((tensor, i) => newStorages(tensor, values, scratches[i])));
+  for (const [name, tensor] of Object.entries(fused)) result.outputs.set(name, use(values.get(tensor)!, Number.POSITIVE_INFINITY) as Value);
+  result.slots = placeInSlots(born);
   for (const storage of result.fixed) result.bytes[storage.kind === 'parameter' ? 'weights' : 'inputs'] += storage.bytes;
   const { bytes } = result;
   bytes.intermediates = result.slots.reduce((sum, slot) => sum + slot, 0);
@@ -156,19 +168,22 @@ export function paramBytes(shader: ShaderSpec): number {
 
 type Pooled = Extract<Storage, { kind: 'pooled' }>;
 
-function pooled(bytes: number, last: number): Pooled {
-  return { kind: 'pooled', bytes, slot: -1, last };
-}
-
 /** Extends the life of a value's storage to the step that reads it. */
-function use(value: Value, step: number): Value {
-  if (value.storage.kind === 'pooled') value.storage.last = Math.max(value.storage.last, step);
-  return value;
+function use(place: Place, step: number): Place {
+  for (const { storage } of 'storage' in place ? [place] : place.parts)
+    if (storage.kind === 'pooled') storage.last = Math.max(storage.last, step);
+  return place;
 }
 
-function newStorages(tensor: Tensor, values: Map<Tensor, Value>, scratch: Value[]): Pooled[] {
-  const own = tensor.source.kind === 'op' && tensor.source.op.lower ? [values.get(tensor)!] : [];
-  return [...own, ...scratch].map((value) => value.storage as Pooled);
+/** The tensors that are not put together, because all who read them take them in parts. */
+function takenInParts(order: readonly Tensor[], outputs: readonly Tensor[]): Set<Tensor> {
+  const found = new Set(order.filter(({ source }, i) => source.kind === 'op' && source.op.joins?.(order[i] as OpTensor<unknown>)));
+  for (const output of outputs) found.delete(output);
+  for (const reader of order) {
+    const taken = reader.source.kind === 'op' ? reader.source.op.inParts : undefined;
+    for (const [i, input] of inputsOf(reader).entries()) if (!taken?.includes(i)) found.delete(input);
+  }
+  return found;
 }
 
 /**

@@ -13,7 +13,7 @@ import { attention } from './attention.ts';
 import { add } from './binary.ts';
 import { blockGradients, gradientGraphs } from './catalogue-gradient.ts';
 import { conv2d } from './conv2d.ts';
-import { permute } from './copy.ts';
+import { concat, permute } from './copy.ts';
 import { gatherRows } from './gather-rows.ts';
 import { geglu } from './geglu.ts';
 import { groupNorm } from './group-norm.ts';
@@ -117,6 +117,20 @@ function* graphs(): Generator<Tensor> {
       for (const groups of [1, 2, 4, 8, 5])
         if (c % groups === 0)
           yield* [(y: Tensor) => y, silu, gelu, quickGelu].map((activate) => activate(groupNorm(x, of([c]), of([c]), groups)));
+    }
+  }
+  // A norm and its modulation, in parts so that they may be f16: groups across loads of four, of whole loads, and of what is read one by one.
+  for (const dtype of FLOATS) {
+    for (const raw of FLOATS) {
+      for (const [c, groups] of [
+        [8, 2],
+        [8, 8],
+        [5, 2],
+      ]) {
+        const parts = (type: DType) => concat([of([2, 3, c], type), of([2, 3, c], type)]);
+        const normal = groupNorm(parts(dtype), of([2 * c]), of([2 * c]), groups);
+        yield modulate(normal, of([2, 3, 2 * c]), of([2, 3, 2 * c]), parts(raw), 1);
+      }
     }
   }
   // Matmuls and convolutions: how they read and multiply, then what they end in. The larger image is enough for Winograd's convolution.

@@ -165,6 +165,9 @@ export const concatOp: Op<{ axis: number }> = {
     return { shape: first.shape.map((size, i) => (i === axis ? inputs.reduce((sum, x) => sum + x.shape[i], 0) : size)), dtype: 'f32' };
   },
 
+  joins: ({ source: { inputs, attrs }, shape }) =>
+    attrs.axis === shape.length - 1 && inputs.every(({ dtype }) => dtype === 'f32' || dtype === 'f16'),
+
   lower(inputs, output, { axis }, to) {
     // Everything before the axis is one outer walk, the axis and everything behind it one dense run.
     const run = sizeOf(output.shape.slice(axis));

@@ -39,6 +39,14 @@ export const modulateOp: Op<{ scale: Scalar }> = {
   },
 };
 
+/** WGSL of `modulate(x, gamma, beta, raw) -> y`, with the scale in p.scale. Where that is 0, x, gamma and beta may be infinite. */
+export function modulationWgsl(type: 'f32' | 'vec4<f32>'): string {
+  return `
+fn modulate(x: ${type}, gamma: ${type}, beta: ${type}, raw: ${type}) -> ${type} {
+  return select(p.scale * (x * (${type}(1.0) + gamma) + beta) + (1.0 - p.scale) * raw, raw, p.scale == 0.0);
+}`;
+}
+
 function modulateShader(loads: 1 | 4): ShaderSpec {
   const read = (name: string) => ({ name, dtype: 'f32' as const, width: loads });
   return {
@@ -47,15 +55,9 @@ function modulateShader(loads: 1 | 4): ShaderSpec {
     params: ['count: u32', 'scale: f32'],
     workgroup: 64,
     code: `
+${modulationWgsl(elementType({ dtype: 'f32', width: loads }) as 'f32' | 'vec4<f32>')}
 fn run(id: u32, group: u32, local: u32) {
-  if (id >= p.count) { return; }
-  let raw = raw_load(id);
-  if (p.scale == 0.0) {
-    y_store(id, raw);
-    return;
-  }
-  let one = ${elementType({ dtype: 'f32', width: loads })}(1.0);
-  y_store(id, p.scale * (x_load(id) * (one + gamma_load(id)) + beta_load(id)) + (1.0 - p.scale) * raw);
+  if (id < p.count) { y_store(id, modulate(x_load(id), gamma_load(id), beta_load(id), raw_load(id))); }
 }`,
   };
 }

@@ -14,7 +14,8 @@ import { compile } from '../core/program.ts';
 import { input, type Tensor } from '../core/tensor.ts';
 import { attentionOp } from '../kernels/attention.ts';
 import { slice } from '../kernels/copy.ts';
-import { groupMoments, groupNormOp } from '../kernels/group-norm.ts';
+import { groupMoments } from '../kernels/group-moments.ts';
+import { groupNormOp } from '../kernels/group-norm.ts';
 import { around, FeatureMap, partition, sameWindow, type Window } from './feature-map.ts';
 import { onWindow, readWindows } from './tile-rules.ts';
 

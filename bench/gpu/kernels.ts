@@ -9,11 +9,13 @@ import { attentionTile, loopLengths } from '../../kernels/attention-tiled.ts';
 import { add } from '../../kernels/binary.ts';
 import { needsOf } from '../../kernels/catalogue.ts';
 import { conv2d } from '../../kernels/conv2d.ts';
+import { concat } from '../../kernels/copy.ts';
 import { geglu } from '../../kernels/geglu.ts';
 import { groupNorm } from '../../kernels/group-norm.ts';
 import { layerNorm } from '../../kernels/layer-norm.ts';
 import { linear } from '../../kernels/linear.ts';
 import { silu } from '../../kernels/unary.ts';
+import { modulate } from '../../kernels/zero-sft.ts';
 import type { GpuModule } from './driver.ts';
 
 export interface HotKernel extends GpuModule {
@@ -50,7 +52,7 @@ export function hotKernels(): HotKernel[] {
         const same = kernels.get(wgsl);
         const { name, matrices } = shader;
         const own = matrices ? matrixTrips(name) : name.startsWith('matmul') ? matmulTrips(name) : trips;
-        if (same) same.operation += `, ${operation}`;
+        if (same) same.operation = [...new Set([...same.operation.split(', '), operation])].join(', ');
         else kernels.set(wgsl, { operation, shader: name, wgsl, needs: needsOf(wgsl), split: matrices ? 2 : 1, trips: own });
       }
     }
@@ -95,6 +97,10 @@ function* operations(): Generator<Operation> {
     yield { operation: `attention, heads of ${width}`, graph: attention(q, q, q, 1), trips: attentionTrips(width) };
   }
   yield { operation: 'group norm + SiLU', graph: silu(groupNorm(image, f32(320), f32(320), 32)) };
+  const [h, skip, mixed] = [f32(1, 64, 64, 640), f32(1, 64, 64, 640), f32(1, 64, 64, 640)];
+  const [gamma, beta] = [f32(1, 64, 64, 1280), f32(1, 64, 64, 1280)];
+  const normal = groupNorm(concat([h, mixed]), f32(1280), f32(1280), 32);
+  yield { operation: 'ZeroSFT', graph: modulate(normal, gamma, beta, concat([h, skip]), 1) };
   yield { operation: 'layer norm', graph: layerNorm(tokens, f32(640), f32(640)) };
   yield { operation: 'linear + GEGLU', graph: geglu(linear(tokens, f16(5120, 640), f32(5120))) };
 }

@@ -6,11 +6,12 @@ import { compile } from '../../core/program.ts';
 import { input, type Tensor } from '../../core/tensor.ts';
 import { add, mul } from '../../kernels/binary.ts';
 import { conv2d } from '../../kernels/conv2d.ts';
-import { reshape } from '../../kernels/copy.ts';
+import { concat, reshape } from '../../kernels/copy.ts';
 import { geglu } from '../../kernels/geglu.ts';
 import { groupNorm } from '../../kernels/group-norm.ts';
 import { linear, matmul } from '../../kernels/linear.ts';
 import { affine, exp, gelu, quickGelu, silu } from '../../kernels/unary.ts';
+import { modulate } from '../../kernels/zero-sft.ts';
 import { testDevice } from '../support/device.ts';
 import { FACTS, LIMITS } from '../support/facts.ts';
 import { sampler } from '../support/sample.ts';
@@ -60,6 +61,35 @@ test('a result with two readers, or an output, is not absorbed', () => {
   assert.is(dispatches({ kept, y: silu(kept) }), 2);
   const both = add(conv('w'), conv('v'));
   assert.is(dispatches({ both }), 2, 'one of the two convolutions takes the other as residual');
+});
+
+const [h, skip, other] = [5, 3, 3].map((channels, i) => input(`part ${i}`, [2, 4, channels]));
+const [index, eight, one] = [input('index', [2, 4, 4], 'u32'), input('wide', [2, 4, 8]), input('one', [8])];
+const joint = (x: Tensor) => groupNorm(x, one, input('shift', [8]), 2);
+
+test('a modulation joins the norm before it', () => {
+  const modulated = (normal: Tensor) => modulate(normal, eight, eight, eight, 1);
+  assert.is(dispatches({ y: modulated(joint(eight)) }), 3);
+  assert.is(dispatches({ y: modulated(silu(joint(eight))) }), 4, 'an activation between');
+  assert.is(dispatches({ y: silu(modulated(joint(eight))) }), 4, 'an activation after it');
+  assert.is(dispatches({ y: modulate(eight, joint(eight), eight, eight, 1) }), 4, 'a norm of gamma');
+  const kept = joint(eight);
+  assert.is(dispatches({ kept, y: modulated(kept) }), 4, 'a norm that others read');
+});
+
+test('a concatenation is made only for those who need it whole', () => {
+  const joined = () => concat([h, skip]);
+  // Two kernels walk along the channels; moments are put together once.
+  assert.is(dispatches({ y: joint(joined()) }), 5);
+  assert.is(dispatches({ y: modulate(joint(joined()), eight, eight, concat([h, other]), 1) }), 5);
+  const shared = joined();
+  assert.is(dispatches({ y: modulate(joint(shared), eight, eight, shared, 1) }), 5, 'two readers that take parts');
+  assert.is(dispatches({ y: joint(shared), z: exp(shared) }), 6, 'one that does not');
+  assert.is(dispatches({ y: joint(shared), shared }), 5, 'an output');
+  assert.is(dispatches({ y: modulate(joint(shared), eight, shared, eight, 1) }), 5, 'gamma is read whole');
+  assert.is(dispatches({ y: joint(concat([concat([h, other], 2), concat([h, other], 2)], 1)) }), 9, 'along another axis');
+  assert.is(dispatches({ y: joint(concat([index, index])) }), 5, 'integers, which become floats');
+  assert.is(dispatches({ y: joint(concat([reshape(h, [2, 4, 5]), skip])) }), 5, 'a view among the parts');
 });
 
 test('fused and unfused results agree', async () => {

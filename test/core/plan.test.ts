@@ -14,6 +14,7 @@ import { groupNorm } from '../../kernels/group-norm.ts';
 import { linear } from '../../kernels/linear.ts';
 import { softmax } from '../../kernels/softmax.ts';
 import { affine, cast, exp, silu } from '../../kernels/unary.ts';
+import { modulate } from '../../kernels/zero-sft.ts';
 import { FACTS, LIMITS } from '../support/facts.ts';
 
 /** A graph of up to 40 operations on (2, rows, 8) tensors of several lengths, with views, casts and scratch among them; up to 3 outputs. */
@@ -23,6 +24,7 @@ function randomGraph(seed: number): Record<string, Tensor> {
   const made: Tensor[] = [input('x', [2, 3, 8]), input('y', [2, 5, 8]), constant(new Float32Array(48), [2, 3, 8])];
   const pick = () => made[below(made.length)];
   const ones = constant(new Float32Array(8).fill(1), [8]);
+  const twos = constant(new Float32Array(16).fill(1), [16]);
   const weight = constant(new Float32Array(64), [8, 8]);
   const steps: ((x: Tensor) => Tensor)[] = [
     (x) => exp(x),
@@ -37,6 +39,12 @@ function randomGraph(seed: number): Record<string, Tensor> {
     (x) => cast(cast(x, 'f16'), 'f32'),
     (x) => (x.shape[1] < 40 ? concat([x, pick()], 1) : slice(x, 1, 0, 4)),
     (x) => attention(x, pick(), x, 2),
+    (x) => slice(groupNorm(concat([x, pick()]), twos, twos, 2), 2, 4, 12),
+    (x) => {
+      const other = pick();
+      const normal = groupNorm(concat([other, x]), twos, twos, 2);
+      return slice(modulate(normal, concat([x, x]), concat([x, other]), concat([x, other]), 0.5), 2, 0, 8);
+    },
     (x) => {
       const other = made.findLast((tensor) => tensor !== x && tensor.shape[1] === x.shape[1]);
       return other ? mul(x, other) : add(x, x);
@@ -48,7 +56,7 @@ function randomGraph(seed: number): Record<string, Tensor> {
     try {
       made.push(step(x));
     } catch (error) {
-      if (!(error instanceof ShapeError)) throw error; // k and v of different lengths
+      if (!(error instanceof ShapeError)) throw error; // of different lengths
     }
   }
   const outputs = Object.fromEntries(Array.from({ length: 1 + below(3) }, (_, i) => [`out${i}`, pick()]));

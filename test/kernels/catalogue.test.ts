@@ -100,6 +100,13 @@ test('kernels at random sizes and types emit only shaders of the catalogue', () 
       max(x),
       layerNorm(x, f32(c), f32(c)),
       groupNorm(x, f32(c), f32(c), c % 3 ? (c % 2 ? 1 : 2) : 3),
+      modulate(
+        groupNorm(concat([x, of(n, h, w, c)]), f32(2 * c), f32(2 * c), below(2) ? c : 2),
+        f32(n, h, w, 2 * c),
+        f32(n, h, w, 2 * c),
+        below(2) ? f32(n, h, w, 2 * c) : concat([of(n, h, w, c), of(n, h, w, c)]),
+        1,
+      ),
       geglu(of(n, 2 * c)),
       modulate(f32(n, c), f32(n, c), f32(n, c), f32(n, c), 1),
       add(silu(conv2d(x, of(o, k, k, c), f32(o), { padding: 1 })), of(n, h + 3 - k, w + 3 - k, o)),

@@ -1,0 +1,185 @@
+/**
+ * groupMoments: mean and variance (divided by the count) of each image's group of channels, the first half of groupNorm.
+ * x (N, ..., C) f32 | f16, all middle axes together P pixels, whole or in parts; moments (N, groups, 2) f32; groups divides C.
+ *
+ * Two dispatches: mean and squared deviations per (n, group, slice of pixels), and where x is in parts also per part, the sums taken about the
+ * mean of 64 elements so that they do not cancel; then mean and variance per (n, group), by merging slices (Chan, Golub & LeVeque 1983).
+ */
+import { ShapeError } from '../core/errors.ts';
+import { apply, type Lowering, type Op, type Operand } from '../core/op.ts';
+import { type DType, elementType, type ShaderSpec } from '../core/shader.ts';
+import { describe, sizeOf, type Tensor } from '../core/tensor.ts';
+import { channelSpans, loadsWithin } from './channel-spans.ts';
+import { ROW_THREADS, rowTree } from './rows.ts';
+
+/** Elements that one thread of the first dispatch sums at most; more pixels make more slices. */
+const PER_THREAD = 256;
+
+/** Mean and variance of every group of x (N, ..., C). -> (N, groups, 2). Throws ShapeError. */
+export function groupMoments(x: Tensor, groups: number): Tensor {
+  return apply(groupMomentsOp, [x], { groups });
+}
+
+export const groupMomentsOp: Op<{ groups: number }> = {
+  name: 'groupMoments',
+  inParts: [0],
+
+  infer([x], { groups }) {
+    checkGroups('groupMoments', x, groups);
+    return { shape: [x.shape[0], groups, 2], dtype: 'f32' };
+  },
+
+  lower([x], output, { groups }, to) {
+    lowerMoments(to, x, output, groups);
+  },
+};
+
+/** Throws ShapeError unless x is (N, ..., C) and `groups` divides C. */
+export function checkGroups(name: string, x: Tensor, groups: number): void {
+  const channels = x.shape[x.shape.length - 1];
+  if (x.shape.length < 2) throw new ShapeError(`${name}: x must be (N, ..., C), not ${describe(x)}.`);
+  if (channels % groups) throw new ShapeError(`${name}: ${groups} groups do not divide the ${channels} channels of ${describe(x)}.`);
+}
+
+export function lowerMoments(to: Lowering, x: Operand, moments: Operand, groups: number): void {
+  const count = x.shape[0] * groups;
+  const channels = x.shape[x.shape.length - 1];
+  const pixels = sizeOf(x.shape) / x.shape[0] / channels;
+  const perGroup = channels / groups;
+  const alone = to.facts.schedule === 'subgroup';
+  const threads = alone ? 1 : ROW_THREADS;
+  const perSlice = Math.ceil(pixels / Math.ceil((pixels * perGroup) / (threads * PER_THREAD)));
+  const slices = Math.ceil(pixels / perSlice);
+  const spans = channelSpans([x]);
+  const partial = to.scratch('slice moments', [spans.length * slices, count, 4]);
+  for (const [i, { first, end, sources }] of spans.entries()) {
+    const [{ operand, stride, start }] = sources;
+    const sizes = [perGroup, first, end, stride, start];
+    const loads = alone ? loadsWithin(...sizes) : 1;
+    to.dispatch({
+      shader: alone ? slicesAloneShader(operand.dtype, loads) : slicesShader(operand.dtype),
+      operands: [operand, partial],
+      params: [slices * count, count, i * slices * count, groups, pixels, perSlice, ...sizes.map((size) => size / loads)],
+      threads: slices * count * threads,
+    });
+  }
+  to.dispatch({ shader: momentsShader, operands: [partial, moments], params: [count, spans.length * slices], threads: count });
+}
+
+/** What the slices' shaders begin with: the first pixel of a slice, the end behind its last, and its group's channels in the span. */
+const SLICE = `
+  let g = slot % p.count;
+  let image = g / p.groups;
+  let first = (slot / p.count) * p.per_slice;
+  let end = min(first + p.per_slice, p.pixels);
+  let low = max((g % p.groups) * p.per_group, p.span_first);
+  let size = max(min((g % p.groups + 1u) * p.per_group, p.span_end), low) - low;
+  let base = (image * p.pixels + first) * p.stride + low - p.span_first + p.start;`;
+
+function slicesShader(x: DType): ShaderSpec {
+  return {
+    name: `groupNorm slices ${x}`,
+    bindings: [
+      { name: 'x', dtype: x, width: 1 },
+      // Mean, squared deviations and number of elements; some groups have none in this span of channels.
+      { name: 'partial', dtype: 'f32', width: 4, write: true },
+    ],
+    params: [
+      'slots: u32',
+      'count: u32',
+      'offset: u32',
+      'groups: u32',
+      'pixels: u32',
+      'per_slice: u32',
+      'per_group: u32',
+      'span_first: u32',
+      'span_end: u32',
+      'stride: u32',
+      'start: u32',
+    ],
+    workgroup: ROW_THREADS,
+    code: `
+${rowTree('sums', 'vec2<f32>', (a, b) => `${a} + ${b}`)}
+fn run(id: u32, group: u32, local: u32) {
+  let slot = min(group, p.slots - 1u);
+  ${SLICE}
+  let count = (end - first) * size;
+  let sample = min(local, max(count, 1u) - 1u);
+  let about = combine_sums(local, vec2<f32>(x_load(base + (sample / max(size, 1u)) * p.stride + sample % max(size, 1u)))).x / ${ROW_THREADS}.0;
+  var part = vec2<f32>(0.0);
+  for (var i = local; i < count; i += ${ROW_THREADS}u) {
+    let d = x_load(base + (i / size) * p.stride + i % size) - about;
+    part += vec2<f32>(d, d * d);
+  }
+  let total = combine_sums(local, part);
+  if (local == 0u && group < p.slots) {
+    let shift = total.x / f32(count);
+    partial_store(p.offset + slot, vec4<f32>(about + shift, max(total.y - total.x * shift, 0.0), f32(count), 0.0));
+  }
+}`,
+  };
+}
+
+/**
+ * The same with a slice to a thread alone: small enough to be read twice, so that its mean is known before its squares are summed. Channels are in
+ * loads.
+ */
+function slicesAloneShader(x: DType, loads: 1 | 4): ShaderSpec {
+  const type = elementType({ dtype: 'f32', width: loads });
+  const total = (parts: string) => (loads === 4 ? `dot(${parts}, vec4<f32>(1.0))` : parts);
+  const walk = (body: string) => `
+  for (var pixel = 0u; pixel < end - first; pixel++) {
+    for (var c = 0u; c < size; c++) {
+      let v = x_load(base + pixel * p.stride + c);
+      ${body}
+    }
+  }`;
+  const shared = slicesShader(x);
+  return {
+    ...shared,
+    name: `groupNorm slices ${x} x${loads} alone`,
+    bindings: [{ name: 'x', dtype: x, width: loads }, shared.bindings[1]],
+    code: `
+fn run(slot: u32, group: u32, local: u32) {
+  if (slot >= p.slots) { return; }
+  ${SLICE}
+  let count = f32((end - first) * size * ${loads}u);
+  var sum = ${type}(0.0);
+  ${walk('sum += v;')}
+  let mean = ${total('sum')} / count;
+  var square = ${type}(0.0);
+  ${walk('square += (v - mean) * (v - mean);')}
+  partial_store(p.offset + slot, vec4<f32>(mean, ${total('square')}, count, 0.0));
+}`,
+  };
+}
+
+const momentsShader: ShaderSpec = {
+  name: 'groupNorm moments',
+  bindings: [
+    { name: 'partial', dtype: 'f32', width: 4 },
+    { name: 'moments', dtype: 'f32', width: 1, write: true },
+  ],
+  params: ['count: u32', 'slices: u32'],
+  workgroup: 64,
+  code: `
+fn run(id: u32, group: u32, local: u32) {
+  if (id >= p.count) { return; }
+  var elements = 0.0;
+  var mean = 0.0;
+  var square = 0.0;
+  for (var i = 0u; i < p.slices; i++) {
+    let slice = partial_load(i * p.count + id);
+    let n = slice.z;
+    // Without elements there is no mean.
+    if (n > 0.0) {
+      let apart = slice.x - mean;
+      square += slice.y + apart * apart * (elements * n / (elements + n));
+      elements += n;
+      mean += apart * (n / elements);
+    }
+  }
+  moments_store(2u * id, mean);
+  moments_store(2u * id + 1u, square / elements);
+}`,
+};
