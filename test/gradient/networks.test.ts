@@ -61,6 +61,18 @@ async function run(outputs: Record<string, Tensor>, inputs: RunInputs): Promise<
   }
 }
 
+/** 2-norm of what two runs differ by, relative to the first. */
+function difference(results: Record<string, Float32Array>, others: Record<string, Float32Array>): number {
+  let [square, all] = [0, 0];
+  for (const [name, values] of Object.entries(results)) {
+    for (const [i, value] of values.entries()) {
+      square += (value - others[name][i]) ** 2;
+      all += value ** 2;
+    }
+  }
+  return Math.sqrt(square / all);
+}
+
 const STEP = 2e-4;
 
 for (const [name, graph] of Object.entries(graphs)) {
@@ -71,7 +83,9 @@ for (const [name, graph] of Object.entries(graphs)) {
     const inputs = inputsOf(total);
     const results = await run(trainingGraph({ loss: total }, weights, false), inputs);
     const again = await run(trainingGraph({ loss: total }, weights, true), inputs);
-    assert.equal(again, results, 'the same, bit for bit, when computed a second time');
+    // A norm reads ZeroSFT's concatenation in parts, or whole where the backward pass keeps it: its moments are then summed in another order.
+    const apart = difference(results, again);
+    assert.ok(apart <= (name === 'UNet with control' ? 5e-6 : 0), `computed a second time it differs by ${apart}`);
 
     const start = await Promise.all(weights.map(async (weight) => (await weight.source!.read()) as Float32Array));
     const direction = start.map(({ length }) => random.randn(length));
@@ -98,8 +112,8 @@ for (const [name, graph] of Object.entries(graphs)) {
       return (await program.run(inputs)).total[0];
     };
     // Two steps, so that the error of the third order cancels.
-    const difference = async (h: number) => ((await at(h)) - (await at(-h))) / (2 * h);
-    const expected = (4 * (await difference(STEP)) - (await difference(2 * STEP))) / 3;
+    const slopeAt = async (h: number) => ((await at(h)) - (await at(-h))) / (2 * h);
+    const expected = (4 * (await slopeAt(STEP)) - (await slopeAt(2 * STEP))) / 3;
     await at(0);
     program.dispose();
     const error = Math.abs(along - expected) / Math.sqrt(length);
