@@ -1,15 +1,15 @@
 /**
  * conv2d: y[n, oy, ox, o] = act(sum over ky, kx, c of x[n, oy s + ky - top, ox s + kx - left, c] w[o, ky, kx, c] + bias[o]) + residual.
- * x (N, H, W, C) f32 | f16; w (O, kh, kw, C) f32 | f16; bias (O) f32; residual and y (N, OH, OW, O). Outside x is zero. Accumulates in f32.
+ * x (N, H, W, C) f32 | f16; w (O, kh, kw, C) f32 | f16; bias (O) f32, or (N, O) where a value of each image joined it; residual and y (N, OH, OW, O). Outside x is zero. Accumulates in f32.
  */
 import { ShapeError } from '../core/errors.ts';
-import { apply, isOp, type Op } from '../core/op.ts';
+import { apply, isOp, type Op, type OpTensor } from '../core/op.ts';
 import { describe, type Shape, sameShape, showShape, sizeOf, type Tensor } from '../core/tensor.ts';
 
-import { binaryOp } from './binary.ts';
+import { add, binaryOp } from './binary.ts';
 import { reverseWindow, rowsGradient, spread, weightGradient } from './conv2d-gradient.ts';
 import { permute, reshape } from './copy.ts';
-import type { LastActivation } from './epilogue.ts';
+import { type LastActivation, MOST_ROWS_OF_IMAGES } from './epilogue.ts';
 import { type ImplicitMatmul, lowerImplicitMatmul } from './implicit-matmul.ts';
 import { checkLowRank, type LayerAttrs, operandsOf, unscaled } from './low-rank.ts';
 import { sumRows } from './sum-axis.ts';
@@ -54,7 +54,7 @@ export const conv2dOp: Op<Attrs> = {
     const [n, h, width, c] = x.shape;
     const [o, kh, kw, wc] = w.shape;
     if (c !== wc) throw fail(`x has ${c} channels, the weight expects ${wc}`);
-    if (bias && (!sameShape(bias.shape, [o]) || bias.dtype !== 'f32'))
+    if (bias && (![[o], [n, o]].some((fits) => sameShape(bias.shape, fits)) || bias.dtype !== 'f32'))
       throw fail(`the bias must be (${o}) f32, not ${showShape(bias.shape)} ${bias.dtype}`);
     const oh = Math.floor((h + padding[0] + padding[1] - kh) / stride) + 1;
     const ow = Math.floor((width + padding[2] + padding[3] - kw) / stride) + 1;
@@ -93,6 +93,8 @@ export const conv2dOp: Op<Attrs> = {
     const { inputs, attrs } = producer.source;
     // Winograd's convolution adds adapters as a residual, before the activation.
     if (attrs.hasLowRank && attrs.activation !== 'none') return null;
+    const own = imageBias(producer, consumer, index);
+    if (own) return apply(conv2dOp, [inputs[0], inputs[1], own, ...inputs.slice(attrs.hasBias ? 3 : 2)], { ...attrs, hasBias: true });
     return absorbEpilogue(producer, consumer, index, attrs, (residual, activation) =>
       apply(conv2dOp, residual ? [...inputs, residual] : inputs, {
         ...attrs,
@@ -124,6 +126,17 @@ export const conv2dOp: Op<Attrs> = {
     return 2 * sizeOf(output.shape) * (sizeOf(w.shape) / w.shape[0] + (lowRank?.up.shape[1] ?? 0));
   },
 };
+
+/** The bias that a convolution has with a value for each image and channel, such as a timestep's embedding, that is added to its result. */
+function imageBias({ shape, source: { inputs, attrs } }: OpTensor<Attrs>, consumer: Tensor, index: number): Tensor | null {
+  if (attrs.activation !== 'none' || attrs.hasResidual || attrs.scaled || !isOp(consumer, binaryOp) || consumer.source.attrs.fn !== 'add')
+    return null;
+  const value = consumer.source.inputs[1 - index];
+  const [n, h, w, o] = shape;
+  if (value.dtype !== 'f32' || h * w === 1 || !sameShape(value.shape, [n, 1, 1, o]) || n * h * w > MOST_ROWS_OF_IMAGES) return null;
+  const ofImages = reshape(value, [n, o]);
+  return attrs.hasBias ? add(ofImages, inputs[2]) : ofImages;
+}
 
 /** Shared by conv2d and matmul: an activation, or a sum with a tensor of the same shape, becomes part of the producer's last step. */
 export function absorbEpilogue(

@@ -10,7 +10,7 @@ import { type Activation, activationWgsl } from './activation.ts';
 export type LastActivation = Activation | 'geglu';
 
 export interface EpilogueOperands {
-  /** A value for each column: added, or with `scaled` multiplied by. */
+  /** (columns) a value for each column, or (images, columns) for those of each image: added, or with `scaled` multiplied by. */
   bias: Operand | null;
   scaled?: boolean;
   residual: Operand | null;
@@ -63,6 +63,17 @@ export function epilogueOperands({ bias, residual, output }: EpilogueOperands): 
   return [bias, residual, output].filter((operand) => operand !== null);
 }
 
+/** Uniform parameters of every epilogue, and their values for `rows` rows of the result. */
+export const EPILOGUE_PARAMS = ['image_share: f32', 'bias_step: u32'];
+
+export function epilogueParams({ bias }: EpilogueOperands, rows: number): number[] {
+  const [images, columns] = bias?.shape.length === 2 ? bias.shape : [1, 0];
+  return [images / rows, columns];
+}
+
+/** Rows for which `image_share` tells the image of a row without a division, which is dear: f32 is exact enough up to here. */
+export const MOST_ROWS_OF_IMAGES = 2 ** 20;
+
 /**
  * WGSL of `finish4(batch, row, column, sums: vec4<f32>)`: the last steps and the store of four columns; what lies outside is dropped.
  * With geglu both it and `finish`, for `width` columns, take values and gates.
@@ -72,12 +83,13 @@ export function epilogueWgsl({ column, residual, activation, width }: Epilogue):
   const gated = activation === 'geglu';
   const parts = gated ? ['value', 'gate'] : ['value'];
   const parameters = (of: string) => parts.map((part) => `${part}: ${of}`).join(', ');
-  const bias = (at: string) => (column === 'none' ? '' : ` ${column === 'add' ? '+' : '*'} bias_load((${at}) / ${width}u)`);
+  const bias = (at: string) => (column === 'none' ? '' : ` ${column === 'add' ? '+' : '*'} bias_load((of_image + ${at}) / ${width}u)`);
   return `
 ${activation === 'none' ? '' : activationWgsl(type)}
 fn finish(batch: u32, row: u32, column: u32, ${parameters(type)}) {
   if (row >= p.rows || column >= p.columns) { return; }
   let i = ((batch * p.rows + row) * p.columns + column) / ${width}u;
+  ${column === 'none' ? '' : 'let of_image = u32((f32(row) + 0.5) * p.image_share) * p.bias_step;'}
   var v = value${bias('column')};
   ${residual === 'before' ? 'v += residual_load(i);' : ''}
   ${gated ? `v *= gelu(gate${bias('p.columns + column')});` : activation === 'none' ? '' : `v = ${activation}(v);`}

@@ -10,7 +10,16 @@ import { MATRIX_FEATURE } from '../core/device.ts';
 import { type Lowering, type Operand, width } from '../core/op.ts';
 import type { Binding, DType, ShaderSpec } from '../core/shader.ts';
 import { sizeOf } from '../core/tensor.ts';
-import { type Epilogue, type EpilogueOperands, epilogueBindings, epilogueName, epilogueOf, epilogueOperands } from './epilogue.ts';
+import {
+  EPILOGUE_PARAMS,
+  type Epilogue,
+  type EpilogueOperands,
+  epilogueBindings,
+  epilogueName,
+  epilogueOf,
+  epilogueOperands,
+  epilogueParams,
+} from './epilogue.ts';
 import { matrixMatmul, suitsMatrices } from './implicit-matmul-matrix.ts';
 import { subgroupMatmul, subgroupTile } from './implicit-matmul-subgroup.ts';
 import { TILED_THREADS, tiledMatmul, tiledTile } from './implicit-matmul-tiled.ts';
@@ -94,6 +103,7 @@ export function lowerImplicitMatmul(to: Lowering, m: ImplicitMatmul): void {
       m.window.top,
       m.window.left,
       m.lowRank ? m.lowRank.t.shape[m.lowRank.t.shape.length - 1] / 4 : 0,
+      ...epilogueParams(m, m.rows),
     ],
     threads: rowTiles * columnTiles * m.batch * (subgroup ? lanes : TILED_THREADS),
     flops: 2 * m.rows * sizeOf(m.w.shape),
@@ -121,6 +131,7 @@ export const MATMUL_PARAMS: ShaderSpec['params'] = [
   'top: u32',
   'left: u32',
   'rank: u32', // of t and up, in loads of four
+  ...EPILOGUE_PARAMS,
 ];
 
 export function matmulBindings({ x, w, inWidth, epilogue, lowRank }: MatmulVariant): Binding[] {

@@ -6,7 +6,7 @@
  * do lane by lane. On them loops are bounded by a uniform, because a driver unrolls other loops and their text is dear to compile.
  */
 import { type DType, each, type ShaderSpec } from '../core/shader.ts';
-import { type Epilogue, epilogueBindings, epilogueName, epilogueWgsl } from './epilogue.ts';
+import { EPILOGUE_PARAMS, type Epilogue, epilogueBindings, epilogueName, epilogueWgsl } from './epilogue.ts';
 
 /** Side of a tile of results, of the pixels under it, and of a window. */
 export const TILE = 4;
@@ -161,6 +161,7 @@ export function resultsShader(epilogue: Epilogue, unrolled: boolean): ShaderSpec
       'columns: u32',
       'passes: u32',
       'side: u32',
+      ...EPILOGUE_PARAMS,
     ],
     workgroup: 64,
     code: `

@@ -9,7 +9,7 @@
  * small whatever the image and the weight.
  */
 import type { Lowering, Operand } from '../core/op.ts';
-import { epilogueOf, epilogueOperands } from './epilogue.ts';
+import { epilogueOf, epilogueOperands, epilogueParams } from './epilogue.ts';
 import { type ImplicitMatmul, lowerImplicitMatmul } from './implicit-matmul.ts';
 import {
   PATCH,
@@ -114,6 +114,7 @@ export function lowerWinograd(to: Lowering, convolution: ImplicitMatmul, part = 
         columns,
         PATCH,
         TILE,
+        ...epilogueParams(m, m.rows),
       ],
       threads,
       flops: 4 * threads * RESULT_FLOPS,

@@ -32,6 +32,9 @@ test('an activation and a residual join the product before them', () => {
     assert.is(dispatches({ y: add(x, silu(product())) }), 1);
   }
   assert.is(dispatches({ y: geglu(lin()) }), 1);
+  const ofImages = input('value', [2, 1, 1, 12]);
+  assert.is(dispatches({ y: add(conv2d(x, input('w', [12, 3, 3, 12]), null, { padding: 1 }), ofImages) }), 1);
+  assert.is(dispatches({ y: add(add(ofImages, conv()), x) }), 2, 'the bias and the value of an image are added first');
   const [a, b] = [input('a', [2, 3, 8]), input('b', [2, 5, 8])];
   assert.is(dispatches({ y: add(matmul(a, b, { transposed: true }), input('c', [2, 3, 5])) }), 1);
   assert.is(dispatches({ y: norm() }), 3);
@@ -48,6 +51,8 @@ test('what does not fit one epilogue stays apart', () => {
   assert.is(dispatches({ y: add(conv(), input('row', [12])) }), 2, 'a residual that repeats');
   assert.is(dispatches({ y: silu(reshape(conv(), [70, 12])) }), 2, 'a view between');
   assert.is(dispatches({ y: add(norm(), x) }), 4, 'a residual of a norm');
+  assert.is(dispatches({ y: add(silu(conv()), input('value', [2, 1, 1, 12])) }), 2, 'a value of each image after the activation');
+  assert.is(dispatches({ y: add(lin(), input('value', [2, 1, 1, 12])) }), 2, 'a value of each image with a linear layer');
   assert.is(dispatches({ y: geglu(silu(lin())) }), 2, 'gates after an activation');
   assert.is(dispatches({ y: geglu(add(lin(), x)) }), 2, 'gates after a residual');
   assert.is(dispatches({ y: geglu(conv()) }), 2, 'gates of a convolution');

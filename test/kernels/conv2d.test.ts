@@ -8,6 +8,7 @@ import { plan } from '../../core/plan.ts';
 import { constant, input, type Tensor } from '../../core/tensor.ts';
 import { add } from '../../kernels/binary.ts';
 import { type Conv2dOptions, conv2d } from '../../kernels/conv2d.ts';
+import { reshape } from '../../kernels/copy.ts';
 import { geglu } from '../../kernels/geglu.ts';
 import { linear, matmul } from '../../kernels/linear.ts';
 import { gelu, quickGelu, silu } from '../../kernels/unary.ts';
@@ -97,6 +98,28 @@ test('conv2d: bias, activation and residual ride along, in that order', async ()
       reference.map(reference.add(plain, residual), reference.silu),
       accuracy,
     );
+  }
+});
+
+test('conv2d: a value of each image and channel joins the bias', async () => {
+  const draw = sampler(13);
+  for (const [shape, o] of [
+    [[3, 5, 7, 12], 20],
+    [[2, 9, 4, 5], 3],
+    [[2, 36, 29, 64], 64],
+    [[1, 5, 7, 12], 20],
+  ] as const) {
+    const [x, w, bias, value] = [draw([...shape]), draw([o, 3, 3, shape[3]]), draw([o]), draw([shape[0], o])];
+    const plain = reference.conv2d(x, w, bias, { padding: [1, 1, 1, 1] });
+    const residual = draw(plain.shape);
+    const expected = reference.build(plain.shape, ([n, oy, ox, c]) => reference.at(plain, [n, oy, ox, c]) + reference.at(value, [n, c]));
+    const ofImages = reshape(value.tensor, [shape[0], 1, 1, o]);
+    const y = () => add(conv2d(x.tensor, w.tensor, bias.tensor, { padding: 1 }), ofImages);
+    const alone = kernelsOf(conv2d(x.tensor, w.tensor, bias.tensor, { padding: 1 }));
+    assert.is(kernelsOf(y()).length, alone.length + 1, 'the two biases are added first');
+    const accuracy = { terms: 9 * shape[3], ulps: WINOGRAD_ULPS };
+    await check(`conv2d ${shape} + images' values`, y(), expected, accuracy);
+    await check(`conv2d ${shape} + images' values + residual`, add(y(), residual.tensor), reference.add(expected, residual), accuracy);
   }
 });
 
