@@ -30,6 +30,7 @@ export function AdapterView() {
         <section class="card problem-card" aria-label="Problem">
           <h2>Nothing can be computed here</h2>
           <p>{adapterProblem.value}</p>
+          {schedule.value !== 'auto' && <Schedule />}
         </section>
       )}
       {!facts && !adapterProblem.value && <p class="dim">Asking the browser for a GPU</p>}
@@ -58,13 +59,7 @@ function Facts({ facts }: { facts: AdapterReport }) {
         <dt>Subgroups</dt>
         <dd>{smallest ? (smallest === largest ? `${smallest} lanes` : `${smallest} to ${largest} lanes`) : 'size not told'}</dd>
       </dl>
-      <Choice
-        name="schedule"
-        label="Schedule"
-        options={{ auto: 'by the adapter', subgroup: 'subgroup', tiled: 'tiled', matrix: 'matrix (experimental)' }}
-        value={schedule.value}
-        onChange={(value) => void changeSchedule(value)}
-      />
+      <Schedule />
       <h3>Features</h3>
       <ul class="features">
         {Object.entries(FEATURES).map(([name, what]) => {
@@ -91,6 +86,18 @@ function Facts({ facts }: { facts: AdapterReport }) {
         ))}
       </dl>
     </section>
+  );
+}
+
+function Schedule() {
+  return (
+    <Choice
+      name="schedule"
+      label="Schedule"
+      options={{ auto: 'by the adapter', subgroup: 'subgroup', tiled: 'tiled', matrix: 'matrix (experimental)' }}
+      value={schedule.value}
+      onChange={(value) => void changeSchedule(value)}
+    />
   );
 }
 

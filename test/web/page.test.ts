@@ -38,6 +38,16 @@ test('the first visit loads little, finds the adapter and opens the demo model',
   assert.ok(bytes < 300_000 && bytes > 20_000, `${bytes} bytes, compressed, without weights`);
 });
 
+test('a schedule that the adapter cannot run is explained, and another one can be chosen', async () => {
+  await driver.show('adapter');
+  await driver.page.click('label:has-text("matrix (experimental)")');
+  await driver.page.waitForSelector('.problem-card:has-text("cannot run the matrix schedule")');
+  await driver.page.click('.problem-card label:has-text("tiled")');
+  await driver.page.waitForSelector('section[aria-label="Facts"]');
+  await driver.show('restore');
+  await driver.page.waitForSelector('text=/demo, 6\\.\\d+ M parameters/');
+});
+
 for (const scheme of ['light', 'dark'] as const) {
   test(`no view has a fault that an automated accessibility check finds, ${scheme}`, async () => {
     await driver.page.emulateMedia({ colorScheme: scheme });
