@@ -4,16 +4,17 @@
  *
  * Matrix units multiply halves, and x is f32: it is split into two halves, x = 64 (high + low / 2048), each with sums of its own, scaled so that
  * both keep clear of the ends of a half's range. (Ootomo & Yokota 2022, arXiv 2203.03341) Of x 23 bits remain from 2^-7 in absolute value on, and
- * below it all to 2^-30; from 65504 * 64 = 4.2e6 on results are not numbers. Products are exact, and sums are f32, rounded as the matrix unit does it.
+ * below it all to 2^-30, if the matrix unit takes subnormal halves as they are; from 65504 * 64 = 4.2e6 on results are not numbers. Products are
+ * exact, and sums are f32, rounded as the matrix unit does it.
  */
 import { each, type ShaderSpec } from '../core/shader.ts';
 import type { MatmulVariant } from './implicit-matmul.ts';
 import { TILE, type TileProduct, tiledMatmul } from './implicit-matmul-tiled.ts';
 import { type Matrices, SIDE } from './matrices.ts';
 
-/** Other weights, and adapters, would have to be split as well: three products instead of two. */
-export function suitsMatrices({ w, inWidth, lowRank }: MatmulVariant): boolean {
-  return w === 'f16' && inWidth === 4 && !lowRank;
+/** Other weights would have to be split as well: three products instead of two. */
+export function suitsMatrices({ w, inWidth }: MatmulVariant): boolean {
+  return w === 'f16' && inWidth === 4;
 }
 
 export function matrixMatmul(matrices: Matrices, variant: MatmulVariant): ShaderSpec {
@@ -36,11 +37,18 @@ function productOf({ name, native, declarations, group, keep, left, right, zeros
     matrices: native,
     packed: true,
     declarations: `${declarations(2 * HIGH, TILE.columns * SIDE)}
-var<workgroup> results: array<f32, ${4 * MATRIX}>;`,
+var<workgroup> results: array<f32, ${4 * MATRIX}>;
+// The first eleven bits of an adapter's factors, or the rest. Both are multiplied with the same ranks of t.
+fn part(v: vec4<f32>, rest: bool) -> vec2<u32> {
+  let first = bitcast<vec4<f32>>(bitcast<vec4<u32>>(v) & vec4<u32>(0xffffe000u));
+  return halves(select(first, v - first, rest));
+}`,
     rows: '(local / 4u) % 32u + vec4<u32>(0u, 32u, 64u, 96u)',
     rowQuad: 'local % 4u',
     columns: '(local / 4u) % 16u + vec4<u32>(0u, 16u, 32u, 48u)',
     columnQuad: 'local % 4u',
+    rankQuads: 2,
+    up: (loaded) => `part(${loaded}, w_quad >= 2u)`,
     begin: `var sums: array<Sums, 16>;
   ${repeat('i', 16, (i) => `sums[${i}] = ${zeros};`)}`,
     keepX: each(4, (i) => {
@@ -48,8 +56,9 @@ var<workgroup> results: array<f32, ${4 * MATRIX}>;`,
       return `{
       let scaled = x${i} * ${SCALE};
       let high = halves(scaled);
-      // Compilers take what was packed and is unpacked for the number itself, and the rest for zero. They cannot know that p.rank is zero.
-      let rest = scaled - vec4<f32>(unpack2x16float(high.x | p.rank), unpack2x16float(high.y | p.rank));
+      // Compilers take what was packed and is unpacked for the number itself, and the rest for zero, unless something that they cannot know lies between.
+      let known = high | vec2<u32>(p.rows >> 31u);
+      let rest = scaled - vec4<f32>(unpack2x16float(known.x), unpack2x16float(known.y));
       ${keep('x_tile', at, 'high')}
       ${keep('x_tile', `${HIGH}u + ${at}`, `halves(rest * ${REST}.0)`)}
     }`;

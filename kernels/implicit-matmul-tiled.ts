@@ -24,6 +24,9 @@ export interface TileProduct {
   rowQuad: string;
   columns: string;
   columnQuad: string;
+  /** Ranks of an adapter in a tile, in fours, and what is kept as w of four of them. */
+  rankQuads: number;
+  up(loaded: string): string;
   /** Statements, in the order of execution; keepX finds what was fetched in x0 to x3, keepW in w0 to w3. */
   begin: string;
   keepX: string;
@@ -46,6 +49,7 @@ export function tiledMatmul(variant: MatmulVariant, product = IN_REGISTERS): Sha
   /** The window's elements in a tile, in loads. */
   const depth = DEPTH / inWidth;
   const gated = epilogue.activation === 'geglu';
+  const { rankQuads } = product;
   const { columns } = tiledTile(gated);
   return {
     name: `${matmulName(variant)}${windowed ? ' windowed' : ''} ${product.name}`,
@@ -86,13 +90,14 @@ fn run(id: u32, group: u32, local: u32${product.matrices ? ', subgroup: u32' : '
   }
   ${product.begin}
   ${lowRank ? `let windows_end = (p.k + ${depth - 1}u) / ${depth}u * ${depth}u;` : ''}
-  for (var done = 0u; done < ${lowRank ? `windows_end + (p.rank + 3u) / 4u * ${depth}u` : 'p.k'}; done += ${depth}u) {
+  for (var done = 0u; done < ${lowRank ? `windows_end + (p.rank + ${rankQuads - 1}u) / ${rankQuads}u * ${depth}u` : 'p.k'}; done += ${depth}u) {
     ${each(4, (i) => `var x${i} = vec4<f32>(0.0);`)}
     ${
       lowRank
-        ? `let rank_quad = (done - windows_end) / ${depth}u * 4u;
+        ? `let rank_quad = (done - windows_end) / ${depth}u * ${rankQuads}u;
     if (done >= windows_end) {
-      if (rank_quad + x_quad < p.rank) { ${each(4, (i) => `x${i} = t_load(rows[${i}] * p.rank + rank_quad + x_quad);`)} }
+      let q = rank_quad + x_quad % ${rankQuads}u;
+      if (q < p.rank) { ${each(4, (i) => `x${i} = t_load(rows[${i}] * p.rank + q);`)} }
     } else {`
         : '{'
     }
@@ -125,8 +130,8 @@ fn run(id: u32, group: u32, local: u32${product.matrices ? ', subgroup: u32' : '
       ${
         lowRank
           ? `if (done >= windows_end) {
-        let q = min(rank_quad + w_quad, p.rank - 1u);
-        ${each(4, (i) => `w${i} = up_load(columns[${i}] * p.rank + q);`)}
+        let q = min(rank_quad + w_quad % ${rankQuads}u, p.rank - 1u);
+        ${each(4, (i) => `w${i} = ${product.up(`up_load(columns[${i}] * p.rank + q)`)};`)}
       } else {`
           : '{'
       }
@@ -156,6 +161,8 @@ var<workgroup> w_tile: array<vec4<f32>, ${DEPTH * (TILE.columns / 4)}>;`,
   rowQuad: '(local / 32u) % 4u',
   columns: '4u * (local % 16u) + vec4<u32>(0u, 1u, 2u, 3u)',
   columnQuad: '(local / 16u) % 4u',
+  rankQuads: 4,
+  up: (loaded) => loaded,
   begin: `let my_rows = (local / 8u) % 16u;
   let my_columns = local % 8u;
   ${each(8, (i) => `var s${i}_0 = vec4<f32>(0.0); var s${i}_1 = vec4<f32>(0.0);`)}`,

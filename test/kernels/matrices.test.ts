@@ -106,7 +106,7 @@ test('whole numbers of f32 are exact', async () => {
   await check('whole numbers', linear(x.tensor, w.tensor), reference.linear(x, w, null), { terms: 0, ulps: 0 });
 });
 
-test('weights that are not halves in fours, and adapters, are left to the tiled schedule', () => {
+test('weights that are not halves in fours, and what Winograd computes, are left to the tiled schedule', () => {
   const draw = sampler(4);
   for (const graph of [
     linear(draw([5, 8]).tensor, draw([6, 8]).tensor),

@@ -10,7 +10,7 @@ import { Supir } from '../../models/supir.ts';
 import { FACTS, LIMITS } from '../support/facts.ts';
 
 const MOST = 60;
-const SCHEDULES: Partial<AdapterFacts>[] = [{ schedule: 'tiled' }, { schedule: 'subgroup', subgroupSizes: [8, 8] }];
+const SCHEDULES: Partial<AdapterFacts>[] = [{ schedule: 'tiled' }, { schedule: 'matrix' }, { schedule: 'subgroup', subgroupSizes: [8, 8] }];
 
 for (const facts of SCHEDULES) {
   test(`all of the published SUPIR compiles at most ${MOST} pipelines, with guidance and without, ${facts.schedule}`, () => {
