@@ -53,8 +53,8 @@ export function lowerMoments(to: Lowering, x: Operand, moments: Operand, groups:
   const spans = channelSpans([x]);
   const partial = to.scratch('slice moments', [spans.length * slices, count, 4]);
   for (const [i, { first, end, sources }] of spans.entries()) {
-    const [{ operand, stride, start }] = sources;
-    const sizes = [perGroup, first, end, stride, start];
+    const [{ operand, stride }] = sources;
+    const sizes = [perGroup, first, end, stride];
     const loads = alone ? loadsWithin(...sizes) : 1;
     to.dispatch({
       shader: alone ? slicesAloneShader(operand.dtype, loads) : slicesShader(operand.dtype),
@@ -74,7 +74,7 @@ const SLICE = `
   let end = min(first + p.per_slice, p.pixels);
   let low = max((g % p.groups) * p.per_group, p.span_first);
   let size = max(min((g % p.groups + 1u) * p.per_group, p.span_end), low) - low;
-  let base = (image * p.pixels + first) * p.stride + low - p.span_first + p.start;`;
+  let base = (image * p.pixels + first) * p.stride + low - p.span_first;`;
 
 function slicesShader(x: DType): ShaderSpec {
   return {
@@ -95,7 +95,6 @@ function slicesShader(x: DType): ShaderSpec {
       'span_first: u32',
       'span_end: u32',
       'stride: u32',
-      'start: u32',
     ],
     workgroup: ROW_THREADS,
     code: `
