@@ -27,6 +27,8 @@ interface Attrs extends LayerAttrs {
   stride: number;
   padding: [number, number, number, number];
   activation: LastActivation;
+  /** 1 where the window sees every pixel of x twice, down and across: nearest upsampling that joined the convolution. */
+  zoom: 0 | 1;
 }
 
 /** Convolves x (N, H, W, C) with w (O, kh, kw, C). -> (N, OH, OW, O), OH = floor((H + top + bottom - kh) / stride) + 1. Throws ShapeError. */
@@ -36,6 +38,7 @@ export function conv2d(x: Tensor, w: Tensor, bias: Tensor | null = null, options
     stride: options.stride ?? 1,
     padding: typeof padding === 'number' ? [padding, padding, padding, padding] : padding,
     activation: 'none',
+    zoom: 0,
     hasBias: bias !== null,
     scaled: false,
     hasLowRank: false,
@@ -47,7 +50,7 @@ export const conv2dOp: Op<Attrs> = {
   name: 'conv2d',
 
   infer(inputs, attrs) {
-    const { stride, padding } = attrs;
+    const { stride, padding, zoom } = attrs;
     const { x, w, bias, lowRank } = operandsOf(inputs, attrs);
     const fail = (why: string) => new ShapeError(`conv2d: ${why}. x is ${describe(x)}, the weight is ${describe(w)}.`);
     if (x.shape.length !== 4 || w.shape.length !== 4) throw fail('x must be (N, H, W, C) and the weight (O, kh, kw, C)');
@@ -56,8 +59,8 @@ export const conv2dOp: Op<Attrs> = {
     if (c !== wc) throw fail(`x has ${c} channels, the weight expects ${wc}`);
     if (bias && (![[o], [n, o]].some((fits) => sameShape(bias.shape, fits)) || bias.dtype !== 'f32'))
       throw fail(`the bias must be (${o}) f32, not ${showShape(bias.shape)} ${bias.dtype}`);
-    const oh = Math.floor((h + padding[0] + padding[1] - kh) / stride) + 1;
-    const ow = Math.floor((width + padding[2] + padding[3] - kw) / stride) + 1;
+    const oh = Math.floor(((h << zoom) + padding[0] + padding[1] - kh) / stride) + 1;
+    const ow = Math.floor(((width << zoom) + padding[2] + padding[3] - kw) / stride) + 1;
     if (oh < 1 || ow < 1) throw fail('the window is larger than the padded image');
     const shape = [n, oh, ow, o];
     if (lowRank) checkLowRank(lowRank, shape);
@@ -69,6 +72,7 @@ export const conv2dOp: Op<Attrs> = {
     const [, h, wid, c] = x.shape;
     const [, kh, kw] = w.shape;
     const [, oh, ow, o] = output.shape;
+    const { zoom } = attrs;
     const convolution: ImplicitMatmul = {
       x,
       w,
@@ -80,7 +84,7 @@ export const conv2dOp: Op<Attrs> = {
       rows: sizeOf(output.shape) / o,
       columns: o,
       channels: c,
-      image: { h, w: wid, oh, ow },
+      image: { h: h << zoom, w: wid << zoom, oh, ow, zoom },
       window: { kh, kw, stride: attrs.stride, top: attrs.padding[0], left: attrs.padding[2] },
       batch: 1,
       activation: attrs.activation,

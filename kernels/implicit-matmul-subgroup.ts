@@ -8,7 +8,7 @@
  */
 import { each, type ShaderSpec } from '../core/shader.ts';
 import { epilogueWgsl } from './epilogue.ts';
-import { MATMUL_PARAMS, type MatmulVariant, matmulBindings, matmulName, type Tile } from './implicit-matmul.ts';
+import { MATMUL_PARAMS, type MatmulVariant, matmulBindings, matmulName, PIXEL, type Tile } from './implicit-matmul.ts';
 
 /** What one workgroup computes: enough rows for every lane to load one. */
 export function subgroupTile(lanes: number, gated: boolean): Tile {
@@ -42,6 +42,7 @@ export function subgroupMatmul(lanes: number, variant: MatmulVariant): ShaderSpe
     subgroups: true,
     code: `
 ${epilogueWgsl(epilogue)}
+${windowed ? PIXEL : ''}
 fn run(id: u32, group: u32, local: u32) {
   let tiles = p.row_tiles * p.column_tiles;
   if (group >= tiles * p.batch) { return; }
@@ -99,7 +100,7 @@ const overWindow = (loads: number, inWidth: 1 | 4, multiply: string) => `
         (i) => `let y${i} = top${i} + i32(ky);
       let x${i} = left${i} + i32(kx);
       let inside${i} = y${i} >= 0 && y${i} < i32(p.h) && x${i} >= 0 && x${i} < i32(p.width);
-      let a${i} = batch * p.x_batch + select(0u, ((n${i} * p.h + u32(y${i})) * p.width + u32(x${i})) * p.channels, inside${i});`,
+      let a${i} = batch * p.x_batch + select(0u, pixel(n${i}, u32(y${i}), u32(x${i})) * p.channels, inside${i});`,
       )}
       for (var c = 0u; c < p.channels; c++) {
         ${each(loads, (i) => `let v${i} = select(${inWidth === 4 ? 'vec4<f32>(0.0)' : '0.0'}, x_load(a${i} + c), inside${i});`)}

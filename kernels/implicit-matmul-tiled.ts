@@ -8,7 +8,7 @@
  */
 import { each, type ShaderSpec } from '../core/shader.ts';
 import { epilogueWgsl } from './epilogue.ts';
-import { MATMUL_PARAMS, type MatmulVariant, matmulBindings, matmulName, type Tile } from './implicit-matmul.ts';
+import { MATMUL_PARAMS, type MatmulVariant, matmulBindings, matmulName, PIXEL, type Tile } from './implicit-matmul.ts';
 
 /** How a workgroup keeps the tiles of x and w that it fetches, multiplies them and keeps the sums: in WGSL. */
 export interface TileProduct {
@@ -60,7 +60,7 @@ export function tiledMatmul(variant: MatmulVariant, product = IN_REGISTERS): Sha
     code: `
 ${epilogueWgsl(epilogue)}
 ${product.declarations}
-${inWidth === 4 ? '' : windowed ? SCALAR_WINDOW : SCALAR_ROW}
+${inWidth === 4 ? '' : windowed ? `${PIXEL}${SCALAR_WINDOW}` : SCALAR_ROW}
 fn run(id: u32, group: u32, local: u32${product.matrices ? ', subgroup: u32' : ''}) {
   let tiles = p.row_tiles * p.column_tiles;
   if (group >= tiles * p.batch) { return; }
@@ -76,12 +76,11 @@ fn run(id: u32, group: u32, local: u32${product.matrices ? ', subgroup: u32' : '
   let w_at = batch * p.w_batch + columns * p.k;
   ${
     windowed
-      ? `let x_at = batch * p.x_batch + rows / (p.oh * p.ow) * (p.h * p.width * p.channels);
+      ? `let x_at = batch * p.x_batch + rows / (p.oh * p.ow) * ((p.h >> p.zoom) * (p.width >> p.zoom) * p.channels);
   let top = vec4<i32>(((rows / p.ow) % p.oh) * p.stride) - i32(p.top);
   let left = vec4<i32>((rows % p.ow) * p.stride) - i32(p.left);
-  // The window's place (ky, kx): where in x, counted from its corner, and whether inside. The next load is c behind; the first place is a step away.
-  let corner = x_at + (vec4<u32>(top) * p.width + vec4<u32>(left)) * p.channels;
-  var place = 0u;
+  // The window's place (ky, kx): where in x, and whether inside. The next load is c behind; the first place is a step away.
+  var place = vec4<u32>(0u);
   var inside = vec4<bool>(false);
   var c = p.channels + x_quad;
   var kx = 0xffffffffu;
@@ -115,9 +114,9 @@ fn run(id: u32, group: u32, local: u32${product.matrices ? ', subgroup: u32' : '
       let y = top + i32(ky);
       let x = left + i32(kx);
       inside = (y >= vec4<i32>(0)) & (y < vec4<i32>(i32(p.h))) & (x >= vec4<i32>(0)) & (x < vec4<i32>(i32(p.width))) & vec4<bool>(ky < p.kh);
-      place = (ky * p.width + kx) * p.channels;
+      place = x_at + ((vec4<u32>(y) >> vec4<u32>(p.zoom)) * (p.width >> p.zoom) + (vec4<u32>(x) >> vec4<u32>(p.zoom))) * p.channels;
     }
-    ${each(4, (i) => `if (inside[${i}]) { x${i} = x_load(corner[${i}] + place + c); }`)}
+    ${each(4, (i) => `if (inside[${i}]) { x${i} = x_load(place[${i}] + c); }`)}
     c += ${depth}u;`
           : `if (done + x_quad < p.k) { ${each(4, (i) => `x${i} = x_load(x_at[${i}] + done + x_quad);`)} }`
     }
@@ -219,7 +218,7 @@ fn x_four(at: u32, top: i32, left: i32, k: u32) -> vec4<f32> {
     let y = top + i32(tap / p.kw);
     let x = left + i32(tap % p.kw);
     if (tap / p.kw < p.kh && y >= 0 && y < i32(p.h) && x >= 0 && x < i32(p.width)) {
-      v[i] = x_load(at + (u32(y) * p.width + u32(x)) * p.channels + (k + i) % p.channels);
+      v[i] = x_load(at + pixel(0u, u32(y), u32(x)) * p.channels + (k + i) % p.channels);
     }
   }
   return v;

@@ -34,8 +34,8 @@ export interface ImplicitMatmul extends EpilogueOperands {
   rows: number;
   columns: number;
   channels: number;
-  /** Size of x's image and of the result's. */
-  image: { h: number; w: number; oh: number; ow: number };
+  /** Size of the image under the window and of the result's; with `zoom` x has a pixel for each 2 x 2 of the image. */
+  image: { h: number; w: number; oh: number; ow: number; zoom?: 0 | 1 };
   window: { kh: number; kw: number; stride: number; top: number; left: number };
   /** Number of independent products; each has its own x, w and y. */
   batch: number;
@@ -72,7 +72,7 @@ export function lowerImplicitMatmul(to: Lowering, m: ImplicitMatmul): void {
     inWidth: m.channels % 4 === 0 ? 4 : 1,
     epilogue: epilogueOf(m, gated && subgroup ? 1 : width(m.output.shape)),
     lowRank: Boolean(m.lowRank),
-    windowed: kh * kw * stride > 1 || top > 0 || left > 0 || m.image.oh > m.image.h || m.image.ow > m.image.w,
+    windowed: kh * kw * stride > 1 || Boolean(m.image.zoom) || top > 0 || left > 0 || m.image.oh > m.image.h || m.image.ow > m.image.w,
   };
   const lanes = to.facts.subgroupSizes[0];
   const matrix = to.facts.schedule === 'matrix' && suitsMatrices(variant);
@@ -102,6 +102,7 @@ export function lowerImplicitMatmul(to: Lowering, m: ImplicitMatmul): void {
       m.window.stride,
       m.window.top,
       m.window.left,
+      m.image.zoom ?? 0,
       m.lowRank ? m.lowRank.t.shape[m.lowRank.t.shape.length - 1] / 4 : 0,
       ...epilogueParams(m, m.rows),
     ],
@@ -130,9 +131,16 @@ export const MATMUL_PARAMS: ShaderSpec['params'] = [
   'stride: u32',
   'top: u32',
   'left: u32',
+  'zoom: u32',
   'rank: u32', // of t and up, in loads of four
   ...EPILOGUE_PARAMS,
 ];
+
+/** WGSL of `pixel(image, y, x)`: the number of x's pixel that is seen at (y, x). */
+export const PIXEL = `
+fn pixel(image: u32, y: u32, x: u32) -> u32 {
+  return (image * (p.h >> p.zoom) + (y >> p.zoom)) * (p.width >> p.zoom) + (x >> p.zoom);
+}`;
 
 export function matmulBindings({ x, w, inWidth, epilogue, lowRank }: MatmulVariant): Binding[] {
   return [

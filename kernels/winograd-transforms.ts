@@ -7,6 +7,7 @@
  */
 import { type DType, each, type ShaderSpec } from '../core/shader.ts';
 import { EPILOGUE_PARAMS, type Epilogue, epilogueBindings, epilogueName, epilogueWgsl } from './epilogue.ts';
+import { PIXEL } from './implicit-matmul.ts';
 
 /** Side of a tile of results, of the pixels under it, and of a window. */
 export const TILE = 4;
@@ -108,11 +109,13 @@ export function pixelsShader(x: DType, unrolled: boolean): ShaderSpec {
       'width: u32',
       'top: u32',
       'left: u32',
+      'zoom: u32',
       'passes: u32',
     ],
     workgroup: 64,
     code: `
 ${columnsWgsl(BT)}
+${PIXEL}
 fn run(id: u32, group: u32, local: u32) {
   let index = ${unrolled ? 'group * 32u + local % 32u' : 'id'};
   if (index >= p.count) { return; }
@@ -132,7 +135,7 @@ fn run(id: u32, group: u32, local: u32) {
       PATCH,
       (j) => `let x${j} = left + ${j};
     let inside${j} = in_rows && x${j} >= 0 && x${j} < i32(p.width);
-    let d${j} = select(vec4<f32>(0.0), x_load(select(0u, ((image * p.h + u32(y)) * p.width + u32(x${j})) * p.channels + channel, inside${j})), inside${j});`,
+    let d${j} = select(vec4<f32>(0.0), x_load(select(0u, pixel(image, u32(y), u32(x${j})) * p.channels + channel, inside${j})), inside${j});`,
     )}
     ${each(columns, (j) => `let r${j} = ${unrolled ? `select(${combine(BT[j], 'd')}, ${combine(BT[j + columns], 'd')}, first_column > 0u)` : combine(BT[j], 'd')};`)}
     ${each(PATCH * columns, (n) => `s${n} += FACTORS[i][${Math.floor(n / columns)}] * r${n % columns};`)}

@@ -73,7 +73,19 @@ export function lowerWinograd(to: Lowering, convolution: ImplicitMatmul, part = 
     to.dispatch({
       shader: pixelsShader(x.dtype, unrolled),
       operands: [touched(x, count, TILE, TILE, channels), shape(patches, count, channels)],
-      params: [(count * channels) / 4, channels / 4, first, down, across, image.h, image.w, window.top, window.left, PATCH],
+      params: [
+        (count * channels) / 4,
+        channels / 4,
+        first,
+        down,
+        across,
+        image.h,
+        image.w,
+        window.top,
+        window.left,
+        image.zoom ?? 0,
+        PATCH,
+      ],
       threads: Math.ceil((count * channels) / 128) * 32 * sharers(unrolled),
       flops: count * channels * PATCH_FLOPS,
     });

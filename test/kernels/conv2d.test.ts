@@ -8,7 +8,7 @@ import { plan } from '../../core/plan.ts';
 import { constant, input, type Tensor } from '../../core/tensor.ts';
 import { add } from '../../kernels/binary.ts';
 import { type Conv2dOptions, conv2d } from '../../kernels/conv2d.ts';
-import { reshape } from '../../kernels/copy.ts';
+import { reshape, upsampleNearest } from '../../kernels/copy.ts';
 import { geglu } from '../../kernels/geglu.ts';
 import { linear, matmul } from '../../kernels/linear.ts';
 import { gelu, quickGelu, silu } from '../../kernels/unary.ts';
@@ -99,6 +99,38 @@ test('conv2d: bias, activation and residual ride along, in that order', async ()
       accuracy,
     );
   }
+});
+
+test('conv2d: nearest upsampling joins the convolution', async () => {
+  const draw = sampler(14);
+  for (const [shape, o, window, options] of [
+    [[2, 5, 7, 12], 20, [3, 3], { padding: 1 }],
+    [[2, 4, 3, 5], 3, [3, 2], { padding: [0, 2, 1, 0] }],
+    [[1, 6, 5, 12], 8, [3, 3], { padding: 1, stride: 2 }],
+    [[3, 5, 7, 8], 4, [1, 1], {}],
+    [[2, 11, 15, 64], 64, [3, 3], { padding: 1 }],
+  ] as const) {
+    const [n, h, w, c] = shape;
+    const [x, weight, bias] = [draw([...shape]), draw([o, ...window, c]), draw([o])];
+    const large = reference.build([n, 2 * h, 2 * w, c], ([i, y, x0, channel]) => reference.at(x, [i, y >> 1, x0 >> 1, channel]));
+    const { stride, padding } = options as { stride?: number; padding?: number };
+    const y = conv2d(upsampleNearest(x.tensor, 2), weight.tensor, bias.tensor, { stride, padding });
+    const names = kernelsOf(y);
+    assert.not(
+      names.some((name) => name.startsWith('copy')),
+      names.join(),
+    );
+    const expected = reference.conv2d(large, weight, bias, { stride, padding: four(padding) });
+    await check(`conv2d of ${shape} upsampled`, y, expected, { terms: window[0] * window[1] * c, ulps: WINOGRAD_ULPS });
+  }
+  const x = input('x', [1, 4, 5, 8]);
+  const layer = (image: Tensor) => conv2d(image, input('w', [8, 3, 3, 8]));
+  const copies = (y: Tensor) => kernelsOf(y).filter((name) => name.startsWith('copy')).length;
+  assert.is(copies(layer(upsampleNearest(x, 3))), 1, 'another factor');
+  assert.is(copies(layer(upsampleNearest(upsampleNearest(x, 2), 2))), 1, 'twice');
+  const large = upsampleNearest(x, 2);
+  const once = layer(large);
+  assert.is(copies(add(once, conv2d(large, input('v', [8, 3, 3, 8])))), 1, 'two readers');
 });
 
 test('conv2d: a value of each image and channel joins the bias', async () => {
