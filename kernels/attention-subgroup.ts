@@ -13,13 +13,16 @@ export function queriesPerLane(vectors: number): number {
   return Math.min(12, Math.floor(128 / vectors));
 }
 
-/** Load i of the keys or values r to r + 3, as a, b, c and d on every lane. */
-const fromLanes = (name: 'k' | 'v', i: number) =>
-  ['a', 'b', 'c', 'd'].map((to, n) => `let ${to} = subgroupShuffle(${name}${i}, r + ${n}u);`).join(' ');
+/** Load i of the keys or values r to r + 3, or in the second four r + 4 to r + 7, as a, b, c and d on every lane. */
+const fromLanes = (name: 'k' | 'v', i: number, four: number) =>
+  ['a', 'b', 'c', 'd'].map((to, n) => `let ${to}${four} = subgroupShuffle(${name}${i}, r + ${4 * four + n}u);`).join(' ');
 
 /** One workgroup for every head and S x queriesPerLane queries; heads of `vectors` times four channels. */
 export function subgroupAttention(lanes: number, vectors: number, dtypes: DType[]): ShaderSpec {
   const mine = queriesPerLane(vectors);
+  // Keys of one pass over the results, in fours: more text, and fewer times that the results are scaled anew.
+  const fours = vectors <= 8 && lanes % 8 === 0 ? 2 : 1;
+  const eachFour = (line: (four: number) => string) => each(fours, line);
   return {
     name: `attention ${vectors * 4} ${dtypes.join(' ')} subgroup ${lanes}`,
     bindings: [
@@ -54,30 +57,32 @@ fn run(id: u32, group: u32, local: u32) {
     let at = k_at + min(block + local, p.keys - 1u) * stride;
     ${each(vectors, (i) => `let k${i} = k_load(at + ${i}u);`)}
     ${each(vectors, (i) => `let v${i} = v_load(at + ${i}u);`)}
-    for (var r = 0u; r < ${lanes}u; r += 4u) {
+    for (var r = 0u; r < ${lanes}u; r += ${4 * fours}u) {
       let keys = vec4<u32>(block + r) + vec4<u32>(0u, 1u, 2u, 3u);
-      ${each(mine, (j) => `var s${j} = vec4<f32>(0.0);`)}
+      ${each(mine, (j) => eachFour((f) => `var s${j}${f} = vec4<f32>(0.0);`))}
       ${each(
         vectors,
         (i) => `{
-        ${fromLanes('k', i)}
-        ${each(mine, (j) => `let q${j} = q[${j * vectors + i}]; s${j} += vec4<f32>(dot(q${j}, a), dot(q${j}, b), dot(q${j}, c), dot(q${j}, d));`)}
+        ${eachFour((f) => fromLanes('k', i, f))}
+        ${each(mine, (j) => `let q${j} = q[${j * vectors + i}]; ${eachFour((f) => `s${j}${f} += vec4<f32>(dot(q${j}, a${f}), dot(q${j}, b${f}), dot(q${j}, c${f}), dot(q${j}, d${f}));`)}`)}
       }`,
       )}
       ${each(
         mine,
-        (j) => `s${j} = select(vec4<f32>(-3.4e38), s${j}, keys < vec4<u32>(limit${j}));
-      let now${j} = max(largest${j}, max(max(s${j}.x, s${j}.y), max(s${j}.z, s${j}.w)));
-      let fade${j} = exp(largest${j} - now${j});
-      let w${j} = exp(s${j} - vec4<f32>(now${j}));
-      total${j} = total${j} * fade${j} + (w${j}.x + w${j}.y + w${j}.z + w${j}.w);
+        (j) => `${eachFour((f) => `s${j}${f} = select(vec4<f32>(-3.4e38), s${j}${f}, keys + ${4 * f}u < vec4<u32>(limit${j}));`)}
+      let four${j} = ${fours === 2 ? `max(s${j}0, s${j}1)` : `s${j}0`};
+      let now${j} = max(largest${j}, max(max(four${j}.x, four${j}.y), max(four${j}.z, four${j}.w)));
+      let fade${j} = exp2(largest${j} - now${j});
+      ${eachFour((f) => `let w${j}${f} = exp2(s${j}${f} - vec4<f32>(now${j}));`)}
+      let sum${j} = ${fours === 2 ? `w${j}0 + w${j}1` : `w${j}0`};
+      total${j} = total${j} * fade${j} + (sum${j}.x + sum${j}.y + sum${j}.z + sum${j}.w);
       largest${j} = now${j};`,
       )}
       ${each(
         vectors,
         (i) => `{
-        ${fromLanes('v', i)}
-        ${each(mine, (j) => `y[${j * vectors + i}] = y[${j * vectors + i}] * fade${j} + (w${j}.x * a + w${j}.y * b + w${j}.z * c + w${j}.w * d);`)}
+        ${eachFour((f) => fromLanes('v', i, f))}
+        ${each(mine, (j) => `y[${j * vectors + i}] = y[${j * vectors + i}] * fade${j} + (${Array.from({ length: fours }, (_, f) => `w${j}${f}.x * a${f} + w${j}${f}.y * b${f} + w${j}${f}.z * c${f} + w${j}${f}.w * d${f}`).join(' + ')});`)}
       }`,
       )}
     }

@@ -56,7 +56,7 @@ export const attentionOp: Op<Attrs> = {
       to.dispatch({
         shader: subgroupAttention(lanes, vectors, [q.dtype, k.dtype, v.dtype]),
         operands: [q, k, v, output],
-        params: [groups, blocks, queries, keys, heads, perHead ** -0.5, causal, vectors * queriesPerLane(vectors)],
+        params: [groups, blocks, queries, keys, heads, perHead ** -0.5 * Math.LOG2E, causal, vectors * queriesPerLane(vectors)],
         threads: groups * lanes,
       });
       return;
