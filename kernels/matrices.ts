@@ -45,11 +45,11 @@ fn halves(v: vec4<f32>) -> vec2<u32> { return bitcast<vec2<u32>>(vec4<f16>(v)); 
 fn multiply_add(left: Left, right: Right, sums: Sums) -> Sums { return subgroupMatrixMultiplyAccumulate(left, right, sums); }`,
   group: 'subgroup',
   keep: (tile, at, halves) => `{ let h = bitcast<vec4<f16>>(${halves}); ${each(4, (i) => `${tile}[${at} + ${i}u] = h[${i}];`)} }`,
-  left: (at) => `subgroupMatrixLoad<Left>(&x_tile, ${at}, false, ${SIDE}u)`,
-  right: (at) => `subgroupMatrixLoad<Right>(&w_tile, ${at}, true, ${SIDE}u)`,
+  left: (at) => `subgroupMatrixLoad<Left, row_major>(&x_tile, ${at}, ${SIDE}u)`,
+  right: (at) => `subgroupMatrixLoad<Right, col_major>(&w_tile, ${at}, ${SIDE}u)`,
   // Sums() is not zero in an array: Mesa 25.0 compiles it to arbitrary numbers.
   zeros: 'Sums(0.0)',
-  store: (results, at, sums) => `subgroupMatrixStore(&${results}, ${at}, ${sums}, false, ${SIDE}u);`,
+  store: (results, at, sums) => `subgroupMatrixStore<row_major>(&${results}, ${at}, ${sums}, ${SIDE}u);`,
   // Not a loop: compilers would keep the matrices that it counts through in memory.
   repeat: (_counter, count, body) => each(count, (i) => `{ ${body(`${i}u`)} }`),
 };

@@ -2,7 +2,8 @@
  * Compiles every kernel's WGSL with both compilers there are: Tint (Dawn, here in Node) and naga (wgpu, in Deno).
  * `npx tsx scripts/check-wgsl.ts` does both; Deno runs this same file for its half. Exits 1 if any shader is refused.
  */
-import { openDevice } from '../core/device.ts';
+import { openDevice, type Schedule } from '../core/device.ts';
+import { DeviceError } from '../core/errors.ts';
 import { currentHost } from '../host/current.ts';
 import { allShaders } from '../kernels/catalogue.ts';
 import { runDeno } from './deno.ts';
@@ -26,7 +27,12 @@ async function complaint(device: GPUDevice, wgsl: string): Promise<string | null
 
 async function checkHere(): Promise<boolean> {
   const host = await currentHost();
-  const device = await openDevice({ gpu: await host.gpu(), settle: host.settle });
+  const open = async (schedule?: Schedule) => openDevice({ gpu: await host.gpu(), settle: host.settle, schedule });
+  // With the features of the matrix schedule where the adapter has them.
+  const device = await open('matrix').catch((error) => {
+    if (error instanceof DeviceError) return open();
+    throw error;
+  });
   const shaders = allShaders();
   const missing = [...new Set(shaders.flatMap(({ needs }) => needs))].filter((feature) => !device.facts.features.has(feature));
   const skipped: string[] = [];
