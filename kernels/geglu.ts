@@ -28,7 +28,9 @@ export const gegluOp: Op<null> = {
     const loads = width(output.shape);
     const half = output.shape[output.shape.length - 1] / loads;
     const rows = sizeOf(output.shape) / loads / half;
-    to.dispatch({ shader: gegluShader(loads, x.dtype), operands: [x, output], params: [rows, half], threads: rows * ROW_THREADS });
+    // On CPU drivers, which run a subgroup to its end before the next, one goes through a row from its beginning to its end.
+    const threads = to.facts.schedule === 'subgroup' ? to.facts.subgroupSizes[0] : ROW_THREADS;
+    to.dispatch({ shader: gegluShader(loads, x.dtype, threads), operands: [x, output], params: [rows, half], threads: rows * threads });
   },
 
   gradient({ source }, upstream) {
@@ -37,7 +39,7 @@ export const gegluOp: Op<null> = {
 };
 
 /** A workgroup has a row: so no thread divides, which is dear. */
-function gegluShader(loads: 1 | 4, x: DType): ShaderSpec {
+function gegluShader(loads: 1 | 4, x: DType, threads: number): ShaderSpec {
   return {
     name: `geglu ${x} x${loads}`,
     bindings: [
@@ -45,13 +47,13 @@ function gegluShader(loads: 1 | 4, x: DType): ShaderSpec {
       { name: 'y', dtype: 'f32', width: loads, write: true },
     ],
     params: ['rows: u32', 'half_width: u32'],
-    workgroup: ROW_THREADS,
+    workgroup: threads,
     code: `
 ${activationWgsl(elementType({ dtype: 'f32', width: loads }) as 'f32')}
 fn run(id: u32, group: u32, local: u32) {
   if (group >= p.rows) { return; }
   let value = group * 2u * p.half_width;
-  for (var c = local; c < p.half_width; c += ${ROW_THREADS}u) {
+  for (var c = local; c < p.half_width; c += ${threads}u) {
     y_store(group * p.half_width + c, x_load(value + c) * gelu(x_load(value + p.half_width + c)));
   }
 }`,
