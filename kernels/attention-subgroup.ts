@@ -8,9 +8,13 @@
  */
 import { type DType, each, type ShaderSpec } from '../core/shader.ts';
 
-/** Queries of one lane, whose text is repeated for each; fewer for wide heads, whose queries and results would leave the cache. */
-export function queriesPerLane(vectors: number): number {
-  return Math.min(12, Math.floor(128 / vectors));
+/**
+ * Queries of one lane, whose text is repeated for each; fewer for wide heads, whose queries and results would leave the cache, and on
+ * adapters of few lanes, whose compiler is slow with long texts (SwiftShader).
+ */
+export function queriesPerLane(lanes: number, vectors: number): number {
+  const share = Math.min(lanes, 8);
+  return Math.min(Math.floor(1.5 * share), Math.floor((16 * share) / vectors));
 }
 
 /** Load i of the keys or values r to r + 3, or in the second four r + 4 to r + 7, as a, b, c and d on every lane. */
@@ -19,7 +23,7 @@ const fromLanes = (name: 'k' | 'v', i: number, four: number) =>
 
 /** One workgroup for every head and S x queriesPerLane queries; heads of `vectors` times four channels. */
 export function subgroupAttention(lanes: number, vectors: number, dtypes: DType[]): ShaderSpec {
-  const mine = queriesPerLane(vectors);
+  const mine = queriesPerLane(lanes, vectors);
   // Keys of one pass over the results, in fours: more text, and fewer times that the results are scaled anew.
   const fours = vectors <= 8 && lanes % 8 === 0 ? 2 : 1;
   const eachFour = (line: (four: number) => string) => each(fours, line);

@@ -51,12 +51,12 @@ export const attentionOp: Op<Attrs> = {
     const vectors = perHead / loads;
     const lanes = to.facts.subgroupSizes[0];
     if (to.facts.schedule === 'subgroup' && loads === 4 && perHead <= WIDEST) {
-      const blocks = Math.ceil(queries / (lanes * queriesPerLane(vectors)));
+      const blocks = Math.ceil(queries / (lanes * queriesPerLane(lanes, vectors)));
       const groups = blocks * heads * images;
       to.dispatch({
         shader: subgroupAttention(lanes, vectors, [q.dtype, k.dtype, v.dtype]),
         operands: [q, k, v, output],
-        params: [groups, blocks, queries, keys, heads, perHead ** -0.5 * Math.LOG2E, causal, vectors * queriesPerLane(vectors)],
+        params: [groups, blocks, queries, keys, heads, perHead ** -0.5 * Math.LOG2E, causal, vectors * queriesPerLane(lanes, vectors)],
         threads: groups * lanes,
       });
       return;
