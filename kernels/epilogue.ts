@@ -1,7 +1,7 @@
 /**
  * What a matmul or a convolution ends in: a value for each column is added to the sums, or they are multiplied by it, then come an activation
- * and a residual sum. With geglu as the activation a column of the result has two sums, a value and a gate (see geglu.ts). Which of them is part of the shader, not a uniform: CPU drivers compute every branch, and a load that is not taken costs
- * them nearly as much as one that is.
+ * and a residual sum. With geglu as the activation a column of the result has two sums, a value and a gate (see geglu.ts). Which of them there
+ * are is part of the shader, not a uniform: CPU drivers compute every branch, and a load that is not taken costs them nearly as much as one that is.
  */
 import type { Operand } from '../core/op.ts';
 import { type Binding, elementType } from '../core/shader.ts';

@@ -35,7 +35,7 @@ export function subgroupMatmul(lanes: number, variant: MatmulVariant): ShaderSpe
   const multiply = `${each(4, (j) => `let u${j} = w_load(w${j} + tap + c);`)}
         ${accumulate(inWidth)}`;
   return {
-    name: `${matmulName(variant)}${windowed ? ' windowed' : ''} subgroup ${lanes}`,
+    name: `${matmulName(variant)} subgroup ${lanes}`,
     bindings: matmulBindings(variant),
     params: MATMUL_PARAMS,
     workgroup: lanes,

@@ -52,7 +52,7 @@ export function tiledMatmul(variant: MatmulVariant, product = IN_REGISTERS): Sha
   const { rankQuads } = product;
   const { columns } = tiledTile(gated);
   return {
-    name: `${matmulName(variant)}${windowed ? ' windowed' : ''} ${product.name}`,
+    name: `${matmulName(variant)} ${product.name}`,
     bindings: matmulBindings(variant),
     params: MATMUL_PARAMS,
     workgroup: TILED_THREADS,

@@ -153,7 +153,7 @@ export function matmulBindings({ x, w, inWidth, epilogue, lowRank }: MatmulVaria
 
 const LOW_RANK: Binding[] = ['t', 'up'].map((name) => ({ name, dtype: 'f32', width: 4 }));
 
-/** For a shader's name: what it reads and ends in. */
-export function matmulName({ x, w, inWidth, lowRank, epilogue }: MatmulVariant): string {
-  return `matmul ${x}x${inWidth} ${w}${lowRank ? ' low rank' : ''} ${epilogueName(epilogue)}`;
+/** For a shader's name: what it reads, what it ends in, and how it finds its rows. */
+export function matmulName({ x, w, inWidth, lowRank, epilogue, windowed }: MatmulVariant): string {
+  return `matmul ${x}x${inWidth} ${w}${lowRank ? ' low rank' : ''} ${epilogueName(epilogue)}${windowed ? ' windowed' : ''}`;
 }

@@ -53,7 +53,8 @@ function columnsWgsl(matrix: number[][]): string {
   return `const FACTORS = array<${type}, ${columns.length}>(${columns.join(', ')});`;
 }
 
-const bound = (count: number, unrolled: boolean) => (unrolled ? `${count}u` : 'p.passes');
+/** A loop's bound: a constant, or the uniform of that name. */
+const bound = (count: number, unrolled: boolean, uniform = 'passes') => (unrolled ? `${count}u` : `p.${uniform}`);
 
 /** Floating-point operations of the transforms, for one channel of a window, of a patch and of a tile. */
 export const WINDOW_FLOPS = 2 * WINDOW * PATCH * (WINDOW + PATCH);
@@ -147,7 +148,7 @@ fn run(id: u32, group: u32, local: u32) {
 
 /** Products (36, tiles, columns) -> results (N, OH, OW, O) and what a convolution ends in. A thread makes four columns of a tile; `passes` is 6, `side` 4. */
 export function resultsShader(epilogue: Epilogue, unrolled: boolean): ShaderSpec {
-  const side = unrolled ? `${TILE}u` : 'p.side';
+  const side = bound(TILE, unrolled, 'side');
   return {
     name: `winograd results ${epilogueName(epilogue)}`,
     bindings: [{ name: 'm', dtype: 'f32', width: 4 }, ...epilogueBindings(epilogue)],
