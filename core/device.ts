@@ -168,6 +168,9 @@ export class Device {
   private failure: DeviceError | null = null;
   private closed = false;
   private guarded: Promise<unknown> = Promise.resolve();
+  private readonly refused = (event: Event): void => {
+    this.failure ??= new DeviceError(`The GPU refused a command: ${(event as GPUUncapturedErrorEvent).error.message}`);
+  };
 
   constructor(gpu: GPUDevice, facts: AdapterFacts, settle: <T>(promise: Promise<T>) => Promise<T>) {
     this.gpu = gpu;
@@ -178,10 +181,7 @@ export class Device {
       if (!this.closed)
         this.failure = new DeviceError(`The GPU device was lost (${lost.reason}): ${lost.message || 'no message from the driver'}`);
     });
-    gpu.addEventListener('uncapturederror', (event) => {
-      const error = (event as GPUUncapturedErrorEvent).error;
-      this.failure ??= new DeviceError(`The GPU refused a command: ${error.message}`);
-    });
+    gpu.addEventListener('uncapturederror', this.refused);
   }
 
   /** Creates a counted buffer of at least `bytes`. Throws DeviceError above the device's maxBufferSize. */
@@ -280,6 +280,8 @@ export class Device {
   /** Gives the device back; nothing made from it may be used afterwards. */
   close(): void {
     this.closed = true;
+    // Node's binding holds a listener, and the listener this device, as long as the process lives.
+    this.gpu.removeEventListener('uncapturederror', this.refused);
     this.zeros.destroy();
     this.gpu.destroy();
   }
