@@ -8,15 +8,17 @@ import type { NoiseSchedule } from './schedule.ts';
 export interface NetworkInput {
   /** The noisy latent times c_in, so of about unit variance; both branches start from it. */
   x: Float32Array;
-  /** Index of the noise level, 0 to 999. */
+  /** Index of the noise level, 0 to 999; some samplers ask between two levels. */
   timestep: number;
   /** Strength of the control network, 0 (plain SDXL) to 1. */
   controlScale: number;
   /** How far the run is: 0 in the first step, 1 in the last. Default 0. */
   progress?: number;
+  /** True where only the positive prediction is used: the negative one may then be any, such as the positive one again. */
+  unguided?: boolean;
 }
 
-/** Predicts the noise in x under the negative and under the positive prompt; each of x's size. */
+/** Predicts the noise in x (or what else it was trained for) under the negative and under the positive prompt; each of x's size. */
 export type Network = (input: NetworkInput) => Promise<{ negative: Float32Array; positive: Float32Array }>;
 
 export interface Scaling {
@@ -36,6 +38,26 @@ export function scalingAt(schedule: NoiseSchedule, sigma: number): Scaling {
 }
 
 /**
+ * The network's two predictions.
+ * @throws UserError if the network answers with another size, or with values that are not numbers.
+ */
+export async function predict(network: Network, input: NetworkInput): Promise<{ negative: Float32Array; positive: Float32Array }> {
+  const predictions = await network(input);
+  for (const branch of ['negative', 'positive'] as const) {
+    const predicted = predictions[branch];
+    if (predicted.length !== input.x.length) {
+      throw new UserError(`The network returned ${predicted.length} values for a latent of ${input.x.length} in its ${branch} branch.`);
+    }
+    if (!predicted.every(Number.isFinite)) {
+      throw new UserError(
+        `The network returned values that are not finite at timestep ${input.timestep} (${branch} branch), so the image would be black. Run it with f32 activations, or check the weights and the LoRA scales.`,
+      );
+    }
+  }
+  return predictions;
+}
+
+/**
  * The clean latent as each branch estimates it, from a latent x with noise of strength sigma.
  * @throws UserError if the network answers with another size, or with values that are not numbers.
  */
@@ -48,20 +70,7 @@ export async function denoise(
   progress?: number,
 ): Promise<{ negative: Float32Array; positive: Float32Array }> {
   const { timestep, cIn, cOut, cSkip } = scalingAt(schedule, sigma);
-  const noise = await network({ x: x.map((v) => v * cIn), timestep, controlScale, progress });
-  const estimate = (branch: 'negative' | 'positive') => {
-    const predicted = noise[branch];
-    if (predicted.length !== x.length) {
-      throw new UserError(`The network returned ${predicted.length} values for a latent of ${x.length} in its ${branch} branch.`);
-    }
-    const clean = new Float32Array(x.length);
-    for (let i = 0; i < clean.length; i++) clean[i] = cSkip * x[i] + cOut * predicted[i];
-    if (!clean.every(Number.isFinite)) {
-      throw new UserError(
-        `The network returned values that are not finite at timestep ${timestep} (${branch} branch), so the image would be black. Run it with f32 activations, or check the weights and the LoRA scales.`,
-      );
-    }
-    return clean;
-  };
-  return { negative: estimate('negative'), positive: estimate('positive') };
+  const noise = await predict(network, { x: x.map((v) => v * cIn), timestep, controlScale, progress });
+  const estimate = (predicted: Float32Array) => x.map((v, i) => cSkip * v + cOut * predicted[i]);
+  return { negative: estimate(noise.negative), positive: estimate(noise.positive) };
 }

@@ -11,6 +11,14 @@ export function classifierFree(negative: Float32Array, positive: Float32Array, s
   return out;
 }
 
+/**
+ * A guidance scale that rises from 1 at the noisiest level to `scale` + 1 at the least noisy one, which published programs call "rescaled"; a scale of
+ * 1 or less stays as it is. t: the timestep, 0 to 1000, also between whole ones.
+ */
+export function risingScale(scale: number, t: number): number {
+  return scale > 1 ? 1 + (scale * (1 - Math.cos(Math.PI * ((1000 - t) / 1000) ** 5))) / 2 : scale;
+}
+
 /** A scale that goes linearly in sigma from `start` at the schedule's first sigma to `end` at sigma 0. */
 export function linearScale(start: number, end: number, sigma: number): number {
   return (sigma / REFERENCE_SIGMA) * (start - end) + end;

@@ -43,6 +43,8 @@ export interface SamplerStep {
   denoised: Float32Array;
   /** The latent after the step, less noisy; the result after the last. Not changed later. */
   latent: Float32Array;
+  /** Multistep samplers: what else a run needs to resume after this step. Not changed later. */
+  history?: readonly Float32Array[];
 }
 
 /** @throws UserError naming the option, unless it is a number within [min, max]. */

@@ -10,6 +10,27 @@ export interface ScheduleConfig {
   /** Variance added at the first and the last level, each between 0 and 1. Defaults 0.00085 and 0.012. */
   betaStart?: number;
   betaEnd?: number;
+  /** Whether the last level is shifted to noise alone. (Lin et al. 2023, arXiv 2305.08891, algorithm 1) Default false. */
+  zeroTerminalSnr?: boolean;
+}
+
+/**
+ * What is left of the image's variance at each level of training, descending from near 1: the products of (1 - beta) over "scaled linear" betas.
+ * f64 (timesteps). The last is 0 with `zeroTerminalSnr`.
+ */
+export function alphasCumprod({
+  timesteps = 1000,
+  betaStart = 0.00085,
+  betaEnd = 0.012,
+  zeroTerminalSnr = false,
+}: ScheduleConfig = {}): Float64Array {
+  const start = Math.sqrt(betaStart);
+  const slope = (Math.sqrt(betaEnd) - start) / (timesteps - 1);
+  let product = 1;
+  const products = Float64Array.from({ length: timesteps }, (_, i) => (product *= 1 - (start + i * slope) ** 2));
+  if (!zeroTerminalSnr) return products;
+  const [first, last] = [Math.sqrt(products[0]), Math.sqrt(products[timesteps - 1])];
+  return products.map((value) => (((Math.sqrt(value) - last) * first) / (first - last)) ** 2);
 }
 
 /**
@@ -22,14 +43,8 @@ export class NoiseSchedule {
   /** The sigmas of training, ascending; a sigma's index is the timestep that the networks were trained with. f64 (timesteps). */
   readonly sigmas: Float64Array;
 
-  constructor({ timesteps = 1000, betaStart = 0.00085, betaEnd = 0.012 }: ScheduleConfig = {}) {
-    const start = Math.sqrt(betaStart);
-    const slope = (Math.sqrt(betaEnd) - start) / (timesteps - 1);
-    let signal = 1; // the product of (1 - beta): what is left of the image's variance
-    this.sigmas = Float64Array.from({ length: timesteps }, (_, i) => {
-      signal *= 1 - (start + i * slope) ** 2;
-      return Math.sqrt((1 - signal) / signal);
-    });
+  constructor(config: ScheduleConfig = {}) {
+    this.sigmas = alphasCumprod(config).map((left) => Math.sqrt((1 - left) / left));
   }
 
   /**

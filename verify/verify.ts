@@ -13,6 +13,7 @@ import { hostOperations } from './host-ops.ts';
 import { loraOperations } from './lora-ops.ts';
 import { networkOperations } from './network-ops.ts';
 import { pipelineOperations } from './pipeline-ops.ts';
+import { scheduleOperations } from './schedule-ops.ts';
 import { tiledOperations } from './tiled-ops.ts';
 import { trainOperations } from './train-ops.ts';
 
@@ -24,6 +25,7 @@ export const OPERATIONS: Readonly<Record<string, Operation>> = {
   ...gradientOperations,
   ...loraOperations,
   ...trainOperations,
+  ...scheduleOperations,
 };
 
 export interface OutputComparison extends Comparison {

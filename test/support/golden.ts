@@ -9,35 +9,44 @@ import { fixture } from './fixtures.ts';
 
 export type { CaseEntry as GoldenCase };
 
-export const openGolden: OpenFile = async (name) => bytesSource(name, await fixture(`golden/${name}`));
+/** The sets of golden cases: SUPIR's and DiffBIR's. */
+export type GoldenSet = 'golden' | 'diffbir';
 
-let opened: Promise<GoldenFolder> | undefined;
+const openIn =
+  (set: GoldenSet): OpenFile =>
+  async (name) =>
+    bytesSource(name, await fixture(`${set}/${name}`));
 
-/** The fixtures' folder, opened once. */
-export function goldenFolder(): Promise<GoldenFolder> {
-  opened ??= GoldenFolder.open(openGolden);
-  return opened;
+export const openGolden: OpenFile = openIn('golden');
+
+const opened = new Map<GoldenSet, Promise<GoldenFolder>>();
+
+/** A set's folder, opened once. */
+export function goldenFolder(set: GoldenSet = 'golden'): Promise<GoldenFolder> {
+  let folder = opened.get(set);
+  if (!folder) opened.set(set, (folder = GoldenFolder.open(openIn(set))));
+  return folder;
 }
 
 /** All cases of a component. Throws if there is none: a test over no cases proves nothing. */
-export async function goldenCases(component: string): Promise<CaseEntry[]> {
-  const found = (await goldenFolder()).index.cases.filter((each) => each.component === component);
+export async function goldenCases(component: string, set: GoldenSet = 'golden'): Promise<CaseEntry[]> {
+  const found = (await goldenFolder(set)).index.cases.filter((each) => each.component === component);
   if (found.length === 0) throw new Error(`index.json has no case of component "${component}"`);
   return found;
 }
 
 /** A golden file, read once. */
-export async function goldenFile(name: string): Promise<Safetensors> {
-  return (await goldenFolder()).file(name);
+export async function goldenFile(name: string, set: GoldenSet = 'golden'): Promise<Safetensors> {
+  return (await goldenFolder(set)).file(name);
 }
 
-export async function goldenContext(device: Device): Promise<VerifyContext> {
-  return new VerifyContext(await goldenFolder(), device);
+export async function goldenContext(device: Device, set: GoldenSet = 'golden'): Promise<VerifyContext> {
+  return new VerifyContext(await goldenFolder(set), device);
 }
 
 /** Throws unless `actual` is the expected tensor within the case's tolerance. */
-export async function checkGolden(entry: CaseEntry, output: string, actual: ArrayLike<number>): Promise<void> {
-  const { error, accepted, ratio } = await compare(await goldenFolder(), entry, output, actual);
+export async function checkGolden(entry: CaseEntry, output: string, actual: ArrayLike<number>, set: GoldenSet = 'golden'): Promise<void> {
+  const { error, accepted, ratio } = await compare(await goldenFolder(set), entry, output, actual);
   if (!(ratio <= 1)) throw new Error(`${entry.id}, ${output}: off by ${error}, accepted ${accepted}`);
 }
 
