@@ -1,14 +1,13 @@
 /** Files through Node's API, which Bun and Deno share. */
-import { randomBytes } from 'node:crypto';
-import { rmSync } from 'node:fs';
-import { access, mkdir, open, readdir, readFile as readWhole, rename, rm } from 'node:fs/promises';
-import { basename, dirname, join, resolve } from 'node:path';
+import { access, mkdir, open, readdir, readFile as readWhole, rename, rm, stat } from 'node:fs/promises';
+import { basename, dirname, resolve } from 'node:path';
 import { UserError } from '../core/errors.ts';
 import { type ByteSource, checkRange } from '../weights/byte-source.ts';
 import type { Files } from './host.ts';
+import { sweep, temporaryPath, unwatch, watch } from './node-temporary.ts';
 
 /** Says which file could not be read, written or listed, and why, in a person's words. */
-function fileError(verb: string, path: string, cause: unknown): UserError {
+export function fileError(verb: string, path: string, cause: unknown): UserError {
   const code = (cause as NodeJS.ErrnoException).code;
   const reasons: Record<string, string> = {
     ENOENT: `it does not exist (looked at ${resolve(path)})`,
@@ -19,6 +18,11 @@ function fileError(verb: string, path: string, cause: unknown): UserError {
     ENOTDIR: 'part of the path is a file, not a folder',
     ENOSPC: 'the disk is full',
     EROFS: 'the disk is read-only',
+    ENAMETOOLONG: 'the name is longer than the file system allows',
+    EDQUOT: 'no more may be stored here (the quota is used up)',
+    EFBIG: 'the file system takes no file of this size',
+    EMFILE: 'too many files are open',
+    ELOOP: 'its links lead in a circle',
   };
   const why = (code && reasons[code]) ?? (cause instanceof Error ? cause.message : String(cause));
   return new UserError(`Cannot ${verb} ${path}: ${why}.`, { cause });
@@ -26,6 +30,10 @@ function fileError(verb: string, path: string, cause: unknown): UserError {
 
 async function fileSource(path: string): Promise<ByteSource> {
   try {
+    // Asked before it is opened: opening a pipe waits for somebody to write into it.
+    const found = await stat(path);
+    if (!found.isFile())
+      throw new UserError(`Cannot open ${path}: it is ${found.isDirectory() ? 'a folder' : 'a pipe or a device'}, not a file.`);
     const file = await open(path, 'r');
     const { size } = await file.stat();
     const source: ByteSource = {
@@ -35,7 +43,9 @@ async function fileSource(path: string): Promise<ByteSource> {
         checkRange(source, offset, length);
         const bytes = into?.subarray(0, length) ?? new Uint8Array(length);
         for (let done = 0; done < length; ) {
-          const { bytesRead } = await file.read(bytes, done, Math.min(length - done, 2 ** 30), offset + done);
+          const { bytesRead } = await file.read(bytes, done, Math.min(length - done, 2 ** 30), offset + done).catch((cause) => {
+            throw fileError('read', path, cause);
+          });
           if (bytesRead === 0) throw new UserError(`Cannot read ${path}: it became shorter while it was read.`);
           done += bytesRead;
         }
@@ -45,7 +55,7 @@ async function fileSource(path: string): Promise<ByteSource> {
     };
     return source;
   } catch (cause) {
-    throw fileError('open', path, cause);
+    throw cause instanceof UserError ? cause : fileError('open', path, cause);
   }
 }
 
@@ -81,43 +91,13 @@ async function remove(path: string): Promise<void> {
   }
 }
 
-/** Temporary files being written; an exit or an unhandled signal removes them. */
-const unfinished = new Set<string>();
-const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
-
-function removeUnfinished(): void {
-  for (const path of unfinished) rmSync(path, { force: true });
-}
-
-/** Where nobody else handles the signal, the process is about to die: clean up and let it. Otherwise the other handler decides. */
-function onSignal(signal: NodeJS.Signals): void {
-  if (process.listenerCount(signal) > 1) return;
-  removeUnfinished();
-  process.off(signal, onSignal);
-  process.kill(process.pid, signal);
-}
-
-function watch(path: string): void {
-  if (unfinished.size === 0) {
-    process.on('exit', removeUnfinished);
-    for (const signal of SIGNALS) process.on(signal, onSignal);
-  }
-  unfinished.add(path);
-}
-
-function unwatch(path: string): void {
-  unfinished.delete(path);
-  if (unfinished.size > 0) return;
-  process.off('exit', removeUnfinished);
-  for (const signal of SIGNALS) process.off(signal, onSignal);
-}
-
 async function writeFileAtomic(path: string, bytes: Uint8Array<ArrayBuffer>): Promise<void> {
   const folder = dirname(path);
-  const temporary = join(folder, `.${basename(path)}.${randomBytes(6).toString('hex')}.tmp`);
+  const temporary = temporaryPath(folder);
   watch(temporary);
   try {
     await mkdir(folder, { recursive: true });
+    await sweep(folder);
     const file = await open(temporary, 'wx');
     try {
       await file.writeFile(bytes);
