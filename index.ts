@@ -2,19 +2,21 @@
  * supir-webgpu as a library: the tensor framework, its kernels, the networks built on them, and the restoration.
  * Host adapters are imported by themselves: `supir-webgpu/host/node`, `supir-webgpu/host/browser`, `supir-webgpu/host/deno`.
  */
-export { type AdapterFacts, Device, type MemoryUse, openDevice } from './core/device.ts';
+export type { AdapterFacts } from './core/adapter.ts';
 export { DeviceError, ShapeError, UserError } from './core/errors.ts';
 export { Module, Parameter, parameters } from './core/module.ts';
 export { observe, watch } from './core/observe.ts';
-export { perfettoTrace } from './core/perfetto.ts';
 export { TorchCudaRandom } from './core/philox.ts';
-export { type DispatchTime, type KernelTime, Profile } from './core/profiler.ts';
-export { compile, evaluate, Program } from './core/program.ts';
 export { TorchRandom } from './core/random.ts';
 export { constant, input, type Scalar, type Shape, scalar, Tensor } from './core/tensor.ts';
 export { evaluateMethods } from './evaluate/evaluate.ts';
 export { LpipsMetric } from './evaluate/lpips.ts';
 export { summarize } from './evaluate/tables.ts';
+export type { MemoryUse } from './gpu/buffers.ts';
+export { Device, openDevice } from './gpu/device.ts';
+export { perfettoTrace } from './gpu/perfetto.ts';
+export { type DispatchTime, type KernelTime, Profile } from './gpu/profiler.ts';
+export { compile, evaluate, Program } from './gpu/program.ts';
 export type { Files, Host } from './host/host.ts';
 export { adainColorFix, waveletColorFix } from './image/color-fix.ts';
 export { decode } from './image/decode.ts';
@@ -28,7 +30,7 @@ export { encodeWebp } from './image/webp.ts';
 export { attention } from './kernels/attention.ts';
 export { add, div, maximum, minimum, mul, sub } from './kernels/binary.ts';
 export { conv2d } from './kernels/conv2d.ts';
-export { concat, pad, permute, reshape, slice, upsampleNearest } from './kernels/copy.ts';
+export { concat, pad, permute, slice, upsampleNearest } from './kernels/copy.ts';
 export { gatherRows } from './kernels/gather-rows.ts';
 export { geglu } from './kernels/geglu.ts';
 export { gradient } from './kernels/gradient.ts';
@@ -36,6 +38,7 @@ export { groupNorm } from './kernels/group-norm.ts';
 export { layerNorm } from './kernels/layer-norm.ts';
 export { linear, matmul } from './kernels/linear.ts';
 export { max, mean, sum } from './kernels/reduce.ts';
+export { reshape } from './kernels/reshape.ts';
 export { softmax } from './kernels/softmax.ts';
 export { abs, affine, cast, exp, gelu, quickGelu, sigmoid, silu, sqrt, square, tanh } from './kernels/unary.ts';
 export { modulate } from './kernels/zero-sft.ts';

@@ -2,11 +2,12 @@
  * `npm run bench -- lora`: what adapters cost. An evaluation without and with adapters on every attention projection of the UNet, taking turns;
  * or a single transformer block of a published width. Synthetic weights.
  */
-import { openDevice } from '../core/device.ts';
-import { named, type Parameter, parameters, release } from '../core/module.ts';
-import { compile, type RunInputs } from '../core/program.ts';
+
+import { named, type Parameter, parameters } from '../core/module.ts';
 import { TorchRandom } from '../core/random.ts';
 import { input, sizeOf, type Tensor } from '../core/tensor.ts';
+import { openDevice } from '../gpu/device.ts';
+import { compile, type RunInputs } from '../gpu/program.ts';
 import { host } from '../host/node.ts';
 import { LoraStack } from '../models/lora.ts';
 import { Supir } from '../models/supir.ts';
@@ -86,7 +87,7 @@ export async function benchLora(options: LoraBenchOptions): Promise<LoraBenchRes
   };
   for (const program of programs) program.dispose();
   stack.release(device);
-  release(device, module);
+  device.residency.releaseAll(module);
   device.close();
   return result;
 }

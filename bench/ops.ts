@@ -4,7 +4,7 @@
  */
 import { availableParallelism } from 'node:os';
 import { pathToFileURL } from 'node:url';
-import { openDevice } from '../core/device.ts';
+import { openDevice } from '../gpu/device.ts';
 import { host } from '../host/node.ts';
 import { CASES, draw, errorAgainstF64 } from './cases.ts';
 import type { Contender, Runner } from './contender.ts';

@@ -1,14 +1,16 @@
 /** This library in the benchmark, with f32 weights as its peers have them; f16 weights, as in use, are somewhat quicker. */
-import type { Device } from '../core/device.ts';
-import { compile, evaluate } from '../core/program.ts';
+
 import { constant, type Tensor } from '../core/tensor.ts';
+import type { Device } from '../gpu/device.ts';
+import { compile, evaluate } from '../gpu/program.ts';
 import { attention } from '../kernels/attention.ts';
 import { conv2d } from '../kernels/conv2d.ts';
-import { reshape, slice } from '../kernels/copy.ts';
+import { slice } from '../kernels/copy.ts';
 import { geglu } from '../kernels/geglu.ts';
 import { groupNorm } from '../kernels/group-norm.ts';
 import { layerNorm } from '../kernels/layer-norm.ts';
 import { linear } from '../kernels/linear.ts';
+import { reshape } from '../kernels/reshape.ts';
 import { silu } from '../kernels/unary.ts';
 import { type Case, EPS, GROUPS } from './cases.ts';
 import type { Contender } from './contender.ts';

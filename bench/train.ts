@@ -2,12 +2,13 @@
  * `npm run bench -- train`: a step of training adapters of UNet and control network, beside the forward pass alone: time, and memory with and
  * without computing activations a second time. Synthetic weights.
  */
-import { openDevice } from '../core/device.ts';
+
 import { parameters } from '../core/module.ts';
-import { type KernelTime, Profile } from '../core/profiler.ts';
-import { compile, type Program, type RunInputs } from '../core/program.ts';
 import { TorchRandom } from '../core/random.ts';
 import { input, sizeOf } from '../core/tensor.ts';
+import { openDevice } from '../gpu/device.ts';
+import { type KernelTime, Profile } from '../gpu/profiler.ts';
+import { compile, type Program, type RunInputs } from '../gpu/program.ts';
 import { host } from '../host/node.ts';
 import { LoraStack } from '../models/lora.ts';
 import { Supir } from '../models/supir.ts';
@@ -79,7 +80,7 @@ export async function benchTrain({ config: folder, latent, rounds, rank, batch }
   const step = async (training: TrainingStep) => {
     const { gradients } = await training.run(inputs);
     adam.update(values, gradients, 1e-6);
-    for (const [n, factor] of factors.entries()) factor.upload(device, values[n]);
+    for (const [n, factor] of factors.entries()) device.residency.upload(factor, values[n]);
   };
   const runs = [() => forward.run(inputs), () => step(kept), () => step(checkpointed)];
   const times: number[][] = [[], [], []];

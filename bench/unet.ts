@@ -3,11 +3,11 @@
  * that are made in place, so that no checkpoint is needed. The published sizes take 8 GB of memory.
  */
 import { availableParallelism } from 'node:os';
-import { openDevice } from '../core/device.ts';
 import { parameters } from '../core/module.ts';
-import { type KernelTime, Profile } from '../core/profiler.ts';
-import { compile, type RunInputs } from '../core/program.ts';
 import { TorchRandom } from '../core/random.ts';
+import { openDevice } from '../gpu/device.ts';
+import { type KernelTime, Profile } from '../gpu/profiler.ts';
+import { compile, type RunInputs } from '../gpu/program.ts';
 import { host } from '../host/node.ts';
 import { parseConfig, SUPIR_SDXL, type SupirConfig } from '../models/config.ts';
 import { Supir } from '../models/supir.ts';

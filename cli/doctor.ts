@@ -3,8 +3,8 @@
  * An adapter that answers but does nothing is worse than none, so one dispatch with a known result decides.
  */
 import { arch, cpus, release } from 'node:os';
-import { openDevice, TOLD_LIMITS } from '../core/device.ts';
 import { DeviceError } from '../core/errors.ts';
+import { openDevice, TOLD_LIMITS } from '../gpu/device.ts';
 import { host } from '../host/node.ts';
 import { driverByHand, notedDriver } from '../host/node-driver.ts';
 import { squares } from '../host/smoke.ts';

@@ -1,6 +1,6 @@
 /** The table of --profile. */
-import type { Device } from '../core/device.ts';
-import type { KernelTime } from '../core/profiler.ts';
+import type { Device } from '../gpu/device.ts';
+import type { KernelTime } from '../gpu/profiler.ts';
 import { duration } from './progress.ts';
 
 /** Kernels with their time and rates, and how long compiling took. */

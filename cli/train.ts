@@ -2,9 +2,9 @@
 import { statSync } from 'node:fs';
 import { basename, extname, resolve } from 'node:path';
 import { Command } from 'commander';
-import { openDevice } from '../core/device.ts';
 import { UserError } from '../core/errors.ts';
 import { makePair } from '../evaluate/evaluate.ts';
+import { openDevice } from '../gpu/device.ts';
 import { host } from '../host/node.ts';
 import { sideBySide } from '../image/compose.ts';
 import { decode } from '../image/decode.ts';

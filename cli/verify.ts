@@ -1,6 +1,6 @@
 /** `verify <folder>`: runs golden cases, recorded inputs and outputs of a reference program, on this machine's adapter. */
 import { Command } from 'commander';
-import { openDevice } from '../core/device.ts';
+import { openDevice } from '../gpu/device.ts';
 import { host } from '../host/node.ts';
 import { type CaseReport, type OutputComparison, type VerifyReport, verifyFolder } from '../verify/verify.ts';
 import type { WeightDType } from '../weights/attach.ts';

@@ -9,7 +9,7 @@
  */
 import { ShapeError } from './errors.ts';
 import { fromF16, toF16 } from './half.ts';
-import type { Shape } from './tensor.ts';
+import type { Shape } from './shape.ts';
 
 export type BlockDType = 'q8' | 'q4';
 

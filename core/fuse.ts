@@ -1,39 +1,30 @@
 /**
- * Fusion: an operation absorbs the one that alone reads its result (a bias-free activation, a residual sum), so that no intermediate is
- * written and read back. Which neighbours an operation can absorb is said in its kernel file; here is only the walk over the graph.
+ * Fusion: two operations become one where the second alone reads the first's result (an activation, a residual sum), so that no intermediate
+ * is written and read back. Which pairs fuse is said in rules (kernels/fusion.ts); here is only the walk over the graph.
  */
-import { apply, type OpTensor } from './op.ts';
-import type { Tensor } from './tensor.ts';
+import { inputsOf, topological } from './graph.ts';
+import { apply, isOp } from './op.ts';
+import type { Op, OpTensor, Tensor } from './tensor.ts';
 
-/**
- * Tensors reachable from `outputs`, each after everything it reads: outputs in the order in which the trace made them, and what an operation
- * reads from its first input to its last. Gradient rules put the upstream derivative first, so that a backward pass has done with later layers
- * before it takes up what it needs of earlier ones.
- */
-export function topological(outputs: Iterable<Tensor>): Tensor[] {
-  const order: Tensor[] = [];
-  const seen = new Set<Tensor>();
-  // An explicit stack: deep networks would overflow the call stack.
-  const stack = [...outputs].sort((a, b) => b.serial - a.serial).map((tensor) => ({ tensor, expanded: false }));
-  while (stack.length) {
-    const entry = stack.pop()!;
-    if (entry.expanded) order.push(entry.tensor);
-    else if (!seen.has(entry.tensor)) {
-      seen.add(entry.tensor);
-      stack.push({ tensor: entry.tensor, expanded: true });
-      const inputs = inputsOf(entry.tensor);
-      for (let i = inputs.length - 1; i >= 0; i--) stack.push({ tensor: inputs[i], expanded: false });
-    }
-  }
-  return order;
+/** A pair of operations that one can replace. */
+export interface FusionRule {
+  producer: Op<unknown>;
+  consumer: Op<unknown>;
+  /** Given that `consumer` alone reads `producer`, as its input number `index`: the tensor that replaces both, or null where that cannot be. */
+  join(producer: OpTensor<unknown>, consumer: OpTensor<unknown>, index: number): Tensor | null;
 }
 
-export function inputsOf(tensor: Tensor): Tensor[] {
-  return tensor.source.kind === 'op' ? tensor.source.inputs : [];
+/** A rule with the attributes of its operations known. */
+export function rule<P, C>(
+  producer: Op<P>,
+  consumer: Op<C>,
+  join: (producer: OpTensor<P>, consumer: OpTensor<C>, index: number) => Tensor | null,
+): FusionRule {
+  return { producer, consumer, join } as unknown as FusionRule;
 }
 
 /** The same graph with neighbours fused; keys and shapes of the outputs stay. */
-export function fuse(outputs: Record<string, Tensor>): Record<string, Tensor> {
+export function fuse(outputs: Record<string, Tensor>, rules: readonly FusionRule[]): Record<string, Tensor> {
   const readers = new Map<Tensor, number>();
   const count = (tensor: Tensor) => readers.set(tensor, (readers.get(tensor) ?? 0) + 1);
   const order = topological(Object.values(outputs));
@@ -57,7 +48,7 @@ export function fuse(outputs: Record<string, Tensor>): Record<string, Tensor> {
     for (let i = inputs.length - 1; i >= 0; i--) {
       const producer = rewritten.source.inputs[i];
       if (readers.get(inputs[i]) !== 1 || producer.source.kind !== 'op') continue;
-      const fused = producer.source.op.absorb?.(producer as OpTensor<unknown>, rewritten, i);
+      const fused = firstFusion(rules, producer as OpTensor<unknown>, rewritten, i);
       if (fused) {
         result = fused;
         break;
@@ -66,4 +57,12 @@ export function fuse(outputs: Record<string, Tensor>): Record<string, Tensor> {
     replacement.set(tensor, result);
   }
   return Object.fromEntries(Object.entries(outputs).map(([name, tensor]) => [name, replacement.get(tensor)!]));
+}
+
+function firstFusion(rules: readonly FusionRule[], first: OpTensor<unknown>, second: OpTensor<unknown>, index: number): Tensor | null {
+  for (const { producer, consumer, join } of rules) {
+    const fused = isOp(first, producer) && isOp(second, consumer) && join(first, second, index);
+    if (fused) return fused;
+  }
+  return null;
 }

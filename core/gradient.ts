@@ -4,10 +4,9 @@
  * (Griewank & Walther 2008, ch. 3; dropping and recomputing: Chen et al. 2016, "Training deep nets with sublinear memory cost")
  */
 import { UserError } from './errors.ts';
-import { topological } from './fuse.ts';
-import type { Parameter } from './module.ts';
+import { topological } from './graph.ts';
 import { apply, type OpTensor } from './op.ts';
-import { constant, describe, sameShape, showShape, type Tensor } from './tensor.ts';
+import { constant, describe, type Parameter, sameShape, showShape, type Tensor } from './tensor.ts';
 
 export interface GradientOptions {
   /** The derivative by `of`, in its shape; default 1, for a loss of one element. */

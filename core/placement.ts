@@ -3,8 +3,8 @@
  * them there and the others passing through two slabs that are filled in turns. Also which weights of earlier programs stay meanwhile.
  */
 import { UserError } from './errors.ts';
-import type { Parameter } from './module.ts';
 import type { Plan } from './plan.ts';
+import type { Parameter } from './tensor.ts';
 
 /** Weights up to this size, biases and norms, always stay: a pass would spend its time on thousands of small reads. */
 const SMALL = 2 ** 16;

@@ -2,13 +2,13 @@
  * The plan of a graph: its dispatches in order, and a place for every intermediate in a few reused buffers. Nothing is allocated here, so
  * the memory a program will need is known before it runs (and on a machine that could not run it).
  */
-import type { AdapterFacts } from './device.ts';
+import type { AdapterFacts } from './adapter.ts';
 import { ShapeError } from './errors.ts';
-import { fuse, inputsOf, topological } from './fuse.ts';
-import type { Parameter } from './module.ts';
-import type { Dispatch, Operand, OpTensor } from './op.ts';
+import { inputsOf, topological } from './graph.ts';
+import type { Dispatch, Operand } from './lowering.ts';
 import { type DType, type ShaderSpec, storageBytes } from './shader.ts';
-import { describe, type Shape, showShape, sizeOf, type Tensor, type TensorData } from './tensor.ts';
+import { type Shape, showShape, sizeOf, type TensorData } from './shape.ts';
+import { describe, type OpTensor, type Parameter, type Tensor } from './tensor.ts';
 
 /** Where a value's bytes are. Pooled storage is placed in a slot; the others have buffers of their own. */
 export type Storage =
@@ -59,12 +59,11 @@ export interface PlanLimits {
   minUniformBufferOffsetAlignment: number;
 }
 
-/** Plans the graph of `outputs`. Throws ShapeError when a tensor exceeds the largest binding, naming it and the limit. */
-export function plan(outputs: Record<string, Tensor>, facts: AdapterFacts, limits: PlanLimits): Plan {
-  const fused = fuse(outputs);
-  const order = topological(Object.values(fused));
+/** Plans the graph of `outputs` as it is; to have it fused before, see kernels/fusion.ts. Throws ShapeError when a tensor exceeds the largest binding, naming it and the limit. */
+export function planGraph(outputs: Record<string, Tensor>, facts: AdapterFacts, limits: PlanLimits): Plan {
+  const order = topological(Object.values(outputs));
   const values = new Map<Tensor, Place>();
-  const inParts = takenInParts(order, Object.values(fused));
+  const inParts = takenInParts(order, Object.values(outputs));
   const result: Plan = {
     dispatches: [],
     flops: 0,
@@ -146,7 +145,8 @@ export function plan(outputs: Record<string, Tensor>, facts: AdapterFacts, limit
     values.set(tensor, output);
   });
 
-  for (const [name, tensor] of Object.entries(fused)) result.outputs.set(name, use(values.get(tensor)!, Number.POSITIVE_INFINITY) as Value);
+  for (const [name, tensor] of Object.entries(outputs))
+    result.outputs.set(name, use(values.get(tensor)!, Number.POSITIVE_INFINITY) as Value);
   result.slots = placeInSlots(born);
   for (const storage of result.fixed) result.bytes[storage.kind === 'parameter' ? 'weights' : 'inputs'] += storage.bytes;
   const { bytes } = result;

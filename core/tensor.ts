@@ -1,17 +1,18 @@
 /**
- * Tensors are nodes of a graph: an operation on tensors computes nothing, it makes a node with shape and dtype, and shape errors are raised
- * here, at the line of model code that caused them. A program (program.ts) plans and runs the graph.
+ * The graph: tensors, the operations that make them and the weights they read, three nouns that say what each of them is by the other two.
+ * An operation on tensors computes nothing, it makes a tensor with shape and dtype (op.ts), and shape errors are raised there, at the line of
+ * model code that caused them. A program (gpu/program.ts) plans and runs the graph.
  */
 import type { BlockDType } from './blocks.ts';
-import { ShapeError } from './errors.ts';
-import type { Parameter } from './module.ts';
-import type { Op } from './op.ts';
-import type { DType } from './shader.ts';
+import { ShapeError, UserError } from './errors.ts';
+import type { Lowering, Operand } from './lowering.ts';
+import type { ParameterKind, ParameterSource, WeightPiece } from './parameter-source.ts';
+import { type DType, storageBytes } from './shader.ts';
+import { type Shape, showShape, sizeOf, type TensorData } from './shape.ts';
+import { packed } from './stored-order.ts';
 
-/** Sizes from the slowest to the fastest axis; feature maps are (N, H, W, C), tokens (N, L, C). Dense, row-major. */
-export type Shape = readonly number[];
-
-export type TensorData = Float32Array | Uint16Array | Uint32Array;
+export { type Scalar, ScalarInput, scalar } from './scalar.ts';
+export { type Shape, sameShape, showShape, sizeOf, type TensorData } from './shape.ts';
 
 type Source =
   | { kind: 'input'; name: string }
@@ -44,24 +45,76 @@ export class Tensor {
   }
 }
 
-/** A value that may change between runs without a new plan: it travels in the kernels' uniform parameters. */
-export class ScalarInput {
+/** What a kernel file provides for one operation: how shapes follow, how it becomes dispatches, and its derivatives. */
+export interface Op<Attrs> {
   readonly name: string;
-  constructor(name: string) {
-    this.name = name;
-  }
+  /** True where u32 inputs are welcome; `apply` refuses them elsewhere. */
+  readonly integers?: boolean;
+  /** Shape and dtype of the result. Throws ShapeError naming the operation, the shapes and the weight. */
+  infer(inputs: Tensor[], attrs: Attrs): { shape: Shape; dtype: DType };
+  /** Emits the dispatches that fill `output`. Absent for views, which share their first input's storage. */
+  lower?(inputs: Operand[], output: Operand, attrs: Attrs, to: Lowering): void;
+  /** Numbers of the inputs that `lower` takes in parts too. */
+  readonly inParts?: readonly number[];
+  /** Whether `result` is its inputs one behind the other along the last axis: it is not computed where all who read it take it in parts. */
+  joins?(result: OpTensor<Attrs>): boolean;
+  /**
+   * Reverse mode: the derivatives of the loss by every input, from `upstream`, its derivative by the result; null for an input that has none,
+   * such as indices. f32, of the inputs' shapes. All are traced, and only those that somebody reads are ever computed.
+   */
+  gradient?(result: OpTensor<Attrs>, upstream: Tensor): (Tensor | null)[];
+  /** Multiply-adds times two by the operation's definition, however it is computed. */
+  flops?(inputs: readonly { shape: Shape }[], output: { shape: Shape }, attrs: Attrs): number;
 }
 
-export type Scalar = number | ScalarInput;
+/** A tensor that an operation made. */
+export type OpTensor<Attrs> = Tensor & { source: { kind: 'op'; op: Op<Attrs>; inputs: Tensor[]; attrs: Attrs } };
+
+/** A weight: a leaf of a network's tree (module.ts). */
+export class Parameter {
+  /** Shape in the checkpoint. */
+  readonly shape: Shape;
+  readonly kind: ParameterKind;
+  /** Full checkpoint key; set when the module tree is named. */
+  name = '';
+  /** Storage of matrix kinds on the GPU. */
+  dtype: DType;
+  /** Where the values come from; set when a checkpoint is attached. */
+  source: ParameterSource | null = null;
+
+  constructor(shape: Shape, kind: ParameterKind) {
+    this.shape = shape;
+    this.kind = kind;
+    this.dtype = kind === 'vector' ? 'f32' : 'f16';
+  }
+
+  /** Shape on the GPU. */
+  get storedShape(): Shape {
+    const [a, b, kh, kw] = this.shape;
+    return this.kind === 'conv' ? [a, kh, kw, b] : this.kind === 'transposed' ? [b, a] : this.shape;
+  }
+
+  /** The graph node that reads this weight. */
+  get tensor(): Tensor {
+    return new Tensor(this.storedShape, this.dtype, { kind: 'parameter', parameter: this });
+  }
+
+  /** Bytes on the GPU. */
+  get bytes(): number {
+    return storageBytes(this.dtype, sizeOf(this.shape));
+  }
+
+  /** The weight as the GPU stores it. Throws UserError when no checkpoint is attached. */
+  pieces(): WeightPiece[] {
+    const { source } = this;
+    if (!source) throw new UserError(`The weight ${this.name} has no values: attach a checkpoint to its network first.`);
+    return source.pieces?.() ?? [{ offset: 0, bytes: this.bytes, read: async () => packed(await source.read(), this) }];
+  }
+}
 
 /** A tensor whose values are given at each run under `name`. */
 export function input(name: string, shape: Shape, dtype: Exclude<DType, BlockDType> = 'f32'): Tensor {
   return new Tensor(shape, dtype, { kind: 'input', name });
-}
-
-/** A number given at each run under `name`. */
-export function scalar(name: string): ScalarInput {
-  return new ScalarInput(name);
 }
 
 /** A tensor of known values; f32 from Float32Array, u32 from Uint32Array, f16 bit patterns from Uint16Array. Throws ShapeError when sizes differ. */
@@ -83,16 +136,4 @@ export function describe(tensor: Tensor): string {
           ? source.name
           : 'constant';
   return `${name} ${showShape(tensor.shape)}`;
-}
-
-export function sizeOf(shape: Shape): number {
-  return shape.reduce((product, size) => product * size, 1);
-}
-
-export function showShape(shape: Shape): string {
-  return `(${shape.join(', ')})`;
-}
-
-export function sameShape(a: Shape, b: Shape): boolean {
-  return a.length === b.length && a.every((size, i) => size === b[i]);
 }

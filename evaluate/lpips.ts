@@ -1,9 +1,9 @@
 /** LPIPS between pictures, from weights that the user supplies. The network is models/lpips.ts. */
-import type { Device } from '../core/device.ts';
+
 import { UserError } from '../core/errors.ts';
-import { release } from '../core/module.ts';
-import { compile, type Program } from '../core/program.ts';
 import { input, sameShape } from '../core/tensor.ts';
+import type { Device } from '../gpu/device.ts';
+import { compile, type Program } from '../gpu/program.ts';
 import { type Image, toUnit } from '../image/image.ts';
 import { Lpips, type LpipsBackbone } from '../models/lpips.ts';
 import { attach, expectedKeys } from '../weights/attach.ts';
@@ -52,6 +52,6 @@ export class LpipsMetric {
   close(): void {
     this.program?.made.dispose();
     this.program = null;
-    release(this.device, this.network);
+    this.device.residency.releaseAll(this.network);
   }
 }

@@ -2,7 +2,7 @@
  * One dispatch with a known result. An adapter can answer, take commands and compute nothing (Dawn's null backend does, and so may a
  * GPU the process is not allowed to use), so every buffer starts with a value that the kernel must replace.
  */
-import { GPU_COPY_DST, GPU_COPY_SRC, GPU_MAP_READ, GPU_STORAGE } from '../core/device.ts';
+import { GPU_COPY_DST, GPU_COPY_SRC, GPU_MAP_READ, GPU_STORAGE } from '../gpu/usage.ts';
 
 const WGSL = `
 @group(0) @binding(0) var<storage, read_write> numbers: array<f32>; // (count)

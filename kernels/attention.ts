@@ -11,7 +11,8 @@ import { describe, type Shape, sizeOf, type Tensor } from '../core/tensor.ts';
 import { attentionGradient } from './attention-gradient.ts';
 import { queriesPerLane, subgroupAttention } from './attention-subgroup.ts';
 import { attentionTile, loopLengths, tiledAttention, tileQueries } from './attention-tiled.ts';
-import { reshape, slice } from './copy.ts';
+import { slice } from './copy.ts';
+import { reshape } from './reshape.ts';
 
 interface Attrs {
   heads: number;

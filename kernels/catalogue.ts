@@ -2,11 +2,11 @@
  * Every shader that the kernels can emit: each kernel planned on tiny graphs that cover element types, load widths and the adapters that
  * change its choice. For compile checks; WGSL comes from the same plan that programs run, so the list cannot drift from it.
  */
+
+import { type AdapterFacts, MATRIX_FEATURE } from '../core/adapter.ts';
 import { isBlocks } from '../core/blocks.ts';
-import { type AdapterFacts, MATRIX_FEATURE } from '../core/device.ts';
 import { Parameter } from '../core/module.ts';
 import type { OpTensor } from '../core/op.ts';
-import { plan } from '../core/plan.ts';
 import { type DType, shaderSource } from '../core/shader.ts';
 import { input, type Shape, scalar, Tensor } from '../core/tensor.ts';
 import { attention } from './attention.ts';
@@ -14,6 +14,7 @@ import { add } from './binary.ts';
 import { blockGradients, gradientGraphs } from './catalogue-gradient.ts';
 import { conv2d } from './conv2d.ts';
 import { concat, permute } from './copy.ts';
+import { plan } from './fusion.ts';
 import { gatherRows } from './gather-rows.ts';
 import { geglu } from './geglu.ts';
 import { groupNorm } from './group-norm.ts';

@@ -6,7 +6,8 @@
 import { apply, type Op } from '../core/op.ts';
 import { type DType, elementType, type ShaderSpec } from '../core/shader.ts';
 import { type Shape, sizeOf, type Tensor } from '../core/tensor.ts';
-import { pad, reshape, slice } from './copy.ts';
+import { pad, slice } from './copy.ts';
+import { reshape } from './reshape.ts';
 import { lowerSum } from './sum-axis.ts';
 
 /** w (O, kh, kw, C) -> (C, kh, kw, O), the window turned by half a turn: y[c, ky, kx, o] = w[o, kh - 1 - ky, kw - 1 - kx, c]. */

@@ -3,17 +3,16 @@
  * x (N, H, W, C) f32 | f16; w (O, kh, kw, C) f32 | f16; bias (O) f32, or (N, O) where a value of each image joined it; residual and y (N, OH, OW, O). Outside x is zero. Accumulates in f32.
  */
 import { ShapeError } from '../core/errors.ts';
-import { apply, isOp, type Op, type OpTensor } from '../core/op.ts';
+import { apply, type Op } from '../core/op.ts';
 import { describe, type Shape, sameShape, showShape, sizeOf, type Tensor } from '../core/tensor.ts';
 
-import { add, binaryOp } from './binary.ts';
 import { reverseWindow, rowsGradient, spread, weightGradient } from './conv2d-gradient.ts';
-import { permute, reshape } from './copy.ts';
-import { type LastActivation, MOST_ROWS_OF_IMAGES } from './epilogue.ts';
+import { permute } from './copy.ts';
+import type { LastActivation } from './epilogue.ts';
 import { type ImplicitMatmul, lowerImplicitMatmul } from './implicit-matmul.ts';
 import { checkLowRank, type LayerAttrs, operandsOf, unscaled } from './low-rank.ts';
+import { reshape } from './reshape.ts';
 import { sumRows } from './sum-axis.ts';
-import { unaryOp } from './unary.ts';
 import { lowerWinograd, suitsWinograd } from './winograd.ts';
 
 export interface Conv2dOptions {
@@ -93,21 +92,6 @@ export const conv2dOp: Op<Attrs> = {
     else lowerImplicitMatmul(to, convolution);
   },
 
-  absorb(producer, consumer, index) {
-    const { inputs, attrs } = producer.source;
-    // Winograd's convolution adds adapters as a residual, before the activation.
-    if (attrs.hasLowRank && attrs.activation !== 'none') return null;
-    const own = imageBias(producer, consumer, index);
-    if (own) return apply(conv2dOp, [inputs[0], inputs[1], own, ...inputs.slice(attrs.hasBias ? 3 : 2)], { ...attrs, hasBias: true });
-    return absorbEpilogue(producer, consumer, index, attrs, (residual, activation) =>
-      apply(conv2dOp, residual ? [...inputs, residual] : inputs, {
-        ...attrs,
-        activation,
-        hasResidual: attrs.hasResidual || residual !== null,
-      }),
-    );
-  },
-
   gradient({ source: { inputs, attrs } }, upstream) {
     const { x, w, bias, lowRank } = operandsOf(inputs, attrs);
     const [, h, width] = x.shape;
@@ -130,37 +114,6 @@ export const conv2dOp: Op<Attrs> = {
     return 2 * sizeOf(output.shape) * (sizeOf(w.shape) / w.shape[0] + (lowRank?.up.shape[1] ?? 0));
   },
 };
-
-/** The bias that a convolution has with a value for each image and channel, such as a timestep's embedding, that is added to its result. */
-function imageBias({ shape, source: { inputs, attrs } }: OpTensor<Attrs>, consumer: Tensor, index: number): Tensor | null {
-  if (attrs.activation !== 'none' || attrs.hasResidual || attrs.scaled || !isOp(consumer, binaryOp) || consumer.source.attrs.fn !== 'add')
-    return null;
-  const value = consumer.source.inputs[1 - index];
-  const [n, h, w, o] = shape;
-  if (value.dtype !== 'f32' || h * w === 1 || !sameShape(value.shape, [n, 1, 1, o]) || n * h * w > MOST_ROWS_OF_IMAGES) return null;
-  const ofImages = reshape(value, [n, o]);
-  return attrs.hasBias ? add(ofImages, inputs[2]) : ofImages;
-}
-
-/** Shared by conv2d and matmul: an activation, or a sum with a tensor of the same shape, becomes part of the producer's last step. */
-export function absorbEpilogue(
-  producer: Tensor,
-  consumer: Tensor,
-  index: number,
-  state: { activation: LastActivation; hasResidual: boolean },
-  rebuild: (residual: Tensor | null, activation: LastActivation) => Tensor,
-): Tensor | null {
-  if (state.hasResidual) return null;
-  if (isOp(consumer, unaryOp) && state.activation === 'none') {
-    const { fn } = consumer.source.attrs;
-    return fn === 'silu' || fn === 'gelu' || fn === 'quickGelu' ? rebuild(null, fn) : null;
-  }
-  if (isOp(consumer, binaryOp) && consumer.source.attrs.fn === 'add') {
-    const other = consumer.source.inputs[1 - index];
-    return sameShape(other.shape, producer.shape) ? rebuild(other, state.activation) : null;
-  }
-  return null;
-}
 
 /** Shape of a row-major tensor seen as rows of its last axis. */
 export function rowsOf(shape: Shape): number {

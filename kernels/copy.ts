@@ -4,24 +4,11 @@
  * x f32 | f16; y f32.
  */
 import { ShapeError } from '../core/errors.ts';
-import { apply, isOp, type Lowering, type Op, type Operand } from '../core/op.ts';
+import { apply, type Lowering, type Op, type Operand } from '../core/op.ts';
 import { type DType, elementType, type ShaderSpec } from '../core/shader.ts';
-import { describe, type Shape, showShape, sizeOf, type Tensor } from '../core/tensor.ts';
-import { conv2dOp } from './conv2d.ts';
+import { describe, sizeOf, type Tensor } from '../core/tensor.ts';
+import { reshape } from './reshape.ts';
 import { sumAxis } from './sum-axis.ts';
-
-/** The same values under another shape of equal size. No data moves. */
-export function reshape(x: Tensor, shape: Shape): Tensor {
-  if (sizeOf(shape) !== x.size) throw new ShapeError(`reshape: ${describe(x)} does not fit into ${showShape(shape)}.`);
-  return apply(reshapeOp, [x], { shape });
-}
-
-export const reshapeOp: Op<{ shape: Shape }> = {
-  name: 'reshape',
-  integers: true,
-  infer: ([x], { shape }) => ({ shape, dtype: x.dtype }),
-  gradient: ({ source }, upstream) => [reshape(upstream, source.inputs[0].shape)],
-};
 
 /** Axis i of the result is axis order[i] of x. Up to 4 axes. */
 export function permute(x: Tensor, order: number[]): Tensor {
@@ -106,15 +93,6 @@ export const gatherOp: Op<GatherAttrs> = {
   infer([x], { name, axes }) {
     if (axes.length > 4) throw new ShapeError(`${name}: at most four axes, not ${describe(x)}.`);
     return { shape: axes.map((axis) => axis.size), dtype: 'f32' };
-  },
-
-  absorb({ source: { inputs, attrs } }, consumer, index) {
-    const [x] = inputs;
-    const twice = attrs.axes.every(
-      ({ from, size, before, repeat }, i) => from === i && before === 0 && repeat === [1, 2, 2, 1][i] && size === x.shape[i] * repeat,
-    );
-    if (!twice || x.shape.length !== 4 || index !== 0 || !isOp(consumer, conv2dOp)) return null;
-    return apply(conv2dOp, [...inputs, ...consumer.source.inputs.slice(1)], { ...consumer.source.attrs, zoom: 1 });
   },
 
   lower([x], output, { axes }, to) {

@@ -7,7 +7,7 @@
  * normalised that is only at hand in windows.
  */
 import { ShapeError } from '../core/errors.ts';
-import { apply, isOp, type Lowering, type Op, type Operand, type OpTensor } from '../core/op.ts';
+import { apply, type Lowering, type Op, type Operand } from '../core/op.ts';
 import { type DType, elementType, type ShaderSpec } from '../core/shader.ts';
 import { constant, describe, type Scalar, sameShape, sizeOf, type Tensor } from '../core/tensor.ts';
 import { type Activation, activationWgsl } from './activation.ts';
@@ -16,8 +16,7 @@ import { channelSpans, loadsWithin, touched } from './channel-spans.ts';
 import { checkGroups, groupMoments, lowerMoments } from './group-moments.ts';
 import { groupNormGradient } from './group-norm-gradient.ts';
 import { sumRows } from './sum-axis.ts';
-import { unaryOp } from './unary.ts';
-import { modulateOp, modulationWgsl } from './zero-sft.ts';
+import { modulationWgsl } from './zero-sft.ts';
 
 interface Attrs {
   groups: number;
@@ -56,14 +55,6 @@ export const groupNormOp: Op<GroupNormAttrs> = {
     lowerNormalize(to, [x, moments, gamma, beta, ...modulation], output, attrs, attrs.modulation);
   },
 
-  absorb(producer, consumer, index) {
-    const { inputs, attrs } = producer.source;
-    if (attrs.modulation !== null) return null;
-    if (!isOp(consumer, modulateOp)) return absorbActivation(groupNormOp, producer, consumer);
-    if (attrs.activation !== 'none' || index !== 0) return null;
-    return apply(groupNormOp, [...inputs, ...consumer.source.inputs.slice(1)], { ...attrs, modulation: consumer.source.attrs.scale });
-  },
-
   gradient({ source: { inputs, attrs } }, upstream) {
     const [x, gamma, beta] = inputs;
     const moments = groupMoments(x, attrs.groups);
@@ -92,21 +83,12 @@ export const normalizeGroupsOp: Op<Attrs> = {
   lower(inputs, output, attrs, to) {
     lowerNormalize(to, inputs, output, attrs, null);
   },
-
-  absorb: (producer, consumer) => absorbActivation(normalizeGroupsOp, producer, consumer),
 };
 
 function checkAffine(name: string, x: Tensor, gamma: Tensor, beta: Tensor): void {
   const channels = x.shape[x.shape.length - 1];
   if ([gamma, beta].some(({ shape, dtype }) => !sameShape(shape, [channels]) || dtype !== 'f32'))
     throw new ShapeError(`${name}: ${describe(gamma)} and ${describe(beta)} must match the last axis of ${describe(x)} and be f32.`);
-}
-
-function absorbActivation<Any extends Attrs>(op: Op<Any>, producer: OpTensor<Any>, consumer: Tensor): Tensor | null {
-  const { inputs, attrs } = producer.source;
-  if (attrs.activation !== 'none' || !isOp(consumer, unaryOp)) return null;
-  const { fn } = consumer.source.attrs;
-  return fn === 'silu' || fn === 'gelu' || fn === 'quickGelu' ? apply(op, inputs, { ...attrs, activation: fn }) : null;
 }
 
 /** Pixels of a run that one thread normalises: few on GPUs, which want many threads. */

@@ -8,8 +8,8 @@
  * exact, and sums are f32, rounded as the matrix unit does it.
  */
 import { each, type ShaderSpec } from '../core/shader.ts';
-import type { MatmulVariant } from './implicit-matmul.ts';
 import { TILE, type TileProduct, tiledMatmul } from './implicit-matmul-tiled.ts';
+import type { MatmulVariant } from './matmul-variant.ts';
 import { type Matrices, SIDE } from './matrices.ts';
 
 /** Other weights would have to be split as well: three products instead of two. */

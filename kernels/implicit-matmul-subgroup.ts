@@ -8,7 +8,7 @@
  */
 import { each, type ShaderSpec } from '../core/shader.ts';
 import { epilogueWgsl } from './epilogue.ts';
-import { MATMUL_PARAMS, type MatmulVariant, matmulBindings, matmulName, PIXEL, type Tile } from './implicit-matmul.ts';
+import { MATMUL_PARAMS, type MatmulVariant, matmulBindings, matmulName, PIXEL, type Tile } from './matmul-variant.ts';
 
 /** What one workgroup computes: enough rows for every lane to load one. */
 export function subgroupTile(lanes: number, gated: boolean): Tile {

@@ -8,7 +8,7 @@
  */
 import { each, type ShaderSpec } from '../core/shader.ts';
 import { epilogueWgsl } from './epilogue.ts';
-import { MATMUL_PARAMS, type MatmulVariant, matmulBindings, matmulName, PIXEL, type Tile } from './implicit-matmul.ts';
+import { MATMUL_PARAMS, type MatmulVariant, matmulBindings, matmulName, PIXEL, type Tile } from './matmul-variant.ts';
 
 /** How a workgroup keeps the tiles of x and w that it fetches, multiplies them and keeps the sums: in WGSL. */
 export interface TileProduct {

@@ -3,26 +3,16 @@
  * With `lowRank` the sum goes on over another pair of factors, t[r, k] up[o, k]: adapters, whose ranks lie one behind the other in k.
  * A convolution is a matmul whose rows are gathered from the image instead of being stored (im2col without the columns; Chellapilla et al.
  * 2006). Linear layers are the case of a 1 x 1 window, in which every token is a pixel; products of two activations have a batch axis.
- *
- * Here is what the schedules share: sizes and bindings. The schedules are in files of their own.
+ * What the schedules share is in matmul-variant.ts; each is in a file of its own.
  */
-import { MATRIX_FEATURE } from '../core/device.ts';
+import { MATRIX_FEATURE } from '../core/adapter.ts';
 import { type Lowering, type Operand, width } from '../core/op.ts';
-import type { Binding, DType, ShaderSpec } from '../core/shader.ts';
 import { sizeOf } from '../core/tensor.ts';
-import {
-  EPILOGUE_PARAMS,
-  type Epilogue,
-  type EpilogueOperands,
-  epilogueBindings,
-  epilogueName,
-  epilogueOf,
-  epilogueOperands,
-  epilogueParams,
-} from './epilogue.ts';
+import { type EpilogueOperands, epilogueOf, epilogueOperands, epilogueParams } from './epilogue.ts';
 import { matrixMatmul, suitsMatrices } from './implicit-matmul-matrix.ts';
 import { subgroupMatmul, subgroupTile } from './implicit-matmul-subgroup.ts';
 import { TILED_THREADS, tiledMatmul, tiledTile } from './implicit-matmul-tiled.ts';
+import type { Float, MatmulVariant } from './matmul-variant.ts';
 import { EMULATED, NATIVE } from './matrices.ts';
 
 export interface ImplicitMatmul extends EpilogueOperands {
@@ -39,26 +29,6 @@ export interface ImplicitMatmul extends EpilogueOperands {
   window: { kh: number; kw: number; stride: number; top: number; left: number };
   /** Number of independent products; each has its own x, w and y. */
   batch: number;
-}
-
-type Float = 'f32' | 'f16';
-
-/** Which shader: element types, elements that a load of x and w moves (along channels), and what it ends in. */
-export interface MatmulVariant {
-  x: Float;
-  w: DType;
-  inWidth: 1 | 4;
-  epilogue: Epilogue;
-  /** Whether there is a second pair of factors. */
-  lowRank: boolean;
-  /** False where rows of x are read as they are: a 1 x 1 window, stride 1, no padding. */
-  windowed: boolean;
-}
-
-/** Rows and columns of the result that one workgroup, or one thread, computes. */
-export interface Tile {
-  rows: number;
-  columns: number;
 }
 
 /** Emits the dispatch of an implicit matmul, in the schedule of the adapter. */
@@ -109,51 +79,4 @@ export function lowerImplicitMatmul(to: Lowering, m: ImplicitMatmul): void {
     threads: rowTiles * columnTiles * m.batch * (subgroup ? lanes : TILED_THREADS),
     flops: 2 * m.rows * sizeOf(m.w.shape),
   });
-}
-
-/** Uniform parameters of every schedule. */
-export const MATMUL_PARAMS: ShaderSpec['params'] = [
-  'rows: u32',
-  'columns: u32',
-  'channels: u32', // of x, in loads
-  'k: u32', // window elements of one output channel, in loads
-  'row_tiles: u32',
-  'column_tiles: u32',
-  'batch: u32',
-  'x_batch: u32', // elements of x and w in one batch, in loads
-  'w_batch: u32',
-  'h: u32',
-  'width: u32',
-  'oh: u32',
-  'ow: u32',
-  'kh: u32',
-  'kw: u32',
-  'stride: u32',
-  'top: u32',
-  'left: u32',
-  'zoom: u32',
-  'rank: u32', // of t and up, in loads of four
-  ...EPILOGUE_PARAMS,
-];
-
-/** WGSL of `pixel(image, y, x)`: the number of x's pixel that is seen at (y, x). */
-export const PIXEL = `
-fn pixel(image: u32, y: u32, x: u32) -> u32 {
-  return (image * (p.h >> p.zoom) + (y >> p.zoom)) * (p.width >> p.zoom) + (x >> p.zoom);
-}`;
-
-export function matmulBindings({ x, w, inWidth, epilogue, lowRank }: MatmulVariant): Binding[] {
-  return [
-    { name: 'x', dtype: x, width: inWidth },
-    { name: 'w', dtype: w, width: inWidth },
-    ...epilogueBindings(epilogue),
-    ...(lowRank ? LOW_RANK : []),
-  ];
-}
-
-const LOW_RANK: Binding[] = ['t', 'up'].map((name) => ({ name, dtype: 'f32', width: 4 }));
-
-/** For a shader's name: what it reads, what it ends in, and how it finds its rows. */
-export function matmulName({ x, w, inWidth, lowRank, epilogue, windowed }: MatmulVariant): string {
-  return `matmul ${x}x${inWidth} ${w}${lowRank ? ' low rank' : ''} ${epilogueName(epilogue)}${windowed ? ' windowed' : ''}`;
 }

@@ -6,13 +6,12 @@
  * matmul: y[b] = a[b] c[b] or a[b] c[b]^T for two activations; both run conv2d's kernel.
  */
 import { ShapeError } from '../core/errors.ts';
-import { apply, isOp, type Op } from '../core/op.ts';
+import { apply, type Op } from '../core/op.ts';
 import { describe, sameShape, showShape, sizeOf, type Tensor } from '../core/tensor.ts';
-import { absorbEpilogue, rowsOf } from './conv2d.ts';
+import { rowsOf } from './conv2d.ts';
 import { rowsGradient } from './conv2d-gradient.ts';
 import { permute } from './copy.ts';
 import type { LastActivation } from './epilogue.ts';
-import { gegluOp } from './geglu.ts';
 import { lowerImplicitMatmul } from './implicit-matmul.ts';
 import { checkLowRank, type LayerAttrs, operandsOf, unscaled } from './low-rank.ts';
 import { sumRows } from './sum-axis.ts';
@@ -76,21 +75,6 @@ export const linearOp: Op<Attrs> = {
       batch,
       activation: attrs.activation,
     });
-  },
-
-  absorb(producer, consumer, index) {
-    const { inputs, attrs } = producer.source;
-    if (isOp(consumer, gegluOp)) {
-      const { activation, hasResidual, batched } = attrs;
-      return activation === 'none' && !hasResidual && !batched ? apply(linearOp, inputs, { ...attrs, activation: 'geglu' }) : null;
-    }
-    return absorbEpilogue(producer, consumer, index, attrs, (residual, activation) =>
-      apply(linearOp, residual ? [...inputs, residual] : inputs, {
-        ...attrs,
-        activation,
-        hasResidual: attrs.hasResidual || residual !== null,
-      }),
-    );
   },
 
   gradient({ source: { inputs, attrs } }, upstream) {

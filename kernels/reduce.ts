@@ -6,7 +6,8 @@ import { UserError } from '../core/errors.ts';
 import { apply, type Op } from '../core/op.ts';
 import type { DType, ShaderSpec } from '../core/shader.ts';
 import { describe, sizeOf, type Tensor } from '../core/tensor.ts';
-import { repeat, reshape } from './copy.ts';
+import { repeat } from './copy.ts';
+import { reshape } from './reshape.ts';
 import { ROW_THREADS, rowTree } from './rows.ts';
 import { affine } from './unary.ts';
 

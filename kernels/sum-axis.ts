@@ -6,7 +6,7 @@
 import { apply, type Lowering, type Op, type Operand } from '../core/op.ts';
 import { type DType, elementType, type ShaderSpec } from '../core/shader.ts';
 import { type Shape, sizeOf, type Tensor } from '../core/tensor.ts';
-import { reshape } from './copy.ts';
+import { reshape } from './reshape.ts';
 
 /** Elements that one thread adds up at most. */
 const PER_THREAD = 64;

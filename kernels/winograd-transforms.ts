@@ -7,7 +7,7 @@
  */
 import { type DType, each, type ShaderSpec } from '../core/shader.ts';
 import { EPILOGUE_PARAMS, type Epilogue, epilogueBindings, epilogueName, epilogueWgsl } from './epilogue.ts';
-import { PIXEL } from './implicit-matmul.ts';
+import { PIXEL } from './matmul-variant.ts';
 
 /** Side of a tile of results, of the pixels under it, and of a window. */
 export const TILE = 4;

@@ -2,7 +2,7 @@
  * What attention layers compare: queries and keys, found in a traced graph by the layer that made them. For looking at attention, which the kernels
  * never write down as a whole.
  */
-import { topological } from '../core/fuse.ts';
+import { topological } from '../core/graph.ts';
 import { isOp } from '../core/op.ts';
 import type { Tensor } from '../core/tensor.ts';
 import { attentionOp } from '../kernels/attention.ts';

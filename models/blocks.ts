@@ -5,7 +5,7 @@
 import { Module } from '../core/module.ts';
 import type { Tensor } from '../core/tensor.ts';
 import { add } from '../kernels/binary.ts';
-import { reshape } from '../kernels/copy.ts';
+import { reshape } from '../kernels/reshape.ts';
 import { silu } from '../kernels/unary.ts';
 import type { UnetConfig } from './config.ts';
 import { conv2d, groupNorm, identity, type Layer, linear, sequential } from './layers.ts';

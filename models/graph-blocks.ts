@@ -2,7 +2,7 @@
  * A traced graph as blocks: operations gathered by the attribute path of the weights they read, with shapes, parameters and work. What a
  * network is made of, told by the network itself; `graph-svg.ts` draws it.
  */
-import { inputsOf, topological } from '../core/fuse.ts';
+import { inputsOf, topological } from '../core/graph.ts';
 import { Module, type Parameter } from '../core/module.ts';
 import { type Shape, sameShape, sizeOf, type Tensor } from '../core/tensor.ts';
 

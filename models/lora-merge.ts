@@ -2,10 +2,12 @@
  * LoRAs merged into the weights: W + sum of scale (alpha / r) B A. What differs from applying them (lora.ts) is rounding: the sum is rounded
  * once to the weight's storage.
  */
-import type { Device } from '../core/device.ts';
+
 import { ShapeError, UserError } from '../core/errors.ts';
 import { decodeF16, encodeF16 } from '../core/half.ts';
-import type { Parameter, ParameterSource } from '../core/module.ts';
+import type { Parameter } from '../core/module.ts';
+import type { ParameterSource } from '../core/parameter-source.ts';
+import type { Device } from '../gpu/device.ts';
 import { denseChange, type Lora, type LoraLayer } from '../weights/lora.ts';
 
 /** A LoRA and its scale, everywhere alike or by the checkpoint key of the weight. */
@@ -41,13 +43,13 @@ export function mergeLora(device: Device, loras: readonly MergedLora[]): Merged 
     originals.set(parameter, source);
     // Weights in blocks are rounded to blocks anew, so blocks of the file are of no use.
     parameter.source = { read: async () => mergedValues(await source.read(), list), readRows: (rows) => source.readRows(rows) };
-    parameter.release(device);
+    device.residency.release(parameter);
   }
   return {
     undo(on) {
       for (const [parameter, source] of originals) {
         parameter.source = source;
-        parameter.release(on);
+        on.residency.release(parameter);
       }
       originals.clear();
     },

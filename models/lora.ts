@@ -5,12 +5,13 @@
  * (kernels/low-rank.ts). Scales are numbers or scalars of the program, so that they change without a new plan; W stays as it is. With
  * B = 0 the result is that of the graph without, bit for bit.
  */
-import type { Device } from '../core/device.ts';
+
 import { UserError } from '../core/errors.ts';
-import { inputsOf, topological } from '../core/fuse.ts';
+import { inputsOf, topological } from '../core/graph.ts';
 import { Parameter } from '../core/module.ts';
 import { apply, isOp, type OpTensor } from '../core/op.ts';
 import { describe, type Scalar, type Shape, sizeOf, type Tensor } from '../core/tensor.ts';
+import type { Device } from '../gpu/device.ts';
 import { add } from '../kernels/binary.ts';
 import { conv2dOp } from '../kernels/conv2d.ts';
 import { concat, pad } from '../kernels/copy.ts';
@@ -127,7 +128,7 @@ export class LoraStack {
 
   /** Frees the adapters' GPU buffers. They are filled again when next needed. */
   release(device: Device): void {
-    for (const factor of this.owned) factor.release(device);
+    for (const factor of this.owned) device.residency.release(factor);
   }
 
   private stackOf(parameter: Parameter, list: Scaled[]): Stack {

@@ -8,8 +8,9 @@ import { Module, Parameter } from '../core/module.ts';
 import { constant, describe, sizeOf, type Tensor } from '../core/tensor.ts';
 import { add, div, maximum, sub } from '../kernels/binary.ts';
 import { type Conv2dOptions, conv2d as convolve } from '../kernels/conv2d.ts';
-import { pad, reshape, slice } from '../kernels/copy.ts';
+import { pad, slice } from '../kernels/copy.ts';
 import { mean, sum } from '../kernels/reduce.ts';
+import { reshape } from '../kernels/reshape.ts';
 import { affine, sqrt, square } from '../kernels/unary.ts';
 import { conv2d, type Layer } from './layers.ts';
 

@@ -2,10 +2,11 @@
  * The whole of SUPIR: first stage, text conditioner, UNet and control network, attached to checkpoints by their published names.
  * (SUPIR, arXiv 2401.13627)
  */
-import type { Device } from '../core/device.ts';
-import { Module, release } from '../core/module.ts';
+
+import { Module } from '../core/module.ts';
 import { within } from '../core/observe.ts';
 import { input, type Shape, scalar, type Tensor } from '../core/tensor.ts';
+import type { Device } from '../gpu/device.ts';
 import { concat } from '../kernels/copy.ts';
 import { type AttachOptions, attach, expectedKeys } from '../weights/attach.ts';
 import type { Checkpoint } from '../weights/checkpoint.ts';
@@ -62,6 +63,6 @@ export class Supir extends Module {
 
   /** Frees all weights on the GPU. They are read again when next needed. */
   release(device: Device): void {
-    release(device, this);
+    device.residency.releaseAll(this);
   }
 }

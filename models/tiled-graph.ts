@@ -6,14 +6,16 @@
  *
  * Several graphs of one structure can run together and share their norms' moments; the published approximate tiling is that.
  */
-import type { AdapterFacts, Device } from '../core/device.ts';
-import { inputsOf, topological } from '../core/fuse.ts';
+import type { AdapterFacts } from '../core/adapter.ts';
+import { inputsOf, topological } from '../core/graph.ts';
 import { isOp, type OpTensor } from '../core/op.ts';
-import { type Plan, type PlanLimits, plan } from '../core/plan.ts';
-import { compile } from '../core/program.ts';
+import type { Plan, PlanLimits } from '../core/plan.ts';
 import { input, type Tensor } from '../core/tensor.ts';
+import type { Device } from '../gpu/device.ts';
+import { compile } from '../gpu/program.ts';
 import { attentionOp } from '../kernels/attention.ts';
 import { slice } from '../kernels/copy.ts';
+import { plan } from '../kernels/fusion.ts';
 import { groupMoments } from '../kernels/group-moments.ts';
 import { groupNormOp } from '../kernels/group-norm.ts';
 import { around, FeatureMap, partition, sameWindow, type Window } from './feature-map.ts';

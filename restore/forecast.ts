@@ -4,9 +4,10 @@
  */
 import { ShapeError, UserError } from '../core/errors.ts';
 import { WeightLedger } from '../core/placement.ts';
-import { type Plan, plan } from '../core/plan.ts';
+import type { Plan } from '../core/plan.ts';
 import type { Shape, Tensor } from '../core/tensor.ts';
 import { preparedSizes } from '../image/prepare.ts';
+import { plan } from '../kernels/fusion.ts';
 import { latentFactor } from '../models/config.ts';
 import type { EncoderName } from '../models/vae.ts';
 import type { Networks } from './networks.ts';

@@ -7,11 +7,12 @@
  * Blocks are text.1 and text.2 (the towers), unet.input.4, unet.middle, unet.output.0, unet.other, and the same below control. A rule for
  * control applies a file made for the UNet to the control network too.
  */
-import type { Device } from '../core/device.ts';
+
 import { UserError } from '../core/errors.ts';
 import type { Parameter } from '../core/module.ts';
-import type { RunInputs } from '../core/program.ts';
 import { type ScalarInput, sameShape, scalar } from '../core/tensor.ts';
+import type { Device } from '../gpu/device.ts';
+import type { RunInputs } from '../gpu/program.ts';
 import { type Adapter, adaptersOf, LoraStack } from '../models/lora.ts';
 import type { Lora } from '../weights/lora.ts';
 

@@ -2,9 +2,10 @@
  * A model opened for restoring: a folder whose config.json tells sizes and file names, or files of the published model in any layout, which need
  * nothing beside them.
  */
-import type { Device } from '../core/device.ts';
+
 import { UserError } from '../core/errors.ts';
 import { parameters } from '../core/module.ts';
+import type { Device } from '../gpu/device.ts';
 import type { TokenPair } from '../models/conditioner.ts';
 import { parseConfig, SUPIR_SDXL, type SupirConfig } from '../models/config.ts';
 import { type Merged, type MergedLora, mergeLora } from '../models/lora-merge.ts';

@@ -2,11 +2,12 @@
  * SUPIR's networks as calls on host arrays: each plans its graph for the size at hand, runs it and frees its buffers; weights stay.
  * Arrays are dense and channels-last. Latents are in unit scale, as SUPIR's sampler sees them (the autoencoder's times scale_factor).
  */
-import type { Device } from '../core/device.ts';
+
 import { UserError } from '../core/errors.ts';
 import { watch } from '../core/observe.ts';
-import { compile, type Program, type RunInputs } from '../core/program.ts';
-import { type Shape, sizeOf, type Tensor } from '../core/tensor.ts';
+import { sizeOf, type Tensor } from '../core/tensor.ts';
+import type { Device } from '../gpu/device.ts';
+import { compile, type Program, type RunInputs } from '../gpu/program.ts';
 import { pixelAttention } from '../models/attention-inputs.ts';
 import type { TokenPair } from '../models/conditioner.ts';
 import type { Supir } from '../models/supir.ts';
@@ -15,12 +16,9 @@ import type { EncoderName } from '../models/vae.ts';
 import type { Network, NetworkInput } from '../sampler/denoiser.ts';
 import { LoraScales } from './lora-scales.ts';
 import { runAutoencoder, type TilingEvents, VAE_TILING } from './tiled-vae.ts';
+import type { Values } from './values.ts';
 
-/** A dense array on the host. */
-export interface Values {
-  data: Float32Array;
-  shape: Shape;
-}
+export type { Values };
 
 /** What N texts condition: context (N, L, D) and vector (N, V). */
 export interface TextConditioning {

@@ -2,8 +2,9 @@
  * The restorer as a library user holds it: a device and a model, loaded once, that restore photo after photo. It keeps each run's state, goes on
  * from it, and when the device is lost opens a new one and goes on there, once.
  */
-import { type Device, type OpenOptions, openDevice } from '../core/device.ts';
+
 import { DeviceError, MemoryError } from '../core/errors.ts';
+import { type Device, type OpenOptions, openDevice } from '../gpu/device.ts';
 import type { Host } from '../host/host.ts';
 import type { Image } from '../image/image.ts';
 import type { SamplerStep } from '../sampler/sampler.ts';

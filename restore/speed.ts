@@ -1,8 +1,9 @@
 /** How fast this adapter computes and this model's files are read, measured in a moment: enough to tell minutes from hours. */
 
-import { parameters, SCRATCH_BYTES } from '../core/module.ts';
-import { compile } from '../core/program.ts';
+import { parameters } from '../core/module.ts';
+import { SCRATCH_BYTES } from '../core/parameter-source.ts';
 import { constant, input } from '../core/tensor.ts';
+import { compile } from '../gpu/program.ts';
 import { linear } from '../kernels/linear.ts';
 import type { Speeds } from './forecast.ts';
 import type { Networks } from './networks.ts';

@@ -3,18 +3,19 @@
  * (to f32 rounding) and GPU memory is that of a tile. For parity with the published program there is its approximate tiling too: tiles with a
  * border of their own are run side by side, and their group norms share the pixel-weighted mean of the tiles' means and variances.
  */
-import type { Device } from '../core/device.ts';
+
 import { ShapeError } from '../core/errors.ts';
-import { topological } from '../core/fuse.ts';
+import { topological } from '../core/graph.ts';
 import { isOp } from '../core/op.ts';
-import { plan } from '../core/plan.ts';
-import { evaluate } from '../core/program.ts';
 import { input, type Shape, sizeOf, type Tensor } from '../core/tensor.ts';
+import type { Device } from '../gpu/device.ts';
+import { evaluate } from '../gpu/program.ts';
 import { conv2dOp } from '../kernels/conv2d.ts';
+import { plan } from '../kernels/fusion.ts';
 import { groupNormOp } from '../kernels/group-norm.ts';
 import { FeatureMap, type Window } from '../models/feature-map.ts';
 import { forecastTiled, type Moments, runTiled, type TiledForecast, type TiledOptions } from '../models/tiled-graph.ts';
-import type { Values } from './networks.ts';
+import type { Values } from './values.ts';
 
 export const VAE_TILINGS = ['auto', 'exact', 'published', 'off'] as const;
 

@@ -2,8 +2,10 @@
  * Compiles every kernel's WGSL with both compilers there are: Tint (Dawn, here in Node) and naga (wgpu, in Deno).
  * `npx tsx scripts/check-wgsl.ts` does both; Deno runs this same file for its half. Exits 1 if any shader is refused.
  */
-import { openDevice, type Schedule } from '../core/device.ts';
+
+import type { Schedule } from '../core/adapter.ts';
 import { DeviceError } from '../core/errors.ts';
+import { openDevice } from '../gpu/device.ts';
 import { currentHost } from '../host/current.ts';
 import { allShaders } from '../kernels/catalogue.ts';
 import { runDeno } from './deno.ts';

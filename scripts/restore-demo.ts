@@ -4,7 +4,7 @@
  */
 import { parseArgs } from 'node:util';
 import { duration, progress } from '../cli/progress.ts';
-import { openDevice } from '../core/device.ts';
+import { openDevice } from '../gpu/device.ts';
 import { host } from '../host/node.ts';
 import { sideBySide } from '../image/compose.ts';
 import { decode } from '../image/decode.ts';

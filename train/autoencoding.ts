@@ -3,12 +3,13 @@
  * 2013; Rombach et al. 2022). SUPIR's denoise encoder: what it makes of a degraded picture decodes to the clean one (arXiv 2401.13627, sec. 3.1).
  */
 import { UserError } from '../core/errors.ts';
-import type { RunInputs } from '../core/program.ts';
 import type { TorchRandom } from '../core/random.ts';
 import { input, type Shape, sizeOf, type Tensor } from '../core/tensor.ts';
+import type { RunInputs } from '../gpu/program.ts';
 import { add, mul, sub } from '../kernels/binary.ts';
-import { reshape, slice } from '../kernels/copy.ts';
+import { slice } from '../kernels/copy.ts';
 import { mean } from '../kernels/reduce.ts';
+import { reshape } from '../kernels/reshape.ts';
 import { abs, affine, exp, square } from '../kernels/unary.ts';
 import { latentFactor } from '../models/config.ts';
 import type { Supir } from '../models/supir.ts';

@@ -3,9 +3,9 @@
  * in which the control network sees the degraded image and the loss the whole of SUPIR.
  */
 import { UserError } from '../core/errors.ts';
-import type { RunInputs } from '../core/program.ts';
 import type { TorchRandom } from '../core/random.ts';
 import { input, sizeOf, type Tensor } from '../core/tensor.ts';
+import type { RunInputs } from '../gpu/program.ts';
 import type { Supir } from '../models/supir.ts';
 import { timestepEmbedding } from '../models/timestep-embedding.ts';
 import { NoiseSchedule } from '../sampler/schedule.ts';

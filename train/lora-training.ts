@@ -1,7 +1,8 @@
 /** Training of a LoRA: adapters of the UNet on cached latents. (Hu et al. 2021, arXiv 2106.09685; arXiv 2408.17060, sec. 3.3) */
-import type { Device } from '../core/device.ts';
+
 import { UserError } from '../core/errors.ts';
 import { parameters } from '../core/module.ts';
+import type { Device } from '../gpu/device.ts';
 import { SUPIR_SDXL } from '../models/config.ts';
 import { LoraStack } from '../models/lora.ts';
 import type { Supir } from '../models/supir.ts';

@@ -6,8 +6,8 @@ import { UserError } from '../core/errors.ts';
 import type { TorchRandom } from '../core/random.ts';
 import { type Shape, sizeOf, type Tensor } from '../core/tensor.ts';
 import { mul, sub } from '../kernels/binary.ts';
-import { reshape } from '../kernels/copy.ts';
 import { mean } from '../kernels/reduce.ts';
+import { reshape } from '../kernels/reshape.ts';
 import { square } from '../kernels/unary.ts';
 
 /** predicted and noise (N, h, w, z), weight (N) -> perImage (N), the mean squares; loss (1), the mean of weight times perImage. */

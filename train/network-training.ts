@@ -1,8 +1,9 @@
 /** Training of a part of the model itself, all of its weights: autoencoder, denoise encoder, UNet, or control network. */
-import type { Device } from '../core/device.ts';
+
 import { UserError } from '../core/errors.ts';
 import { encodeF16 } from '../core/half.ts';
 import { type Parameter, parameters } from '../core/module.ts';
+import type { Device } from '../gpu/device.ts';
 import type { Supir } from '../models/supir.ts';
 import { encodeSafetensors } from '../weights/safetensors-writer.ts';
 import { AutoencoderTask, DenoiseEncoderTask, type TrainingPicture } from './autoencoding.ts';
@@ -68,12 +69,12 @@ export class NetworkTraining<Item extends TrainingItem = TrainingPicture | Train
     const giveBack = () =>
       weights.forEach((weight, n) => {
         Object.assign(weight, stored[n]);
-        weight.release(device);
+        device.residency.release(weight);
       });
     try {
       const values: Float32Array[] = [];
       for (const weight of weights) {
-        weight.release(device);
+        device.residency.release(weight);
         weight.dtype = 'f32';
         const { read: readFile, readRows } = weight.source!;
         const read = Float32Array.from((await readFile()) as Float32Array);

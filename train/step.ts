@@ -3,11 +3,13 @@
  * after each update. With checkpointing only sums around residual branches, the trunk of every network here, stay from the forward pass until
  * the backward pass; all else is computed a second time.
  */
-import type { Device } from '../core/device.ts';
-import { checkpointOrder, type Parameter } from '../core/module.ts';
+
+import type { Parameter } from '../core/module.ts';
 import { isOp } from '../core/op.ts';
-import { compile, type Program, type RunInputs } from '../core/program.ts';
+import { checkpointOrder } from '../core/stored-order.ts';
 import { sameShape, type Tensor } from '../core/tensor.ts';
+import type { Device } from '../gpu/device.ts';
+import { compile, type Program, type RunInputs } from '../gpu/program.ts';
 import { binaryOp } from '../kernels/binary.ts';
 import { gradient } from '../kernels/gradient.ts';
 

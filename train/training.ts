@@ -3,12 +3,13 @@
  * step draws (images, noise levels, noise) follows from the seed and the step's number alone, so that a resumed training is the uninterrupted one,
  * bit for bit, on the same device.
  */
-import type { Device } from '../core/device.ts';
+
 import { UserError } from '../core/errors.ts';
 import type { Parameter } from '../core/module.ts';
-import { compile, type Program, type RunInputs } from '../core/program.ts';
 import { TorchRandom } from '../core/random.ts';
 import type { Shape, Tensor } from '../core/tensor.ts';
+import type { Device } from '../gpu/device.ts';
+import { compile, type Program, type RunInputs } from '../gpu/program.ts';
 import { AdamW, type AdamWOptions } from './adamw.ts';
 import { Ema } from './ema.ts';
 import { type LearningRateOptions, learningRate } from './learning-rate.ts';
@@ -178,7 +179,8 @@ export class Training<Item extends TrainingItem, Options extends TrainingOptions
   }
 
   private upload(values: readonly Float32Array[]): void {
-    for (const [n, weight] of this.weights.entries()) if (weight.buffer) weight.upload(this.device, values[n]);
+    const { residency } = this.device;
+    for (const [n, weight] of this.weights.entries()) if (residency.bufferOf(weight)) residency.upload(weight, values[n]);
   }
 
   /** `batch` images of one shape, the shape chosen in proportion to how many have it. */

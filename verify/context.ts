@@ -1,7 +1,8 @@
 /** What every golden operation works with: the folder, the device, and the seeded models, each attached once. */
-import type { Device } from '../core/device.ts';
-import { compile, type RunInputs } from '../core/program.ts';
+
 import type { Tensor } from '../core/tensor.ts';
+import type { Device } from '../gpu/device.ts';
+import { compile, type RunInputs } from '../gpu/program.ts';
 import { Supir } from '../models/supir.ts';
 import { Networks } from '../restore/networks.ts';
 import type { WeightDType } from '../weights/attach.ts';

@@ -1,7 +1,9 @@
 /** The golden operations of differentiation: one block, forward and backward, by its inputs and its weights. */
-import { checkpointOrder, type Parameter, parameters, release } from '../core/module.ts';
-import type { RunInputs } from '../core/program.ts';
+
+import { type Parameter, parameters } from '../core/module.ts';
+import { checkpointOrder } from '../core/stored-order.ts';
 import { input, type Tensor } from '../core/tensor.ts';
+import type { RunInputs } from '../gpu/program.ts';
 import { attention } from '../kernels/attention.ts';
 import { gradient } from '../kernels/gradient.ts';
 import { softmax } from '../kernels/softmax.ts';
@@ -120,7 +122,7 @@ async function gradBlock(entry: CaseEntry, context: VerifyContext): Promise<Resu
     };
     return Object.fromEntries(Object.entries(results).map(inReferenceLayout));
   } finally {
-    release(context.device, module);
+    context.device.residency.releaseAll(module);
   }
 }
 

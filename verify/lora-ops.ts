@@ -1,7 +1,7 @@
 /** The golden operations of LoRA: one layer, DoRA, and files applied to UNet and text towers. Applied as the graph does it, and merged. */
 
 import { decodeF16 } from '../core/half.ts';
-import { parameters, release } from '../core/module.ts';
+import { parameters } from '../core/module.ts';
 import { input, type Tensor } from '../core/tensor.ts';
 import { conv2d, linear } from '../models/layers.ts';
 import { adaptersOf, LoraStack } from '../models/lora.ts';
@@ -73,7 +73,7 @@ async function layer(entry: CaseEntry, context: VerifyContext): Promise<Results>
     };
   } finally {
     stack.release(context.device);
-    release(context.device, module);
+    context.device.residency.releaseAll(module);
   }
 }
 

@@ -1,7 +1,6 @@
 /** The configuration of a seeded model as index.json writes it (the reference program's options), as a SupirConfig. */
 import { UserError } from '../core/errors.ts';
 import { SUPIR_SDXL, type SupirConfig } from '../models/config.ts';
-import type { GoldenFolder } from './golden.ts';
 
 export interface ReferenceConfig {
   text: {
@@ -28,7 +27,7 @@ export interface ReferenceConfig {
 const FIXED = { groups: 32, sftHidden: 128, projectHead: 64, scale: 0.13025 };
 
 /** The configuration of the model that index.json calls `name`; one without a configuration has the published sizes. */
-export function modelConfig({ index }: GoldenFolder, name: string): SupirConfig {
+export function modelConfig({ index }: { index: { models: Record<string, { config?: ReferenceConfig }> } }, name: string): SupirConfig {
   const model = index.models[name];
   if (!model) throw new UserError(`index.json has no model '${name}'. It has: ${Object.keys(index.models).join(', ')}.`);
   return model.config ? referenceConfig(model.config) : SUPIR_SDXL;

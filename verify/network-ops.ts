@@ -1,7 +1,6 @@
 /** The golden operations that run networks on the device: text towers, autoencoder, ZeroSFT, control network, UNet, denoiser. */
-import { release } from '../core/module.ts';
-import type { RunInputs } from '../core/program.ts';
 import { input, type Tensor } from '../core/tensor.ts';
+import type { RunInputs } from '../gpu/program.ts';
 import { add } from '../kernels/binary.ts';
 import { concat } from '../kernels/copy.ts';
 import { conv2d, identity } from '../models/layers.ts';
@@ -99,7 +98,7 @@ async function local(
     const result = await context.run({ out }, Object.fromEntries(Object.entries(given).map(([name, { data }]) => [name, data])));
     return { out: toChannelsFirst(result.out, out.shape) };
   } finally {
-    release(context.device, module);
+    context.device.residency.releaseAll(module);
   }
 }
 

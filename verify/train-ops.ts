@@ -79,7 +79,7 @@ async function loraTrain(entry: CaseEntry, context: VerifyContext): Promise<Resu
         });
       }
       adam.update(values, gradients, lr);
-      for (const [i, factor] of factors.entries()) factor.upload(device, values[i]);
+      for (const [i, factor] of factors.entries()) device.residency.upload(factor, values[i]);
     }
   } finally {
     step.dispose();

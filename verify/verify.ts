@@ -3,7 +3,7 @@
  * What is not run is listed with its reason, never left out.
  */
 import { isBlocks } from '../core/blocks.ts';
-import type { Device } from '../core/device.ts';
+import type { Device } from '../gpu/device.ts';
 import type { WeightDType } from '../weights/attach.ts';
 import type { Checkpoint } from '../weights/checkpoint.ts';
 import { type Operation, VerifyContext } from './context.ts';

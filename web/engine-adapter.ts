@@ -1,9 +1,10 @@
 /** What the adapter offers, and how fast it is at the two operations that a restoration consists of. */
-import { type Device, openDevice, TOLD_LIMITS } from '../core/device.ts';
+
 import { DeviceError } from '../core/errors.ts';
-import { compile } from '../core/program.ts';
 import { TorchRandom } from '../core/random.ts';
 import { constant, input, type Tensor } from '../core/tensor.ts';
+import { type Device, openDevice, TOLD_LIMITS } from '../gpu/device.ts';
+import { compile } from '../gpu/program.ts';
 import type { Host } from '../host/host.ts';
 import { squares } from '../host/smoke.ts';
 import { attention } from '../kernels/attention.ts';

@@ -1,6 +1,6 @@
 /** A look inside the networks: what they are made of, and what was recorded of a run, step by step, as pictures, norms and times. */
-import type { Device } from '../core/device.ts';
-import { Profile } from '../core/profiler.ts';
+import type { Device } from '../gpu/device.ts';
+import { Profile } from '../gpu/profiler.ts';
 import type { Image } from '../image/image.ts';
 import { latentFactor, type SupirConfig } from '../models/config.ts';
 import { networkGraph } from '../models/network-graphs.ts';

@@ -9,11 +9,11 @@ import { type PlannedStep, plannedSteps } from '../restore/planned-steps.ts';
 import { previewEvents } from '../restore/preview.ts';
 import { parseRecipe, RECIPE_KEYWORD, type Recipe } from '../restore/recipe.ts';
 import { differenceMap, type FidelityReport, fidelity } from '../restore/report.ts';
+import type { CallContext } from './call-context.ts';
 import type { Explorer } from './engine-explore.ts';
 import type { EngineModel } from './engine-model.ts';
 import { bitmapOf } from './pictures.ts';
 import type { Calls, DifferenceTo, Forecast, RestoreEvent, RestoreJob, RestoreResult } from './protocol.ts';
-import type { CallContext } from './worker.ts';
 
 /** Folder of the private file system that keeps the last step of runs. */
 const STATES = 'runs';

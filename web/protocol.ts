@@ -2,7 +2,7 @@
  * What the page asks of the engine in its worker, and what comes back. A call has parameters and one result, and some report events on the way;
  * pictures travel as bitmaps, which change hands without a copy.
  */
-import type { Schedule } from '../core/device.ts';
+import type { Schedule } from '../core/adapter.ts';
 import type { SupirConfig } from '../models/config.ts';
 import type { BlockGraph } from '../models/graph-blocks.ts';
 import type { FileReport } from '../restore/inspection.ts';

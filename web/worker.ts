@@ -1,5 +1,6 @@
 /** The engine: a worker that answers the page's calls. Heavy calls wait for one another; a call that was cancelled ends with an AbortError. */
 import { UserError } from '../core/errors.ts';
+import type { CallContext } from './call-context.ts';
 import { adapterReport, benchmark } from './engine-adapter.ts';
 import { Explorer } from './engine-explore.ts';
 import { EngineFiles } from './engine-files.ts';
@@ -8,11 +9,6 @@ import { EngineRuns } from './engine-runs.ts';
 import type { Call, Calls, ToEngine } from './protocol.ts';
 
 /** What a call may use besides its parameters. */
-export interface CallContext<Event> {
-  emit(event: Event, transfer?: Transferable[]): void;
-  signal: AbortSignal;
-}
-
 type Handlers = { [C in Call]: (params: Calls[C][0], context: CallContext<Calls[C][2]>) => Promise<Calls[C][1]> };
 
 const files = new EngineFiles();

@@ -1,7 +1,9 @@
 /** Joins networks with a checkpoint: every parameter learns where its values are; nothing is read until a program needs it. */
 import { type BlockDType, blockBytes, firstBadBlock, isBlocks, quantise } from '../core/blocks.ts';
 import { UserError } from '../core/errors.ts';
-import { named, type Parameter, PIECE_BYTES, parameters, storedOrder, type WeightPiece } from '../core/module.ts';
+import { named, type Parameter, parameters } from '../core/module.ts';
+import { PIECE_BYTES, type WeightPiece } from '../core/parameter-source.ts';
+import { storedOrder } from '../core/stored-order.ts';
 import { sizeOf } from '../core/tensor.ts';
 import { storedInBlocks } from './block-entries.ts';
 import type { Checkpoint } from './checkpoint.ts';

@@ -3,7 +3,7 @@
  * that was begun can be continued at any tensor.
  */
 import { quantise } from '../core/blocks.ts';
-import { storedOrder } from '../core/module.ts';
+import { storedOrder } from '../core/stored-order.ts';
 import { blockKind, storedInBlocks } from './block-entries.ts';
 import { blocksOf, byteLength, encode, type FloatDType, isFloat, isStoredBlocks, type NumberArray, type StoredBlocks } from './dtype.ts';
 import { planSafetensors, type SafetensorsPlan, type TensorEntry } from './safetensors-writer.ts';

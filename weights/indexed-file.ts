@@ -3,7 +3,7 @@
 import { dequantise } from '../core/blocks.ts';
 import { UserError } from '../core/errors.ts';
 import { encodeF16 } from '../core/half.ts';
-import { checkpointOrder } from '../core/module.ts';
+import { checkpointOrder } from '../core/stored-order.ts';
 import { blockKind } from './block-entries.ts';
 import { checkRange } from './byte-source.ts';
 import { blocksOf, decode, isFloat, isStoredBlocks, type NumberArray, viewAs } from './dtype.ts';

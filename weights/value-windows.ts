@@ -1,6 +1,6 @@
 /** Values of a stored tensor a window at a time, whatever their dtype, so that tensors of any size are converted and compared in little memory. */
 import { BLOCK, dequantise, suitsBlocks } from '../core/blocks.ts';
-import { checkpointOrder } from '../core/module.ts';
+import { checkpointOrder } from '../core/stored-order.ts';
 import { blockKind } from './block-entries.ts';
 import { blocksOf, byteLength, decode, isStoredBlocks, type NumberArray } from './dtype.ts';
 import { elementCount, type TensorFile } from './tensor-file.ts';

@@ -1,7 +1,6 @@
 /** The kernels that take a restoration's time, as graphs of SDXL's sizes; their shaders come from the plan that programs run. */
-import { type AdapterFacts, MATRIX_FEATURE } from '../../core/device.ts';
+import { type AdapterFacts, MATRIX_FEATURE } from '../../core/adapter.ts';
 import { Parameter } from '../../core/module.ts';
-import { plan } from '../../core/plan.ts';
 import { shaderSource } from '../../core/shader.ts';
 import { input, type Shape, Tensor } from '../../core/tensor.ts';
 import { attention } from '../../kernels/attention.ts';
@@ -10,6 +9,7 @@ import { add } from '../../kernels/binary.ts';
 import { needsOf } from '../../kernels/catalogue.ts';
 import { conv2d } from '../../kernels/conv2d.ts';
 import { concat } from '../../kernels/copy.ts';
+import { plan } from '../../kernels/fusion.ts';
 import { geglu } from '../../kernels/geglu.ts';
 import { groupNorm } from '../../kernels/group-norm.ts';
 import { layerNorm } from '../../kernels/layer-norm.ts';

@@ -2,10 +2,10 @@
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { type BlockDType, blockBytes, dequantise, quantise } from '../../core/blocks.ts';
-import { GPU_COPY_DST, GPU_MAP_READ } from '../../core/device.ts';
 import { ShapeError } from '../../core/errors.ts';
 import { Parameter } from '../../core/module.ts';
 import { TorchRandom } from '../../core/random.ts';
+import { GPU_COPY_DST, GPU_MAP_READ } from '../../gpu/usage.ts';
 import { recorded } from '../support/blocks.ts';
 import { testDevice } from '../support/device.ts';
 
@@ -94,15 +94,15 @@ test('a weight given as values is rounded in the order in which it is stored', a
     for (let o = 0; o < 32; o++)
       for (let c = 0; c < 64; c++) for (let p = 0; p < 6; p++) stored[(o * 6 + p) * 64 + c] = values[(o * 64 + c) * 6 + p];
     const expected = quantise(dtype, stored);
-    parameter.upload(device, values);
+    device.residency.upload(parameter, values);
     const staging = device.buffer('read back', expected.length, GPU_COPY_DST | GPU_MAP_READ);
     const encoder = device.gpu.createCommandEncoder();
-    encoder.copyBufferToBuffer(parameter.buffer!, 0, staging, 0, expected.length);
+    encoder.copyBufferToBuffer(device.residency.bufferOf(parameter)!, 0, staging, 0, expected.length);
     device.gpu.queue.submit([encoder.finish()]);
     await device.settle(staging.mapAsync(1));
     assert.equal(new Uint8Array(staging.getMappedRange().slice(0)), expected, dtype);
     device.release(staging);
-    parameter.release(device);
+    device.residency.release(parameter);
   }
   assert.is(device.memory.bytes, before);
 });

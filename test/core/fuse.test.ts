@@ -1,15 +1,16 @@
 /** Fusion: fewer dispatches, the same results, and only where nobody else reads what would vanish. */
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { plan } from '../../core/plan.ts';
-import { compile } from '../../core/program.ts';
 import { input, type Tensor } from '../../core/tensor.ts';
+import { compile } from '../../gpu/program.ts';
 import { add, mul } from '../../kernels/binary.ts';
 import { conv2d } from '../../kernels/conv2d.ts';
-import { concat, reshape } from '../../kernels/copy.ts';
+import { concat } from '../../kernels/copy.ts';
+import { plan } from '../../kernels/fusion.ts';
 import { geglu } from '../../kernels/geglu.ts';
 import { groupNorm } from '../../kernels/group-norm.ts';
 import { linear, matmul } from '../../kernels/linear.ts';
+import { reshape } from '../../kernels/reshape.ts';
 import { affine, exp, gelu, quickGelu, silu } from '../../kernels/unary.ts';
 import { modulate } from '../../kernels/zero-sft.ts';
 import { testDevice } from '../support/device.ts';

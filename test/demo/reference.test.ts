@@ -4,8 +4,8 @@
  */
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { compile } from '../../core/program.ts';
 import { input } from '../../core/tensor.ts';
+import { compile } from '../../gpu/program.ts';
 import { waveletColorFix } from '../../image/color-fix.ts';
 import { timestepEmbedding } from '../../models/timestep-embedding.ts';
 import { SupirModel } from '../../restore/model-folder.ts';

@@ -2,10 +2,10 @@
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { UserError } from '../../core/errors.ts';
-import { evaluate as run } from '../../core/program.ts';
 import { TorchRandom } from '../../core/random.ts';
 import { input, sizeOf } from '../../core/tensor.ts';
 import { LpipsMetric } from '../../evaluate/lpips.ts';
+import { evaluate as run } from '../../gpu/program.ts';
 import { createImage, type Image } from '../../image/image.ts';
 import { Lpips, type LpipsBackbone, maxPool } from '../../models/lpips.ts';
 import { expectedKeys } from '../../weights/attach.ts';

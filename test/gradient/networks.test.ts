@@ -4,14 +4,15 @@
  */
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { topological } from '../../core/fuse.ts';
-import { checkpointOrder, type Parameter } from '../../core/module.ts';
-import { compile, type RunInputs } from '../../core/program.ts';
+import { topological } from '../../core/graph.ts';
+import type { Parameter } from '../../core/module.ts';
 import { TorchRandom } from '../../core/random.ts';
+import { checkpointOrder } from '../../core/stored-order.ts';
 import { input, type Shape, sizeOf, type Tensor } from '../../core/tensor.ts';
-import { reshape } from '../../kernels/copy.ts';
+import { compile, type RunInputs } from '../../gpu/program.ts';
 import { gradient } from '../../kernels/gradient.ts';
 import { mean } from '../../kernels/reduce.ts';
+import { reshape } from '../../kernels/reshape.ts';
 import { square } from '../../kernels/unary.ts';
 import { trainingGraph } from '../../train/step.ts';
 import { testDevice } from '../support/device.ts';
@@ -105,8 +106,8 @@ for (const [name, graph] of Object.entries(graphs)) {
     const program = await compile(device, { total });
     const at = async (h: number) => {
       for (const [i, weight] of weights.entries())
-        weight.upload(
-          device,
+        device.residency.upload(
+          weight,
           start[i].map((value, j) => value + h * direction[i][j]),
         );
       return (await program.run(inputs)).total[0];

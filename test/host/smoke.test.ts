@@ -1,7 +1,7 @@
 /** WebGPU computes at all on this host: one dispatch with a known result, waited for by the host's settle. */
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { openDevice } from '../../core/device.ts';
+import { openDevice } from '../../gpu/device.ts';
 import { currentHost } from '../../host/current.ts';
 import { squares } from '../../host/smoke.ts';
 

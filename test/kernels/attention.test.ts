@@ -2,8 +2,8 @@
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { ShapeError } from '../../core/errors.ts';
-import { evaluate } from '../../core/program.ts';
 import { input, type Tensor } from '../../core/tensor.ts';
+import { evaluate } from '../../gpu/program.ts';
 import { attention } from '../../kernels/attention.ts';
 import { check } from '../support/check.ts';
 import { testDevice } from '../support/device.ts';

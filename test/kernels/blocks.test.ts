@@ -3,12 +3,12 @@ import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import type { BlockDType } from '../../core/blocks.ts';
 import type { OpTensor } from '../../core/op.ts';
-import { plan } from '../../core/plan.ts';
-import { evaluate } from '../../core/program.ts';
 import type { Tensor } from '../../core/tensor.ts';
+import { evaluate } from '../../gpu/program.ts';
 import { add } from '../../kernels/binary.ts';
 import { conv2d } from '../../kernels/conv2d.ts';
 import { slice } from '../../kernels/copy.ts';
+import { plan } from '../../kernels/fusion.ts';
 import { geglu } from '../../kernels/geglu.ts';
 import { gradient } from '../../kernels/gradient.ts';
 import { linear } from '../../kernels/linear.ts';
@@ -32,7 +32,7 @@ async function check(what: string, weight: Sample, y: Tensor, expected: Values, 
     try {
       assertClose(`${what}, ${device.facts.schedule}`, await evaluate(device, y), expected, accuracy);
     } finally {
-      source.parameter.release(device);
+      device.residency.release(source.parameter);
     }
   }
 }

@@ -1,7 +1,6 @@
 /** The catalogue lists every shader that kernels emit; each compiles here and stays within what every adapter offers. */
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { plan } from '../../core/plan.ts';
 import { TorchRandom } from '../../core/random.ts';
 import { shaderSource } from '../../core/shader.ts';
 import { input, type Tensor } from '../../core/tensor.ts';
@@ -11,6 +10,7 @@ import { add, mul } from '../../kernels/binary.ts';
 import { allShaders } from '../../kernels/catalogue.ts';
 import { conv2d } from '../../kernels/conv2d.ts';
 import { concat, pad, permute, slice, upsampleNearest } from '../../kernels/copy.ts';
+import { plan } from '../../kernels/fusion.ts';
 import { geglu } from '../../kernels/geglu.ts';
 import { groupNorm } from '../../kernels/group-norm.ts';
 import { layerNorm } from '../../kernels/layer-norm.ts';

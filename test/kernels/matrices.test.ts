@@ -4,14 +4,15 @@
  */
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { MATRIX_FEATURE, openDevice } from '../../core/device.ts';
+import { MATRIX_FEATURE } from '../../core/adapter.ts';
 import { DeviceError } from '../../core/errors.ts';
-import { plan } from '../../core/plan.ts';
-import { evaluate } from '../../core/program.ts';
 import type { Tensor } from '../../core/tensor.ts';
+import { openDevice } from '../../gpu/device.ts';
+import { evaluate } from '../../gpu/program.ts';
 import { add } from '../../kernels/binary.ts';
 import { allShaders } from '../../kernels/catalogue.ts';
 import { conv2d } from '../../kernels/conv2d.ts';
+import { plan } from '../../kernels/fusion.ts';
 import { geglu } from '../../kernels/geglu.ts';
 import { linear, matmul } from '../../kernels/linear.ts';
 import { silu } from '../../kernels/unary.ts';

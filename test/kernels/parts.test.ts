@@ -1,9 +1,9 @@
 /** Norms and modulations of concatenations that are never put together. */
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { plan } from '../../core/plan.ts';
 import { constant, type Tensor } from '../../core/tensor.ts';
 import { concat } from '../../kernels/copy.ts';
+import { plan } from '../../kernels/fusion.ts';
 import { groupMoments } from '../../kernels/group-moments.ts';
 import { groupNorm, normalizeGroups } from '../../kernels/group-norm.ts';
 import { silu } from '../../kernels/unary.ts';

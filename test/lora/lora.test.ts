@@ -2,9 +2,9 @@
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { UserError } from '../../core/errors.ts';
-import { Parameter, parameters, release } from '../../core/module.ts';
-import { compile } from '../../core/program.ts';
+import { Parameter, parameters } from '../../core/module.ts';
 import { input, type Shape, scalar, type Tensor } from '../../core/tensor.ts';
+import { compile } from '../../gpu/program.ts';
 import { permute } from '../../kernels/copy.ts';
 import { silu } from '../../kernels/unary.ts';
 import { conv2d, linear } from '../../models/layers.ts';
@@ -155,7 +155,7 @@ test('applied equals merged, for f32 and f16 weights and two at once; undone is 
     assert.ok(apart(await run(graph(), { x }), y) < tolerance, dtype);
     merged.undo(device);
     assert.equal(await run(graph(), { x }), plain);
-    release(device, module);
+    device.residency.releaseAll(module);
   }
 });
 
@@ -170,7 +170,7 @@ test('B = 0 changes no bit, and neither does a scale of 0', async () => {
     const adapters = adaptersOf(await readLora(await file(loraTensors(3, 4, b)), weights));
     assert.equal(await runWith([{ adapters, scale }], graph(), x), plain);
   }
-  release(device, module);
+  device.residency.releaseAll(module);
 });
 
 test('a scale is a scalar of the program: no new plan, no new pipeline; and may differ by weight', async () => {
@@ -195,7 +195,7 @@ test('a scale is a scalar of the program: no new plan, no new pipeline; and may 
     await readLora(await file(Object.fromEntries(Object.entries(loraTensors(3, 4)).filter(([key]) => key.includes('conv')))), weights),
   );
   assert.equal(onlyConv, await runWith([{ adapters: reference, scale: 1 }], graph(), x));
-  release(device, module);
+  device.residency.releaseAll(module);
 });
 
 /** The difference that a file makes to the convolution's or the linear layer's weight. */
@@ -348,7 +348,7 @@ test('relatives of LoRA apply as they merge', async () => {
   const merged = mergeLora(device, all);
   assert.ok(apart(await run(graph(), { x }), y) < 5e-5, 'all of them at once');
   merged.undo(device);
-  release(device, module);
+  device.residency.releaseAll(module);
 });
 
 test('parts of a weight: query, key and value one behind the other, stacked and of different ranks', async () => {
@@ -370,8 +370,8 @@ test('parts of a weight: query, key and value one behind the other, stacked and 
     assert.ok(apart(await run(graph(), { x }), y) < 5e-5, `${layers.length}`);
     merged.undo(device);
   }
-  assert.is(module.conv.weight.buffer, null, 'given back to be read anew');
-  release(device, module);
+  assert.is(device.residency.bufferOf(module.conv.weight), undefined, 'given back to be read anew');
+  device.residency.releaseAll(module);
 });
 
 test('merged over weights in blocks: rounded to blocks anew', async () => {
@@ -397,7 +397,7 @@ test('merged over weights in blocks: rounded to blocks anew', async () => {
   assert.ok(difference > 0 && difference < 0.2 && apart(plain, y) > 2, `${difference} of ${apart(plain, y)}`);
   merged.undo(device);
   assert.equal(await run(graph(), { x: inputs }), plain);
-  release(device, module);
+  device.residency.releaseAll(module);
 });
 
 test('what does not fit is refused, with names', async () => {

@@ -2,10 +2,10 @@
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { Module, parameters } from '../../core/module.ts';
-import { plan } from '../../core/plan.ts';
 import { input, sizeOf } from '../../core/tensor.ts';
 import { add } from '../../kernels/binary.ts';
 import { concat } from '../../kernels/copy.ts';
+import { plan } from '../../kernels/fusion.ts';
 import { SUPIR_SDXL } from '../../models/config.ts';
 import { blocksOf } from '../../models/graph-blocks.ts';
 import { placesOf } from '../../models/graph-layout.ts';

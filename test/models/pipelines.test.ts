@@ -1,10 +1,10 @@
 /** What the published model asks of a GPU. Programs: each costs a driver up to seconds, so shapes are uniforms and few serve the whole. */
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import type { AdapterFacts } from '../../core/device.ts';
-import { plan } from '../../core/plan.ts';
+import type { AdapterFacts } from '../../core/adapter.ts';
 import { shaderSource } from '../../core/shader.ts';
 import { input, type Tensor } from '../../core/tensor.ts';
+import { plan } from '../../kernels/fusion.ts';
 import { SUPIR_SDXL } from '../../models/config.ts';
 import { Supir } from '../../models/supir.ts';
 import { FACTS, LIMITS } from '../support/facts.ts';

@@ -1,10 +1,9 @@
 /** Control scales of single project modules, for research: each reaches its own module, and nothing is compiled anew. */
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { release } from '../../core/module.ts';
-import { compile } from '../../core/program.ts';
 import { TorchRandom } from '../../core/random.ts';
 import { input, type Shape, scalar, sizeOf } from '../../core/tensor.ts';
+import { compile } from '../../gpu/program.ts';
 import { SUPIR_SDXL } from '../../models/config.ts';
 import { Networks, type Values } from '../../restore/networks.ts';
 import { chooseOptions, type GivenOptions, moduleScalesOf } from '../../restore/options.ts';
@@ -19,7 +18,7 @@ const random = new TorchRandom(3);
 const values = (shape: Shape): Values => ({ shape, data: random.randn(sizeOf(shape)) });
 const { unet } = TINY;
 
-test.after(() => release(device, supir));
+test.after(() => device.residency.releaseAll(supir));
 
 test('factors act as the control scale does; each module has its own; no pipeline is made for them', async () => {
   const [hint, x] = [values([1, 4, 6, 4]), values([1, 4, 6, 4])];

@@ -1,10 +1,9 @@
 /** Traces: the activations under their checkpoint names, the same result with and without, and pictures of channels. */
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { release } from '../../core/module.ts';
-import { evaluate } from '../../core/program.ts';
 import { TorchRandom } from '../../core/random.ts';
 import { input, type Shape, sizeOf } from '../../core/tensor.ts';
+import { evaluate } from '../../gpu/program.ts';
 import { concat } from '../../kernels/copy.ts';
 import { timestepEmbedding } from '../../models/timestep-embedding.ts';
 import { Networks, type Values } from '../../restore/networks.ts';
@@ -24,7 +23,7 @@ const [hint, x] = [values([1, 4, 6, 4]), values([1, 4, 6, 4])];
 const text = () => ({ context: values([1, 6, unet.context_dim]), vector: values([1, unet.adm_in_channels]) });
 const [negative, positive] = [text(), text()];
 
-test.after(() => release(device, supir));
+test.after(() => device.residency.releaseAll(supir));
 
 test('a trace takes what its names say, in files and pictures, and changes nothing', async () => {
   const files: [string, Uint8Array<ArrayBuffer>][] = [];

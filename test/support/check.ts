@@ -1,8 +1,8 @@
 /** Runs a graph on the shared device, in every schedule that changes its kernels, and compares it with the f64 reference. */
 import * as assert from 'uvu/assert';
-import { plan } from '../../core/plan.ts';
-import { evaluate } from '../../core/program.ts';
 import type { Tensor } from '../../core/tensor.ts';
+import { evaluate } from '../../gpu/program.ts';
+import { plan } from '../../kernels/fusion.ts';
 import { type Accuracy, assertClose } from './close.ts';
 import { testDevice, testDevices } from './device.ts';
 import type { Values } from './sample.ts';

@@ -1,6 +1,8 @@
 /** The devices that all tests of a process share: pipelines take long to compile, so each is compiled once. */
-import { Device, openDevice, type Schedule } from '../../core/device.ts';
+
+import type { Schedule } from '../../core/adapter.ts';
 import { DeviceError } from '../../core/errors.ts';
+import { Device, openDevice } from '../../gpu/device.ts';
 import { currentHost } from '../../host/current.ts';
 
 let opened: Promise<Device> | undefined;

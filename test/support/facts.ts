@@ -1,5 +1,5 @@
 /** An adapter on paper, for plans that never run. */
-import type { AdapterFacts } from '../../core/device.ts';
+import type { AdapterFacts } from '../../core/adapter.ts';
 
 export const FACTS: AdapterFacts = {
   vendor: '',

@@ -1,5 +1,5 @@
 /** Golden cases: recorded inputs and outputs of the reference program, in fixtures/golden. Comparing and reading are verify/'s. */
-import type { Device } from '../../core/device.ts';
+import type { Device } from '../../gpu/device.ts';
 import { VerifyContext } from '../../verify/context.ts';
 import { type CaseEntry, compare, GoldenFolder, type OpenFile } from '../../verify/golden.ts';
 import { type CaseReport, runCase } from '../../verify/verify.ts';

@@ -2,8 +2,9 @@
  * Gradients on the shared device, in every schedule, against central differences of the f64 reference, whose own error is of the order of 1e-9: no rule is
  * written down twice.
  */
-import { compile } from '../../core/program.ts';
+
 import type { Tensor } from '../../core/tensor.ts';
+import { compile } from '../../gpu/program.ts';
 import { gradient } from '../../kernels/gradient.ts';
 import { type Accuracy, assertClose } from './close.ts';
 import { testDevices } from './device.ts';

@@ -2,8 +2,8 @@
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { parameters } from '../../core/module.ts';
-import { plan } from '../../core/plan.ts';
 import { input } from '../../core/tensor.ts';
+import { plan } from '../../kernels/fusion.ts';
 import { parseConfig } from '../../models/config.ts';
 import { LoraStack } from '../../models/lora.ts';
 import { Supir } from '../../models/supir.ts';

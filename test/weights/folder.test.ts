@@ -1,7 +1,7 @@
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import type { Device } from '../../core/device.ts';
 import { UserError } from '../../core/errors.ts';
+import type { Device } from '../../gpu/device.ts';
 import { SUPIR_SDXL } from '../../models/config.ts';
 import { Supir } from '../../models/supir.ts';
 import { SupirModel } from '../../restore/model-folder.ts';

@@ -2,8 +2,9 @@
  * Time per dispatch. Where the adapter has timestamp queries every dispatch gets a compute pass of its own with a time at each end; elsewhere
  * only counts, floating-point operations and bytes are known.
  */
-import { type Device, GPU_COPY_DST, GPU_COPY_SRC, GPU_MAP_READ, GPU_QUERY_RESOLVE } from './device.ts';
-import type { PlannedDispatch } from './plan.ts';
+import type { PlannedDispatch } from '../core/plan.ts';
+import type { Buffers } from './buffers.ts';
+import { GPU_COPY_DST, GPU_COPY_SRC, GPU_MAP_READ, GPU_QUERY_RESOLVE } from './usage.ts';
 
 interface EncodableStep {
   pipeline: GPUComputePipeline;
@@ -40,7 +41,7 @@ export class Profile {
   private pending: { steps: EncodableStep[]; set: GPUQuerySet; resolved: GPUBuffer; read: GPUBuffer }[] = [];
 
   /** Records `steps` into `encoder`, one pass each. Called by Program. */
-  encode(device: Device, encoder: GPUCommandEncoder, steps: EncodableStep[]): void {
+  encode(device: Buffers, encoder: GPUCommandEncoder, steps: EncodableStep[]): void {
     const timed = device.facts.features.has('timestamp-query');
     for (let from = 0; from < steps.length; from += MOST_QUERIES / 2) {
       const chunk = steps.slice(from, from + MOST_QUERIES / 2);
@@ -67,7 +68,7 @@ export class Profile {
   }
 
   /** Reads the times of the run just finished. Called by Program. */
-  async collect(device: Device): Promise<void> {
+  async collect(device: Buffers): Promise<void> {
     for (const { steps, set, resolved, read } of this.pending.splice(0)) {
       await device.settle(read.mapAsync(1));
       this.add(steps, new BigUint64Array(read.getMappedRange().slice(0)));

@@ -2,7 +2,7 @@
  * A profile as a file that Perfetto (ui.perfetto.dev) and Chrome's about:tracing open: the "JSON Array Format" of Chrome's trace events, an
  * object with `traceEvents`. Every dispatch is one event; its arguments say how much it computed and moved, and how fast.
  */
-import { UserError } from './errors.ts';
+import { UserError } from '../core/errors.ts';
 import type { Profile } from './profiler.ts';
 
 interface TraceEvent {

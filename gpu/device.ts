@@ -2,33 +2,13 @@
  * One GPU device and what is known of it: facts and limits, buffers counted from birth to death, pipelines compiled once.
  * The GPU object itself comes from a host adapter (host/), so this file runs unchanged in Node, browsers, Deno and Bun.
  */
-import { DeviceError, MemoryError } from './errors.ts';
+import { type AdapterFacts, MATRIX_FEATURE, type Schedule } from '../core/adapter.ts';
+import { DeviceError, MemoryError } from '../core/errors.ts';
+import { type ShaderSpec, shaderSource } from '../core/shader.ts';
+import type { Buffers, MemoryUse } from './buffers.ts';
 import type { Profile } from './profiler.ts';
 import { Residency } from './residency.ts';
-import { type ShaderSpec, shaderSource } from './shader.ts';
-
-/**
- * How matmul, convolution and attention divide their work. subgroup: one subgroup a workgroup, operands handed round by broadcasts, no
- * workgroup memory, which is what CPU drivers like; tiled: many threads share tiles in workgroup memory, which is what GPUs like; matrix: as
- * tiled, but matmuls and convolutions with weights in f16 on the GPU's matrix units, an experiment of Chromium's (MATRIX_FEATURE).
- */
-export type Schedule = 'subgroup' | 'tiled' | 'matrix';
-
-export const MATRIX_FEATURE = 'chromium-experimental-subgroup-matrix';
-
-/** What the adapter offers; everything that chooses a schedule or a message reads it from here. */
-export interface AdapterFacts {
-  vendor: string;
-  architecture: string;
-  device: string;
-  description: string;
-  /** True for CPU drivers (lavapipe, SwiftShader, WARP). */
-  software: boolean;
-  features: ReadonlySet<string>;
-  /** Smallest and largest subgroup, in lanes; 0 where unknown. */
-  subgroupSizes: [number, number];
-  schedule: Schedule;
-}
+import { GPU_STORAGE } from './usage.ts';
 
 export interface OpenOptions {
   /** The host's WebGPU entry point (`navigator.gpu`, or Dawn's in Node). */
@@ -144,14 +124,7 @@ async function compiles(device: GPUDevice, code: string): Promise<boolean> {
   return (await device.popErrorScope()) === null;
 }
 
-/** Live GPU memory, in buffers and bytes, and the most bytes that were ever live at once. */
-export interface MemoryUse {
-  buffers: number;
-  bytes: number;
-  peak: number;
-}
-
-export class Device {
+export class Device implements Buffers {
   readonly gpu: GPUDevice;
   readonly facts: AdapterFacts;
   readonly settle: <T>(promise: Promise<T>) => Promise<T>;
@@ -296,11 +269,3 @@ function bindGroupLayout(spec: ShaderSpec): GPUBindGroupLayoutDescriptor {
   }));
   return { label: spec.name, entries: [{ binding: 0, visibility, buffer: { type: 'uniform' } }, ...storage] };
 }
-
-// WebGPU's usage flags as numbers, so that hosts without the global constants (Dawn in Node) need no set-up.
-export const GPU_MAP_READ = 0x1;
-export const GPU_COPY_SRC = 0x4;
-export const GPU_COPY_DST = 0x8;
-export const GPU_UNIFORM = 0x40;
-export const GPU_STORAGE = 0x80;
-export const GPU_QUERY_RESOLVE = 0x200;

@@ -1,18 +1,19 @@
 /** Programs on a device: runs, scalars, refusals, memory. */
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import type { Device } from '../../core/device.ts';
 import { ShapeError, UserError } from '../../core/errors.ts';
 import { encodeF16 } from '../../core/half.ts';
 import { Parameter } from '../../core/module.ts';
-import { perfettoTrace } from '../../core/perfetto.ts';
-import { Profile } from '../../core/profiler.ts';
-import { compile, evaluate } from '../../core/program.ts';
 import { constant, input, scalar } from '../../core/tensor.ts';
+import type { Device } from '../../gpu/device.ts';
+import { perfettoTrace } from '../../gpu/perfetto.ts';
+import { Profile } from '../../gpu/profiler.ts';
+import { compile, evaluate } from '../../gpu/program.ts';
 import { add, mul } from '../../kernels/binary.ts';
-import { concat, reshape } from '../../kernels/copy.ts';
+import { concat } from '../../kernels/copy.ts';
 import { groupNorm } from '../../kernels/group-norm.ts';
 import { linear } from '../../kernels/linear.ts';
+import { reshape } from '../../kernels/reshape.ts';
 import { affine, cast, exp } from '../../kernels/unary.ts';
 import { testDevice } from '../support/device.ts';
 import { refusal } from '../support/refused.ts';
@@ -61,12 +62,12 @@ test('evaluate leaves nothing behind, also when it fails', () =>
 test('inputs, constants, views and weights can be outputs themselves', () =>
   atBaseline(async (device) => {
     const weight = new Parameter([2, 2], 'vector');
-    weight.upload(device, ramp(4, 7));
+    device.residency.upload(weight, ramp(4, 7));
     const program = await compile(device, { x, view: reshape(x, [4, 3]), known: constant(ramp(5), [5]), weight: weight.tensor });
     const result = await program.run({ x: ramp(12) });
     assert.equal({ ...result }, { x: ramp(12), view: ramp(12), known: ramp(5), weight: ramp(4, 7) });
     program.dispose();
-    weight.release(device);
+    device.residency.release(weight);
   }));
 
 test('results of f16 and u32 decode', async () => {
@@ -156,13 +157,13 @@ test('weights of every kind arrive in the order kernels read', () =>
   atBaseline(async (device) => {
     const conv = new Parameter([2, 3, 1, 2], 'conv'); // (out, in, kh, kw)
     conv.dtype = 'f32';
-    conv.upload(device, ramp(12));
+    device.residency.upload(conv, ramp(12));
     assert.equal([...(await evaluate(device, conv.tensor))], [0, 2, 4, 1, 3, 5, 6, 8, 10, 7, 9, 11]);
     const transposed = new Parameter([2, 3], 'transposed');
-    transposed.upload(device, encodeF16(ramp(6)));
+    device.residency.upload(transposed, encodeF16(ramp(6)));
     assert.equal([...(await evaluate(device, transposed.tensor))], [0, 3, 1, 4, 2, 5]);
-    for (const parameter of [conv, transposed]) parameter.release(device);
-    assert.throws(() => conv.upload(device, ramp(11)), /11 values.*\(2, 3, 1, 2\)/);
+    for (const parameter of [conv, transposed]) device.residency.release(parameter);
+    assert.throws(() => device.residency.upload(conv, ramp(11)), /11 values.*\(2, 3, 1, 2\)/);
   }));
 
 test('a profile counts dispatches by kernel and does not change results', () =>

@@ -2,10 +2,15 @@
  * Weights on the GPU. A program's are loaded when it is made and stay when it is gone, until the room is needed; those of a program too large for
  * the budget pass through slabs at every run, the next segment's while the GPU computes the current one. Values are the same bytes either way.
  */
-import { type Device, GPU_COPY_DST, GPU_STORAGE } from './device.ts';
-import { type Parameter, SCRATCH_BYTES, type WeightPiece } from './module.ts';
-import { type Placement, type Segment, WeightLedger } from './placement.ts';
-import type { Plan } from './plan.ts';
+import { parameters } from '../core/module.ts';
+import { SCRATCH_BYTES, type WeightPiece } from '../core/parameter-source.ts';
+import { type Placement, type Segment, WeightLedger } from '../core/placement.ts';
+import type { Plan } from '../core/plan.ts';
+import type { TensorData } from '../core/shape.ts';
+import { packed } from '../core/stored-order.ts';
+import type { Parameter } from '../core/tensor.ts';
+import type { Buffers } from './buffers.ts';
+import { GPU_COPY_DST, GPU_COPY_SRC, GPU_STORAGE } from './usage.ts';
 
 /** Pieces of weights that are read at a time. */
 const READERS = 3;
@@ -13,10 +18,11 @@ const READERS = 3;
 const IN_FLIGHT = 2 ** 26;
 
 export class Residency {
-  private readonly device: Device;
+  private readonly device: Buffers;
   private readonly ledger = new WeightLedger();
+  private readonly buffers = new Map<Parameter, GPUBuffer>();
 
-  constructor(device: Device) {
+  constructor(device: Buffers) {
     this.device = device;
   }
 
@@ -39,11 +45,11 @@ export class Residency {
       plan,
       device.memory.bytes - ledger.bytes,
       device.gpu.limits.minStorageBufferOffsetAlignment,
-      (weight) => weight.buffer !== null && !ledger.has(weight), // filled by hand, as in training
+      (weight) => this.buffers.has(weight) && !ledger.has(weight), // filled by hand, as in training
     );
-    for (const weight of leaving) weight.release(device);
+    for (const weight of leaving) this.release(weight);
     if (leaving.length > 0) await this.freed();
-    const weights = new ProgramWeights(device, placement, () => ledger.leave(placement));
+    const weights = new ProgramWeights(this, device, placement, () => ledger.leave(placement));
     try {
       await weights.load(signal);
     } catch (error) {
@@ -60,35 +66,69 @@ export class Residency {
     return this.device.settle(queue.onSubmittedWorkDone()).catch(() => undefined); // a lost device, which the guard tells
   }
 
-  /** A weight has left the GPU. */
-  forget(weight: Parameter): void {
+  /** The buffer that holds a weight; undefined while it is not on the GPU as a whole. */
+  bufferOf(weight: Parameter): GPUBuffer | undefined {
+    return this.buffers.get(weight);
+  }
+
+  /** The weight's buffer, made if there is none. */
+  place(weight: Parameter): GPUBuffer {
+    let buffer = this.buffers.get(weight);
+    if (!buffer) {
+      buffer = this.device.buffer(weight.name, weight.bytes, GPU_STORAGE | GPU_COPY_DST | GPU_COPY_SRC);
+      this.buffers.set(weight, buffer);
+    }
+    return buffer;
+  }
+
+  /**
+   * Fills a weight's buffer from values in the checkpoint's order: f16 bit patterns in Uint16Array for f16, which may be given for q8 and q4 too, else
+   * Float32Array. What is stored in blocks is rounded here. Throws ShapeError for other counts and types.
+   */
+  upload(weight: Parameter, values: TensorData): void {
+    const stored = packed(values, weight);
+    this.device.gpu.queue.writeBuffer(this.place(weight), 0, stored);
+  }
+
+  /** Frees a weight's buffer, if it has one. */
+  release(weight: Parameter): void {
     this.ledger.drop(weight);
+    const buffer = this.buffers.get(weight);
+    if (buffer) this.device.release(buffer);
+    this.buffers.delete(weight);
+  }
+
+  /** Frees the buffers of every weight below `root`, a network or a part of one. */
+  releaseAll(root: object): void {
+    for (const [, weight] of parameters(root)) this.release(weight);
   }
 }
 
 /** The weights of one program. */
 export class ProgramWeights {
   readonly placement: Placement;
-  private readonly device: Device;
+  private readonly residency: Residency;
+  private readonly device: Buffers;
   private readonly slabs: GPUBuffer[];
   private readonly uploads: Uploads;
   private readonly onClose: () => void;
   private readonly loaded: Parameter[];
   private closed = false;
 
-  constructor(device: Device, placement: Placement, onClose: () => void) {
+  constructor(residency: Residency, device: Buffers, placement: Placement, onClose: () => void) {
+    this.residency = residency;
     this.device = device;
     this.placement = placement;
     this.onClose = onClose;
     this.uploads = new Uploads(device);
-    this.loaded = [...placement.resident].filter(({ buffer }) => buffer === null);
+    this.loaded = [...placement.resident].filter((weight) => !residency.bufferOf(weight));
     this.slabs = placement.slabs.map((bytes, i) => device.buffer(`weights ${i}`, bytes, GPU_STORAGE | GPU_COPY_DST));
   }
 
   /** Creates and fills the buffers of weights that stay and are not there yet. */
   load(signal?: AbortSignal): Promise<void> {
     return this.uploads.write(
-      this.loaded.flatMap((weight) => weight.pieces().map((piece) => ({ piece, buffer: weight.place(this.device), offset: 0 }))),
+      this.loaded.flatMap((weight) => weight.pieces().map((piece) => ({ piece, buffer: this.residency.place(weight), offset: 0 }))),
       signal,
     );
   }
@@ -97,7 +137,7 @@ export class ProgramWeights {
   at(weight: Parameter, dispatch: number): { buffer: GPUBuffer; offset: number } {
     const index = this.placement.segments.findIndex(({ to }) => dispatch < to);
     const offset = this.placement.segments[index]?.places.get(weight);
-    return offset === undefined ? { buffer: weight.buffer!, offset: 0 } : { buffer: this.slabOf(index), offset };
+    return offset === undefined ? { buffer: this.residency.bufferOf(weight)!, offset: 0 } : { buffer: this.slabOf(index), offset };
   }
 
   /** Brings the weights of a segment that pass through; the commands of the segments before it must be submitted. */
@@ -122,7 +162,7 @@ export class ProgramWeights {
   /** The same, and frees what was loaded for it, which is not whole when that failed. */
   discard(): void {
     this.close();
-    for (const weight of this.loaded) weight.release(this.device);
+    for (const weight of this.loaded) this.residency.release(weight);
   }
 }
 
@@ -135,14 +175,14 @@ interface Upload {
 
 /** Pieces on their way from files to buffers: several are read at a time, and the driver holds a bounded number of bytes. */
 class Uploads {
-  private readonly device: Device;
+  private readonly device: Buffers;
   private readonly scratches: Uint8Array<ArrayBuffer>[] = [];
   /** Settle when the GPU has taken what was written before. */
   private readonly fences: Promise<void>[] = [];
   private inFlight = 0;
   private unfenced = 0;
 
-  constructor(device: Device) {
+  constructor(device: Buffers) {
     this.device = device;
   }
 

@@ -1,15 +1,15 @@
 /** Weights on the GPU under a budget: resident, leaving when idle, or streamed, with the same results and no byte too many. */
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { type Device, openDevice } from '../../core/device.ts';
 import { DeviceError, MemoryError, UserError } from '../../core/errors.ts';
 import { encodeF16 } from '../../core/half.ts';
 import { Parameter } from '../../core/module.ts';
-import { plan } from '../../core/plan.ts';
-import { compile } from '../../core/program.ts';
 import { input, type Tensor } from '../../core/tensor.ts';
+import { type Device, openDevice } from '../../gpu/device.ts';
+import { compile } from '../../gpu/program.ts';
 import { currentHost } from '../../host/current.ts';
 import { add } from '../../kernels/binary.ts';
+import { plan } from '../../kernels/fusion.ts';
 import { linear } from '../../kernels/linear.ts';
 import { testDevice } from '../support/device.ts';
 import { refusal } from '../support/refused.ts';
@@ -72,7 +72,7 @@ async function results(device: Device, { y }: Stack, runs = 1, signal?: AbortSig
 async function expected(device: Device, name: string): Promise<Float32Array> {
   const resident = stack(name);
   const [y] = await results(device, resident);
-  for (const weight of resident.weights) weight.release(device);
+  for (const weight of resident.weights) device.residency.release(weight);
   return y;
 }
 
@@ -90,7 +90,7 @@ async function withRoomFor(matrices: number, body: (device: Device) => Promise<S
   residency.budget = bytes + beside(device) + LAYERS * BIAS + matrices * MATRIX;
   memory.peak = bytes;
   try {
-    for (const { weights } of await body(device)) for (const weight of weights) weight.release(device);
+    for (const { weights } of await body(device)) for (const weight of weights) device.residency.release(weight);
     assert.ok(memory.peak <= residency.budget, `${memory.peak} of ${residency.budget} bytes`);
   } finally {
     residency.budget = Number.POSITIVE_INFINITY;
@@ -129,7 +129,7 @@ test('idle weights stay while there is room; those used longest ago leave first'
     assert.is(a.reads.length, 2 * LAYERS);
     await results(device, b);
     assert.is(b.reads.length, 2 * LAYERS);
-    const left = a.weights.filter(({ buffer }) => buffer === null);
+    const left = a.weights.filter((weight) => !device.residency.bufferOf(weight));
     assert.equal(left, a.weights.slice(0, left.length));
     assert.ok(left.length >= 2 * (LAYERS - 4) && left.length <= 2 * (LAYERS - 3), `${left.length} left`);
     const [again] = await results(device, a);

@@ -1,13 +1,16 @@
 /**
  * A planned graph on a device, replayed: pipelines, buffers and bind groups are made once, a run writes what changed and loops over dispatches.
  */
-import { type Device, GPU_COPY_DST, GPU_COPY_SRC, GPU_MAP_READ, GPU_STORAGE, GPU_UNIFORM } from './device.ts';
-import { DeviceError, ShapeError, UserError } from './errors.ts';
-import { fromF16 } from './half.ts';
-import { type Plan, type PlannedDispatch, paramBytes, plan, type Value } from './plan.ts';
+import { DeviceError, ShapeError, UserError } from '../core/errors.ts';
+import { fromF16 } from '../core/half.ts';
+import { type Plan, type PlannedDispatch, paramBytes, type Value } from '../core/plan.ts';
+import { storageBytes } from '../core/shader.ts';
+import { showShape, sizeOf, type TensorData } from '../core/shape.ts';
+import type { Tensor } from '../core/tensor.ts';
+import { plan } from '../kernels/fusion.ts';
+import type { Device } from './device.ts';
 import type { ProgramWeights } from './residency.ts';
-import { storageBytes } from './shader.ts';
-import { showShape, sizeOf, type Tensor, type TensorData } from './tensor.ts';
+import { GPU_COPY_DST, GPU_COPY_SRC, GPU_MAP_READ, GPU_STORAGE, GPU_UNIFORM } from './usage.ts';
 
 /** Values of a run by name: tensors in row-major order, scalars as numbers. What is left out keeps its value from the run before. */
 export type RunInputs = Record<string, TensorData | number>;

@@ -1,0 +1,24 @@
+/** What is known of an adapter: kernels choose by it, and a plan needs no GPU but these facts. */
+
+/**
+ * How matmul, convolution and attention divide their work. subgroup: one subgroup a workgroup, operands handed round by broadcasts, no
+ * workgroup memory, which is what CPU drivers like; tiled: many threads share tiles in workgroup memory, which is what GPUs like; matrix: as
+ * tiled, but matmuls and convolutions with weights in f16 on the GPU's matrix units, an experiment of Chromium's (MATRIX_FEATURE).
+ */
+export type Schedule = 'subgroup' | 'tiled' | 'matrix';
+
+export const MATRIX_FEATURE = 'chromium-experimental-subgroup-matrix';
+
+/** What the adapter offers; everything that chooses a schedule or a message reads it from here. */
+export interface AdapterFacts {
+  vendor: string;
+  architecture: string;
+  device: string;
+  description: string;
+  /** True for CPU drivers (lavapipe, SwiftShader, WARP). */
+  software: boolean;
+  features: ReadonlySet<string>;
+  /** Smallest and largest subgroup, in lanes; 0 where unknown. */
+  subgroupSizes: [number, number];
+  schedule: Schedule;
+}

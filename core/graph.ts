@@ -1,0 +1,29 @@
+/** Walking over a graph of tensors. */
+import type { Tensor } from './tensor.ts';
+
+/**
+ * Tensors reachable from `outputs`, each after everything it reads: outputs in the order in which the trace made them, and what an operation
+ * reads from its first input to its last. Gradient rules put the upstream derivative first, so that a backward pass has done with later layers
+ * before it takes up what it needs of earlier ones.
+ */
+export function topological(outputs: Iterable<Tensor>): Tensor[] {
+  const order: Tensor[] = [];
+  const seen = new Set<Tensor>();
+  // An explicit stack: deep networks would overflow the call stack.
+  const stack = [...outputs].sort((a, b) => b.serial - a.serial).map((tensor) => ({ tensor, expanded: false }));
+  while (stack.length) {
+    const entry = stack.pop()!;
+    if (entry.expanded) order.push(entry.tensor);
+    else if (!seen.has(entry.tensor)) {
+      seen.add(entry.tensor);
+      stack.push({ tensor: entry.tensor, expanded: true });
+      const inputs = inputsOf(entry.tensor);
+      for (let i = inputs.length - 1; i >= 0; i--) stack.push({ tensor: inputs[i], expanded: false });
+    }
+  }
+  return order;
+}
+
+export function inputsOf(tensor: Tensor): Tensor[] {
+  return tensor.source.kind === 'op' ? tensor.source.inputs : [];
+}

@@ -1,0 +1,70 @@
+/** What the schedules of the implicit matmul share: which shader, its sizes and its bindings. See implicit-matmul.ts. */
+import type { Binding, DType, ShaderSpec } from '../core/shader.ts';
+import { EPILOGUE_PARAMS, type Epilogue, epilogueBindings, epilogueName } from './epilogue.ts';
+
+export type Float = 'f32' | 'f16';
+
+/** Which shader: element types, elements that a load of x and w moves (along channels), and what it ends in. */
+export interface MatmulVariant {
+  x: Float;
+  w: DType;
+  inWidth: 1 | 4;
+  epilogue: Epilogue;
+  /** Whether there is a second pair of factors. */
+  lowRank: boolean;
+  /** False where rows of x are read as they are: a 1 x 1 window, stride 1, no padding. */
+  windowed: boolean;
+}
+
+/** Rows and columns of the result that one workgroup, or one thread, computes. */
+export interface Tile {
+  rows: number;
+  columns: number;
+}
+
+/** Uniform parameters of every schedule. */
+export const MATMUL_PARAMS: ShaderSpec['params'] = [
+  'rows: u32',
+  'columns: u32',
+  'channels: u32', // of x, in loads
+  'k: u32', // window elements of one output channel, in loads
+  'row_tiles: u32',
+  'column_tiles: u32',
+  'batch: u32',
+  'x_batch: u32', // elements of x and w in one batch, in loads
+  'w_batch: u32',
+  'h: u32',
+  'width: u32',
+  'oh: u32',
+  'ow: u32',
+  'kh: u32',
+  'kw: u32',
+  'stride: u32',
+  'top: u32',
+  'left: u32',
+  'zoom: u32',
+  'rank: u32', // of t and up, in loads of four
+  ...EPILOGUE_PARAMS,
+];
+
+/** WGSL of `pixel(image, y, x)`: the number of x's pixel that is seen at (y, x). */
+export const PIXEL = `
+fn pixel(image: u32, y: u32, x: u32) -> u32 {
+  return (image * (p.h >> p.zoom) + (y >> p.zoom)) * (p.width >> p.zoom) + (x >> p.zoom);
+}`;
+
+export function matmulBindings({ x, w, inWidth, epilogue, lowRank }: MatmulVariant): Binding[] {
+  return [
+    { name: 'x', dtype: x, width: inWidth },
+    { name: 'w', dtype: w, width: inWidth },
+    ...epilogueBindings(epilogue),
+    ...(lowRank ? LOW_RANK : []),
+  ];
+}
+
+const LOW_RANK: Binding[] = ['t', 'up'].map((name) => ({ name, dtype: 'f32', width: 4 }));
+
+/** For a shader's name: what it reads, what it ends in, and how it finds its rows. */
+export function matmulName({ x, w, inWidth, lowRank, epilogue, windowed }: MatmulVariant): string {
+  return `matmul ${x}x${inWidth} ${w}${lowRank ? ' low rank' : ''} ${epilogueName(epilogue)}${windowed ? ' windowed' : ''}`;
+}
