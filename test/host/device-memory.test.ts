@@ -4,9 +4,9 @@ import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { type Device, openDevice } from '../../core/device.ts';
-import { evaluate } from '../../core/program.ts';
 import { input } from '../../core/tensor.ts';
+import { type Device, openDevice } from '../../gpu/device.ts';
+import { evaluate } from '../../gpu/program.ts';
 import { host } from '../../host/node.ts';
 import { square } from '../../kernels/unary.ts';
 
