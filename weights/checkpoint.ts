@@ -141,7 +141,7 @@ export class Checkpoint implements TensorFile {
 }
 
 /** Index of the first NaN or infinity, or -1. A plain loop: checkpoints have billions of elements. */
-function firstNotFinite(values: Float32Array | Uint16Array): number {
+export function firstNotFinite(values: Float32Array | Float64Array | Uint16Array): number {
   if (values instanceof Uint16Array) {
     if (pairsAreFinite(values)) return -1;
     for (let i = 0; i < values.length; i++) if ((values[i] & 0x7c00) === 0x7c00) return i;

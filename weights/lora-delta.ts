@@ -80,20 +80,18 @@ export function kronecker(w1: Matrix, w2: Matrix): Float64Array {
 }
 
 /**
- * DoRA: the weight w (O, I, ...) plus delta, with the length of every output row (magnitude (O), (O, 1, ...)) or input column (magnitude (1, I,
- * ...)) set to the magnitude, as a difference to w. Throws ShapeError when the magnitude is neither.
+ * DoRA: the weight w (O, I, ...) plus delta, with the length of every output row (`byRow`; magnitude has O values) or input column (I values) set
+ * to the magnitude, as a difference to w. A line of length 0 has no direction and stays 0.
  */
-export function magnitudeDelta(w: Matrix, delta: ArrayLike<number>, magnitude: Matrix): Float64Array {
+export function magnitudeDelta(w: Matrix, delta: ArrayLike<number>, magnitude: ArrayLike<number>, byRow: boolean): Float64Array {
   const [outs, ins] = w.shape;
   const taps = sizeOf(w.shape.slice(2));
-  const byRow = magnitude.shape[0] === outs && sizeOf(magnitude.shape) === outs;
-  if (!byRow && !(magnitude.shape[0] === 1 && magnitude.shape[1] === ins && sizeOf(magnitude.shape) === ins))
-    throw new ShapeError(`DoRA's magnitude ${showShape(magnitude.shape)} fits neither rows nor columns of ${showShape(w.shape)}.`);
   const lineOf = (i: number) => (byRow ? Math.floor(i / (ins * taps)) : Math.floor(i / taps) % ins);
   const changed = Float64Array.from(delta, (value, i) => w.data[i] + value);
   const squares = new Float64Array(byRow ? outs : ins);
   changed.forEach((value, i) => {
     squares[lineOf(i)] += value * value;
   });
-  return changed.map((value, i) => (magnitude.data[lineOf(i)] * value) / Math.sqrt(squares[lineOf(i)]) - w.data[i]);
+  const scales = squares.map((square, line) => (square === 0 ? 0 : magnitude[line] / Math.sqrt(square)));
+  return changed.map((value, i) => scales[lineOf(i)] * value - w.data[i]);
 }

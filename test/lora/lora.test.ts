@@ -105,7 +105,7 @@ test('the spellings of every program name the same weight', async () => {
     ['unet.down_blocks.1.attentions.0.transformer_blocks.0.attn1.processor.to_q_lora.down.weight', `down ${q}`],
     ['down_blocks.1.attentions.0.transformer_blocks.0.attn1.processor.to_q_lora.up.weight', `up ${q}`],
     ['diffusion_model.input_blocks.4.1.transformer_blocks.0.attn1.to_q.lora_A.weight', `down ${q}`],
-    ['unet.down_blocks.1.attentions.0.transformer_blocks.0.attn1.to_q.lora_magnitude_vector', `magnitude ${q}`],
+    ['unet.down_blocks.1.attentions.0.transformer_blocks.0.attn1.to_q.lora_magnitude_vector', `magnitudeOfRows ${q}`],
     ['unet.up_blocks.1.attentions.2.transformer_blocks.0.attn2.processor.to_out_lora.up.weight', `up ${out}`],
     ['lora_unet_up_blocks_1_attentions_2_transformer_blocks_0_attn2_to_out_0.alpha', `alpha ${out}`],
     ['lora_unet_up_blocks_0_upsamplers_0_conv.lora_mid.weight', 'mid model.diffusion_model.output_blocks.2.2.conv.weight'],
@@ -364,7 +364,7 @@ test('parts of a weight: query, key and value one behind the other, stacked and 
   });
   const dense: LoraLayer = { parameter: conv, part: 1, parts: 3, change: { kind: 'dense', delta: draw([4, 5, 3, 3]) } };
   for (const layers of [[layer(0, 2)], [layer(2, 3), layer(0, 5), layer(1, 4), layer(2, 1), dense]]) {
-    const lora: Lora = { name: 'parts', layers };
+    const lora: Lora = { name: 'parts', layers, notes: [] };
     const y = await runWith([{ adapters: adaptersOf(lora), scale: 0.7 }], graph(), x);
     const merged = mergeLora(device, [{ lora, scale: 0.7 }]);
     assert.ok(apart(await run(graph(), { x }), y) < 5e-5, `${layers.length}`);
@@ -431,7 +431,7 @@ test('what does not fit is refused, with names', async () => {
   );
   await refused(
     { 'lora_unet_proj.lokr_w1': draw([7, 3]), 'lora_unet_proj.lokr_w2': draw([1, 5]) },
-    /make 105 values for model\.diffusion_model\.proj\.weight/,
+    /make \(7, 15\), and model\.diffusion_model\.proj\.weight is \(7, 12\)/,
   );
   await refused({ ...loraTensors(7, 4), 'lora_unet_proj.dora_scale': draw([1, 11]) }, /magnitude \(1, 11\) fits neither rows nor columns/);
   await refused({}, /holds no tensors/);

@@ -28,7 +28,7 @@ function lora(seed: number): Lora {
     const [outs, ...rest] = parameter.shape;
     return { parameter, part: 0, parts: 1, change: { kind: 'lowRank' as const, down: values(3, ...rest), mid: null, up: values(outs, 3) } };
   };
-  return { name: `lora ${seed}`, layers: chosen.map(([, parameter]) => layerOf(parameter)) };
+  return { name: `lora ${seed}`, layers: chosen.map(([, parameter]) => layerOf(parameter)), notes: [] };
 }
 
 const files = [lora(1), lora(2)];
@@ -164,6 +164,7 @@ test('a rule for control applies layers of the UNet there too, where the file ha
   const unet: Lora = {
     name: 'unet',
     layers: files[0].layers.filter(({ parameter }) => parameter.name.startsWith('model.diffusion_model.')),
+    notes: [],
   };
   assert.is(withControl(unet, '0.5', weights), unet);
   assert.is(withControl(files[0], '1@control', weights), files[0], 'it has its own');
