@@ -3,6 +3,9 @@ import { mkdir, open, rename, rm, statfs } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
 import { Command, Option } from 'commander';
 import { UserError } from '../core/errors.ts';
+import { checkNotRead, fileError } from '../host/node-files.ts';
+import { lock } from '../host/node-lock.ts';
+import { besidePath } from '../host/node-temporary.ts';
 import { size } from '../restore/inspection.ts';
 import { Checkpoint } from '../weights/checkpoint.ts';
 import { type Conversion, type ConvertedDType, convert } from '../weights/convert.ts';
@@ -12,6 +15,7 @@ import { COMPONENTS, componentOf, isIgnored } from '../weights/layouts.ts';
 import { checkUsable, recognize } from '../weights/recognize.ts';
 import { elementCount, OverflowError, type TensorFile } from '../weights/tensor-file.ts';
 import { type Rule, toOther } from '../weights/translate.ts';
+import { checkWritable } from './output-path.ts';
 import { openInputs } from './weights-input.ts';
 
 const EXAMPLES = `
@@ -21,7 +25,8 @@ Examples:
   $ npm run -s supir -- convert models/juggernaut-diffusers -o juggernaut.safetensors
   $ npm run -s supir -- convert juggernaut.safetensors -o juggernaut-diffusers --layout diffusers
 
-An interrupted conversion is continued by the same command; until it is done, its part lies beside the target as <name>.part.`;
+An interrupted conversion is continued by the same command; until it is done, its part lies beside the target as <name>.part, with a lock that
+keeps other conversions to that name out.`;
 
 interface Flags {
   output: string;
@@ -64,8 +69,8 @@ async function convertFiles(inputs: string[], { output, to, layout, quiet }: Fla
     const source = joinInputs(files);
     const targets = layout === 'single' ? [{ path: output, file: source }] : diffusersFiles(source, output);
     for (const { path } of targets) {
-      const clash = inputs.find((input) => resolve(input) === resolve(path));
-      if (clash) throw new UserError(`${clash} is read and cannot be written at once: choose another name for the output.`);
+      checkWritable(path);
+      await checkNotRead(path);
     }
     for (const { path, file } of targets) {
       const conversion = await convert(file, to.toUpperCase() as ConvertedDType);
@@ -115,13 +120,22 @@ function diffusersFiles(source: Checkpoint, folder: string): { path: string; fil
 const elements = (file: TensorFile, names: readonly string[]): number =>
   names.reduce((sum, name) => sum + elementCount(file.info(name).shape), 0);
 
-/** Writes a file beside its target and renames it when it is whole; continues one that was begun with the same header. */
-async function write(path: string, { plan, tensor }: Conversion, show: (done: number) => void): Promise<void> {
-  const part = `${path}.part`;
+/** Writes a file beside its target and renames it when it is whole; continues one that was begun with the same header. One process at a time. */
+async function write(path: string, conversion: Conversion, show: (done: number) => void): Promise<void> {
+  const unlock = await lock(besidePath(path, '.lock'), `${path} is being written`);
+  try {
+    await writeAlone(path, conversion, show);
+  } finally {
+    await unlock();
+  }
+}
+
+async function writeAlone(path: string, { plan, tensor }: Conversion, show: (done: number) => void): Promise<void> {
+  const part = besidePath(path, '.part');
   const file = await mkdir(dirname(resolve(path)), { recursive: true })
     .then(() => open(part, 'a+'))
     .catch((cause) => {
-      throw new UserError(`Cannot write ${part}: ${cause.message}.`, { cause });
+      throw fileError('write', part, cause);
     });
   try {
     const { size: begun } = await file.stat();
@@ -142,6 +156,11 @@ async function write(path: string, { plan, tensor }: Conversion, show: (done: nu
       show(at);
     }
     await file.sync();
+    const { size: written } = await file.stat();
+    if (written !== plan.size) {
+      await rm(part, { force: true });
+      throw new UserError(`${part} has ${written} bytes, and ${plan.size} were to be written: something else wrote to it. Run it again.`);
+    }
   } catch (cause) {
     if ((cause as NodeJS.ErrnoException).code === 'ENOSPC')
       throw new UserError(
@@ -153,7 +172,9 @@ async function write(path: string, { plan, tensor }: Conversion, show: (done: nu
   } finally {
     await file.close();
   }
-  await rename(part, path);
+  await rename(part, path).catch((cause) => {
+    throw fileError('write', path, cause);
+  });
 }
 
 /** The first tensor that is still to be written, and where it goes. A part with another header is begun anew. */

@@ -28,14 +28,32 @@ export function fileError(verb: string, path: string, cause: unknown): UserError
   return new UserError(`Cannot ${verb} ${path}: ${why}.`, { cause });
 }
 
+/** Files that are open for reading, by device and inode, with how often. */
+const reading = new Map<string, number>();
+
+/** Throws UserError where the file is one that this process reads: writing it would take from under the work what the work is made of. */
+export async function checkNotRead(path: string): Promise<void> {
+  const found = await stat(path, { bigint: true }).catch(() => null);
+  if (found && reading.has(`${found.dev} ${found.ino}`))
+    throw new UserError(`${path} is read and cannot be written at once: choose another name for the output.`);
+}
+
+function openedForReading(key: string, change: 1 | -1): void {
+  const count = (reading.get(key) ?? 0) + change;
+  if (count > 0) reading.set(key, count);
+  else reading.delete(key);
+}
+
 async function fileSource(path: string): Promise<ByteSource> {
   try {
     // Asked before it is opened: opening a pipe waits for somebody to write into it.
-    const found = await stat(path);
+    const found = await stat(path, { bigint: true });
     if (!found.isFile())
       throw new UserError(`Cannot open ${path}: it is ${found.isDirectory() ? 'a folder' : 'a pipe or a device'}, not a file.`);
     const file = await open(path, 'r');
     const { size } = await file.stat();
+    const key = `${found.dev} ${found.ino}`;
+    openedForReading(key, 1);
     const source: ByteSource = {
       name: basename(path),
       size,
@@ -51,7 +69,11 @@ async function fileSource(path: string): Promise<ByteSource> {
         }
         return bytes;
       },
-      close: () => file.close(),
+      async close() {
+        if (file.fd < 0) return; // closed before
+        openedForReading(key, -1);
+        await file.close();
+      },
     };
     return source;
   } catch (cause) {
@@ -96,6 +118,7 @@ async function writeFileAtomic(path: string, bytes: Uint8Array<ArrayBuffer>): Pr
   const temporary = temporaryPath(folder);
   watch(temporary);
   try {
+    await checkNotRead(path);
     await mkdir(folder, { recursive: true });
     await sweep(folder);
     const file = await open(temporary, 'wx');
@@ -108,7 +131,7 @@ async function writeFileAtomic(path: string, bytes: Uint8Array<ArrayBuffer>): Pr
     await rename(temporary, path);
   } catch (cause) {
     await rm(temporary, { force: true }).catch(() => {}); // what went wrong with the write says more
-    throw fileError('write', path, cause);
+    throw cause instanceof UserError ? cause : fileError('write', path, cause);
   } finally {
     unwatch(temporary);
   }

@@ -2,10 +2,11 @@
  * Temporary files: named for the process that writes them, so that two at once never share one, and short, so that every name that a file may have can
  * be written. An exit or an unhandled signal removes them; what a killed process left is removed when a later one first writes into the folder.
  */
-import { randomBytes } from 'node:crypto';
+import { createHash, randomBytes } from 'node:crypto';
 import { rmSync } from 'node:fs';
 import { readdir, rm, stat } from 'node:fs/promises';
-import { join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
+import { NAME_BYTES } from '../core/plain-name.ts';
 import { runs, thisProcess } from './node-owner.ts';
 
 const NAME = /^\.supir-([0-9a-f]{8})-(\d+)-(\d+)-[0-9a-f]+\.tmp$/;
@@ -49,6 +50,14 @@ export function unwatch(path: string): void {
 export function temporaryPath(folder: string): string {
   const { machine, pid, began } = thisProcess;
   return join(folder, `.supir-${machine}-${pid}-${began}-${randomBytes(6).toString('hex')}.tmp`);
+}
+
+/** The path of a file beside another, of the same name and an ending more; of a name too long for that, the beginning and a digest. */
+export function besidePath(path: string, ending: string): string {
+  const name = basename(path);
+  if (Buffer.byteLength(name + ending) <= NAME_BYTES) return join(dirname(path), name + ending);
+  const digest = createHash('sha256').update(name).digest('hex').slice(0, 16);
+  return join(dirname(path), `${[...name].slice(0, 40).join('')}-${digest}${ending}`);
 }
 
 /** Folders that were looked through. */

@@ -1,5 +1,5 @@
 /** The command line as a person runs it: a process of its own. */
-import { spawn } from 'node:child_process';
+import { type ChildProcess, spawn } from 'node:child_process';
 import { dirname } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import * as assert from 'uvu/assert';
@@ -23,7 +23,12 @@ export interface RunOptions {
 const LIMIT = 300_000;
 
 /** Runs `supir` with the arguments; every path in them must be absolute. */
-export function supir(args: string[], { interrupt }: RunOptions = {}): Promise<Finished> {
+export function supir(args: string[], options: RunOptions = {}): Promise<Finished> {
+  return startSupir(args, options).finished;
+}
+
+/** As `supir`, with the process itself, to do things to it. */
+export function startSupir(args: string[], { interrupt }: RunOptions = {}): { child: ChildProcess; finished: Promise<Finished> } {
   const child = spawn(process.execPath, ['--import', 'tsx', 'cli/main.ts', ...args], {
     cwd: root,
     stdio: ['ignore', 'pipe', 'pipe'],
@@ -36,12 +41,13 @@ export function supir(args: string[], { interrupt }: RunOptions = {}): Promise<F
     const signal = sent ? null : (interrupt?.(stderr) ?? null);
     if (signal) sent = child.kill(signal);
   });
-  return new Promise((done, fail) => {
+  const finished = new Promise<Finished>((done, fail) => {
     child.on('error', fail);
     child.on('close', (code, signal) =>
       done({ code: code ?? signal!, stdout, stderr: stderr.replace(/^Warning: max.*reduced.*\n/gm, '') }),
     );
   });
+  return { child, finished };
 }
 
 /** Refused as bad input is: exit code 2, nothing on standard output, and one paragraph that matches `message`, without a stack. */
