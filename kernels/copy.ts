@@ -136,7 +136,7 @@ function sumRuns(g: Tensor, axis: number, length: number): Tensor {
 
 /** Tensors one behind the other along an axis (default the last, channels). All other axes agree. Throws ShapeError. */
 export function concat(tensors: Tensor[], axis = -1): Tensor {
-  return tensors.length === 1 ? tensors[0] : apply(concatOp, tensors, { axis: axis < 0 ? axis + tensors[0].shape.length : axis });
+  return tensors.length === 1 ? tensors[0] : apply(concatOp, [...tensors], { axis: axis < 0 ? axis + tensors[0].shape.length : axis });
 }
 
 export const concatOp: Op<{ axis: number }> = {

@@ -6,6 +6,7 @@ import { isBlocks } from '../core/blocks.ts';
 import type { Device } from '../gpu/device.ts';
 import type { WeightDType } from '../weights/attach.ts';
 import type { Checkpoint } from '../weights/checkpoint.ts';
+import { cleanerOperations } from './cleaner-ops.ts';
 import { type Operation, VerifyContext } from './context.ts';
 import { type CaseEntry, type Comparison, compare, GoldenFolder, type OpenFile } from './golden.ts';
 import { gradientOperations } from './gradient-ops.ts';
@@ -26,6 +27,7 @@ export const OPERATIONS: Readonly<Record<string, Operation>> = {
   ...loraOperations,
   ...trainOperations,
   ...scheduleOperations,
+  ...cleanerOperations,
 };
 
 export interface OutputComparison extends Comparison {

@@ -1,0 +1,107 @@
+/**
+ * RRDBNet, the generator of ESRGAN (Wang et al. 2018, arXiv 1809.00219, sec. 3.1) and of BSRNet (Zhang et al. 2021, arXiv 2103.14006): residual
+ * blocks of densely connected convolutions, then nearest upsampling. Weights have BSRNet's names, at the root of the file.
+ */
+import { Module } from '../core/module.ts';
+import type { Tensor } from '../core/tensor.ts';
+import { add, maximum } from '../kernels/binary.ts';
+import { concat, upsampleNearest } from '../kernels/copy.ts';
+import { affine } from '../kernels/unary.ts';
+import { conv2d, type Layer } from './layers.ts';
+import { pixelUnshuffle } from './pixel-shuffle.ts';
+
+export interface RrdbConfig {
+  /** Channels of the trunk. */
+  nf: number;
+  /** Residual blocks. */
+  nb: number;
+  /** Channels that a dense convolution adds. */
+  gc: number;
+  /** Factor on the sides: 1, 2, 4 or 8. 1 and 2 read the picture in blocks of 4x4 and 2x2 pixels and enlarge these by 4. */
+  scale: number;
+}
+
+/** max(x, slope x), for slopes below 1. */
+export function leakyRelu(x: Tensor, slope: number): Tensor {
+  return maximum(x, affine(x, slope, 0));
+}
+
+const lrelu = (x: Tensor) => leakyRelu(x, 0.2);
+
+/** What a residual branch is multiplied by. */
+const RESIDUAL = 0.2;
+
+/** x + 0.2 conv5([x, x1 .. x4]), each xk = lrelu(convk([x, x1 .. ])) of gc channels; x (N, H, W, nf) -> the same. */
+class ResidualDenseBlock extends Module {
+  conv1: Layer;
+  conv2: Layer;
+  conv3: Layer;
+  conv4: Layer;
+  conv5: Layer;
+
+  constructor(nf: number, gc: number) {
+    super();
+    this.conv1 = conv2d(nf, gc, 3);
+    this.conv2 = conv2d(nf + gc, gc, 3);
+    this.conv3 = conv2d(nf + 2 * gc, gc, 3);
+    this.conv4 = conv2d(nf + 3 * gc, gc, 3);
+    this.conv5 = conv2d(nf + 4 * gc, nf, 3);
+  }
+
+  forward(x: Tensor): Tensor {
+    const seen = [x];
+    for (const conv of [this.conv1, this.conv2, this.conv3, this.conv4]) seen.push(lrelu(conv(concat(seen))));
+    return add(x, affine(this.conv5(concat(seen)), RESIDUAL, 0));
+  }
+}
+
+/** x + 0.2 RDB3(RDB2(RDB1(x))) */
+class Rrdb extends Module {
+  RDB1: ResidualDenseBlock;
+  RDB2: ResidualDenseBlock;
+  RDB3: ResidualDenseBlock;
+
+  constructor(nf: number, gc: number) {
+    super();
+    this.RDB1 = new ResidualDenseBlock(nf, gc);
+    this.RDB2 = new ResidualDenseBlock(nf, gc);
+    this.RDB3 = new ResidualDenseBlock(nf, gc);
+  }
+
+  forward(x: Tensor): Tensor {
+    return add(x, affine(this.RDB3.forward(this.RDB2.forward(this.RDB1.forward(x))), RESIDUAL, 0));
+  }
+}
+
+export class RrdbNet extends Module {
+  private readonly unshuffle: number;
+  conv_first: Layer;
+  RRDB_trunk: Rrdb[];
+  trunk_conv: Layer;
+  upconv1: Layer;
+  upconv2: Layer;
+  upconv3?: Layer;
+  HRconv: Layer;
+  conv_last: Layer;
+
+  constructor({ nf, nb, gc, scale }: RrdbConfig) {
+    super();
+    this.unshuffle = scale < 4 ? 4 / scale : 1;
+    this.conv_first = conv2d(3 * this.unshuffle ** 2, nf, 3);
+    this.RRDB_trunk = Array.from({ length: nb }, () => new Rrdb(nf, gc));
+    this.trunk_conv = conv2d(nf, nf, 3);
+    this.upconv1 = conv2d(nf, nf, 3);
+    this.upconv2 = conv2d(nf, nf, 3);
+    if (scale === 8) this.upconv3 = conv2d(nf, nf, 3);
+    this.HRconv = conv2d(nf, nf, 3);
+    this.conv_last = conv2d(nf, 3, 3);
+  }
+
+  /** x (N, H, W, 3) in [0, 1], sides multiples of 4 at scale 1 and of 2 at scale 2 -> (N, scale H, scale W, 3), not clamped. */
+  forward(x: Tensor): Tensor {
+    const first = this.conv_first(this.unshuffle > 1 ? pixelUnshuffle(x, this.unshuffle) : x);
+    let h = add(first, this.trunk_conv(this.RRDB_trunk.reduce((value, block) => block.forward(value), first)));
+    for (const conv of [this.upconv1, this.upconv2, this.upconv3]) if (conv) h = lrelu(conv(upsampleNearest(h, 2)));
+    return this.conv_last(lrelu(this.HRconv(h)));
+  }
+}

@@ -1,0 +1,163 @@
+/**
+ * SwinIR (Liang et al. 2021, arXiv 2108.10257) as DiffBIR's cleaner: it reads the picture in blocks of 8x8 pixels and brings it back to its own
+ * size. Weights lie at the root of the file; `attn_mask` and `relative_position_index`, which files may hold, follow from the sizes.
+ */
+import { Module, Parameter } from '../core/module.ts';
+import { constant, type Tensor } from '../core/tensor.ts';
+import { add, sub } from '../kernels/binary.ts';
+import { upsampleNearest } from '../kernels/copy.ts';
+import { gelu } from '../kernels/unary.ts';
+import { conv2d, identity, type Layer, layerNorm, linear, sequential } from './layers.ts';
+import { pixelUnshuffle } from './pixel-shuffle.ts';
+import { leakyRelu } from './rrdb-net.ts';
+import { mapOf, relativeBias, roll, shiftMask, windowAttention, windowsOf } from './window-attention.ts';
+
+export interface SwinIrConfig {
+  embed_dim: number;
+  /** Blocks of each residual group, and their heads. */
+  depths: number[];
+  num_heads: number[];
+  window_size: number;
+  mlp_ratio: number;
+  /** Side of a block of pixels that becomes one token. */
+  unshuffle_scale: number;
+}
+
+/** The published cleaners of DiffBIR v1 and v2.1. */
+export const SWINIR: SwinIrConfig = {
+  embed_dim: 180,
+  depths: [6, 6, 6, 6, 6, 6, 6, 6],
+  num_heads: [6, 6, 6, 6, 6, 6, 6, 6],
+  window_size: 8,
+  mlp_ratio: 2,
+  unshuffle_scale: 8,
+};
+
+/** Mean colour of the training pictures. */
+const MEAN = Float32Array.of(0.4488, 0.4371, 0.404);
+/** Score of pairs that must not see each other. Not minus infinity: the published weights were trained with it. */
+export const BLOCKED = -100;
+/** Channels of the convolutions behind the transformer. */
+const UPSAMPLER = 64;
+
+class WindowAttention extends Module {
+  relative_position_bias_table: Parameter;
+  qkv: Layer;
+  proj: Layer;
+
+  constructor(dim: number, heads: number, window: number) {
+    super();
+    this.relative_position_bias_table = new Parameter([(2 * window - 1) ** 2, heads], 'vector');
+    this.qkv = linear(dim, 3 * dim);
+    this.proj = linear(dim, dim);
+  }
+}
+
+class Mlp extends Module {
+  fc1: Layer;
+  fc2: Layer;
+
+  constructor(dim: number, hidden: number) {
+    super();
+    this.fc1 = linear(dim, hidden);
+    this.fc2 = linear(hidden, dim);
+  }
+
+  forward(x: Tensor): Tensor {
+    return this.fc2(gelu(this.fc1(x)));
+  }
+}
+
+/** x (N, h, w, dim), sides multiples of the window -> the same. */
+export class SwinBlock extends Module {
+  private readonly heads: number;
+  private readonly window: number;
+  private readonly shift: number;
+  norm1: Layer;
+  attn: WindowAttention;
+  norm2: Layer;
+  mlp: Mlp;
+
+  constructor(dim: number, heads: number, window: number, shift: number, mlpRatio: number) {
+    super();
+    this.heads = heads;
+    this.window = window;
+    this.shift = shift;
+    this.norm1 = layerNorm(dim);
+    this.attn = new WindowAttention(dim, heads, window);
+    this.norm2 = layerNorm(dim);
+    this.mlp = new Mlp(dim, dim * mlpRatio);
+  }
+
+  forward(x: Tensor): Tensor {
+    const { heads, window, shift, attn } = this;
+    const [, h, w] = x.shape;
+    const windows = windowsOf(roll(this.norm1(x), shift), window);
+    const bias = relativeBias(attn.relative_position_bias_table.tensor, window);
+    const mask = shift > 0 ? shiftMask(h, w, window, shift, BLOCKED) : null;
+    const attended = attn.proj(windowAttention(attn.qkv(windows), heads, bias, mask));
+    const y = add(x, roll(mapOf(attended, x.shape, window), -shift));
+    return add(y, this.mlp.forward(this.norm2(y)));
+  }
+}
+
+/** Swin blocks and a convolution around a residual. */
+class ResidualGroup extends Module {
+  residual_group: { blocks: SwinBlock[] };
+  conv: Layer;
+
+  constructor({ embed_dim, window_size, mlp_ratio }: SwinIrConfig, depth: number, heads: number) {
+    super();
+    const shift = (i: number) => (i % 2 ? Math.floor(window_size / 2) : 0);
+    this.residual_group = {
+      blocks: Array.from({ length: depth }, (_, i) => new SwinBlock(embed_dim, heads, window_size, shift(i), mlp_ratio)),
+    };
+    this.conv = conv2d(embed_dim, embed_dim, 3);
+  }
+
+  forward(x: Tensor): Tensor {
+    return add(x, this.conv(this.residual_group.blocks.reduce((h, block) => block.forward(h), x)));
+  }
+}
+
+export class SwinIr extends Module {
+  private readonly unshuffle: number;
+  conv_first: Layer;
+  patch_embed: { norm: Layer };
+  layers: ResidualGroup[];
+  norm: Layer;
+  conv_after_body: Layer;
+  conv_before_upsample: Layer;
+  conv_up1: Layer;
+  conv_up2: Layer;
+  conv_up3: Layer;
+  conv_hr: Layer;
+  conv_last: Layer;
+
+  constructor(config: SwinIrConfig) {
+    super();
+    const { embed_dim, depths, num_heads, unshuffle_scale } = config;
+    this.unshuffle = unshuffle_scale;
+    this.conv_first = sequential(identity, conv2d(3 * unshuffle_scale ** 2, embed_dim, 3));
+    this.patch_embed = { norm: layerNorm(embed_dim) };
+    this.layers = depths.map((depth, i) => new ResidualGroup(config, depth, num_heads[i]));
+    this.norm = layerNorm(embed_dim);
+    this.conv_after_body = conv2d(embed_dim, embed_dim, 3);
+    this.conv_before_upsample = sequential(conv2d(embed_dim, UPSAMPLER, 3));
+    this.conv_up1 = conv2d(UPSAMPLER, UPSAMPLER, 3);
+    this.conv_up2 = conv2d(UPSAMPLER, UPSAMPLER, 3);
+    this.conv_up3 = conv2d(UPSAMPLER, UPSAMPLER, 3);
+    this.conv_hr = conv2d(UPSAMPLER, UPSAMPLER, 3);
+    this.conv_last = conv2d(UPSAMPLER, 3, 3);
+  }
+
+  /** x (N, H, W, 3) in [0, 1], sides multiples of unshuffle_scale window_size -> the same size, not clamped. */
+  forward(x: Tensor): Tensor {
+    const mean = constant(MEAN, [3]);
+    const shallow = this.conv_first(pixelUnshuffle(sub(x, mean), this.unshuffle));
+    const deep = this.norm(this.layers.reduce((h, group) => group.forward(h), this.patch_embed.norm(shallow)));
+    let h = leakyRelu(this.conv_before_upsample(add(this.conv_after_body(deep), shallow)), 0.01);
+    for (const conv of [this.conv_up1, this.conv_up2, this.conv_up3]) h = leakyRelu(conv(upsampleNearest(h, 2)), 0.2);
+    return add(this.conv_last(leakyRelu(this.conv_hr(h), 0.2)), mean);
+  }
+}
