@@ -80,7 +80,8 @@ export function resAndTransformer(config: UnetConfig, inChannels: number, outCha
 /** The encoder half and the middle of the UNet; the control network is a second one. */
 export class UnetEncoder extends Module {
   time_embed: Layer;
-  label_emb: Layer[];
+  /** Where the model has a conditioning vector. */
+  label_emb?: Layer[];
   input_blocks: Block[];
   middle_block: Block;
 
@@ -90,7 +91,7 @@ export class UnetEncoder extends Module {
       config;
     const emb = 4 * model_channels;
     this.time_embed = sequential(linear(model_channels, emb), silu, linear(emb, emb));
-    this.label_emb = [sequential(linear(adm_in_channels, emb), silu, linear(emb, emb))];
+    if (adm_in_channels > 0) this.label_emb = [sequential(linear(adm_in_channels, emb), silu, linear(emb, emb))];
     this.input_blocks = [[conv2d(in_channels, model_channels, 3)]];
     let channels = model_channels;
     channel_mult.forEach((multiple, level) => {
@@ -106,9 +107,10 @@ export class UnetEncoder extends Module {
     ];
   }
 
-  /** timestep (N, model_channels) sinusoidal embedding, vector (N, adm_in_channels) -> (N, 4 model_channels) */
-  embed(timestep: Tensor, vector: Tensor): Tensor {
-    return add(this.time_embed(timestep), this.label_emb[0](vector));
+  /** timestep (N, model_channels) sinusoidal embedding, vector (N, adm_in_channels) or null -> (N, 4 model_channels) */
+  embed(timestep: Tensor, vector: Tensor | null): Tensor {
+    const emb = this.time_embed(timestep);
+    return this.label_emb && vector ? add(emb, this.label_emb[0](vector)) : emb;
   }
 }
 

@@ -30,9 +30,13 @@ export interface UnetConfig {
   num_head_channels: number;
   /** Channels of a text token. */
   context_dim: number;
-  /** Length of the conditioning vector. */
+  /** Length of the conditioning vector; 0 for none. */
   adm_in_channels: number;
   norm_groups: number;
+}
+
+/** The UNet with SUPIR's project modules. */
+export interface SupirUnetConfig extends UnetConfig {
   /** Channels of ZeroSFT's shared hidden layer. */
   sft_hidden: number;
   /** Channels of an attention head in ZeroCrossAttn. */
@@ -70,7 +74,7 @@ export interface SupirConfig {
   /** The short side is enlarged to at least this. */
   min_size: number;
   vae: VaeConfig;
-  unet: UnetConfig;
+  unet: SupirUnetConfig;
   text: TextConfig;
   /** Sampler settings that suit this model, where they differ from SUPIR's defaults. */
   recommended?: Record<string, number | string>;

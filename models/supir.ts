@@ -14,20 +14,20 @@ import { isIgnored } from '../weights/layouts.ts';
 import { Conditioner } from './conditioner.ts';
 import type { SupirConfig } from './config.ts';
 import { ControlNet } from './control.ts';
-import { Unet } from './unet.ts';
-import { Vae } from './vae.ts';
+import { SupirUnet } from './supir-unet.ts';
+import { SupirVae } from './vae.ts';
 
 export class Supir extends Module {
   readonly config: SupirConfig;
-  model: { diffusion_model: Unet; control_model: ControlNet };
-  first_stage_model: Vae;
+  model: { diffusion_model: SupirUnet; control_model: ControlNet };
+  first_stage_model: SupirVae;
   conditioner: Conditioner;
 
   constructor(config: SupirConfig) {
     super();
     this.config = config;
-    this.model = { diffusion_model: new Unet(config.unet), control_model: new ControlNet(config.unet) };
-    this.first_stage_model = new Vae(config.vae);
+    this.model = { diffusion_model: new SupirUnet(config.unet), control_model: new ControlNet(config.unet) };
+    this.first_stage_model = new SupirVae(config.vae);
     this.conditioner = new Conditioner(config.text);
   }
 

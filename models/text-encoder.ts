@@ -166,25 +166,38 @@ class ResidualAttentionBlock extends Module {
   }
 }
 
-/** OpenCLIP bigG's text tower. Checkpoint prefix `conditioner.embedders.1.model.` */
-export class OpenClipTextModel extends Module {
+/** What OpenCLIP's text towers share: embeddings, blocks and the norm behind the last. */
+abstract class OpenClipTower extends Module {
   token_embedding: { weight: Parameter };
   positional_embedding: Parameter;
   transformer: { resblocks: ResidualAttentionBlock[] };
   ln_final: Layer;
-  text_projection: Parameter;
 
-  constructor(config: TowerConfig & { embed: number }) {
+  constructor(config: TowerConfig) {
     super();
     this.token_embedding = { weight: new Parameter([config.vocab, config.dim], 'host') };
     this.positional_embedding = new Parameter([config.context_length, config.dim], 'vector');
     this.transformer = { resblocks: Array.from({ length: config.layers }, () => new ResidualAttentionBlock(config)) };
     this.ln_final = layerNorm(config.dim);
-    this.text_projection = new Parameter([config.dim, config.embed], 'transposed');
   }
 
   get tokenTable(): Parameter {
     return this.token_embedding.weight;
+  }
+
+  /** tokens (N, L, dim) embedded -> (N, L, dim) after some blocks. */
+  protected after(blocks: ResidualAttentionBlock[], tokens: Tensor): Tensor {
+    return blocks.reduce((h, block) => block.forward(h), add(tokens, this.positional_embedding.tensor));
+  }
+}
+
+/** OpenCLIP bigG's text tower, in SDXL. Checkpoint prefix `conditioner.embedders.1.model.` */
+export class OpenClipTextModel extends OpenClipTower {
+  text_projection: Parameter;
+
+  constructor(config: TowerConfig & { embed: number }) {
+    super(config);
+    this.text_projection = new Parameter([config.dim, config.embed], 'transposed');
   }
 
   /**
@@ -193,10 +206,25 @@ export class OpenClipTextModel extends Module {
    */
   forward(tokens: Tensor, eot: Tensor): { penultimate: Tensor; pooled: Tensor } {
     const blocks = this.transformer.resblocks;
-    const x = add(tokens, this.positional_embedding.tensor);
-    const penultimate = blocks.slice(0, -1).reduce((h, block) => block.forward(h), x);
+    const penultimate = this.after(blocks.slice(0, -1), tokens);
     const last = blocks[blocks.length - 1].forward(penultimate);
     const end = gatherRows(reshape(last, last.shape.slice(1)), eot);
     return { penultimate, pooled: project(this.ln_final(end), this.text_projection.tensor) };
+  }
+}
+
+/**
+ * OpenCLIP ViT-H's text tower as Stable Diffusion 2 uses it: all blocks but the last, then the final norm. The last block and the projection, which
+ * some files lack, are not part of it. Checkpoint prefix `cond_stage_model.model.`
+ */
+export class PenultimateTextModel extends OpenClipTower {
+  /** config: the whole tower's. */
+  constructor(config: TowerConfig) {
+    super({ ...config, layers: config.layers - 1 });
+  }
+
+  /** tokens (N, L, dim) embedded -> (N, L, dim) */
+  forward(tokens: Tensor): Tensor {
+    return this.ln_final(this.after(this.transformer.resblocks, tokens));
   }
 }

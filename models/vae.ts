@@ -171,13 +171,9 @@ export class Decoder extends Module {
   }
 }
 
-/** Which encoder: SDXL's own, or SUPIR's for degraded images. */
-export type EncoderName = 'encoder' | 'denoise_encoder';
-
-/** Checkpoint prefix `first_stage_model.` */
+/** Stable Diffusion's autoencoder. Checkpoint prefix `first_stage_model.` */
 export class Vae extends Module {
   encoder: Encoder;
-  denoise_encoder: Encoder;
   decoder: Decoder;
   quant_conv: Layer;
   post_quant_conv: Layer;
@@ -185,20 +181,36 @@ export class Vae extends Module {
   constructor(config: VaeConfig) {
     super();
     this.encoder = new Encoder(config);
-    this.denoise_encoder = new Encoder(config);
     this.decoder = new Decoder(config);
     this.quant_conv = conv2d(2 * config.z_channels, 2 * config.z_channels, 1);
     this.post_quant_conv = conv2d(config.z_channels, config.z_channels, 1);
   }
 
   /** x (N, H, W, 3) in [-1, 1] -> moments (N, H / f, W / f, 2 z): mean, then log variance. H and W are multiples of f. */
-  encode(x: Tensor, which: EncoderName): Tensor {
-    return this.quant_conv(this[which].forward(x));
+  encode(x: Tensor): Tensor {
+    return this.quant_conv(this.encoder.forward(x));
   }
 
   /** z (N, h, w, z) -> x (N, f h, f w, 3), not clamped. */
   decode(z: Tensor): Tensor {
     return this.decoder.forward(this.post_quant_conv(z));
+  }
+}
+
+/** Which encoder: SDXL's own, or SUPIR's for degraded images. */
+export type EncoderName = 'encoder' | 'denoise_encoder';
+
+/** With SUPIR's second encoder. */
+export class SupirVae extends Vae {
+  denoise_encoder: Encoder;
+
+  constructor(config: VaeConfig) {
+    super(config);
+    this.denoise_encoder = new Encoder(config);
+  }
+
+  override encode(x: Tensor, which: EncoderName = 'encoder'): Tensor {
+    return this.quant_conv(this[which].forward(x));
   }
 }
 

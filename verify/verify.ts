@@ -8,6 +8,7 @@ import type { WeightDType } from '../weights/attach.ts';
 import type { Checkpoint } from '../weights/checkpoint.ts';
 import { cleanerOperations } from './cleaner-ops.ts';
 import { type Operation, VerifyContext } from './context.ts';
+import { diffbirOperations } from './diffbir-ops.ts';
 import { type CaseEntry, type Comparison, compare, GoldenFolder, type OpenFile } from './golden.ts';
 import { gradientOperations } from './gradient-ops.ts';
 import { hostOperations } from './host-ops.ts';
@@ -28,6 +29,7 @@ export const OPERATIONS: Readonly<Record<string, Operation>> = {
   ...trainOperations,
   ...scheduleOperations,
   ...cleanerOperations,
+  ...diffbirOperations,
 };
 
 export interface OutputComparison extends Comparison {

@@ -1,12 +1,12 @@
-/** DiffBIR's cleaners against recorded results of the published program with synthetic weights. */
+/** DiffBIR's networks against recorded results of the published program with synthetic weights. */
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { cleanerOperations } from '../../verify/cleaner-ops.ts';
 import type { VerifyContext } from '../../verify/context.ts';
+import { OPERATIONS } from '../../verify/verify.ts';
 import { testDevice } from '../support/device.ts';
 import { goldenCases, goldenContext, passGolden } from '../support/golden.ts';
 
-const COUNTS = { rrdb: 3, swinir: 6, scunet: 5 };
+const COUNTS = { rrdb: 3, swinir: 6, scunet: 5, text: 3, vae: 5, control: 3, unet: 8 };
 
 let context: VerifyContext;
 
@@ -17,7 +17,7 @@ test.before(async () => {
 test.after(() => context.dispose());
 
 for (const [component, count] of Object.entries(COUNTS)) {
-  const cases = (await goldenCases(component, 'diffbir')).filter(({ op }) => op in cleanerOperations);
+  const cases = (await goldenCases(component, 'diffbir')).filter(({ op }) => op in OPERATIONS);
   for (const entry of cases) {
     test(`golden ${entry.id}`, async () => {
       await passGolden(entry, context);
@@ -28,7 +28,7 @@ for (const [component, count] of Object.entries(COUNTS)) {
   });
 }
 
-test('after all of them, no buffer of a cleaner stays', async () => {
+test('after all of them, no buffer of a network stays', async () => {
   const { memory } = await testDevice();
   const before = memory.buffers;
   await context.dispose();

@@ -1,0 +1,53 @@
+/**
+ * DiffBIR's IRControlNet: a copy of the UNet's encoder and middle that reads the latent of the cleaned picture concatenated to the noisy one;
+ * its features pass through convolutions that training starts at zero and are added. (DiffBIR, arXiv 2308.15070, sec. 3.2; ControlNet, arXiv 2302.05543)
+ * Weights lie at the root of the file.
+ */
+import { observe } from '../core/observe.ts';
+import type { Scalar } from '../core/scalar.ts';
+import type { Tensor } from '../core/tensor.ts';
+import { add } from '../kernels/binary.ts';
+import { concat } from '../kernels/copy.ts';
+import { affine } from '../kernels/unary.ts';
+import { run, skipChannels, UnetEncoder } from './blocks.ts';
+import type { UnetConfig } from './config.ts';
+import { conv2d, type Layer } from './layers.ts';
+import type { Join } from './unet.ts';
+
+export class IrControlNet extends UnetEncoder {
+  zero_convs: Layer[][];
+  middle_block_out: Layer[];
+
+  /** config: the UNet's. */
+  constructor(config: UnetConfig) {
+    super({ ...config, in_channels: 2 * config.in_channels });
+    const channels = skipChannels(config);
+    const last = channels[channels.length - 1];
+    this.zero_convs = channels.map((count) => [conv2d(count, count, 1)]);
+    this.middle_block_out = [conv2d(last, last, 1)];
+  }
+
+  /**
+   * x (N, h, w, z) noisy latent as the UNet gets it; hint (N, h, w, z) latent of the cleaned picture, scaled; timestep (N, model_channels) embedded;
+   * context (N, L, D). -> one feature an input block, then the middle's.
+   */
+  forward(x: Tensor, hint: Tensor, timestep: Tensor, context: Tensor): Tensor[] {
+    const conditioning = { emb: this.embed(timestep, null), context };
+    let h = concat([x, hint]);
+    const features = this.input_blocks.map((block, i) => {
+      h = observe(`input_blocks.${i}`, run(block, h, conditioning));
+      return this.zero_convs[i][0](h);
+    });
+    return [...features, this.middle_block_out[0](observe('middle_block', run(this.middle_block, h, conditioning)))];
+  }
+}
+
+/** How IRControlNet's features enter the UNet: added, all times `strength`; 0 is plain Stable Diffusion. */
+export function addedFeatures(features: Tensor[], strength: Scalar): Join {
+  const left = features.map((feature) => affine(feature, strength, 0));
+  return {
+    middle: (h) => add(h, left.pop()!),
+    skip: (h, skip) => concat([h, add(skip, left.pop()!)]),
+    beforeUpsample: (h) => h,
+  };
+}
