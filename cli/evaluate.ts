@@ -23,7 +23,7 @@ import { lora, modelOption, number, samplingOptions } from './restore-options.ts
 
 const HELP = `
 Photos are damaged (as in the paper, unless told otherwise), restored by every method, and compared with what they were: PSNR over RGB and over
-luma, SSIM with a Gaussian window, LPIPS where its weights are given, and seconds. The folder given with -o receives tables.md, results.csv,
+luma, SSIM with a Gaussian window, MS-SSIM, GMSD, LPIPS where its weights are given, sharpness (1 is the truth's), noise, and seconds. The folder given with -o receives tables.md, results.csv,
 results.json, figure.png and every picture. Methods are bicubic (the damaged photo itself), stage1, supir, supir with each --lora, each folder
 of --results, and those of --methods, a JSON file such as
   [{"name": "5 steps", "options": {"steps": 5}}, {"name": "strong", "lora": ["faces.safetensors:1.5"], "model": "other-model"}]

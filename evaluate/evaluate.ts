@@ -10,7 +10,8 @@ import { decode } from '../image/decode.ts';
 import { type DegradationRanges, degrade, drawDegradation } from '../image/degrade.ts';
 import { encodePng } from '../image/encode.ts';
 import type { Image } from '../image/image.ts';
-import { psnr, ssim } from '../image/metrics.ts';
+import { msSsim, psnr, ssim } from '../image/metrics.ts';
+import { gmsd, noiseLevel, sharpness } from '../image/sharpness.ts';
 
 export interface Photo {
   /** Without ending; names of pictures are made of it. */
@@ -32,15 +33,19 @@ export interface Method {
   close?(): Promise<void>;
 }
 
-/** psnr in dB over RGB, psnrY over luma; ssim with a Gaussian window over RGB; lpips where its weights were given. */
-export const MEASURES = ['psnr', 'psnrY', 'ssim', 'lpips', 'seconds'] as const;
+/**
+ * psnr in dB over RGB, psnrY over luma; ssim with a Gaussian window over RGB; msSsim and gmsd over luma; lpips where its weights were given; sharpness
+ * relative to the truth; noise as the result alone shows it, in levels.
+ */
+export const MEASURES = ['psnr', 'psnrY', 'ssim', 'msSsim', 'gmsd', 'lpips', 'sharpness', 'noise', 'seconds'] as const;
 export type Measure = (typeof MEASURES)[number];
+/** Measures that a picture may lack: msSsim below 176 pixels a side, lpips without its weights. */
+type Optional = 'msSsim' | 'lpips';
 
 /** One picture's measures. */
-export interface Row extends Record<Exclude<Measure, 'lpips'>, number> {
+export interface Row extends Record<Exclude<Measure, Optional>, number>, Record<Optional, number | null> {
   method: string;
   photo: string;
-  lpips: number | null;
 }
 
 /** How far two images of one size are apart to the eye; models/lpips.ts. */
@@ -150,6 +155,10 @@ async function measure(truth: Image, result: Image, perceptual: Perceptual | nul
     psnr: psnr(truth, result),
     psnrY: psnr(truth, result, 'y'),
     ssim: ssim(truth, result),
+    msSsim: msSsim(truth, result),
+    gmsd: gmsd(truth, result),
     lpips: perceptual && (await perceptual(truth, result)),
+    sharpness: sharpness(truth, result),
+    noise: noiseLevel(result),
   };
 }

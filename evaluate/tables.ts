@@ -3,12 +3,16 @@ import { UserError } from '../core/errors.ts';
 import { MEASURES, type Measure, type Row } from './evaluate.ts';
 import { type Estimate, estimate } from './statistics.ts';
 
-/** A heading, and how its numbers are printed. The paper's arrows say which way is better. */
+/** A heading, and how its numbers are printed. The paper's arrows say which way is better; sharpness is best at 1, noise at the truth's. */
 const COLUMNS: Record<Measure, { title: string; digits: number }> = {
   psnr: { title: 'PSNR ↑', digits: 2 },
   psnrY: { title: 'PSNR Y ↑', digits: 2 },
   ssim: { title: 'SSIM ↑', digits: 4 },
+  msSsim: { title: 'MS-SSIM ↑', digits: 4 },
+  gmsd: { title: 'GMSD ↓', digits: 4 },
   lpips: { title: 'LPIPS ↓', digits: 4 },
+  sharpness: { title: 'sharpness', digits: 2 },
+  noise: { title: 'noise', digits: 2 },
   seconds: { title: 's / photo ↓', digits: 2 },
 };
 

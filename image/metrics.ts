@@ -1,7 +1,11 @@
-/** Image quality against a reference as scikit-image computes it: PSNR, and SSIM (Wang et al. 2004). All in f64, data range 255. */
+/**
+ * Image quality against a reference: PSNR and SSIM (Wang et al. 2004) as scikit-image computes them, and SSIM over scales (Wang et al. 2003). All in
+ * f64, data range 255.
+ */
 import { ShapeError } from '../core/errors.ts';
 import { gaussianWindow } from './blur.ts';
 import type { Image } from './image.ts';
+import { halved, luma } from './luma.ts';
 import { applyTaps, type Taps } from './resample.ts';
 
 /** 'rgb': all three channels. 'y': BT.601 luma in studio range, 16 + (65.481 R + 128.553 G + 24.966 B) / 255, not rounded. */
@@ -15,9 +19,9 @@ interface Channels {
 
 function select({ data }: Image, channels: MetricChannels): Channels {
   if (channels === 'rgb') return { channels: 3, data: Float64Array.from(data) };
-  const luma = new Float64Array(data.length / 3);
-  for (let i = 0; i < luma.length; i++) luma[i] = 16 + (65.481 * data[3 * i] + 128.553 * data[3 * i + 1] + 24.966 * data[3 * i + 2]) / 255;
-  return { channels: 1, data: luma };
+  const y = new Float64Array(data.length / 3);
+  for (let i = 0; i < y.length; i++) y[i] = 16 + (65.481 * data[3 * i] + 128.553 * data[3 * i + 1] + 24.966 * data[3 * i + 2]) / 255;
+  return { channels: 1, data: y };
 }
 
 function checkSameSize(name: string, a: Image, b: Image): void {
@@ -48,20 +52,55 @@ export function ssim(a: Image, b: Image, options: SsimOptions = {}): number {
   if (Math.min(a.width, a.height) < size) {
     throw new ShapeError(`ssim: the images are ${a.width}x${a.height}; both sides must have at least ${size} pixels.`);
   }
-  const { channels, data: x } = select(a, options.channels ?? 'rgb');
-  const { data: y } = select(b, options.channels ?? 'rgb');
-  const mean = (values: Float64Array) => windowMeans(values, a.width, a.height, channels, weights);
+  const pair = [select(a, options.channels ?? 'rgb'), select(b, options.channels ?? 'rgb')] as const;
+  return similarity(...pair, a.width, a.height, weights, options.window === 'uniform' ? size ** 2 / (size ** 2 - 1) : 1).whole;
+}
+
+/** The exponents of contrast and structure at each scale, the first one full size; luminance counts at the last alone. (Wang et al. 2003) */
+const SCALES = [0.0448, 0.2856, 0.3001, 0.2363, 0.1333];
+const MS_SSIM_SIDE = 11 * 2 ** (SCALES.length - 1);
+
+/**
+ * Structural similarity over five scales of the luma, each half of the one before by the mean of 2 x 2 pixels (an odd last row or column is left
+ * out); at most 1. Null where a side is below 176 pixels, so that the last scale does not hold a window. ShapeError if the sizes differ.
+ */
+export function msSsim(a: Image, b: Image): number | null {
+  checkSameSize('msSsim', a, b);
+  let { width, height } = a;
+  if (Math.min(width, height) < MS_SSIM_SIDE) return null;
+  let [x, y] = [luma(a), luma(b)];
+  const weights = gaussianWindow(1.5, 5);
+  let product = 1;
+  for (const [scale, exponent] of SCALES.entries()) {
+    const { whole, contrast } = similarity({ channels: 1, data: x }, { channels: 1, data: y }, width, height, weights, 1);
+    product *= Math.max(0, scale === SCALES.length - 1 ? whole : contrast) ** exponent;
+    [x, y] = [halved(x, width, height), halved(y, width, height)];
+    [width, height] = [width >> 1, height >> 1];
+  }
+  return product;
+}
+
+/** The mean over all windows of SSIM, and of its part of contrast and structure alone. `unbias` multiplies variances. */
+function similarity(
+  { channels, data: x }: Channels,
+  { data: y }: Channels,
+  width: number,
+  height: number,
+  weights: Float64Array,
+  unbias: number,
+): { whole: number; contrast: number } {
+  const mean = (values: Float64Array) => windowMeans(values, width, height, channels, weights);
   const product = (p: Float64Array, q: Float64Array) => mean(p.map((value, i) => value * q[i]));
   const [mx, my, xx, yy, xy] = [mean(x), mean(y), product(x, x), product(y, y), product(x, y)];
-  const unbias = options.window === 'uniform' ? size ** 2 / (size ** 2 - 1) : 1;
   const [c1, c2] = [(0.01 * 255) ** 2, (0.03 * 255) ** 2];
-  let sum = 0;
+  const sums = { whole: 0, contrast: 0 };
   for (let i = 0; i < mx.length; i++) {
     const [vx, vy] = [unbias * (xx[i] - mx[i] ** 2), unbias * (yy[i] - my[i] ** 2)];
-    const covariance = unbias * (xy[i] - mx[i] * my[i]);
-    sum += ((2 * mx[i] * my[i] + c1) * (2 * covariance + c2)) / ((mx[i] ** 2 + my[i] ** 2 + c1) * (vx + vy + c2));
+    const contrast = (2 * unbias * (xy[i] - mx[i] * my[i]) + c2) / (vx + vy + c2);
+    sums.contrast += contrast;
+    sums.whole += (contrast * (2 * mx[i] * my[i] + c1)) / (mx[i] ** 2 + my[i] ** 2 + c1);
   }
-  return sum / mx.length;
+  return { whole: sums.whole / mx.length, contrast: sums.contrast / mx.length };
 }
 
 /** Weighted mean of every window that lies inside: (height, width, channels) -> (height - size + 1, width - size + 1, channels). */

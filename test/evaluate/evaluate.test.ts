@@ -13,6 +13,7 @@ import { degrade } from '../../image/degrade.ts';
 import { encodePng } from '../../image/encode.ts';
 import { createImage, type Image } from '../../image/image.ts';
 import { psnr, ssim } from '../../image/metrics.ts';
+import { gmsd, noiseLevel, sharpness } from '../../image/sharpness.ts';
 import { MemoryFiles } from '../support/memory-files.ts';
 import { refused } from '../support/refused.ts';
 
@@ -99,7 +100,11 @@ test('pictures, measures, tables and a figure of two methods', async () => {
     psnr: psnr(truth, damaged),
     psnrY: psnr(truth, damaged, 'y'),
     ssim: ssim(truth, damaged),
+    msSsim: null,
+    gmsd: gmsd(truth, damaged),
     lpips: 1,
+    sharpness: sharpness(truth, damaged),
+    noise: noiseLevel(damaged),
     seconds: 0.5,
   });
   assert.equal(await read('knows-a/c'), await read('damaged/c'));
@@ -114,11 +119,11 @@ test('pictures, measures, tables and a figure of two methods', async () => {
 
   const text = markdown(rows, [all, group], 'bicubic');
   assert.match(text, /### all photos \(3: a, b, c\)/);
-  assert.match(text, /\| knows a \| .*-0\.3333 ± 1\.4342 \| \+0\.00 ± 0\.00 \|/);
+  assert.match(text, /\| knows a \| .*-0\.3333 ± 1\.4342 \| .*\| \+0\.00 ± 0\.00 \|/);
   assert.match(text, /### one \(1: c\)[\s\S]*\+0\.0000 ± unknown/);
   assert.not.match(text, /NaN|undefined/);
   const lines = csv(rows).trim().split('\n');
-  assert.equal([lines.length, lines[0]], [7, 'method,photo,psnr,psnrY,ssim,lpips,seconds']);
+  assert.equal([lines.length, lines[0]], [7, 'method,photo,psnr,psnrY,ssim,msSsim,gmsd,lpips,sharpness,noise,seconds']);
   const picture = await figure(files, 'out', rows, ['a', 'c'], 32);
   assert.equal([picture.width, picture.height], [3 * 32 + 2 * 4, 13 + 32 + 4 + 13 + 16], 'a is 32 x 32, c 64 x 32');
 });
@@ -142,7 +147,19 @@ test('what does not fit is refused, and nothing is left open', async () => {
   assert.equal(events, ['open', 'close'], 'found before any method ran');
   files.capacity = 0;
   await refused(evaluateMethods(files, 'out', photos, [small], options), /the disk is full/);
-  const row: Row = { method: 'm', photo: 'a', psnr: 1, psnrY: 1, ssim: 1, lpips: null, seconds: 1 };
+  const row: Row = {
+    method: 'm',
+    photo: 'a',
+    psnr: 1,
+    psnrY: 1,
+    ssim: 1,
+    msSsim: null,
+    gmsd: 0,
+    lpips: null,
+    sharpness: 1,
+    noise: 1,
+    seconds: 1,
+  };
   assert.throws(() => summarize([row], 'other'), /no method 'other'.*there are: m/);
   assert.throws(() => summarize([row], 'm', { g: ['q'] }), /'g' names photos that are not there: q/);
 });
