@@ -11,7 +11,7 @@ import { Checkpoint } from '../weights/checkpoint.ts';
 import { type Conversion, type ConvertedDType, convert } from '../weights/convert.ts';
 import { bigGRules, clipRules, unetRules, vaeRules } from '../weights/diffusers.ts';
 import { byteLength } from '../weights/dtype.ts';
-import { COMPONENTS, componentOf, isIgnored } from '../weights/layouts.ts';
+import { COMPONENTS, componentOf } from '../weights/layouts.ts';
 import { checkUsable, recognize } from '../weights/recognize.ts';
 import { elementCount, OverflowError, type TensorFile } from '../weights/tensor-file.ts';
 import { type Rule, toOther } from '../weights/translate.ts';
@@ -107,13 +107,8 @@ function diffusersFiles(source: Checkpoint, folder: string): { path: string; fil
     );
   const targets = layouts.map(([path, rules]) => ({ path: join(folder, `${path}.safetensors`), file: toOther(source, rules) }));
   const kept = targets.reduce((sum, { file }) => sum + elements(file, file.names()), 0);
-  const wanted = names.filter((name) => !isIgnored(name));
-  if (kept < elements(source, wanted)) {
-    const lost = wanted.filter((name) => !componentOf(name));
-    throw new UserError(
-      `${source.name}: some of its tensors have no names in diffusers${lost.length > 0 ? `, such as ${lost.slice(0, 3).join(', ')}` : ''}. Use --layout single.`,
-    );
-  }
+  if (kept < elements(source, names.filter(componentOf)))
+    throw new UserError(`${source.name}: some of its tensors have no names in diffusers. Use --layout single.`);
   return targets.filter(({ file }) => file.names().length > 0);
 }
 

@@ -10,7 +10,7 @@ import type { Device } from '../gpu/device.ts';
 import { concat } from '../kernels/copy.ts';
 import { type AttachOptions, attach, expectedKeys } from '../weights/attach.ts';
 import type { Checkpoint } from '../weights/checkpoint.ts';
-import { isIgnored } from '../weights/layouts.ts';
+import { isPassenger } from '../weights/layouts.ts';
 import { Conditioner } from './conditioner.ts';
 import type { SupirConfig } from './config.ts';
 import { ControlNet } from './control.ts';
@@ -36,7 +36,7 @@ export class Supir extends Module {
    * missing, surplus or of another shape.
    */
   attach(checkpoint: Checkpoint, options: AttachOptions = {}): this {
-    checkpoint.checkKeys(expectedKeys(this), isIgnored);
+    checkpoint.checkKeys(expectedKeys(this), isPassenger);
     attach(this, '', checkpoint, options);
     return this;
   }

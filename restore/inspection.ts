@@ -124,7 +124,8 @@ export function describe(found: FileReport, advice: string): string {
     else if (missing.length > 0 && !isOther) lines.push(`    ${count(missing.length, 'tensor')} missing: ${shown(missing)}`);
   }
   if (isOther) lines.push("  Its shapes are not the published model's: a config.json beside it must tell the sizes.");
-  if (found.unknown.length > 0) lines.push(`  of no part of the model: ${count(found.unknown.length, 'tensor')}: ${shown(found.unknown)}`);
+  if (found.unknown.length > 0)
+    lines.push(`  passed over, of no part of the model: ${count(found.unknown.length, 'tensor')}: ${shown(found.unknown)}`);
   if (found.ignored.length > 0) lines.push(`  passed over: ${shown(found.ignored)}`);
   if (advice) lines.push(`  ${advice}`);
   return lines.join('\n');

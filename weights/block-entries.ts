@@ -6,9 +6,11 @@
  */
 import { BLOCK, type BlockDType, isBlocks, suitsBlocks } from '../core/blocks.ts';
 import { UserError } from '../core/errors.ts';
+import { shown } from '../core/text.ts';
 import { blocksOf, byteLength, type DType, isStoredBlocks } from './dtype.ts';
+import { beyondBounds } from './json-bounds.ts';
 import { duplicateKey } from './json-keys.ts';
-import { elementCount, type TensorInfo } from './tensor-file.ts';
+import { elementCount, TENSOR_LIMIT, type TensorInfo } from './tensor-file.ts';
 
 /** Key of the metadata. */
 export const BLOCK_ENTRIES = 'supir_blocks';
@@ -43,6 +45,9 @@ export function* readBlockEntries(file: string, text: string, tensors: ReadonlyM
       `${file}: its metadata "${BLOCK_ENTRIES}", which tells the weights of 8 and 4 bits, ${why}. Convert the model again.`,
     );
   };
+  // Each entry is a dtype and a list of sizes.
+  const beyond = beyondBounds(new TextEncoder().encode(text), { values: 8 * TENSOR_LIMIT, depth: 4 });
+  if (beyond) return fail(beyond);
   let json: unknown;
   try {
     json = JSON.parse(text);
@@ -52,12 +57,12 @@ export function* readBlockEntries(file: string, text: string, tensors: ReadonlyM
   if (typeof json !== 'object' || json === null || Array.isArray(json)) return fail('is not an object');
   if (duplicateKey(text) !== undefined) fail('names a tensor twice');
   for (const [name, entry] of Object.entries(json)) {
-    const quoted = JSON.stringify(name.slice(0, 160));
+    const quoted = shown(JSON.stringify(name));
     const [dtype, shape] = Array.isArray(entry) && entry.length === 2 ? entry : [];
     if (typeof dtype !== 'string' || !isBlocks(dtype)) return fail(`gives ${quoted} no dtype q8 or q4`);
     const sizes = Array.isArray(shape) && [2, 4].includes(shape.length) && shape.every((n) => Number.isSafeInteger(n) && n > 0);
     if (!sizes || !storedInBlocks(name, shape))
-      return fail(`gives ${quoted} the shape ${JSON.stringify(shape)?.slice(0, 80)}, which is not in blocks of ${BLOCK}`);
+      return fail(`gives ${quoted} the shape ${shown(shape, 80)}, which is not in blocks of ${BLOCK}`);
     const stored = (dtype as BlockDType) === 'q8' ? 'Q8' : 'Q4';
     const info = tensors.get(name);
     if (!info) return fail(`names ${quoted}, which is not in the file`);

@@ -6,7 +6,7 @@ import { UserError } from '../core/errors.ts';
 import { fromF16 } from '../core/half.ts';
 import type { ByteSource } from './byte-source.ts';
 import { originOf } from './layouts.ts';
-import { openTensorFile } from './open.ts';
+import { openAll, openTensorFile } from './open.ts';
 import type { TensorFile, TensorInfo } from './tensor-file.ts';
 
 /** Names listed per kind of problem in one message. */
@@ -18,7 +18,7 @@ export class Checkpoint implements TensorFile {
 
   /** Opens safetensors files and PyTorch checkpoints in load order. @throws UserError if one of them is damaged. */
   static async open(sources: readonly ByteSource[]): Promise<Checkpoint> {
-    return new Checkpoint(await Promise.all(sources.map(openTensorFile)));
+    return new Checkpoint(await openAll(sources.map(openTensorFile)));
   }
 
   /** Joins files in load order: where two hold the same name, the later one counts. */

@@ -13,12 +13,15 @@ const BIG_G = 'conditioner.embedders.1.model';
 const below = (single: string, other: string, pairs: readonly [string, string, Rule['form']?][]): Rule[] =>
   pairs.map(([s, o, form]) => ({ single: `${single}.${s}`, other: other ? `${other}.${o}` : o, ...(form && { form }) }));
 
-/** One more than the highest number that the pattern's group finds in the names; 0 if none matches. */
-function countOf(names: Iterable<string>, pattern: RegExp): number {
+/** Most levels, blocks of a level and layers of a text encoder that rules are made for; what a name numbers beyond is no part of a model. */
+const [LEVELS, BLOCKS, LAYERS] = [16, 64, 256];
+
+/** One more than the highest number below `most` that the pattern's group finds in the names; 0 if none matches. */
+function countOf(names: Iterable<string>, pattern: RegExp, most: number): number {
   let count = 0;
   for (const name of names) {
     const match = pattern.exec(name);
-    if (match) count = Math.max(count, Number(match[1]) + 1);
+    if (match && Number(match[1]) < most) count = Math.max(count, Number(match[1]) + 1);
   }
   return count;
 }
@@ -26,14 +29,15 @@ function countOf(names: Iterable<string>, pattern: RegExp): number {
 /** SDXL's UNet. `names` of either layout tell the number of levels and blocks, and which levels have transformers. */
 export function unetRules(names: readonly string[]): Rule[] {
   const downsample = /^model\.diffusion_model\.input_blocks\.(\d+)\.0\.op\.weight$/;
-  const downsamples = names.flatMap((name) => Number(downsample.exec(name)?.[1] ?? [])).filter((n) => n > 0);
-  const levels = Math.max(countOf(names, /^down_blocks\.(\d+)\./), downsamples.length + 1);
-  const blocks = downsamples.length > 0 ? Math.min(...downsamples) - 1 : countOf(names, /^down_blocks\.\d+\.resnets\.(\d+)\./);
-  const hasTransformer = (level: number) =>
+  const downsamples = names.flatMap((name) => Number(downsample.exec(name)?.[1] ?? [])).filter((n) => n > 0 && n <= BLOCKS);
+  const levels = Math.max(countOf(names, /^down_blocks\.(\d+)\./, LEVELS), Math.min(downsamples.length + 1, LEVELS));
+  const blocks = downsamples.length > 0 ? Math.min(...downsamples) - 1 : countOf(names, /^down_blocks\.\d+\.resnets\.(\d+)\./, BLOCKS);
+  const withTransformer = Array.from({ length: levels }, (_, level) =>
     names.some(
       (name) =>
         name.startsWith(`down_blocks.${level}.attentions.`) || name.startsWith(`${UNET}.input_blocks.${level * (blocks + 1) + 1}.1.`),
-    );
+    ),
+  );
   const rules = below(UNET, '', [
     ['time_embed.0', 'time_embedding.linear_1'],
     ['time_embed.2', 'time_embedding.linear_2'],
@@ -56,9 +60,9 @@ export function unetRules(names: readonly string[]): Rule[] {
     for (let i = 0; i <= blocks; i++) {
       const single = `output_blocks.${up * (blocks + 1) + i}`;
       rules.push(...unetResnet(`${single}.0`, `up_blocks.${up}.resnets.${i}`));
-      if (hasTransformer(level)) rules.push(...below(UNET, '', [[`${single}.1`, `up_blocks.${up}.attentions.${i}`]]));
+      if (withTransformer[level]) rules.push(...below(UNET, '', [[`${single}.1`, `up_blocks.${up}.attentions.${i}`]]));
     }
-    const upsample = `output_blocks.${up * (blocks + 1) + blocks}.${hasTransformer(level) ? 2 : 1}.conv`;
+    const upsample = `output_blocks.${up * (blocks + 1) + blocks}.${withTransformer[level] ? 2 : 1}.conv`;
     rules.push(...below(UNET, '', [[upsample, `up_blocks.${up}.upsamplers.0.conv`]]));
   }
   return rules;
@@ -77,8 +81,12 @@ function unetResnet(single: string, other: string): Rule[] {
 
 /** The autoencoder. Its attention is 1x1 convolutions in the single file and linear in diffusers, under older names before version 0.18. */
 export function vaeRules(names: readonly string[]): Rule[] {
-  const levels = countOf(names, /^(?:first_stage_model\.)?(?:encoder|decoder)\.(?:down|up)(?:_blocks)?\.(\d+)\./);
-  const blocks = countOf(names, /^(?:first_stage_model\.)?(?:encoder|decoder)\.(?:down|up)(?:_blocks)?\.\d+\.(?:block|resnets)\.(\d+)\./);
+  const levels = countOf(names, /^(?:first_stage_model\.)?(?:encoder|decoder)\.(?:down|up)(?:_blocks)?\.(\d+)\./, LEVELS);
+  const blocks = countOf(
+    names,
+    /^(?:first_stage_model\.)?(?:encoder|decoder)\.(?:down|up)(?:_blocks)?\.\d+\.(?:block|resnets)\.(\d+)\./,
+    BLOCKS,
+  );
   const rules = below(VAE, '', [
     ['quant_conv', 'quant_conv'],
     ['post_quant_conv', 'post_quant_conv'],
@@ -134,7 +142,7 @@ export const clipRules = (): Rule[] => [
 
 /** OpenCLIP bigG: query, key and value in one matrix in the single file, and the projection the other way round (x P there, x W^T here). */
 export function bigGRules(names: readonly string[]): Rule[] {
-  const layers = Math.max(countOf(names, /encoder\.layers\.(\d+)\./), countOf(names, /resblocks\.(\d+)\./));
+  const layers = Math.max(countOf(names, /encoder\.layers\.(\d+)\./, LAYERS), countOf(names, /resblocks\.(\d+)\./, LAYERS));
   const rules = below(BIG_G, '', [
     ['token_embedding', 'text_model.embeddings.token_embedding'],
     ['positional_embedding', 'text_model.embeddings.position_embedding.weight'],

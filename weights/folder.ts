@@ -1,7 +1,7 @@
 /** Folders of weights: diffusers' (unet/, vae/, text_encoder/, text_encoder_2/), one component of such a folder, or checkpoints side by side. */
 import { UserError } from '../core/errors.ts';
 import type { ByteSource } from './byte-source.ts';
-import { openTensorFile } from './open.ts';
+import { openAll, openTensorFile } from './open.ts';
 import { isShardIndex, openShards } from './shards.ts';
 import type { TensorFile } from './tensor-file.ts';
 
@@ -44,7 +44,7 @@ export async function openFolder(access: FolderAccess, path: string): Promise<Te
     throw new UserError(
       `There are no weights in ${path}: neither files such as .safetensors and .ckpt, nor the folders of a diffusers model.`,
     );
-  return Promise.all(paths.map((file) => openWeights(access, file, file.slice(path.length + 1))));
+  return openAll(paths.map((file) => openWeights(access, file, file.slice(path.length + 1))));
 }
 
 /** Opens one file of weights, or all shards of an index; `name`, if given, is what messages call it. */

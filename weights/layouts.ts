@@ -8,15 +8,18 @@ const IGNORED: readonly { pattern: RegExp; reason: string }[] = [
   { pattern: /^model\.control_model\.mask_LQ$/, reason: 'left over from training; no published network reads it' },
   { pattern: /\.position_ids$/, reason: 'the numbers 0 to 76, which older versions of transformers saved with the text encoders' },
   {
-    pattern: /^conditioner\.embedders\.[01]\.(model|transformer)\.logit_scale$/,
+    pattern: /^conditioner\.embedders\.[01]\.((model|transformer)\.)?logit_scale$/,
     reason: "the temperature of CLIP's training loss; inference has no use for it",
   },
   { pattern: /^conditioner\.embedders\.1\.model\.attn_mask$/, reason: 'the causal mask, which follows from the length' },
   {
-    pattern: /^conditioner\.embedders\.0\.transformer\.text_projection\.weight$/,
+    pattern: /^conditioner\.embedders\.0\.(transformer\.)?text_projection(\.weight)?$/,
     reason: "CLIP-L's projection to the space of images; SDXL uses a hidden state instead",
   },
-  { pattern: /^model_ema\./, reason: 'a moving average kept by training' },
+  { pattern: /^(first_stage_model\.)?model_ema\./, reason: 'a moving average kept by training' },
+  { pattern: /^(global_step|epoch|iteration|step)$/, reason: 'how far training was' },
+  { pattern: /^scale_factor$/, reason: "the latent's factor, which is known" },
+  { pattern: /^cond_stage_model\./, reason: 'what a conversion left of a text encoder of Stable Diffusion 1 or 2' },
   { pattern: /^first_stage_model\.loss\./, reason: 'the loss that the autoencoder was trained with' },
   {
     pattern:
@@ -46,6 +49,9 @@ export const COMPONENT_NAMES = Object.keys(COMPONENTS) as Component[];
 /** The component that a tensor of the single file's names belongs to. */
 export const componentOf = (name: string): Component | undefined =>
   isIgnored(name) ? undefined : COMPONENT_NAMES.find((component) => name.startsWith(COMPONENTS[component].prefix));
+
+/** True for tensors that a checkpoint may hold beside a model: those that are passed over by name, and those of no component at all. */
+export const isPassenger = (name: string): boolean => componentOf(name) === undefined;
 
 /** The file that a tensor of the joined checkpoint belongs to. */
 export const originOf = (name: string): 'SUPIR' | 'SDXL' => {

@@ -4,6 +4,7 @@
  * BUILD on arrays (whose `length` a file can so set to 2^32) and cut long integers; of a file of weights only the opcodes below are needed.
  */
 import { UserError } from '../core/errors.ts';
+import { shown } from '../core/text.ts';
 
 /** A Python list; tuples are plain arrays, dictionaries are Maps. */
 export class PickleList {
@@ -24,6 +25,9 @@ export class PickleGlobal {
 
 /** Base of what a table's functions and persistent ids yield. */
 export abstract class PickleObject {}
+
+/** Something that is read past: a set, a counter, a device, and what is put into one. */
+export class PickleInert extends PickleObject {}
 
 export type PickleValue =
   | null
@@ -152,6 +156,13 @@ class Unpickler {
       case 0x8d: // BINUNICODE8
         stack.push(this.#text(this.#uint(8)));
         return;
+      case 0x8b: // LONG4
+        stack.push(long(this.#take(this.#short(this.#uint(4)))));
+        return;
+      case 0x8e: // BINBYTES8
+      case 0x96: // BYTEARRAY8
+        stack.push(this.#take(this.#uint(8)));
+        return;
       case 0x42: // BINBYTES
         stack.push(this.#take(this.#uint(4)));
         return;
@@ -165,7 +176,7 @@ class Unpickler {
       case 0x85: // TUPLE1
       case 0x86: // TUPLE2
       case 0x87: // TUPLE3
-        stack.push(Array.from({ length: opcode - 0x84 }, () => this.#pop()).reverse());
+        stack.push(this.#popMany(opcode - 0x84));
         return;
       case 0x74: // TUPLE
         stack.push(this.#popMark());
@@ -189,6 +200,18 @@ class Unpickler {
         this.#setItems(this.#popMark());
         return;
 
+      case 0x8f: // EMPTY_SET
+        stack.push(new PickleInert());
+        return;
+      case 0x90: // ADDITEMS
+        this.#popMark();
+        if (!(this.#top() instanceof PickleInert)) this.#fail('adds items to something other than a set');
+        return;
+      case 0x91: // FROZENSET
+        this.#popMark();
+        stack.push(new PickleInert());
+        return;
+
       case 0x63: // GLOBAL
         stack.push(this.#global(this.#line(), this.#line()));
         return;
@@ -199,6 +222,7 @@ class Unpickler {
         stack.push(this.#global(module as string, name as string));
         return;
       }
+      case 0x81: // NEWOBJ
       case 0x52: {
         // REDUCE
         const [args, callee] = [this.#pop(), this.#pop()];
@@ -206,10 +230,13 @@ class Unpickler {
         stack.push(callee.call(args));
         return;
       }
-      case 0x62: // BUILD: the attributes of an OrderedDict say nothing about its contents
+      case 0x62: {
+        // BUILD: attributes, such as those of an OrderedDict or a parameter, say nothing about the contents
         this.#pop();
-        if (!(this.#top() instanceof Map)) this.#fail('sets attributes of something other than a dictionary');
+        const object = this.#top();
+        if (!(object instanceof Map || object instanceof PickleObject)) this.#fail('sets attributes of something that can have none');
         return;
+      }
       case 0x51: // BINPERSID
         stack.push(this.#names.persistent(this.#pop()));
         return;
@@ -223,18 +250,20 @@ class Unpickler {
     const global = this.#names.globals.get(full);
     if (global) return global;
     throw new UserError(
-      `${this.#file}: it asks for Python's "${full.slice(0, 100)}", which a list of weights has no use for, and was refused; nothing was run. Unless you know where the file comes from, do not use it anywhere. If you do, save its tensors alone (state_dict) or as safetensors.`,
+      `${this.#file}: it asks for Python's "${shown(full, 100)}", which a list of weights has no use for, and was refused; nothing was run. Unless you know where the file comes from, do not use it anywhere. If you do, save its tensors alone (state_dict) or as safetensors.`,
     );
   }
 
   #append(values: readonly PickleValue[]): void {
     const list = this.#top();
+    if (list instanceof PickleInert) return;
     if (!(list instanceof PickleList)) this.#fail('appends to something other than a list');
     for (const value of values) list.items.push(value);
   }
 
   #setItems(pairs: readonly PickleValue[]): void {
     const map = this.#top();
+    if (map instanceof PickleInert) return;
     if (!(map instanceof Map) || pairs.length % 2 !== 0) this.#fail('sets items of something other than a dictionary');
     for (let i = 0; i < pairs.length; i += 2) map.set(pairs[i], pairs[i + 1]);
   }
@@ -248,6 +277,11 @@ class Unpickler {
     const value = this.#top();
     this.#stack.pop();
     return value;
+  }
+
+  #popMany(count: number): PickleValue[] {
+    if (this.#stack.length - count < (this.#marks.at(-1) ?? 0)) this.#fail('takes a value where there is none');
+    return this.#stack.splice(this.#stack.length - count);
   }
 
   #popMark(): PickleValue[] {
@@ -265,6 +299,11 @@ class Unpickler {
     if (bytes === 2) return this.#view.getUint16(at, true);
     const low = this.#view.getUint32(at, true);
     return bytes === 4 ? low : low + this.#view.getUint32(at + 4, true) * 2 ** 32;
+  }
+
+  /** The length of an integer, which has few digits. */
+  #short(length: number): number {
+    return length <= 1024 ? length : this.#fail(`holds an integer of ${length} bytes`);
   }
 
   #text(length: number): string {

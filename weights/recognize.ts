@@ -26,56 +26,76 @@ export interface Recognized {
   model: TensorFile;
 }
 
-/** Files that are something else, by marks among their names; the first that fits counts. */
-const FOREIGN: readonly { title: string; marks: RegExp; refusal: string }[] = [
+/** Names of a model's parts, in every layout. */
+const MODEL =
+  /^((model\.)?(diffusion_model|control_model)|first_stage_model|conditioner\.embedders|denoise_encoder|project_modules|(encoder|decoder)\.(mid|mid_block|down|up)|down_blocks\.\d+\.resnets|text_model\.encoder|transformer\.resblocks|(input|output)_blocks)\./;
+
+/** Names of SDXL's text encoders, which other versions of Stable Diffusion do not have. */
+const SDXL_TEXT = /^conditioner\.embedders\.(0\.transformer|1\.model)\./;
+
+/**
+ * Files that are something else, by marks among their names; the first that fits counts. It does where the marks are more than the names that speak
+ * against it: a key that a conversion left behind makes a model nothing else.
+ */
+const FOREIGN: readonly { title: string; marks: RegExp; against: RegExp | null; refusal: string }[] = [
   {
     title: 'LoRA',
     marks: /(^|[._])lora_(up|down|A|B|unet|te\d?)([._]|$)|\.lora\.(up|down)\.|\.(hada_w\d|lokr_w\d)|\.dora_scale$/,
+    against: MODEL,
     refusal: 'It changes a model and is none by itself: give it with --lora, and give the checkpoint of SDXL that it was made for.',
   },
   {
     title: 'ControlNet',
     marks: /(^|\.)zero_convs\.|^controlnet_(cond|down|mid)/,
+    against: /^(model\.diffusion_model\.|diffusion_model\.)?output_blocks\./,
     refusal: "SUPIR brings a control network of its own and takes no other: use SUPIR's file.",
   },
   {
     title: 'set of LPIPS weights',
     marks: /^(lin\d\.model\.1\.weight|lins\.\d\.|net\.slice\d\.)/,
+    against: MODEL,
     refusal: 'They compare images in training and measurement; a restoration does not need them.',
   },
   {
     title: 'text embedding (textual inversion)',
     marks: /^(clip_[lg]|emb_params|string_to_param|string_to_token)$/,
+    against: MODEL,
     refusal: 'Embeddings are not supported: leave it out.',
   },
   {
     title: 'checkpoint of the SDXL refiner',
     marks: /^conditioner\.embedders\.0\.model\./,
+    against: SDXL_TEXT,
     refusal: 'SUPIR was trained for the SDXL base model: use sd_xl_base_1.0_0.9vae.safetensors or a fine-tune of it.',
   },
   {
     title: 'checkpoint of Stable Diffusion 2',
     marks: /^cond_stage_model\.model\./,
+    against: SDXL_TEXT,
     refusal: 'SUPIR needs SDXL, another architecture: use sd_xl_base_1.0_0.9vae.safetensors or a fine-tune of it.',
   },
   {
     title: 'checkpoint of Stable Diffusion 1.5',
     marks: /^cond_stage_model\.transformer\./,
+    against: SDXL_TEXT,
     refusal: 'SUPIR needs SDXL, another architecture: use sd_xl_base_1.0_0.9vae.safetensors or a fine-tune of it.',
   },
   {
     title: 'checkpoint of SDXL for v-prediction',
-    marks: /^v_pred$/,
+    marks: /^(v_pred$|edm_vpred\.)/,
+    against: null,
     refusal: 'SUPIR was trained for SDXL models that predict the noise (epsilon): use one of those.',
   },
   {
     title: 'diffusion transformer (Stable Diffusion 3, Flux or similar)',
-    marks: /(^|\.)(joint_blocks|double_blocks|single_transformer_blocks)\.\d/,
+    marks: /(^|\.)(joint_blocks|double_blocks|single_blocks|single_transformer_blocks)\.\d/,
+    against: MODEL,
     refusal: 'SUPIR needs SDXL, another architecture: use sd_xl_base_1.0_0.9vae.safetensors or a fine-tune of it.',
   },
   {
     title: 'language model',
     marks: /^(model\.layers\.\d+\.self_attn|language_model\.|lm_head\.|model\.mm_projector)/,
+    against: MODEL,
     refusal: 'It is no part of SUPIR; captions are given as text, with --prompt.',
   },
 ];
@@ -83,7 +103,11 @@ const FOREIGN: readonly { title: string; marks: RegExp; refusal: string }[] = [
 /** Recognises a file. Nothing but its index is read. */
 export function recognize(file: TensorFile): Recognized {
   const names = file.names();
-  const foreign = FOREIGN.find(({ marks }) => names.some((name) => marks.test(name)));
+  const foreign = FOREIGN.find(({ marks, against }) => {
+    const marked = names.filter((name) => marks.test(name));
+    if (marked.length === 0 || !against) return marked.length > 0;
+    return marked.length > names.filter((name) => against.test(name) && !marks.test(name)).length;
+  });
   if (foreign) return { title: foreign.title, refusal: foreign.refusal, parts: [], unknown: [], model: file };
   const layouts = layoutsOf(file);
   const rules = layouts.flatMap((layout) => layout.rules);

@@ -4,15 +4,19 @@
  * in little memory. Format: https://github.com/huggingface/safetensors ("Format"). Bytes are little endian, like every host of WebGPU.
  */
 import { UserError } from '../core/errors.ts';
+import { shown } from '../core/text.ts';
 import { BLOCK_ENTRIES, readBlockEntries } from './block-entries.ts';
 import type { ByteSource } from './byte-source.ts';
 import { DTYPE_BYTES, isDType } from './dtype.ts';
 import { IndexedFile } from './indexed-file.ts';
+import { beyondBounds } from './json-bounds.ts';
 import { duplicateKey } from './json-keys.ts';
-import { elementCount, type TensorInfo } from './tensor-file.ts';
+import { AXES_LIMIT, checkNames, elementCount, TENSOR_LIMIT, type TensorInfo } from './tensor-file.ts';
 
 /** Bytes of the longest header accepted, as in the reference implementation. */
 export const HEADER_LIMIT = 100_000_000;
+/** What a header of TENSOR_LIMIT tensors may hold: dtype, shape and range of each, with four sizes; three deep. */
+const HEADER_BOUNDS = { values: 10 * TENSOR_LIMIT, depth: 8 };
 
 /**
  * Opens a safetensors file: reads and checks its header, and no tensor.
@@ -82,6 +86,8 @@ function otherFormat(start: Uint8Array): string | undefined {
 }
 
 function parseHeader(file: string, header: Uint8Array): Map<string, unknown> {
+  const beyond = beyondBounds(header, HEADER_BOUNDS);
+  if (beyond) throw new UserError(`${file}: its header ${beyond}, more than any model needs. ${CURE}`);
   let text: string;
   let json: unknown;
   try {
@@ -92,6 +98,7 @@ function parseHeader(file: string, header: Uint8Array): Map<string, unknown> {
   }
   if (!isObject(json) || text[0] !== '{')
     throw new UserError(`${file}: its header is JSON but not an object that starts with "{". ${CURE}`);
+  checkNames(file, Object.keys(json));
   const twice = duplicateKey(text);
   if (twice !== undefined) {
     throw new UserError(`${file}: its header names ${brief(twice)} twice, so it is not certain which tensor is meant. ${CURE}`);
@@ -120,6 +127,7 @@ function readEntry(file: string, name: string, entry: unknown): TensorInfo {
   if (!isSizes(range) || range.length !== 2 || range[0] > range[1]) {
     return fail(`has data_offsets ${brief(range)}, which are not a begin and an end`);
   }
+  if (shape.length > AXES_LIMIT) return fail(`has ${shape.length} axes, and at most ${AXES_LIMIT} are read`);
   const bytes = elementCount(shape) * DTYPE_BYTES[dtype];
   const [begin, end] = range;
   if (bytes !== end - begin)
@@ -150,9 +158,6 @@ function checkCover(file: string, tensors: TensorInfo[], size: number): void {
 const isObject = (value: unknown): value is Record<string, unknown> => typeof value === 'object' && value !== null && !Array.isArray(value);
 
 /** A value from the header as JSON, cut short: what a damaged header holds may be long. */
-function brief(value: unknown): string {
-  const text = JSON.stringify(value) ?? 'missing';
-  return text.length > 160 ? `${text.slice(0, 160)}...` : text;
-}
+const brief = (value: unknown): string => (value === undefined ? 'missing' : shown(JSON.stringify(value)));
 
 const isSizes = (value: unknown): value is number[] => Array.isArray(value) && value.every((n) => Number.isSafeInteger(n) && n >= 0);

@@ -1,11 +1,17 @@
 /** Checkpoints cut into shards, with an index that says which tensor is in which (`*.safetensors.index.json`, as Hugging Face saves them). */
 import { UserError } from '../core/errors.ts';
+import { parseJsonBytes } from '../core/json.ts';
+import { plainName } from '../core/plain-name.ts';
+import { shown } from '../core/text.ts';
 import type { ByteSource } from './byte-source.ts';
+import { beyondBounds } from './json-bounds.ts';
 import { duplicateKey } from './json-keys.ts';
-import { openTensorFile } from './open.ts';
-import type { TensorFile, TensorInfo } from './tensor-file.ts';
+import { openAll, openTensorFile } from './open.ts';
+import { TENSOR_LIMIT, type TensorFile, type TensorInfo } from './tensor-file.ts';
 
 const INDEX_LIMIT = 64 * 2 ** 20;
+/** A file for each tensor, and some numbers of the whole. */
+const INDEX_BOUNDS = { values: TENSOR_LIMIT + 1000, depth: 8 };
 const SHARD_LIMIT = 1000;
 
 /** True for the name of an index. */
@@ -13,36 +19,29 @@ export const isShardIndex = (name: string): boolean => /\.index(\.[\w-]+)?\.json
 
 /**
  * Opens all shards of an index; `open` opens a file beside the index by name.
- * @throws UserError if the index is damaged, names files that are absent or lie elsewhere, or does not agree with what the shards hold.
+ * @throws UserError if the index is damaged, names files that are absent or lie elsewhere, or gives a shard a tensor that it does not hold. What a shard holds beside is passed over.
  */
 export async function openShards(index: ByteSource, open: (name: string) => Promise<ByteSource>): Promise<TensorFile> {
   const shardOf = await readIndex(index);
-  const shards = new Map<string, TensorFile>();
-  for (const name of new Set(shardOf.values())) {
-    const source = await open(name).catch((cause) => {
-      throw new UserError(
-        `${index.name} names the shard ${name}, which cannot be opened: ${cause.message} Download every file of the model.`,
-        {
-          cause,
-        },
-      );
-    });
-    shards.set(name, await openTensorFile(source));
-  }
-  for (const [tensor, shard] of shardOf) {
-    if (!shards.get(shard)!.has(tensor))
-      throw new UserError(
-        `${index.name} says that tensor "${tensor}" is in ${shard}, and it is not: the files are not of one model, or were cut. Download them again.`,
-      );
-  }
-  for (const [name, shard] of shards) {
-    const stray = shard.names().find((tensor) => shardOf.get(tensor) !== name);
-    if (stray !== undefined)
-      throw new UserError(
-        `${name} holds tensor "${stray}", which ${index.name} does not say: the files are not of one model. Download them again.`,
-      );
-  }
-  return new ShardedFile(index.name, shardOf, shards);
+  const names = [...new Set(shardOf.values())];
+  const files = await openAll(
+    names.map(async (name) => {
+      const source = await open(name).catch((cause) => {
+        throw new UserError(
+          `${index.name} names the shard ${name}, which cannot be opened: ${cause.message} Download every file of the model.`,
+          { cause },
+        );
+      });
+      return openTensorFile(source);
+    }),
+  );
+  const file = new ShardedFile(index.name, shardOf, new Map(files.map((each, i) => [names[i], each])));
+  const lost = [...shardOf].find(([tensor]) => !file.holds(tensor));
+  if (!lost) return file;
+  await file.close();
+  throw new UserError(
+    `${index.name} says that tensor "${shown(lost[0])}" is in ${lost[1]}, and it is not: the files are not of one model, or were cut. Download them again.`,
+  );
 }
 
 async function readIndex(index: ByteSource): Promise<Map<string, string>> {
@@ -52,25 +51,16 @@ async function readIndex(index: ByteSource): Promise<Map<string, string>> {
   if (index.size > INDEX_LIMIT) fail(`${index.size} bytes are too many for an index`);
   const bytes = await index.read(0, index.size);
   await index.close?.();
-  let text = '';
-  let json: unknown;
-  try {
-    text = new TextDecoder('utf-8', { fatal: true }).decode(bytes);
-    json = JSON.parse(text);
-  } catch (error) {
-    return fail(`it is not valid UTF-8 JSON (${(error as Error).message})`);
-  }
+  const beyond = beyondBounds(bytes, INDEX_BOUNDS);
+  if (beyond) fail(`it ${beyond}`);
+  const text = new TextDecoder().decode(bytes);
+  const json = parseJsonBytes(bytes, index.name);
   const map = (json as { weight_map?: unknown } | null)?.weight_map;
   if (typeof map !== 'object' || map === null || Array.isArray(map)) return fail('it has no "weight_map" of tensors to files');
   const twice = duplicateKey(text);
-  if (twice !== undefined) fail(`it names "${twice.slice(0, 160)}" twice`);
+  if (twice !== undefined) fail(`it names "${shown(twice)}" twice`);
   const shardOf = new Map(Object.entries(map));
-  for (const [tensor, shard] of shardOf) {
-    if (typeof shard !== 'string' || !/^[^/\\:]+$/.test(shard) || /^\.+$/.test(shard))
-      fail(
-        `"${tensor.slice(0, 160)}" is to be in ${String(JSON.stringify(shard)).slice(0, 160)}, which is not the name of a file beside it`,
-      );
-  }
+  for (const [tensor, shard] of shardOf) plainName(shard, `${index.name}: the file of ${shown(tensor)}`);
   if (shardOf.size === 0) fail('it names no tensors');
   if (new Set(shardOf.values()).size > SHARD_LIMIT) fail(`it names more than ${SHARD_LIMIT} shards`);
   return shardOf;
@@ -89,8 +79,14 @@ class ShardedFile implements TensorFile {
     this.metadata = new Map([...shards.values()].flatMap((shard) => [...shard.metadata]));
   }
 
+  /** Those that the index gives to their shard: of a tensor that lies in two, the copy that counts. */
   names(): string[] {
-    return [...this.#shards.values()].flatMap((shard) => shard.names());
+    return [...this.#shards].flatMap(([file, shard]) => shard.names().filter((name) => this.#shardOf.get(name) === file));
+  }
+
+  /** Whether the shard that the index gives a tensor to has it. */
+  holds(name: string): boolean {
+    return this.#shards.get(this.#shardOf.get(name) ?? '')?.has(name) ?? false;
   }
 
   has(name: string): boolean {

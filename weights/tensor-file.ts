@@ -1,5 +1,6 @@
 /** What every container of named weights offers, whatever its format: an index that is read at once and tensors that are read on demand. */
 import { UserError } from '../core/errors.ts';
+import { shown } from '../core/text.ts';
 import type { DType } from './dtype.ts';
 
 export interface TensorInfo {
@@ -36,6 +37,26 @@ export interface TensorFile {
   f16bits(name: string): Promise<Uint16Array<ArrayBuffer>>;
   /** Closes the file behind it, where there is one. */
   close?(): Promise<void> | undefined;
+}
+
+/** Tensors and axes of the largest file accepted, whatever its format: SDXL with SUPIR has 5,000 tensors, the state of a training three for each weight. */
+export const TENSOR_LIMIT = 200_000;
+export const AXES_LIMIT = 16;
+
+/** Characters of a tensor's longest name; those of models have up to a hundred. */
+const NAME_LIMIT = 1000;
+
+/** @throws UserError for a file of more tensors, or with a longer name, than any model has. */
+export function checkNames(file: string, names: readonly string[]): void {
+  if (names.length > TENSOR_LIMIT)
+    throw new UserError(
+      `${file} names ${names.length} tensors, and at most ${TENSOR_LIMIT} are read. It is damaged, or no file of weights.`,
+    );
+  const long = names.find((name) => name.length > NAME_LIMIT);
+  if (long !== undefined)
+    throw new UserError(
+      `${file} has a tensor of a name that is longer than ${NAME_LIMIT} characters: ${shown(long)}. It is damaged, or no file of weights.`,
+    );
 }
 
 /** Number of elements of a shape. */

@@ -4,11 +4,12 @@
  * Format: https://docs.pytorch.org/docs/stable/notes/serialization.html
  */
 import { UserError } from '../core/errors.ts';
+import { listed, shown } from '../core/text.ts';
 import type { ByteSource } from './byte-source.ts';
 import { DTYPE_BYTES, type PlainDType } from './dtype.ts';
 import { IndexedFile } from './indexed-file.ts';
-import { PickleGlobal, PickleObject, type PickleValue, unpickle } from './pickle.ts';
-import { elementCount, type TensorInfo } from './tensor-file.ts';
+import { PickleGlobal, PickleInert, PickleObject, type PickleValue, unpickle } from './pickle.ts';
+import { AXES_LIMIT, checkNames, elementCount, type TensorInfo } from './tensor-file.ts';
 import { openZip, type Zip, type ZipEntry } from './zip.ts';
 
 interface TorchInfo extends TensorInfo {
@@ -116,6 +117,13 @@ const DTYPES: Readonly<Record<string, PlainDType>> = {
   'torch.CharStorage': 'I8',
   'torch.ByteStorage': 'U8',
   'torch.BoolStorage': 'BOOL',
+  'torch.float64': 'F64',
+  'torch.int64': 'I64',
+  'torch.int32': 'I32',
+  'torch.int16': 'I16',
+  'torch.int8': 'I8',
+  'torch.uint8': 'U8',
+  'torch.bool': 'BOOL',
   'torch.float32': 'F32',
   'torch.float16': 'F16',
   'torch.bfloat16': 'BF16',
@@ -125,6 +133,31 @@ const DTYPES: Readonly<Record<string, PlainDType>> = {
   'torch.uint32': 'U32',
   'torch.uint64': 'U64',
 };
+/** Other dtypes and storages of PyTorch: known by name, and not read. */
+const UNREAD = [
+  ...['complex32', 'complex64', 'complex128', 'quint8', 'qint8', 'qint32', 'quint4x2', 'quint2x4', 'bits8', 'bits16', 'float8_e8m0fnu'],
+  ...['float8_e4m3fnuz', 'float8_e5m2fnuz', 'per_tensor_affine', 'per_channel_affine', 'per_tensor_symmetric', 'per_channel_symmetric'],
+  ...[
+    'ComplexFloatStorage',
+    'ComplexDoubleStorage',
+    'QUInt8Storage',
+    'QInt8Storage',
+    'QInt32Storage',
+    'QUInt4x2Storage',
+    'QUInt2x4Storage',
+  ],
+].map((name) => `torch.${name}`);
+/** Functions that make tensors which are not plain arrays of numbers. */
+const OTHER_TENSORS = [
+  ...['_rebuild_qtensor', '_rebuild_sparse_tensor', '_rebuild_meta_tensor_no_storage', '_rebuild_nested_tensor'],
+  ...['_rebuild_wrapper_subclass', '_rebuild_device_tensor_from_numpy', '_rebuild_device_tensor_from_cpu_tensor'],
+];
+/** Classes and functions whose objects say nothing about weights: PyTorch's own reader of weights takes them for data. */
+const INERT = [
+  ...['collections.Counter', 'collections.defaultdict', 'torch.device', 'torch.serialization._get_layout', 'torch.Tensor'],
+  ...['torch.nn.parameter.Parameter'],
+  ...['set', 'frozenset', 'complex', 'bytearray'].flatMap((name) => [`builtins.${name}`, `__builtin__.${name}`]),
+];
 const UNTYPED = 'torch.storage.UntypedStorage';
 
 function torchNames(file: string): { globals: Map<string, PickleGlobal>; persistent: (id: PickleValue) => PickleValue } {
@@ -142,22 +175,41 @@ function torchNames(file: string): { globals: Map<string, PickleGlobal>; persist
       shape.length !== strides.length
     )
       return fail('describes a tensor whose shape and strides are not lists of whole numbers of the same length');
+    if (shape.length > AXES_LIMIT) return fail(`describes a tensor of ${shape.length} axes, and at most ${AXES_LIMIT} are read`);
     return new Tensor(storage, dtype, offset, shape, strides);
   };
+  const plain = ([storage, offset, shape, strides]: readonly PickleValue[]) =>
+    tensor(storage, offset, shape, strides, storage instanceof Storage ? storage.dtype : null);
+  const parameter = ([data]: readonly PickleValue[]) => (data instanceof Tensor ? data : fail('has a parameter that is no tensor'));
+  const rebuilds: [string, NonNullable<PickleGlobal['call']>][] = [
+    ['torch._utils._rebuild_parameter', parameter],
+    ['torch._utils._rebuild_parameter_with_state', parameter],
+    ['torch._utils._rebuild_tensor', plain],
+    ['torch._utils._rebuild_tensor_v2', plain],
+    [
+      'torch._utils._rebuild_tensor_v3',
+      ([storage, offset, shape, strides, , , dtype]) =>
+        tensor(storage, offset, shape, strides, dtype instanceof PickleGlobal ? (DTYPES[dtype.name] ?? null) : null),
+    ],
+  ];
   const calls: [string, PickleGlobal['call']][] = [
     ['collections.OrderedDict', () => new Map()],
     ['_codecs.encode', ([text]) => text ?? null], // how protocol 2 writes bytes
     ['torch.Size', ([sizes]) => (Array.isArray(sizes) ? sizes : fail('has a size that is none'))],
-    ['torch._utils._rebuild_parameter', ([data]) => (data instanceof Tensor ? data : fail('has a parameter that is no tensor'))],
+    ...rebuilds,
     [
-      'torch._utils._rebuild_tensor_v2',
-      ([storage, offset, shape, strides]) => tensor(storage, offset, shape, strides, storage instanceof Storage ? storage.dtype : null),
+      'torch._tensor._rebuild_from_type_v2', // of a subclass, or with attributes: the function, the class, what the function takes, and the rest
+      ([rebuild, , args]) => {
+        const call = rebuild instanceof PickleGlobal ? rebuilds.find(([name]) => name === rebuild.name)?.[1] : undefined;
+        return call && Array.isArray(args) ? call(args) : fail('makes a tensor of something that is none');
+      },
     ],
-    [
-      'torch._utils._rebuild_tensor_v3',
-      ([storage, offset, shape, strides, , , dtype]) =>
-        tensor(storage, offset, shape, strides, dtype instanceof PickleGlobal ? DTYPES[dtype.name] : null),
-    ],
+    ...OTHER_TENSORS.map((name): [string, PickleGlobal['call']] => [
+      `torch._utils.${name}`,
+      () => fail(`holds tensors that are not plain arrays of numbers (${name}), which are not read`),
+    ]),
+    ...INERT.map((name): [string, PickleGlobal['call']] => [name, () => new PickleInert()]),
+    ...UNREAD.map((name): [string, null] => [name, null]),
     [UNTYPED, null],
     ...Object.keys(DTYPES).map((name): [string, null] => [name, null]),
   ];
@@ -167,33 +219,66 @@ function torchNames(file: string): { globals: Map<string, PickleGlobal>; persist
       const [what, kind, key, , size] = Array.isArray(id) ? id : [];
       const isStorage = what === 'storage' && kind instanceof PickleGlobal && (kind.name === UNTYPED || kind.name.endsWith('Storage'));
       if (!isStorage || typeof key !== 'string' || typeof size !== 'number') return fail('refers to something that is no storage');
+      if (UNREAD.includes(kind.name)) return fail(`holds numbers of a kind that is not read (${kind.name})`);
       return new Storage(key, kind.name === UNTYPED ? null : DTYPES[kind.name], size);
     },
   };
 }
 
-/** Keys under which training programs wrap the dictionary of tensors. */
-const WRAPPERS = ['state_dict', 'model', 'module', 'params_ema', 'params'];
+/** Keys under which training programs wrap the dictionary of tensors, and moving averages of it, the usual ones first. */
+const WRAPPERS = [
+  ...['state_dict', 'model_state_dict', 'model_state', 'model', 'module', 'net', 'network', 'weights', 'generator', 'unet'],
+  ...['params_ema', 'params', 'ema', 'ema_state_dict', 'state_dict_ema', 'ema_model', 'model_ema'],
+];
+/** How deep wrappers lie within wrappers. */
+const WRAPPER_DEPTH = 3;
 
+/** A dictionary of the pickle with its tensors by name. */
+interface Candidate {
+  map: Map<PickleValue, PickleValue>;
+  tensors: [string, Tensor][];
+}
+
+/**
+ * The model among what lies in a checkpoint: the wrapper that holds the most tensors (of equal ones the usual), else the top. A step or a best loss
+ * that lies beside a wrapper as a tensor is none of it.
+ */
 function stateDict(file: string, root: PickleValue): [string, Tensor][] {
-  const tensorsIn = (value: PickleValue | undefined): [string, Tensor][] =>
-    value instanceof Map
-      ? [...value].filter((entry): entry is [string, Tensor] => typeof entry[0] === 'string' && entry[1] instanceof Tensor)
-      : [];
-  for (const value of [root, ...WRAPPERS.map((key) => (root instanceof Map ? root.get(key) : undefined))]) {
-    const found = tensorsIn(value);
-    if (found.length > 0) return found;
+  const top: Candidate[] = root instanceof Map ? [candidate(root)] : [];
+  const wrappers: Candidate[] = [];
+  const seen = new Set<PickleValue>([root]);
+  for (let level = top, depth = 0; depth < WRAPPER_DEPTH; depth++) {
+    const maps = level.flatMap(({ map }) => WRAPPERS.map((key) => map.get(key))).filter((inner) => inner instanceof Map);
+    level = [];
+    for (const map of maps) {
+      if (seen.has(map)) continue;
+      seen.add(map);
+      level.push(candidate(map));
+    }
+    wrappers.push(...level);
   }
-  const keys = root instanceof Map ? [...root.keys()].slice(0, 10).map(String).join(', ').slice(0, 200) : '';
-  throw new UserError(
-    `${file}: there are no tensors by name in it, neither at the top nor under ${WRAPPERS.join(', ')}${keys ? `; at the top are ${keys}` : ''}. Save the model's state_dict() alone.`,
+  const most = wrappers.reduce<Candidate | null>((best, each) => (each.tensors.length > (best?.tensors.length ?? 0) ? each : best), null);
+  const found = (most ?? top[0])?.tensors ?? [];
+  checkNames(
+    file,
+    found.map(([name]) => name),
   );
+  if (found.length > 0) return found;
+  const keys = root instanceof Map ? [...root.keys()].filter((key) => typeof key === 'string') : [];
+  throw new UserError(
+    `${file}: there are no tensors by name in it, neither at the top nor under ${WRAPPERS.slice(0, 5).join(', ')} and the like${keys.length > 0 ? `; at the top are ${listed(keys, 10)}` : ''}. Save the model's state_dict() alone.`,
+  );
+}
+
+function candidate(map: Map<PickleValue, PickleValue>): Candidate {
+  const tensors = [...map].filter((entry): entry is [string, Tensor] => typeof entry[0] === 'string' && entry[1] instanceof Tensor);
+  return { map, tensors };
 }
 
 /** Finds a tensor's bytes and checks that they are all there. */
 function place(file: string, name: string, { storage, dtype, offset, shape, strides }: Tensor, zip: Zip, folder: string): TorchInfo {
   const fail = (why: string): never => {
-    throw new UserError(`${file}: tensor "${name.slice(0, 160)}" ${why}. ${CURE}`);
+    throw new UserError(`${file}: tensor "${shown(name)}" ${why}. ${CURE}`);
   };
   const entry = zip.entries.get(`${folder}data/${storage.key}`);
   if (!entry) return fail(`refers to ${folder}data/${storage.key}, which the archive does not hold`);

@@ -2,11 +2,12 @@ import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { UserError } from '../../core/errors.ts';
 import { decodeBF16, decodeF16 } from '../../core/half.ts';
+import { describe, inspection } from '../../restore/inspection.ts';
 import { bytesSource } from '../../weights/byte-source.ts';
 import { Checkpoint } from '../../weights/checkpoint.ts';
 import { bigGRules, clipRules, unetRules, vaeRules } from '../../weights/diffusers.ts';
 import type { DType } from '../../weights/dtype.ts';
-import { componentOf, isIgnored } from '../../weights/layouts.ts';
+import { componentOf, isIgnored, isPassenger } from '../../weights/layouts.ts';
 import { openModelFiles } from '../../weights/model-files.ts';
 import { openTensorFile } from '../../weights/open.ts';
 import { recognize } from '../../weights/recognize.ts';
@@ -309,6 +310,73 @@ test('files that are no part of a model are told by what they are', async () => 
   );
 });
 
+test('tensors that other programs leave beside a model are passed over, and a stray name makes it nothing else', async () => {
+  const passengers: [string, DType, number[]][] = [
+    ['conditioner.embedders.0.logit_scale', 'F32', []],
+    ['conditioner.embedders.0.text_projection', 'F32', [4, 4]],
+    ['conditioner.embedders.0.transformer.text_projection.weight', 'F16', [4, 4]],
+    ['first_stage_model.model_ema.decay', 'F32', []],
+    ['model_ema.diffusion_modelout2weight', 'F32', [3]],
+    ['global_step', 'I64', []],
+    ['epoch', 'I64', [1]],
+    ['scale_factor', 'F32', []],
+    ['cond_stage_model.transformer.text_model.embeddings.position_ids', 'I64', [1, 77]],
+    ['cond_stage_model.logit_scale', 'F32', []],
+    ['lora_unet_x.lora_up.weight', 'F32', [1, 1]],
+    ['embedding_manager.placeholder', 'F32', [2]],
+    ['ztsnr', 'F32', []],
+    ['zero_convs.0.weight', 'F32', [1]],
+  ];
+  const own = await tensorsOf(sdxl);
+  const of = (more: typeof passengers) =>
+    openTensorFile(
+      bytesSource(
+        'merged.safetensors',
+        encodeSafetensors([
+          ...own,
+          ...more.map(([name, dtype, shape]): (typeof own)[number] => {
+            const bytes = shape.reduce((a, b) => a * b, 1) * { F32: 4, I64: 8, F16: 2 }[dtype as 'F32'];
+            return [name, { dtype, shape, data: new Uint8Array(bytes) }];
+          }),
+        ]),
+      ),
+    );
+  const expected = new Map(new Checkpoint([sdxl, supir]).names().map((name) => [name, new Checkpoint([sdxl, supir]).info(name).shape]));
+  for (const more of [...passengers.map((each) => [each]), passengers]) {
+    const file = await of(more);
+    const found = recognize(file);
+    assert.is(found.title, 'SDXL checkpoint', String(more[0]));
+    assert.is(found.refusal, null);
+    const checkpoint = openModelFiles([file, supir]);
+    checkpoint.checkKeys(expected, isPassenger);
+    const shown = inspection([file]).files[0];
+    for (const [name] of more) assert.ok([...shown.ignored, ...shown.unknown].includes(name), name);
+    assert.match(describe(shown, ''), /passed over/);
+  }
+  // Of a component, a tensor that the model does not have is still an error.
+  const surplus = openModelFiles([await of([['first_stage_model.encoder.extra', 'F32', [1]]]), supir]);
+  assert.match(
+    refusal(() => surplus.checkKeys(expected, isPassenger)),
+    /1 tensor that the model does not have: first_stage_model\.encoder\.extra/,
+  );
+});
+
+test('of a tensor that lies in two shards, the copy that the index names counts; one that it does not name is passed over', async () => {
+  const shard = (...tensors: [string, number[]][]) =>
+    encodeSafetensors(tensors.map(([name, data]) => [name, { dtype: 'U8', shape: [data.length], data: Uint8Array.from(data) }]));
+  const files: Record<string, Uint8Array> = {
+    one: shard(['a', [1]], ['x', [9, 9]], ['left', [7]]),
+    two: shard(['x', [2]], ['a', [8, 8, 8]]),
+  };
+  const index = bytesSource('m.index.json', new TextEncoder().encode('{"weight_map":{"a":"one","x":"two"}}'));
+  const file = await openShards(index, async (name) => bytesSource(name, files[name]));
+  assert.equal(file.names().sort(), ['a', 'x']);
+  assert.equal([...(await file.bytes('a'))], [1]);
+  assert.equal([...(await file.bytes('x'))], [2]);
+  assert.not(file.has('left'));
+  assert.equal(new Checkpoint([file]).info('x').shape, [1]);
+});
+
 test('an index of shards that does not agree with its files', async () => {
   const shard = encodeSafetensors([['a', { dtype: 'U8', shape: [1], data: Uint8Array.of(1) }]]);
   const open = (json: string) =>
@@ -326,13 +394,13 @@ test('an index of shards that does not agree with its files', async () => {
   await refuses('{"weight_map":{"a":"t.safetensors"}}', /names the shard t\.safetensors, which cannot be opened.*does not exist/);
   await refuses('{"weight_map":{"a":"s.safetensors","b":"s.safetensors"}}', /"b" is in s\.safetensors, and it is not/);
   await refuses('{"weight_map":{}}', /names no tensors/);
-  await refuses('{"weight_map":{"a":"../../etc/passwd"}}', /not the name of a file beside it/);
-  await refuses('{"weight_map":{"a":".."}}', /not the name of a file/);
-  await refuses('{"weight_map":{"a":"C:\\\\x"}}', /not the name of a file/);
-  await refuses('{"weight_map":{"a":7}}', /not the name of a file/);
+  await refuses('{"weight_map":{"a":"../../etc/passwd"}}', /the file of a is \.\.\/\.\.\/etc\/passwd, which leads to another folder/);
+  await refuses('{"weight_map":{"a":".."}}', /it must be the name of a file within its folder/);
+  await refuses('{"weight_map":{"a":"C:\\\\x"}}', /it must be the name of a file within its folder/);
+  await refuses('{"weight_map":{"a":7}}', /it must be the name of a file within its folder/);
   await refuses('{"weight_map":["a"]}', /no "weight_map"/);
   await refuses('null', /no "weight_map"/);
-  await refuses('{', /not valid UTF-8 JSON/);
+  await refuses('{', /is not JSON/);
   await refuses('{"weight_map":{"a":"s.safetensors","a":"t"}}', /twice/);
 });
 

@@ -154,6 +154,135 @@ test('pickles that are not lists of tensors', async () => {
   await refusesPickle([int(1), dict, Uint8Array.of(0x62)], /attributes/);
 });
 
+/** The state of a training as torch.save writes it: these entries at the top, pickled by hand. */
+function training(entries: [string, Uint8Array][]): Uint8Array<ArrayBuffer> {
+  const { dict, mark, setItems, text } = pickle;
+  const values = new Uint8Array(Float32Array.of(1, 2, 3, 4).buffer);
+  const body = join([dict, mark, ...entries.flatMap(([key, value]) => [text(key), value]), setItems]);
+  return encodeZip([
+    ['m/data.pkl', join([pickle.start, body, pickle.stop])],
+    ['m/data/0', values],
+  ]);
+}
+
+const storage = () => {
+  const { text, global, tupleOf, int, persistentId } = pickle;
+  return join([tupleOf([text('storage'), global('torch', 'FloatStorage'), text('0'), text('cpu'), int(4)]), persistentId]);
+};
+const tensorAt = (offset: number, shape: number[] = [1]) => {
+  const { global, tupleOf, int, reduce } = pickle;
+  const ones = tupleOf(shape.map(() => int(1)));
+  return join([global('torch._utils', '_rebuild_tensor_v2'), tupleOf([storage(), int(offset), tupleOf(shape.map(int)), ones]), reduce]);
+};
+const dictOf = (...entries: [string, Uint8Array][]) =>
+  join([pickle.dict, pickle.mark, ...entries.flatMap(([key, value]) => [pickle.text(key), value]), pickle.setItems]);
+
+test('the model is told from what lies beside it: a step, a best loss, moving averages, an optimizer', async () => {
+  const weights = (...offsets: number[]) =>
+    dictOf(...offsets.map((offset): [string, Uint8Array] => [`w.${offset}`, tensorAt(offset, [1])]));
+  const beside: [string, Uint8Array][] = [
+    ['step', tensorAt(3, [])],
+    ['best_loss', tensorAt(2, [])],
+    ['epoch', pickle.int(7)],
+    ['optimizer', dictOf(['state', dictOf(['a', tensorAt(0)], ['b', tensorAt(1)], ['c', tensorAt(2)], ['d', tensorAt(3)])])],
+  ];
+  for (const [path, model] of [
+    ['state_dict', weights(0, 1)],
+    ['model', weights(0, 1)],
+    ['model_state_dict', weights(0, 1)],
+    ['ema', weights(0, 1)],
+    ['state_dict.model', dictOf(['model', weights(0, 1)], ['ema', dictOf(['decay', tensorAt(3, [])])])],
+    ['module.net.state_dict', dictOf(['net', dictOf(['state_dict', weights(0, 1)])])],
+  ] as const) {
+    const entry: [string, Uint8Array] = [path.split('.')[0], model];
+    for (const entries of [[entry], [entry, ...beside], [...beside, entry]]) {
+      const file = await open(training(entries));
+      assert.equal(file.names(), ['w.0', 'w.1'], path);
+      assert.equal([...(await file.f32('w.1'))], [2], path);
+    }
+  }
+  const both = await open(
+    training([
+      ['params', weights(0, 1)],
+      ['params_ema', weights(2, 3)],
+    ]),
+  );
+  assert.equal(both.names(), ['w.2', 'w.3'], 'of two forms the usual one, as ever');
+  assert.equal(
+    (
+      await open(
+        training([
+          ['ema', dictOf(['decay', tensorAt(3, [])])],
+          ['model', weights(0, 1)],
+        ]),
+      )
+    ).names(),
+    ['w.0', 'w.1'],
+  );
+});
+
+test('names that are only data are read past, with whatever is put into them', async () => {
+  const { global, tupleOf, reduce, text, int, mark, dict } = pickle;
+  const op = (...codes: number[]) => Uint8Array.from(codes);
+  const [build, none, add] = [op(0x62), op(0x4e), op(0x90)];
+  const list = join([op(0x5d), mark, int(1), int(2), op(0x65)]);
+  const make = (name: string, ...args: Uint8Array[]) => {
+    const at = name.lastIndexOf('.');
+    return join([global(name.slice(0, at), name.slice(at + 1)), tupleOf(args), reduce]);
+  };
+  const model: [string, Uint8Array] = ['state_dict', dictOf(['w', tensorAt(1)])];
+  const inert: Record<string, Uint8Array> = {
+    counter: make('collections.Counter', dictOf(['a', int(1)])),
+    'counter with items': join([make('collections.Counter'), mark, text('a'), int(1), op(0x75)]),
+    device: make('torch.device', text('cuda'), int(0)),
+    'set of protocol 2': make('__builtin__.set', list),
+    'set of protocol 3': make('builtins.set', list),
+    'set of protocol 4': join([op(0x8f), mark, int(1), text('a'), add]),
+    'frozen set of protocol 4': join([mark, int(1), op(0x91)]),
+    complex: make('builtins.complex', op(0x47, 0, 0, 0, 0, 0, 0, 0, 0), op(0x47, 0, 0, 0, 0, 0, 0, 0, 0)),
+    'bytes of protocol 5': join([op(0x96, 2, 0, 0, 0, 0, 0, 0, 0), text('').slice(0, 0), op(1, 2)]),
+    'a long integer': op(0x8b, 3, 0, 0, 0, 1, 2, 3),
+    layout: make('torch.serialization._get_layout', text('torch.strided')),
+    dtype: global('torch', 'complex64'),
+    'a dictionary with attributes': join([make('collections.OrderedDict'), dictOf(['_metadata', dict]), build]),
+  };
+  for (const [what, value] of Object.entries(inert)) {
+    const file = await open(training([['hyper_parameters', dictOf([what, value])], model]));
+    assert.equal([...(await file.f32('w'))], [2], what);
+  }
+  const attributes = dictOf(['_fsdp', int(1)]);
+  for (const [what, tensor] of [
+    ['a parameter with state', make('torch._utils._rebuild_parameter_with_state', tensorAt(1), op(0x88), dict, attributes)],
+    ['a parameter with attributes', join([make('torch._utils._rebuild_parameter', tensorAt(1), op(0x88), dict), attributes, build])],
+    [
+      'a tensor of a subclass',
+      make(
+        'torch._tensor._rebuild_from_type_v2',
+        global('torch._utils', '_rebuild_tensor_v2'),
+        global('torch', 'Tensor'),
+        tupleOf([storage(), int(1), tupleOf([int(1)]), tupleOf([int(1)])]),
+        none,
+      ),
+    ],
+    ['the first form', make('torch._utils._rebuild_tensor', storage(), int(1), tupleOf([int(1)]), tupleOf([int(1)]))],
+  ] as const) {
+    const file = await open(training([['state_dict', dictOf(['w', tensor])]]));
+    assert.equal([...(await file.f32('w'))], [2], what);
+  }
+  for (const [value, expected] of [
+    [make('torch._utils._rebuild_sparse_tensor', int(1)), /not plain arrays of numbers \(_rebuild_sparse_tensor\)/],
+    [make('torch._utils._rebuild_qtensor'), /not plain arrays/],
+    [
+      join([tupleOf([text('storage'), global('torch', 'ComplexFloatStorage'), text('0'), text('cpu'), int(2)]), op(0x51)]),
+      /a kind that is not read \(torch\.ComplexFloatStorage\)/,
+    ],
+    [join([mark, int(1), add]), /./],
+    [join([list, mark, int(1), add]), /adds items to something other than a set/],
+    [join([int(1), none, build]), /attributes/],
+  ] as const)
+    await refuses(training([['x', value], model]), expected);
+});
+
 test('a pickle without end costs neither time nor memory', async () => {
   await refuses(evilPickle([new Uint8Array(3_000_000).fill(0x28)]), /opcodes/);
   const begun = performance.now();
