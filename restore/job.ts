@@ -1,5 +1,6 @@
 /** One photo, restored: from an image file's pixels to an image of the size that was asked for. (spec of sizes: SUPIR's command line) */
-import type { DeepImage, Image } from '../image/image.ts';
+import { isGrey, withoutColor } from '../image/grey.ts';
+import type { DeepImage, FloatImage, Image } from '../image/image.ts';
 import { toUnit } from '../image/image.ts';
 import { finish, finishDeep, prepare } from '../image/prepare.ts';
 import { resize } from '../image/resize.ts';
@@ -51,10 +52,12 @@ export async function restorePhoto(
 
   const alpha = photo.alpha && resizePlane(photo.alpha, photo, width0, height0);
   const extras = { ...(alpha ? { alpha } : {}), ...(photo.metadata ? { metadata: photo.metadata } : {}) };
-  const picture = (values: Values): Image => ({ ...finish(images(values)[0], width0, height0, 'round'), ...extras });
+  const hasNoColor = options.grey === 'keep' && isGrey(photo);
+  const ofPhoto = (values: Values): FloatImage => (hasNoColor ? withoutColor(images(values)[0]) : images(values)[0]);
+  const picture = (values: Values): Image => ({ ...finish(ofPhoto(values), width0, height0, 'round'), ...extras });
   return {
     image: picture(result.image),
-    deep: () => ({ ...finishDeep(images(result.image)[0], width0, height0), ...extras }),
+    deep: () => ({ ...finishDeep(ofPhoto(result.image), width0, height0), ...extras }),
     stage1: picture(result.stage1),
     options,
     working: { width, height },

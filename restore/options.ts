@@ -9,6 +9,10 @@ import { VAE_TILING, VAE_TILINGS, type VaeTiling } from './tiled-vae.ts';
 export const COLOR_FIXES = ['wavelet', 'adain', 'none'] as const;
 export type ColorFix = (typeof COLOR_FIXES)[number];
 
+/** keep: an exactly grey photo gives an exactly grey result. free: colours are the networks' affair. */
+export const GREYS = ['keep', 'free'] as const;
+export type Grey = (typeof GREYS)[number];
+
 /**
  * edm: SUPIR's own, with restoration guidance, for the SDXL base and its descendants. dpmpp2m (DPM++ 2M SDE) and euler: for distilled few-step
  * ("Lightning") bases; they know no restoration guidance, no linear control scale and no churn.
@@ -77,6 +81,8 @@ export interface RestoreOptions {
   negative: string;
   /** How the result takes its colours from the stage-1 image. */
   colorFix: ColorFix;
+  /** What becomes of a photo without any colour. */
+  grey: Grey;
   /** Stop at the stage-1 image: degradation removed, no sampling. */
   stage1Only: boolean;
 }
@@ -118,6 +124,7 @@ export const DEFAULTS: RestoreOptions = {
   positive: POSITIVE_PROMPT,
   negative: NEGATIVE_PROMPT,
   colorFix: 'wavelet',
+  grey: 'keep',
   stage1Only: false,
 };
 
@@ -263,6 +270,7 @@ function check(options: RestoreOptions): void {
       throw new UserError(`The option '${name}' is '${options[name]}'; it must be one of ${choices.join(', ')}.`);
   };
   oneOf('colorFix', COLOR_FIXES);
+  oneOf('grey', GREYS);
   oneOf('sampler', SAMPLERS);
   oneOf('rng', RNGS);
   oneOf('vaeTiling', VAE_TILINGS);

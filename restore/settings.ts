@@ -3,7 +3,7 @@
  * form are both made from this table, so that an option has one name and one explanation everywhere.
  */
 import { UserError } from '../core/errors.ts';
-import { COLOR_FIXES, type RestoreOptions, RNGS, SAMPLERS } from './options.ts';
+import { COLOR_FIXES, GREYS, type RestoreOptions, RNGS, SAMPLERS } from './options.ts';
 import { VAE_TILINGS } from './tiled-vae.ts';
 
 export const SETTING_GROUPS = ['sampling', 'noise', 'size', 'tiles', 'prompts', 'result', 'research'] as const;
@@ -53,6 +53,13 @@ export const SETTINGS: { readonly [Key in keyof RestoreOptions]: Setting } = {
   positive: { group: 'prompts', kind: 'text', of: 'text', help: 'quality words, put right behind the prompt' },
   negative: { group: 'prompts', kind: 'text', of: 'text', help: 'what it should not look like' },
   colorFix: { group: 'result', kind: 'choice', of: 'how', choices: COLOR_FIXES, help: 'take colours from the stage-1 image' },
+  grey: {
+    group: 'result',
+    kind: 'choice',
+    of: 'how',
+    choices: GREYS,
+    help: 'keep a photo without any colour exactly grey, or leave it free',
+  },
   controlScalePerModule: {
     group: 'research',
     kind: 'numbers',
