@@ -54,7 +54,7 @@ function size(text: string): [number, number] {
 }
 
 async function draw(network: NetworkName, { model, size: [width, height], output, json }: Flags): Promise<void> {
-  if (output !== undefined) checkOutput(output, '', ['.svg']);
+  if (output !== undefined) checkOutput(output, ['.svg']);
   const config = model === undefined ? SUPIR_SDXL : await configOf(model);
   const multiple = config.image_multiple;
   if (width % multiple || height % multiple)

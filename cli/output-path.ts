@@ -44,12 +44,20 @@ function nearestFolder(path: string): string {
 /** Systems whose disks commonly take names for one that differ by letter case alone. */
 const foldsCase = process.platform === 'darwin' || process.platform === 'win32';
 
+/** The path without links, also where the end of it is not there yet. */
+export function realPath(path: string): string {
+  const absolute = resolve(path);
+  if (existsSync(absolute)) return realpathSync(absolute);
+  const folder = nearestFolder(absolute);
+  return join(realpathSync(folder), absolute.slice(folder.length));
+}
+
 /** The same for two paths that lead to one file, links followed; also for files that are not there yet. */
 export function pathKey(path: string): string {
-  const absolute = resolve(path);
-  const found = existsSync(absolute) ? statSync(absolute, { bigint: true }) : null;
-  if (found?.isFile()) return `file ${found.dev} ${found.ino}`;
-  const folder = nearestFolder(absolute);
-  const key = join(realpathSync(folder), absolute.slice(folder.length));
+  if (existsSync(path)) {
+    const found = statSync(path, { bigint: true });
+    if (found.isFile()) return `file ${found.dev} ${found.ino}`;
+  }
+  const key = realPath(path);
   return foldsCase ? nameKey(key) : key;
 }

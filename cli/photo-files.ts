@@ -1,8 +1,12 @@
 /** Which photos a command means, and where each result goes. */
-import { accessSync, constants, existsSync, realpathSync, statSync } from 'node:fs';
-import { basename, dirname, extname, join, relative, resolve } from 'node:path';
+import { existsSync, readFileSync } from 'node:fs';
+import { basename, dirname, extname, isAbsolute, join, relative, resolve, sep } from 'node:path';
 import { globSync } from 'tinyglobby';
 import { UserError } from '../core/errors.ts';
+import { shown } from '../core/text.ts';
+import { readPngText } from '../image/png-chunks.ts';
+import { RECIPE_KEYWORD } from '../restore/recipe.ts';
+import { checkWritable, isFolder, pathKey, realPath } from './output-path.ts';
 
 export interface PhotoFile {
   input: string;
@@ -14,92 +18,152 @@ export interface PhotoFile {
 const PHOTO = /\.(png|jpe?g|webp)$/i;
 const WRITABLE = ['.png', '.jpg', '.jpeg', '.webp'];
 
-interface Placing {
+export interface Placing {
   output: string;
   recursive?: boolean;
   nameTemplate: string;
   format: string;
   shard?: { index: number; count: number };
+  /** Results that are there already stay, so that a photo which is one is no photo to work on. */
+  skipExisting?: boolean;
+  /** Every file that is made of a photo, its output among them; the output alone if left out. `single` as in FoundPhotos. */
+  results?: (photo: PhotoFile, single: boolean) => readonly string[];
+  /** Further folders that results go to. */
+  folders?: readonly string[];
+}
+
+export interface FoundPhotos {
+  photos: PhotoFile[];
+  /** True where one file was named for one result. */
+  single: boolean;
+  /** Pictures that a search found and that are this command's own results, or lie in a folder for them. */
+  passedOver: string[];
 }
 
 /**
  * The photos that files, folders and patterns name, in order, each once, with its output. The output of one file is a file, unless it names a
- * folder that exists or ends with a slash; everything else goes into the output folder, folders within folders kept. Throws UserError when nothing is found, when two
- * photos would have one result, or when a result could not be written.
+ * folder that exists or ends with a slash; everything else goes into the output folder, folders within folders kept. Folders that results go to
+ * are not searched, and what an earlier run made of another of the photos is none. Throws UserError when nothing is found, when two photos would have
+ * one result, when a result would be written over a photo, or could not be written.
  */
-export function photoFiles(named: string[], placing: Placing): { photos: PhotoFile[]; single: boolean } {
+export function photoFiles(named: string[], placing: Placing): FoundPhotos {
   const toFile = WRITABLE.includes(extname(placing.output).toLowerCase()) || !(isFolder(placing.output) || /[/\\]$/.test(placing.output));
   const single = named.length === 1 && toFile && !isFolder(named[0]) && (existsSync(named[0]) || !isPattern(named[0]));
   if (!single && WRITABLE.includes(extname(placing.output).toLowerCase()) && !isFolder(placing.output))
     throw new UserError(
-      `-o ${placing.output} names one file, and ${named.join(', ')} may be several photos. Name a folder for the results.`,
+      `-o ${shown(placing.output)} names one file, and ${shown(named.join(', '))} may be several photos. Name a folder for the results.`,
     );
   const found = new Map<string, PhotoFile>();
+  const passedOver: string[] = [];
+  const folders = [placing.output, ...(placing.folders ?? [])].map(realPath);
   const add = (input: string, output: string) => {
-    if (!found.has(resolve(input))) found.set(resolve(input), { input, output, caption: `${input.slice(0, -extname(input).length)}.txt` });
+    if (!found.has(resolve(input))) found.set(resolve(input), { input, output, caption: `${withoutEnding(input)}.txt` });
   };
   const place = (input: string, folder = '') =>
-    join(placing.output, folder, `${placing.nameTemplate.replaceAll('{name}', basename(input, extname(input)))}.${placing.format}`);
+    join(placing.output, folder, `${placing.nameTemplate.replaceAll('{name}', () => withoutEnding(basename(input)))}.${placing.format}`);
+  /** Adds what a search from the folder `root` found, without what lies in a folder for results below it. */
+  const addFound = (root: string, files: string[], folderOf: (file: string) => string) => {
+    const apart = folders.filter((folder) => isWithin(realPath(root), folder));
+    for (const file of files.filter((each) => PHOTO.test(each)).sort()) {
+      const path = join(root, file);
+      if (apart.some((folder) => isWithin(folder, realPath(path)))) passedOver.push(path);
+      else add(path, place(file, folderOf(file)));
+    }
+  };
   for (const name of named) {
     if (single) add(name, placing.output);
-    else if (isFolder(name)) {
-      const files = globSync(placing.recursive ? '**/*' : '*', { cwd: name, onlyFiles: true })
-        .filter((file) => PHOTO.test(file))
-        .sort();
-      for (const file of files) add(join(name, file), place(file, dirname(file)));
-    } else if (!existsSync(name) && isPattern(name)) {
-      for (const file of globSync(name, { onlyFiles: true })
-        .filter((each) => PHOTO.test(each))
-        .sort())
-        add(file, place(file));
+    else if (isFolder(name)) addFound(name, globSync(placing.recursive ? '**/*' : '*', { cwd: name, onlyFiles: true }), dirname);
+    else if (!existsSync(name) && isPattern(name)) {
+      const root = searchedFolder(name);
+      const files = globSync(name, { onlyFiles: true }).map((file) => relative(root, file));
+      addFound(root, files, () => '');
     } else add(name, place(name));
   }
-  if (found.size === 0)
+  const results = (photo: PhotoFile) => placing.results?.(photo, single) ?? [photo.output];
+  const { photos, made } = withoutResults([...found.values()], results, placing.skipExisting ?? false);
+  passedOver.push(...made);
+  if (photos.length === 0)
     throw new UserError(
-      `No PNG, JPEG or WebP photo was found in ${named.join(', ')}.${placing.recursive ? '' : ' --recursive looks into folders within folders.'}`,
+      `No PNG, JPEG or WebP photo was found in ${shown(named.join(', '))}.${placing.recursive ? '' : ' --recursive looks into folders within folders.'}${passedOver.length > 0 ? ` ${passedOver.length} were passed over: they are results, or lie where results go.` : ''}`,
     );
-  const all = [...found.values()];
-  const outputs = new Map<string, string>();
-  for (const { input, output } of all) {
-    const other = outputs.get(resolve(output));
-    if (other !== undefined)
-      throw new UserError(`${other} and ${input} would both become ${output}. Restore them apart, or use --name-template.`);
-    outputs.set(resolve(output), input);
-    checkOutput(output, input);
-  }
+  checkOutputs(photos, results);
   const { index, count } = placing.shard ?? { index: 1, count: 1 };
-  return { photos: all.filter((_, i) => i % count === index - 1), single };
+  return { photos: photos.filter((_, i) => i % count === index - 1), single, passedOver };
+}
+
+type ResultsOf = (photo: PhotoFile) => readonly string[];
+
+/** Parts what an earlier run made of another of the photos from them: it carries a recipe, or is to stay as it is. */
+function withoutResults(all: PhotoFile[], results: ResultsOf, staying: boolean): { photos: PhotoFile[]; made: string[] } {
+  const sources = new Map<string, string[]>();
+  for (const photo of all)
+    for (const path of results(photo))
+      if (existsSync(path)) sources.set(pathKey(path), [...(sources.get(pathKey(path)) ?? []), photo.input]);
+  const isResult = ({ input }: PhotoFile) => {
+    const of = sources.size > 0 && existsSync(input) ? (sources.get(pathKey(input)) ?? []) : [];
+    return of.some((source) => source !== input) && (staying || carriesRecipe(input));
+  };
+  const made = new Set(all.filter(isResult).map(({ input }) => input));
+  return { photos: all.filter(({ input }) => !made.has(input)), made: [...made] };
+}
+
+function carriesRecipe(path: string): boolean {
+  if (extname(path).toLowerCase() !== '.png') return false;
+  try {
+    return readPngText(readFileSync(path), path)[RECIPE_KEYWORD] !== undefined;
+  } catch {
+    return false; // a damaged file is no result
+  }
+}
+
+/** Throws UserError where two photos would have one result, or one would be written over a photo or cannot be written. */
+function checkOutputs(photos: PhotoFile[], results: ResultsOf): void {
+  const inputs = new Map(photos.filter(({ input }) => existsSync(input)).map(({ input }) => [pathKey(input), input]));
+  const outputs = new Map<string, string>();
+  for (const photo of photos) {
+    const { input, output } = photo;
+    const key = pathKey(output);
+    const other = outputs.get(key);
+    if (other !== undefined)
+      throw new UserError(
+        `${shown(other)} and ${shown(input)} would both become ${shown(output)}. Restore them apart, or use --name-template.`,
+      );
+    outputs.set(key, input);
+    for (const path of results(photo)) {
+      const over = inputs.get(pathKey(path));
+      if (over === undefined) continue;
+      const what = over === input ? 'it is the photo itself' : `it is one of the photos, and ${shown(input)} would be written over it`;
+      throw new UserError(`Cannot write ${shown(path)}: ${what}. Give the result another name, or another folder.`);
+    }
+    checkOutput(output);
+  }
 }
 
 /** Finds out before the work what would stop a file from being written after it. Throws UserError. `endings`: those it may have, images' if left out. */
-export function checkOutput(path: string, input: string, endings?: string[]): void {
+export function checkOutput(path: string, endings?: string[]): void {
   if (!(endings ?? WRITABLE).includes(extname(path).toLowerCase()))
     throw new UserError(
-      `Cannot write ${path}: the name must end in ${endings ? `${endings.join(' or ')}.` : '.png, .jpg or .webp, or with / for a folder.'}`,
+      `Cannot write ${shown(path)}: the name must end in ${endings ? `${endings.join(' or ')}.` : '.png, .jpg or .webp, or with / for a folder.'}`,
     );
-  if (existsSync(path) && existsSync(input) && realpathSync(path) === realpathSync(input))
-    throw new UserError(`Cannot write ${path}: it is the photo itself. Give the result another name.`);
-  if (isFolder(path)) throw new UserError(`Cannot write ${path}: it is a folder.`);
-  let folder = dirname(resolve(path));
-  while (!existsSync(folder)) folder = dirname(folder); // missing folders will be made
-  if (!isFolder(folder)) throw new UserError(`Cannot write ${path}: ${folder} is a file, not a folder.`);
-  try {
-    accessSync(folder, constants.W_OK);
-  } catch {
-    throw new UserError(`Cannot write ${path}: the folder ${folder} may not be written to.`);
-  }
+  checkWritable(path);
 }
 
-function isFolder(path: string): boolean {
-  return existsSync(path) && statSync(path).isDirectory();
+export function withoutEnding(path: string): string {
+  return path.slice(0, path.length - extname(path).length);
 }
 
 function isPattern(name: string): boolean {
   return /[*?{}[\]]/.test(name);
 }
 
-/** A path as short as a person would write it. */
-export function shown(path: string): string {
-  const short = relative('.', path);
-  return short.startsWith('..') ? path : short;
+/** The folder from which a pattern searches: all of it before the first part with a sign of patterns. */
+function searchedFolder(pattern: string): string {
+  const parts = pattern.split(/[/\\]/);
+  const fixed = parts.slice(0, parts.findIndex(isPattern));
+  return fixed.length === 1 && fixed[0] === '' ? sep : fixed.join(sep) || '.';
+}
+
+function isWithin(folder: string, path: string): boolean {
+  const way = relative(folder, path);
+  return way !== '' && way !== '..' && !way.startsWith(`..${sep}`) && !isAbsolute(way);
 }

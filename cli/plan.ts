@@ -28,7 +28,7 @@ export function planCommand(): Command {
 }
 
 async function run(flags: Flags): Promise<void> {
-  if (flags.plot !== undefined) checkOutput(flags.plot, '', ['.svg']);
+  if (flags.plot !== undefined) checkOutput(flags.plot, ['.svg']);
   const options = chooseOptions(flags, await configOf(flags.model));
   const steps = await plannedSteps(options);
   if (flags.plot !== undefined) await host.writeFileAtomic(flags.plot, new TextEncoder().encode(schedulePlot(options, steps)));

@@ -1,11 +1,12 @@
 /** `restore <photos...> -o <path>`: photos through the whole of SUPIR, with one loading of the model. */
 import { existsSync } from 'node:fs';
-import { appendFile, readFile } from 'node:fs/promises';
+import { readFile } from 'node:fs/promises';
 import type { Command } from 'commander';
 import { UserError } from '../core/errors.ts';
 import { perfettoTrace } from '../gpu/perfetto.ts';
 import { type KernelTime, Profile } from '../gpu/profiler.ts';
 import { host } from '../host/node.ts';
+import { checkNotRead } from '../host/node-files.ts';
 import { thumbnail } from '../image/compose.ts';
 import { encodePng } from '../image/encode.ts';
 import type { Image } from '../image/image.ts';
@@ -18,11 +19,23 @@ import { measureSpeeds } from '../restore/speed.ts';
 import { forecastLines } from './forecast-lines.ts';
 import { Interrupted, onInterrupt } from './interrupt.ts';
 import { kernelTable } from './kernel-table.ts';
+import { LogFile } from './log-file.ts';
+import { pathKey } from './output-path.ts';
 import { type PhotoFile, photoFiles } from './photo-files.ts';
 import { isPng, readPicture, writePicture } from './picture-files.ts';
 import { duration, type Progress, progress } from './progress.ts';
 import { type RestoreFlags, restoreDefinition } from './restore-options.ts';
-import { checkSideFiles, contactSheet, previews, sampleFiles, sheetPath, sidePaths, writeSideFiles } from './side-files.ts';
+import {
+  checkSideFiles,
+  contactSheet,
+  previews,
+  sampleFiles,
+  sheetPath,
+  sideFolders,
+  sidePaths,
+  writeSideFiles,
+  writtenFiles,
+} from './side-files.ts';
 
 /** What --json prints and --log appends for every photo, on one line. */
 export interface RestoreReport {
@@ -68,19 +81,29 @@ export class PartialFailure extends Error {
 }
 
 async function restore(named: string[], flags: RestoreFlags): Promise<void> {
-  const { photos, single } = photoFiles(named, flags);
+  const { photos, single, passedOver } = photoFiles(named, {
+    ...flags,
+    results: (photo, alone) => [
+      ...writtenFiles(flags, photo, alone ? null : flags.output),
+      ...(flags.log === undefined ? [] : [flags.log]),
+    ],
+    folders: sideFolders(flags),
+  });
+  const folder = single ? null : flags.output;
   const shallow = flags.bits === 16 ? photos.find(({ output }) => !isPng(output)) : undefined;
   if (shallow)
     throw new UserError(`Cannot write ${shallow.output} with 16 bits: only PNG files have them. Leave --bits out, or write a .png file.`);
   if (!single && !flags.dryRun) checkExisting(photos, flags);
-  checkSideFiles(flags, photos, single ? null : flags.output);
-  const recipe =
-    flags.from === undefined ? null : parseRecipe(readPngText(await host.readFile(flags.from), flags.from)[RECIPE_KEYWORD], flags.from);
-  if (flags.log !== undefined) await appendLog(flags.log, '');
+  checkSideFiles(flags, photos, folder);
+  const recipe = flags.from === undefined ? null : await readRecipe(flags.from, flags, photos, folder);
+  const warn = (text: string) => void process.stderr.write(`Warning: ${text}\n`);
+  const log = flags.log === undefined ? null : new LogFile(flags.log, warn);
+  if (passedOver.length > 0 && !flags.quiet && !flags.json)
+    process.stderr.write(`${passedOver.length} pictures were passed over: they are results, or lie where results go.\n`);
   // One photo is read before the model, so that a wrong name is told at once.
   if (single) await readPicture(photos[0].input);
 
-  const work = new Work(flags, recipe, photos, single);
+  const work = new Work(flags, recipe, photos, single, log);
   const goOn = flags.state === undefined ? '' : ' The same command goes on from the last step.';
   const interruption = onInterrupt(() => work.shown?.stop(), goOn);
   const restorer = await Restorer.load(
@@ -93,6 +116,8 @@ async function restore(named: string[], flags: RestoreFlags): Promise<void> {
   const failures: string[] = [];
   let skipped = 0;
   try {
+    // Files of the model and of LoRAs are open by now.
+    for (const photo of photos) for (const path of writtenFiles(flags, photo, folder)) await checkNotRead(path);
     for (const photo of photos) {
       try {
         if (flags.dryRun) await work.forecast(restorer, photo);
@@ -100,7 +125,7 @@ async function restore(named: string[], flags: RestoreFlags): Promise<void> {
       } catch (error) {
         if (single || error instanceof Interrupted) throw error;
         failures.push(photo.input);
-        await work.failed(photo, error as Error);
+        work.failed(photo, error as Error);
       }
     }
   } finally {
@@ -108,11 +133,19 @@ async function restore(named: string[], flags: RestoreFlags): Promise<void> {
     interruption.done();
     await restorer.close();
   }
-  if (single) return;
-  if (!flags.quiet && !flags.json && !flags.dryRun)
+  if (!single && !flags.quiet && !flags.json && !flags.dryRun)
     console.log(`${photos.length - failures.length - skipped} restored, ${failures.length} failed, ${skipped} skipped`);
   if (failures.length)
     throw new PartialFailure(`${failures.length} of ${photos.length} photos could not be restored: ${failures.join(', ')}`);
+  if (log?.lost) throw new PartialFailure(`The log ${log.path} lacks ${log.lost} of its lines; everything else was done.`);
+}
+
+/** The recipe in the PNG `path`. Throws UserError where there is none, and where a result would be written over it. */
+async function readRecipe(path: string, flags: RestoreFlags, photos: PhotoFile[], folder: string | null): Promise<Recipe> {
+  const recipe = parseRecipe(readPngText(await host.readFile(path), path)[RECIPE_KEYWORD], path);
+  const over = photos.flatMap((photo) => writtenFiles(flags, photo, folder)).find((written) => pathKey(written) === pathKey(path));
+  if (over !== undefined) throw new UserError(`Cannot write ${over}: --from reads its settings from it. Give the result another name.`);
+  return recipe;
 }
 
 /** Results of several photos are replaced only where that was asked for. */
@@ -133,19 +166,21 @@ class Work {
   private readonly recipe: Recipe | null;
   private readonly photos: PhotoFile[];
   private readonly single: boolean;
+  private readonly log: LogFile | null;
 
-  constructor(flags: RestoreFlags, recipe: Recipe | null, photos: PhotoFile[], single: boolean) {
+  constructor(flags: RestoreFlags, recipe: Recipe | null, photos: PhotoFile[], single: boolean, log: LogFile | null) {
     this.flags = flags;
     this.recipe = recipe;
     this.photos = photos;
     this.single = single;
+    this.log = log;
   }
 
   /** Tells what restoring a photo would take. */
   async forecast(restorer: Restorer, photo: PhotoFile): Promise<void> {
     this.speeds ??= await measureSpeeds(restorer.model.networks);
     const forecast = restorer.forecast(await readPicture(photo.input), await this.options(photo), this.speeds);
-    if (this.flags.json) await this.print({ input: photo.input, output: photo.output, speeds: this.speeds, forecast });
+    if (this.flags.json) this.print({ input: photo.input, output: photo.output, speeds: this.speeds, forecast });
     else for (const line of forecastLines(photo.input, forecast)) console.log(line);
   }
 
@@ -228,7 +263,7 @@ class Work {
       recipe: result.recipe,
       ...(kernels ? { kernels } : {}),
     };
-    await this.print(report);
+    this.print(report);
     if (flags.json || flags.quiet) return result.image;
     if (kernels) console.log(kernelTable(kernels, device));
     const resumed = result.resumedAt ? `, from step ${result.resumedAt} on` : '';
@@ -239,9 +274,9 @@ class Work {
   }
 
   /** Reports a photo of several that could not be restored. */
-  async failed({ input, output }: PhotoFile, error: Error): Promise<void> {
+  failed({ input, output }: PhotoFile, error: Error): void {
     this.shown?.stop();
-    await this.print({ input, output, error: error.message });
+    this.print({ input, output, error: error.message });
     if (!this.flags.json) process.stderr.write(`${error.message.includes(input) ? '' : `${input}: `}${error.message}\n`);
   }
 
@@ -258,16 +293,8 @@ class Work {
     return `${input} (${1 + this.photos.findIndex((photo) => photo.input === input)} of ${this.photos.length})`;
   }
 
-  private async print(report: object): Promise<void> {
+  private print(report: object): void {
     if (this.flags.json) console.log(JSON.stringify(report));
-    if (this.flags.log !== undefined) await appendLog(this.flags.log, `${JSON.stringify(report)}\n`);
-  }
-}
-
-async function appendLog(path: string, text: string): Promise<void> {
-  try {
-    await appendFile(path, text);
-  } catch (cause) {
-    throw new UserError(`Cannot write the log ${path}: ${(cause as Error).message}.`, { cause });
+    this.log?.append(report);
   }
 }

@@ -1,6 +1,6 @@
 /** What `restore` writes beside a result when asked: a comparison, previews, a fidelity report; and a contact sheet of several samples. */
-import { existsSync, statSync } from 'node:fs';
-import { basename, dirname, extname, join, relative, resolve } from 'node:path';
+import { existsSync } from 'node:fs';
+import { basename, dirname, extname, join, relative } from 'node:path';
 import { UserError } from '../core/errors.ts';
 import { host } from '../host/node.ts';
 import { grid, type Labelled, sideBySide } from '../image/compose.ts';
@@ -13,7 +13,8 @@ import { previewEvents } from '../restore/preview.ts';
 import { changeMap, fidelity } from '../restore/report.ts';
 import { matcher, traceTo } from '../restore/trace.ts';
 import { comparePage } from './compare-page.ts';
-import { checkOutput, type PhotoFile } from './photo-files.ts';
+import { checkWritable, isFolder, pathKey } from './output-path.ts';
+import { checkOutput, type PhotoFile, withoutEnding } from './photo-files.ts';
 import { writePicture } from './picture-files.ts';
 
 /** Paths as given, in which {name} stands for the result's name without ending. */
@@ -56,46 +57,62 @@ export function sidePaths(flags: SideFlags, output: string, folder: string | nul
   const paths: SidePaths = {};
   for (const key of ['stage1', 'compare', 'preview', 'report', 'traceTo', 'profile'] as const) {
     const given = flags[key];
-    if (given !== undefined) paths[key] = given.replaceAll('{name}', name);
+    if (given !== undefined) paths[key] = given.replaceAll('{name}', () => name);
   }
   if (flags.trace) paths.trace = flags.trace;
   if (paths.report !== undefined) paths.changeMap = `${withoutEnding(paths.report)}-changes.png`;
   return paths;
 }
 
+/** Every file that one photo's restoration writes, the pictures of --preview and --trace left out; `folder` as for `sidePaths`. */
+export function writtenFiles(flags: SideFlags & { numSamples: number }, photo: PhotoFile, folder: string | null): string[] {
+  const outputs = sampleFiles(photo, flags.numSamples).map(({ output }) => output);
+  const sides = outputs.flatMap((output) => {
+    const { preview: _, traceTo: __, trace: ___, ...files } = sidePaths(flags, output, folder);
+    return Object.values(files);
+  });
+  return [...outputs, ...(flags.numSamples > 1 ? [sheetPath(photo)] : []), ...sides];
+}
+
+/** The folders that side files go to, as far as they are one for all photos. */
+export function sideFolders(flags: SideFlags): string[] {
+  const fixed = (path: string) => (path.includes('{name}') ? dirname(`${path.slice(0, path.indexOf('{name}'))}x`) : path);
+  return [
+    ...[flags.preview, flags.traceTo].flatMap((path) => (path === undefined ? [] : [fixed(path)])),
+    ...[flags.stage1, flags.compare, flags.report].flatMap((path) => (path?.includes('{name}') ? [fixed(path)] : [])),
+  ];
+}
+
 /** Finds out before the work what would stop a file of any result from being written. Throws UserError, also where two files would have one name. */
-export function checkSideFiles(flags: SideFlags & { numSamples: number }, photos: PhotoFile[], folder: string | null): void {
+export function checkSideFiles(flags: SideFlags & { numSamples: number; log?: string }, photos: PhotoFile[], folder: string | null): void {
   if ((flags.trace === undefined) !== (flags.traceTo === undefined))
     throw new UserError('--trace names activations and --trace-to the folder for them: give both.');
   if (flags.trace) matcher(flags.trace);
   const taken = new Set<string>();
   const claim = (path: string) => {
-    if (taken.has(resolve(path)))
+    const key = pathKey(path);
+    if (taken.has(key))
       throw new UserError(`Two files would be written to ${path}. Give them different names; {name} in a name stands for the result's.`);
-    taken.add(resolve(path));
+    taken.add(key);
   };
+  if (flags.log !== undefined) claim(flags.log);
   for (const photo of photos) {
-    const results = sampleFiles(photo, flags.numSamples);
-    const { input } = photo;
-    const outputs = results.map(({ output }) => output);
-    for (const output of flags.numSamples > 1 ? [...outputs, sheetPath(photo)] : outputs) {
-      checkOutput(output, input);
-      claim(output);
+    for (const path of writtenFiles(flags, photo, folder)) {
+      checkWritable(path);
+      claim(path);
     }
-    for (const output of outputs) {
+    for (const { output } of sampleFiles(photo, flags.numSamples)) {
       const paths = sidePaths(flags, output, folder);
       for (const [key, endings] of Object.entries(ENDINGS)) {
         const path = paths[key as keyof typeof ENDINGS];
-        if (path !== undefined) checkOutput(path, input, endings);
+        if (path !== undefined) checkOutput(path, endings);
       }
       for (const wanted of [paths.preview, paths.traceTo]) {
         if (wanted === undefined) continue;
-        checkOutput(join(wanted, 'stage1.png'), input);
-        if (existsSync(wanted) && !statSync(wanted).isDirectory())
-          throw new UserError(`Cannot write into ${wanted}: it is a file. Name a folder.`);
+        if (existsSync(wanted) && !isFolder(wanted)) throw new UserError(`Cannot write into ${wanted}: it is a file. Name a folder.`);
+        checkWritable(join(wanted, 'stage1.png'));
+        claim(wanted);
       }
-      const { trace: _, ...files } = paths;
-      for (const path of Object.values(files)) claim(path);
     }
   }
 }
@@ -149,10 +166,6 @@ function comparison(path: string, file: PhotoFile, photo: Image, { image, stage1
 export function contactSheet(cells: Labelled[]): Image {
   const columns = Math.ceil(Math.sqrt(cells.length));
   return grid(Array.from({ length: Math.ceil(cells.length / columns) }, (_, row) => cells.slice(row * columns, (row + 1) * columns)));
-}
-
-function withoutEnding(path: string): string {
-  return path.slice(0, path.length - extname(path).length);
 }
 
 function suffixed(path: string, suffix: string): string {
