@@ -43,7 +43,7 @@ function appendLine(path: string, line: string): void {
       while (written < bytes.length) written += writeSync(file, bytes, written);
     } catch (error) {
       // Only one's own end is taken back: others may have written behind it.
-      if (fstatSync(file).size === size + written) ftruncateSync(file, size);
+      if (written > 0 && fstatSync(file).size === size + written) ftruncateSync(file, size);
       throw error;
     }
   } finally {
