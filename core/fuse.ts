@@ -3,22 +3,22 @@
  * is written and read back. Which pairs fuse is said in rules (kernels/fusion.ts); here is only the walk over the graph.
  */
 import { inputsOf, topological } from './graph.ts';
-import { apply, isOp } from './op.ts';
-import type { Op, OpTensor, Tensor } from './tensor.ts';
+import { isOp, withInputs } from './op.ts';
+import type { Inputs, Op, OpTensor, Tensor } from './tensor.ts';
 
 /** A pair of operations that one can replace. */
 export interface FusionRule {
   producer: Op<unknown>;
   consumer: Op<unknown>;
-  /** Given that `consumer` alone reads `producer`, as its input number `index`: the tensor that replaces both, or null where that cannot be. */
-  join(producer: OpTensor<unknown>, consumer: OpTensor<unknown>, index: number): Tensor | null;
+  /** Given that `consumer` alone reads `producer`, as the input of that name: the tensor that replaces both, or null where that cannot be. */
+  join(producer: OpTensor<unknown>, consumer: OpTensor<unknown>, input: string): Tensor | null;
 }
 
 /** A rule with the attributes of its operations known. */
-export function rule<P, C>(
-  producer: Op<P>,
-  consumer: Op<C>,
-  join: (producer: OpTensor<P>, consumer: OpTensor<C>, index: number) => Tensor | null,
+export function rule<P, PI extends Inputs, C, CI extends Inputs>(
+  producer: Op<P, PI>,
+  consumer: Op<C, CI>,
+  join: (producer: OpTensor<P, PI>, consumer: OpTensor<C, CI>, input: keyof CI) => Tensor | null,
 ): FusionRule {
   return { producer, consumer, join } as unknown as FusionRule;
 }
@@ -37,18 +37,13 @@ export function fuse(outputs: Record<string, Tensor>, rules: readonly FusionRule
       replacement.set(tensor, tensor);
       continue;
     }
-    const { op, inputs, attrs } = tensor.source;
-    const rewritten = apply(
-      op,
-      inputs.map((input) => replacement.get(input)!),
-      attrs,
-    ) as OpTensor<unknown>;
+    const rewritten = withInputs(tensor as OpTensor<unknown>, (input) => replacement.get(input)!);
     let result: Tensor = rewritten;
     // The operand computed last comes first: the other one is then ready to be read as the residual.
-    for (let i = inputs.length - 1; i >= 0; i--) {
-      const producer = rewritten.source.inputs[i];
-      if (readers.get(inputs[i]) !== 1 || producer.source.kind !== 'op') continue;
-      const fused = firstFusion(rules, producer as OpTensor<unknown>, rewritten, i);
+    for (const [name, input] of Object.entries(tensor.source.inputs).reverse()) {
+      const producer = rewritten.source.inputs[name];
+      if (!input || readers.get(input) !== 1 || producer?.source.kind !== 'op') continue;
+      const fused = firstFusion(rules, producer as OpTensor<unknown>, rewritten, name);
       if (fused) {
         result = fused;
         break;
@@ -59,9 +54,9 @@ export function fuse(outputs: Record<string, Tensor>, rules: readonly FusionRule
   return Object.fromEntries(Object.entries(outputs).map(([name, tensor]) => [name, replacement.get(tensor)!]));
 }
 
-function firstFusion(rules: readonly FusionRule[], first: OpTensor<unknown>, second: OpTensor<unknown>, index: number): Tensor | null {
+function firstFusion(rules: readonly FusionRule[], first: OpTensor<unknown>, second: OpTensor<unknown>, input: string): Tensor | null {
   for (const { producer, consumer, join } of rules) {
-    const fused = isOp(first, producer) && isOp(second, consumer) && join(first, second, index);
+    const fused = isOp(first, producer) && isOp(second, consumer) && join(first, second, input);
     if (fused) return fused;
   }
   return null;

@@ -4,8 +4,8 @@
  * (Griewank & Walther 2008, ch. 3; dropping and recomputing: Chen et al. 2016, "Training deep nets with sublinear memory cost")
  */
 import { UserError } from './errors.ts';
-import { topological } from './graph.ts';
-import { apply, type OpTensor } from './op.ts';
+import { inputsOf, topological } from './graph.ts';
+import { type OpTensor, withInputs } from './op.ts';
 import { constant, describe, type Parameter, sameShape, showShape, type Tensor } from './tensor.ts';
 
 export interface GradientOptions {
@@ -43,7 +43,7 @@ function differentiate(of: Tensor, wrt: Tensor[], { upstream, keep }: GradientOp
   const order = topological([of]);
   const needed = new Set<Identity>(wrt.map(identity));
   for (const tensor of order) {
-    if (tensor.source.kind === 'op' && tensor.source.inputs.some((input) => needed.has(identity(input)))) needed.add(tensor);
+    if (inputsOf(tensor).some((input) => needed.has(identity(input)))) needed.add(tensor);
   }
 
   const again = keep ? recomputation(keep) : (result: OpTensor<unknown>) => result;
@@ -54,13 +54,13 @@ function differentiate(of: Tensor, wrt: Tensor[], { upstream, keep }: GradientOp
     const { op, inputs } = tensor.source;
     if (!op.gradient) throw new UserError(`gradient: the operation '${op.name}' of ${describe(tensor)} has no gradient rule.`);
     const parts = op.gradient(again(tensor as OpTensor<unknown>), arrived);
-    inputs.forEach((input, i) => {
-      const part = parts[i];
-      if (!part || !needed.has(identity(input))) return;
+    for (const [name, input] of Object.entries(inputs)) {
+      const part = parts[name];
+      if (!input || !part || !needed.has(identity(input))) continue;
       if (!sameShape(part.shape, input.shape)) throw new Error(`gradient: ${op.name} gives ${describe(part)} for ${describe(input)}`);
       const before = derivatives.get(identity(input));
       derivatives.set(identity(input), before ? add(before, part) : part);
-    });
+    }
   }
   return wrt.map((tensor) => {
     const derivative = derivatives.get(identity(tensor));
@@ -75,9 +75,8 @@ function recomputation(keep: (result: Tensor) => boolean): (result: OpTensor<unk
   const again = (result: OpTensor<unknown>): OpTensor<unknown> => {
     let copy = copies.get(result);
     if (!copy) {
-      const { op, inputs, attrs } = result.source;
-      const available = inputs.map((input) => (input.source.kind !== 'op' || keep(input) ? input : again(input as OpTensor<unknown>)));
-      copies.set(result, (copy = apply(op, available, attrs) as OpTensor<unknown>));
+      copy = withInputs(result, (input) => (input.source.kind !== 'op' || keep(input) ? input : again(input as OpTensor<unknown>)));
+      copies.set(result, copy);
     }
     return copy;
   };

@@ -1,5 +1,5 @@
 /** Walking over a graph of tensors. */
-import type { Tensor } from './tensor.ts';
+import type { Inputs, Tensor } from './tensor.ts';
 
 /**
  * Tensors reachable from `outputs`, each after everything it reads: outputs in the order in which the trace made them, and what an operation
@@ -24,6 +24,12 @@ export function topological(outputs: Iterable<Tensor>): Tensor[] {
   return order;
 }
 
-export function inputsOf(tensor: Tensor): Tensor[] {
-  return tensor.source.kind === 'op' ? tensor.source.inputs : [];
+/** What a tensor's operation reads, in order of its inputs; nothing for a leaf of the graph. */
+export function inputsOf({ source }: Tensor): Tensor[] {
+  return source.kind === 'op' ? listOf(source.inputs) : [];
+}
+
+/** Inputs that there are, in order. */
+export function listOf(inputs: Inputs): Tensor[] {
+  return Object.values(inputs).filter((input) => input !== null);
 }

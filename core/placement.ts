@@ -87,7 +87,7 @@ function weightsOf(plan: Plan): Parameter[] {
 
 function weightsAt(plan: Plan, dispatch: number): Parameter[] {
   const { operands } = plan.dispatches[dispatch];
-  return operands.flatMap((operand) => (operand?.storage.kind === 'parameter' ? [operand.storage.parameter] : []));
+  return operands.flatMap((operand) => (operand.storage.kind === 'parameter' ? [operand.storage.parameter] : []));
 }
 
 function sum(weights: Iterable<Parameter>, rounded = (bytes: number) => bytes): number {

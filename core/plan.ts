@@ -5,8 +5,9 @@
 import type { AdapterFacts } from './adapter.ts';
 import { ShapeError } from './errors.ts';
 import { inputsOf, topological } from './graph.ts';
-import type { Dispatch, Operand } from './lowering.ts';
-import { type DType, type ShaderSpec, storageBytes } from './shader.ts';
+import type { Operand } from './lowering.ts';
+import type { Scalar } from './scalar.ts';
+import { type DType, present, type ShaderSpec, storageBytes } from './shader.ts';
 import { type Shape, showShape, sizeOf, type TensorData } from './shape.ts';
 import { describe, type OpTensor, type Parameter, type Tensor } from './tensor.ts';
 
@@ -24,8 +25,13 @@ export interface Value extends Operand {
 /** A value, or one that is nowhere whole. */
 type Place = Value | (Operand & { parts: readonly Value[] });
 
-export interface PlannedDispatch extends Dispatch {
-  operands: (Value | null)[];
+export interface PlannedDispatch {
+  shader: ShaderSpec;
+  /** In order of the shader's bindings. */
+  operands: Value[];
+  /** In order of the shader's parameters. */
+  params: (Scalar | boolean)[];
+  threads: number;
   /** The operation, its shapes and its weight, for messages and profiles. */
   label: string;
   /** Floating-point operations it computes. */
@@ -112,18 +118,22 @@ export function planGraph(outputs: Record<string, Tensor>, facts: AdapterFacts, 
       if (source.kind === 'input') addInput(result, source.name, value);
       return;
     }
-    const inputs = source.inputs.map((input) => use(values.get(input)!, index));
+    const inputs = Object.fromEntries(
+      Object.entries(source.inputs).map(([name, input]) => [name, input && use(values.get(input)!, index)]),
+    ) as Record<string, Value | null>;
+    const places = inputsOf(tensor).map((input) => values.get(input) as Value);
     if (inParts.has(tensor)) {
-      values.set(tensor, { shape, dtype, label, parts: inputs as Value[] });
+      values.set(tensor, { shape, dtype, label, parts: places });
       return;
     }
     if (!source.op.lower) {
-      values.set(tensor, { ...(inputs[0] as Value), shape, dtype, label });
+      values.set(tensor, { ...places[0], shape, dtype, label });
       return;
     }
     const output: Value = { shape, dtype, label, storage: pooled(check(label, bytes), index) };
-    const weight = source.inputs.find((input) => input.source.kind === 'parameter');
-    const title = `${source.op.name} ${source.inputs.map((input) => showShape(input.shape)).join(' ')}${weight ? ` [${describe(weight)}]` : ''}`;
+    const read = inputsOf(tensor);
+    const weight = read.find((input) => input.source.kind === 'parameter');
+    const title = `${source.op.name} ${read.map((input) => showShape(input.shape)).join(' ')}${weight ? ` [${describe(weight)}]` : ''}`;
     let flops = source.op.flops?.(source.inputs, tensor, source.attrs) ?? 0;
     result.flops += flops;
     source.op.lower(inputs, output, source.attrs, {
@@ -132,13 +142,12 @@ export function planGraph(outputs: Record<string, Tensor>, facts: AdapterFacts, 
         const size = check(`${name} of ${label}`, storageBytes(scratchType, sizeOf(scratchShape)));
         return { shape: scratchShape, dtype: scratchType, label: name, storage: pooled(size, index) } as Value;
       },
-      dispatch(dispatch) {
-        if (dispatch.operands.length !== dispatch.shader.bindings.length) throw new Error(`${title}: operands do not match bindings`);
-        if (dispatch.params.length !== dispatch.shader.params.length) throw new Error(`${title}: values do not match parameters`);
-        for (const param of dispatch.params) if (typeof param === 'object') result.scalars.add(param.name);
-        const operands = dispatch.operands as (Value | null)[];
-        const moved = operands.reduce((sum, operand) => sum + (operand ? storageBytes(operand.dtype, sizeOf(operand.shape)) : 0), 0);
-        result.dispatches.push({ ...dispatch, operands, label: title, flops: dispatch.flops ?? flops, bytes: moved });
+      dispatch({ shader, operands: given, params: numbers, threads, flops: own }) {
+        const operands = inOrder<Operand>(shader.bindings, given, title) as Value[];
+        const params = inOrder<Scalar | boolean>(shader.params, numbers, title);
+        for (const param of params) if (typeof param === 'object') result.scalars.add(param.name);
+        const moved = operands.reduce((sum, operand) => sum + storageBytes(operand.dtype, sizeOf(operand.shape)), 0);
+        result.dispatches.push({ shader, operands, params, threads, label: title, flops: own ?? flops, bytes: moved });
         flops = 0;
       },
     });
@@ -161,9 +170,17 @@ export function planGraph(outputs: Record<string, Tensor>, facts: AdapterFacts, 
   return result;
 }
 
+/** Values in the order in which a shader declares their names. Throws where one is missing, or stands for nothing that the shader declares. */
+function inOrder<T>(declared: object, given: object, title: string): T[] {
+  const [names, values] = [declared, given].map((fields) => new Map<string, unknown>(present(fields as Record<string, unknown>)));
+  for (const name of names.keys()) if (!values.has(name)) throw new Error(`${title}: nothing is given for ${name}`);
+  for (const name of values.keys()) if (!names.has(name)) throw new Error(`${title}: the shader declares no ${name}`);
+  return [...names.keys()].map((name) => values.get(name) as T);
+}
+
 /** Bytes of a shader's uniform struct. */
 export function paramBytes(shader: ShaderSpec): number {
-  return Math.ceil((shader.params.length * 4) / 16) * 16;
+  return Math.ceil((present(shader.params).length * 4) / 16) * 16;
 }
 
 type Pooled = Extract<Storage, { kind: 'pooled' }>;
@@ -180,8 +197,9 @@ function takenInParts(order: readonly Tensor[], outputs: readonly Tensor[]): Set
   const found = new Set(order.filter(({ source }, i) => source.kind === 'op' && source.op.joins?.(order[i] as OpTensor<unknown>)));
   for (const output of outputs) found.delete(output);
   for (const reader of order) {
-    const taken = reader.source.kind === 'op' ? reader.source.op.inParts : undefined;
-    for (const [i, input] of inputsOf(reader).entries()) if (!taken?.includes(i)) found.delete(input);
+    if (reader.source.kind !== 'op') continue;
+    const { op, inputs } = reader.source;
+    for (const [name, input] of Object.entries(inputs)) if (input && !op.inParts?.includes(name)) found.delete(input);
   }
   return found;
 }

@@ -10,8 +10,11 @@ import { type BlockDType, blockBytes, isBlocks, loadBlocks } from './blocks.ts';
 /** How a tensor is stored. Blocks are for weights alone: kernels read them as they read f32, and none writes them. */
 export type DType = 'f32' | 'f16' | 'u32' | BlockDType;
 
+/** How tensors are stored, by name. */
+export type DTypes<Name extends string> = Readonly<Record<Name, DType>>;
+
+/** A tensor that a shader reads or writes. */
 export interface Binding {
-  name: string;
   dtype: DType;
   /** Elements a load or store moves: 1, or 4 where the tensor's last axis is a multiple of 4. */
   width: 1 | 4;
@@ -19,11 +22,16 @@ export interface Binding {
   write?: boolean;
 }
 
-export interface ShaderSpec {
+/** Bindings by their names in WGSL, in order; one that a variant of a kernel lacks is absent. */
+export type Bindings = { readonly [name: string]: Binding | undefined };
+
+/** Uniform parameters by their names in WGSL, in order, with their types there. */
+export type Params = { readonly [name: string]: 'u32' | 'i32' | 'f32' | undefined };
+
+export interface ShaderSpec<P extends Params = Params, B extends Bindings = Bindings> {
   name: string;
-  bindings: Binding[];
-  /** Uniform parameters in order, as WGSL members: 'rows: u32'. Types u32, i32 and f32. */
-  params: string[];
+  bindings: B;
+  params: P;
   /** Threads of a workgroup (one-dimensional; at most 256, the least that adapters offer). */
   workgroup: number;
   /** True where the body calls subgroup functions; only on adapters whose facts have the feature 'subgroups'. */
@@ -37,16 +45,35 @@ export interface ShaderSpec {
   code: string;
 }
 
+/** A shader whose bindings and parameters TypeScript knows by name, so that a dispatch of it must give each of them (lowering.ts). */
+export function shader<const P extends Params, const B extends Bindings>(spec: ShaderSpec<P, B>): ShaderSpec<P, B> {
+  return spec;
+}
+
+/** Bindings or parameters that only some variants of a kernel have. */
+export function when<const T>(condition: boolean, fields: T): Partial<T> {
+  return condition ? fields : {};
+}
+
+/** Names with what they stand for, in order, without those that are absent. */
+export function present<T>(fields: { readonly [name: string]: T | null | undefined }): [string, T][] {
+  return Object.entries(fields).filter((entry): entry is [string, T] => entry[1] !== undefined && entry[1] !== null);
+}
+
 /** Extensions of WGSL that subgroup matrices of halves need. */
 const MATRIX_EXTENSIONS = ['f16', 'subgroups', 'subgroup_size_control', 'chromium_experimental_subgroup_matrix'];
 
-/** The whole WGSL module. Binding 0 is the uniform struct `p`; binding i + 1 is bindings[i]. */
+/** The whole WGSL module. Binding 0 is the uniform struct `p`; the others follow in their order. */
 export function shaderSource(spec: ShaderSpec): string {
   return `// ${spec.name}
 ${spec.subgroups ? 'enable subgroups;' : ''}${spec.matrices ? `enable ${MATRIX_EXTENSIONS.join(', ')};` : ''}
-struct Params { ${spec.params.join(', ')} }
+struct Params { ${present(spec.params)
+    .map(([name, type]) => `${name}: ${type}`)
+    .join(', ')} }
 @group(0) @binding(0) var<uniform> p: Params;
-${spec.bindings.map((binding, i) => declare(binding, i + 1)).join('\n')}
+${present(spec.bindings)
+  .map(([name, binding], i) => declare(name, binding, i + 1))
+  .join('\n')}
 ${spec.code}
 @compute @workgroup_size(${spec.workgroup})${spec.matrices ? ' @subgroup_size(32)' : ''}
 fn main(@builtin(workgroup_id) group_id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_index) local: u32${
@@ -64,8 +91,8 @@ export function elementType(binding: { dtype: DType; width: 1 | 4 }): string {
   return binding.width === 4 ? `vec4<${scalar}>` : scalar;
 }
 
-function declare(binding: Binding, index: number): string {
-  const { name, dtype, width, write } = binding;
+function declare(name: string, binding: Binding, index: number): string {
+  const { dtype, width, write } = binding;
   const element = elementType(binding);
   const halves = dtype === 'f16';
   const stored = isBlocks(dtype) ? 'u32' : halves ? (width === 4 ? 'vec2<u32>' : 'u32') : element;

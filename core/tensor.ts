@@ -18,7 +18,7 @@ type Source =
   | { kind: 'input'; name: string }
   | { kind: 'constant'; data: TensorData }
   | { kind: 'parameter'; parameter: Parameter }
-  | { kind: 'op'; op: Op<unknown>; inputs: Tensor[]; attrs: unknown };
+  | { kind: 'op'; op: Op<unknown>; inputs: Inputs; attrs: unknown };
 
 let made = 0;
 
@@ -45,30 +45,36 @@ export class Tensor {
   }
 }
 
+/** What an operation reads, by name; null for an optional input that is absent. */
+export type Inputs = { readonly [name: string]: Tensor | null };
+
+/** The same where they are to be bound. */
+export type OperandsOf<I extends Inputs> = { readonly [Name in keyof I]: null extends I[Name] ? Operand | null : Operand };
+
 /** What a kernel file provides for one operation: how shapes follow, how it becomes dispatches, and its derivatives. */
-export interface Op<Attrs> {
+export interface Op<Attrs, I extends Inputs = Inputs> {
   readonly name: string;
   /** True where u32 inputs are welcome; `apply` refuses them elsewhere. */
   readonly integers?: boolean;
   /** Shape and dtype of the result. Throws ShapeError naming the operation, the shapes and the weight. */
-  infer(inputs: Tensor[], attrs: Attrs): { shape: Shape; dtype: DType };
+  infer(inputs: I, attrs: Attrs): { shape: Shape; dtype: DType };
   /** Emits the dispatches that fill `output`. Absent for views, which share their first input's storage. */
-  lower?(inputs: Operand[], output: Operand, attrs: Attrs, to: Lowering): void;
-  /** Numbers of the inputs that `lower` takes in parts too. */
-  readonly inParts?: readonly number[];
-  /** Whether `result` is its inputs one behind the other along the last axis: it is not computed where all who read it take it in parts. */
-  joins?(result: OpTensor<Attrs>): boolean;
+  lower?(inputs: OperandsOf<I>, output: Operand, attrs: Attrs, to: Lowering): void;
+  /** The inputs that `lower` takes in parts too. */
+  readonly inParts?: readonly (keyof I)[];
+  /** Whether `result` is its inputs concatenated along the last axis: it is not computed where all who read it take it in parts. */
+  joins?(result: OpTensor<Attrs, I>): boolean;
   /**
-   * Reverse mode: the derivatives of the loss by every input, from `upstream`, its derivative by the result; null for an input that has none,
-   * such as indices. f32, of the inputs' shapes. All are traced, and only those that somebody reads are ever computed.
+   * Reverse mode: the derivatives of the loss by the inputs, from `upstream`, its derivative by the result; null for an input that has none, such
+   * as indices. f32, of the inputs' shapes. All are traced, and only those that somebody reads are ever computed.
    */
-  gradient?(result: OpTensor<Attrs>, upstream: Tensor): (Tensor | null)[];
+  gradient?(result: OpTensor<Attrs, I>, upstream: Tensor): { readonly [Name in keyof I]: Tensor | null };
   /** Multiply-adds times two by the operation's definition, however it is computed. */
-  flops?(inputs: readonly { shape: Shape }[], output: { shape: Shape }, attrs: Attrs): number;
+  flops?(inputs: I, output: { shape: Shape }, attrs: Attrs): number;
 }
 
 /** A tensor that an operation made. */
-export type OpTensor<Attrs> = Tensor & { source: { kind: 'op'; op: Op<Attrs>; inputs: Tensor[]; attrs: Attrs } };
+export type OpTensor<Attrs, I extends Inputs = Inputs> = Tensor & { source: { kind: 'op'; op: Op<Attrs, I>; inputs: I; attrs: Attrs } };
 
 /** A weight: a leaf of a network's tree (module.ts). */
 export class Parameter {

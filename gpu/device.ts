@@ -4,11 +4,10 @@
  */
 import { type AdapterFacts, MATRIX_FEATURE, type Schedule } from '../core/adapter.ts';
 import { DeviceError, MemoryError } from '../core/errors.ts';
-import { type ShaderSpec, shaderSource } from '../core/shader.ts';
+import { present, type ShaderSpec, shaderSource } from '../core/shader.ts';
 import type { Buffers, MemoryUse } from './buffers.ts';
 import type { Profile } from './profiler.ts';
 import { Residency } from './residency.ts';
-import { GPU_STORAGE } from './usage.ts';
 
 export interface OpenOptions {
   /** The host's WebGPU entry point (`navigator.gpu`, or Dawn's in Node). */
@@ -133,8 +132,6 @@ export class Device implements Buffers {
   readonly residency: Residency = new Residency(this);
   /** Set to collect time per kernel; see profiler.ts. */
   profile: Profile | null = null;
-  /** 256 zero bytes, bound where a kernel's optional input is absent. */
-  readonly zeros: GPUBuffer;
   private readonly pipelines = new Map<string, Promise<GPUComputePipeline>>();
   /** Time in which at least one pipeline was being compiled, and the pipelines that are. */
   private readonly compiling = { ms: 0, pending: 0, since: 0 };
@@ -149,7 +146,6 @@ export class Device implements Buffers {
     this.gpu = gpu;
     this.facts = facts;
     this.settle = settle;
-    this.zeros = gpu.createBuffer({ label: 'zeros', size: 256, usage: GPU_STORAGE });
     gpu.lost.then((lost) => {
       if (!this.closed)
         this.failure = new DeviceError(`The GPU device was lost (${lost.reason}): ${lost.message || 'no message from the driver'}`);
@@ -255,14 +251,13 @@ export class Device implements Buffers {
     this.closed = true;
     // Node's binding holds a listener, and the listener this device, as long as the process lives.
     this.gpu.removeEventListener('uncapturederror', this.refused);
-    this.zeros.destroy();
     this.gpu.destroy();
   }
 }
 
 function bindGroupLayout(spec: ShaderSpec): GPUBindGroupLayoutDescriptor {
   const visibility = 4; // compute
-  const storage = spec.bindings.map(({ write }, i) => ({
+  const storage = present(spec.bindings).map(([, { write }], i) => ({
     binding: i + 1,
     visibility,
     buffer: { type: (write ? 'storage' : 'read-only-storage') as GPUBufferBindingType },

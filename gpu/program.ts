@@ -4,7 +4,7 @@
 import { DeviceError, ShapeError, UserError } from '../core/errors.ts';
 import { fromF16 } from '../core/half.ts';
 import { type Plan, type PlannedDispatch, paramBytes, type Value } from '../core/plan.ts';
-import { storageBytes } from '../core/shader.ts';
+import { present, storageBytes } from '../core/shader.ts';
 import { showShape, sizeOf, type TensorData } from '../core/shape.ts';
 import type { Tensor } from '../core/tensor.ts';
 import { plan } from '../kernels/fusion.ts';
@@ -114,7 +114,7 @@ export class Program<Names extends string> {
       const x = Math.min(groups, device.gpu.limits.maxComputeWorkgroupsPerDimension);
       const entries = dispatch.operands.map((operand, binding) => ({
         binding: binding + 1,
-        resource: operand ? { ...placeOf(operand, i), size: operand.storage.bytes } : { buffer: device.zeros },
+        resource: { ...placeOf(operand, i), size: operand.storage.bytes },
       }));
       const uniform = {
         binding: 0,
@@ -221,9 +221,9 @@ export class Program<Names extends string> {
 
   private writeParams(dispatch: PlannedDispatch, offset: number): void {
     const view = new DataView(this.params);
-    dispatch.params.forEach((param, i) => {
+    present(dispatch.shader.params).forEach(([, type], i) => {
+      const param = dispatch.params[i];
       const at = offset + i * 4;
-      const type = dispatch.shader.params[i].split(':')[1].trim();
       if (typeof param === 'object') {
         if (type !== 'f32') throw new Error(`${dispatch.label}: scalar '${param.name}' must be an f32 parameter`);
         this.scalars.get(param.name)!.offsets.push(at);

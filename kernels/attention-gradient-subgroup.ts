@@ -3,7 +3,7 @@
  * is one subgroup of S lanes, a lane owns some queries (or keys) in arrays that fit the first-level cache, and S of the others are loaded at
  * once, one a lane, and handed round four at a time. The formulas stand in attention-gradient.ts.
  */
-import { type DType, each, type ShaderSpec } from '../core/shader.ts';
+import { type DTypes, each, shader } from '../core/shader.ts';
 
 /** Queries or keys of one lane; fewer for wide heads, whose arrays would leave the cache. */
 export function tokensPerLane(vectors: number): number {
@@ -23,7 +23,16 @@ const dots = (mine: number, vectors: number, array: string, sums: string, i: num
 
 const weighted = (w: string) => `(${w}.x * a + ${w}.y * b + ${w}.z * c + ${w}.w * d)`;
 
-const PARAMS = ['groups: u32', 'blocks: u32', 'queries: u32', 'keys: u32', 'heads: u32', 'scale: f32', 'causal: u32', 'held: u32'];
+const PARAMS = {
+  groups: 'u32',
+  blocks: 'u32',
+  queries: 'u32',
+  keys: 'u32',
+  heads: 'u32',
+  scale: 'f32',
+  causal: 'u32',
+  held: 'u32',
+} as const;
 
 /** Which head, image and owned tokens a workgroup has. */
 const place = (lanes: number, mine: number, vectors: number) => `
@@ -38,15 +47,17 @@ const place = (lanes: number, mine: number, vectors: number) => `
   let s_at = (image * p.heads + head) * p.queries;`;
 
 /** (N, heads, Lq, 2): the logarithm of each query's sum and D = sum g y. */
-export function subgroupStatistics(lanes: number, vectors: number, dtypes: DType[]): ShaderSpec {
+export function subgroupStatistics(lanes: number, vectors: number, dtypes: DTypes<'g' | 'y' | 'q' | 'k'>) {
   const mine = tokensPerLane(vectors);
-  const names = ['g', 'y', 'q', 'k'];
-  return {
-    name: `attentionStatistics ${vectors * 4} ${dtypes.join(' ')} subgroup ${lanes}`,
-    bindings: [
-      ...names.map((name, i) => ({ name, dtype: dtypes[i], width: 4 as const })),
-      { name: 'stats', dtype: 'f32', width: 1, write: true },
-    ],
+  return shader({
+    name: `attentionStatistics ${vectors * 4} ${dtypes.g} ${dtypes.y} ${dtypes.q} ${dtypes.k} subgroup ${lanes}`,
+    bindings: {
+      g: { dtype: dtypes.g, width: 4 },
+      y: { dtype: dtypes.y, width: 4 },
+      q: { dtype: dtypes.q, width: 4 },
+      k: { dtype: dtypes.k, width: 4 },
+      stats: { dtype: 'f32', width: 1, write: true },
+    },
     params: PARAMS,
     workgroup: lanes,
     subgroups: true,
@@ -89,23 +100,25 @@ fn run(id: u32, group: u32, local: u32) {
   }`,
   )}
 }`,
-  };
+  });
 }
 
-function bindings(dtypes: DType[]): ShaderSpec['bindings'] {
-  return [
-    { name: 'g', dtype: 'f32', width: 4 },
-    { name: 'stats', dtype: 'f32', width: 1 },
-    ...['q', 'k', 'v'].map((name, i) => ({ name, dtype: dtypes[i], width: 4 as const })),
-    { name: 'y', dtype: 'f32', width: 4, write: true },
-  ];
+function bindings({ q, k, v }: DTypes<'q' | 'k' | 'v'>) {
+  return {
+    g: { dtype: 'f32', width: 4 },
+    stats: { dtype: 'f32', width: 1 },
+    q: { dtype: q, width: 4 },
+    k: { dtype: k, width: 4 },
+    v: { dtype: v, width: 4 },
+    y: { dtype: 'f32', width: 4, write: true },
+  } as const;
 }
 
 /** A lane owns queries and gives dq; keys and values are handed round. */
-export function subgroupQueryGradient(lanes: number, vectors: number, dtypes: DType[]): ShaderSpec {
+export function subgroupQueryGradient(lanes: number, vectors: number, dtypes: DTypes<'q' | 'k' | 'v'>) {
   const mine = tokensPerLane(vectors);
-  return {
-    name: `attentionQueryGradient ${vectors * 4} ${dtypes.join(' ')} subgroup ${lanes}`,
+  return shader({
+    name: `attentionQueryGradient ${vectors * 4} ${dtypes.q} ${dtypes.k} ${dtypes.v} subgroup ${lanes}`,
     bindings: bindings(dtypes),
     params: PARAMS,
     workgroup: lanes,
@@ -150,16 +163,16 @@ fn run(id: u32, group: u32, local: u32) {
     if (query < p.queries) { y_store(q_at + query * stride + i % ${vectors}u, p.scale * y[i]); }
   }
 }`,
-  };
+  });
 }
 
 /** A lane owns keys and values and gives dk and dv; queries and their derivatives are handed round. */
-export function subgroupKeyValueGradient(lanes: number, vectors: number, dtypes: DType[]): ShaderSpec {
+export function subgroupKeyValueGradient(lanes: number, vectors: number, dtypes: DTypes<'q' | 'k' | 'v'>) {
   const mine = tokensPerLane(vectors);
-  return {
-    name: `attentionKeyValueGradient ${vectors * 4} ${dtypes.join(' ')} subgroup ${lanes}`,
+  return shader({
+    name: `attentionKeyValueGradient ${vectors * 4} ${dtypes.q} ${dtypes.k} ${dtypes.v} subgroup ${lanes}`,
     bindings: bindings(dtypes),
-    params: [...PARAMS, 'images: u32'],
+    params: { ...PARAMS, images: 'u32' },
     workgroup: lanes,
     subgroups: true,
     code: `
@@ -211,5 +224,5 @@ fn run(id: u32, group: u32, local: u32) {
     }
   }
 }`,
-  };
+  });
 }

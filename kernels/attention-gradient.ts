@@ -7,9 +7,9 @@
  * A thread owns some queries (or keys) of one head and walks over the keys (or queries). Heads of up to 64 channels live in registers; wider
  * ones are cut into chunks of 64 result channels, each thread computing its scores anew.
  */
-import { apply, type Dispatch, type Lowering, type Op, type Operand } from '../core/op.ts';
-import { type DType, elementType, type ShaderSpec } from '../core/shader.ts';
-import { sizeOf, type Tensor } from '../core/tensor.ts';
+import { apply, type Lowering, type Op, type Operand } from '../core/op.ts';
+import { type DType, type DTypes, elementType, shader } from '../core/shader.ts';
+import { type OperandsOf, sizeOf, type Tensor } from '../core/tensor.ts';
 import { subgroupKeyValueGradient, subgroupQueryGradient, subgroupStatistics, tokensPerLane } from './attention-gradient-subgroup.ts';
 
 interface Attrs {
@@ -22,56 +22,67 @@ const CHUNK = 16;
 
 /** The derivatives by q, k and v, given g by attention's result y. */
 export function attentionGradient(g: Tensor, y: Tensor, q: Tensor, k: Tensor, v: Tensor, attrs: Attrs): { dq: Tensor; dkv: Tensor } {
-  const stats = apply(statisticsOp, [g, y, q, k], attrs);
-  return { dq: apply(queryGradientOp, [g, stats, q, k, v], attrs), dkv: apply(keyValueGradientOp, [g, stats, q, k, v], attrs) };
+  const stats = apply(statisticsOp, { g, y, q, k }, attrs);
+  return { dq: apply(queryGradientOp, { g, stats, q, k, v }, attrs), dkv: apply(keyValueGradientOp, { g, stats, q, k, v }, attrs) };
 }
 
 /** (N, heads, Lq, 2): l and D of every query. */
-export const statisticsOp: Op<Attrs> = {
+export const statisticsOp: Op<Attrs, { g: Tensor; y: Tensor; q: Tensor; k: Tensor }> = {
   name: 'attentionStatistics',
 
-  infer([, , q], { heads }) {
+  infer({ q }, { heads }) {
     const { images, tokens } = sizes(q, heads);
     return { shape: [images, heads, tokens, 2], dtype: 'f32' };
   },
 
-  lower([g, y, q, k], output, { heads, causal }, to) {
+  lower({ g, y, q, k }, output, { heads, causal }, to) {
     const m = sizes(q, heads);
     const subgroup = onLanes(to, q, m.tokens, heads);
     if (subgroup) {
       return to.dispatch({
-        shader: subgroupStatistics(subgroup.lanes, m.vectors, [g.dtype, y.dtype, q.dtype, k.dtype]),
-        operands: [g, y, q, k, output],
-        params: [...subgroup.place, m.tokens, sizes(k, heads).tokens, heads, m.scale, causal, subgroup.held],
+        shader: subgroupStatistics(subgroup.lanes, m.vectors, { g: g.dtype, y: y.dtype, q: q.dtype, k: k.dtype }),
+        operands: { g, y, q, k, stats: output },
+        params: {
+          groups: subgroup.groups,
+          blocks: subgroup.blocks,
+          queries: m.tokens,
+          keys: sizes(k, heads).tokens,
+          heads,
+          scale: m.scale,
+          causal,
+          held: subgroup.held,
+        },
         threads: subgroup.threads,
       });
     }
     const threads = m.images * heads * m.tokens;
     to.dispatch({
       shader: statisticsShader(m.loads, m.vectors, q.dtype, k.dtype),
-      operands: [g, y, q, k, output],
-      params: [threads, m.tokens, sizes(k, heads).tokens, heads, m.vectors, m.scale, causal],
+      operands: { g, y, q, k, stats: output },
+      params: { count: threads, queries: m.tokens, keys: sizes(k, heads).tokens, heads, vectors: m.vectors, scale: m.scale, causal },
       threads,
     });
   },
 
-  flops: ([g, , , k]) => 2 * sizeOf(g.shape) * (sizeOf(k.shape) / k.shape[0] / k.shape[k.shape.length - 1]),
+  flops: ({ g, k }) => 2 * sizeOf(g.shape) * (sizeOf(k.shape) / k.shape[0] / k.shape[k.shape.length - 1]),
 };
 
+type WalkInputs = { g: Tensor; stats: Tensor; q: Tensor; k: Tensor; v: Tensor };
+
 /** q's shape. */
-export const queryGradientOp: Op<Attrs> = {
+export const queryGradientOp: Op<Attrs, WalkInputs> = {
   name: 'attentionQueryGradient',
-  infer: ([, , q]) => ({ shape: q.shape, dtype: 'f32' }),
-  lower: (inputs, output, attrs, to) => to.dispatch(walk('queries', inputs, output, attrs, to)),
-  flops: ([g, , , k]) => 6 * sizeOf(g.shape) * (sizeOf(k.shape) / k.shape[0] / k.shape[k.shape.length - 1]),
+  infer: ({ q }) => ({ shape: q.shape, dtype: 'f32' }),
+  lower: (inputs, output, attrs, to) => walk('queries', inputs, output, attrs, to),
+  flops: ({ g, k }) => 6 * sizeOf(g.shape) * (sizeOf(k.shape) / k.shape[0] / k.shape[k.shape.length - 1]),
 };
 
 /** (2, ...k's shape): the derivative by k, then that by v. */
-export const keyValueGradientOp: Op<Attrs> = {
+export const keyValueGradientOp: Op<Attrs, WalkInputs> = {
   name: 'attentionKeyValueGradient',
-  infer: ([, , , k]) => ({ shape: [2, ...k.shape], dtype: 'f32' }),
-  lower: (inputs, output, attrs, to) => to.dispatch(walk('keys', inputs, output, attrs, to)),
-  flops: ([g, , , k]) => 8 * sizeOf(g.shape) * (sizeOf(k.shape) / k.shape[0] / k.shape[k.shape.length - 1]),
+  infer: ({ k }) => ({ shape: [2, ...k.shape], dtype: 'f32' }),
+  lower: (inputs, output, attrs, to) => walk('keys', inputs, output, attrs, to),
+  flops: ({ g, k }) => 8 * sizeOf(g.shape) * (sizeOf(k.shape) / k.shape[0] / k.shape[k.shape.length - 1]),
 };
 
 function sizes({ shape }: { shape: readonly number[] }, heads: number) {
@@ -91,53 +102,51 @@ function onLanes(to: Lowering, q: Operand, tokens: number, heads: number) {
   const lanes = to.facts.subgroupSizes[0];
   const blocks = Math.ceil(tokens / (lanes * tokensPerLane(vectors)));
   const groups = blocks * heads * images;
-  return { lanes, place: [groups, blocks], held: vectors * tokensPerLane(vectors), threads: groups * lanes };
+  return { lanes, groups, blocks, held: vectors * tokensPerLane(vectors), threads: groups * lanes };
 }
 
-/** The dispatch in which every thread owns some `owned` and walks over all of the others. */
-function walk(owned: 'queries' | 'keys', inputs: Operand[], output: Operand, { heads, causal }: Attrs, to: Lowering): Dispatch {
-  const [, , q, k, v] = inputs;
-  const m = sizes(q, heads);
+/** Emits the dispatch in which every thread owns some `owned` and walks over all of the others. */
+function walk(owned: 'queries' | 'keys', inputs: OperandsOf<WalkInputs>, y: Operand, { heads, causal }: Attrs, to: Lowering): void {
+  const { q, k, v } = inputs;
+  const { images, tokens: queries, loads, vectors, scale } = sizes(q, heads);
   const keys = sizes(k, heads).tokens;
-  const subgroup = onLanes(to, q, owned === 'queries' ? m.tokens : keys, heads);
+  const types = { q: q.dtype, k: k.dtype, v: v.dtype };
+  const operands = { ...inputs, y };
+  const subgroup = onLanes(to, q, owned === 'queries' ? queries : keys, heads);
   if (subgroup) {
-    const shader = owned === 'queries' ? subgroupQueryGradient : subgroupKeyValueGradient;
-    const params = [...subgroup.place, m.tokens, keys, heads, m.scale, causal, subgroup.held];
-    return {
-      shader: shader(subgroup.lanes, m.vectors, [q.dtype, k.dtype, v.dtype]),
-      operands: [...inputs, output],
-      params: owned === 'queries' ? params : [...params, m.images],
-      threads: subgroup.threads,
-    };
+    const { lanes, groups, blocks, held, threads } = subgroup;
+    const params = { groups, blocks, queries, keys, heads, scale, causal, held };
+    if (owned === 'queries') to.dispatch({ shader: subgroupQueryGradient(lanes, vectors, types), operands, params, threads });
+    else to.dispatch({ shader: subgroupKeyValueGradient(lanes, vectors, types), operands, params: { ...params, images }, threads });
+    return;
   }
-  const chunks = Math.ceil(m.vectors / CHUNK);
-  const each = m.vectors <= 8 && m.loads === 4 ? 2 : 1;
-  const tiles = Math.ceil((owned === 'queries' ? m.tokens : keys) / each);
-  const threads = m.images * heads * chunks * tiles;
-  const types = [q.dtype, k.dtype, v.dtype];
-  return {
-    shader: owned === 'queries' ? queryShader(m.loads, m.vectors, each, types) : keyValueShader(m.loads, m.vectors, each, types),
-    operands: [...inputs, output],
-    params: [threads, m.tokens, keys, heads, chunks, m.vectors, tiles, m.images, m.scale, causal],
-    threads,
-  };
+  const chunks = Math.ceil(vectors / CHUNK);
+  const each = vectors <= 8 && loads === 4 ? 2 : 1;
+  const tiles = Math.ceil((owned === 'queries' ? queries : keys) / each);
+  const count = images * heads * chunks * tiles;
+  to.dispatch({
+    shader: owned === 'queries' ? queryShader(loads, vectors, each, types) : keyValueShader(loads, vectors, each, types),
+    operands,
+    params: { count, queries, keys, heads, chunks, vectors, tiles, images, scale, causal },
+    threads: count,
+  });
 }
 
 const join = (count: number, line: (i: number) => string) => Array.from({ length: count }, (_, i) => line(i)).join('\n  ');
 
-function statisticsShader(loads: 1 | 4, vectors: number, q: DType, k: DType): ShaderSpec {
+function statisticsShader(loads: 1 | 4, vectors: number, q: DType, k: DType) {
   const inRegisters = vectors <= CHUNK;
   const product = (a: string, b: string) => (loads === 4 ? `dot(${a}, ${b})` : `${a} * ${b}`);
-  return {
+  return shader({
     name: `attentionStatistics x${loads} ${inRegisters ? vectors : 'wide'} ${q} ${k}`,
-    bindings: [
-      { name: 'g', dtype: 'f32', width: loads },
-      { name: 'y', dtype: 'f32', width: loads },
-      { name: 'q', dtype: q, width: loads },
-      { name: 'k', dtype: k, width: loads },
-      { name: 'stats', dtype: 'f32', width: 1, write: true },
-    ],
-    params: ['count: u32', 'queries: u32', 'keys: u32', 'heads: u32', 'vectors: u32', 'scale: f32', 'causal: u32'],
+    bindings: {
+      g: { dtype: 'f32', width: loads },
+      y: { dtype: 'f32', width: loads },
+      q: { dtype: q, width: loads },
+      k: { dtype: k, width: loads },
+      stats: { dtype: 'f32', width: 1, write: true },
+    },
+    params: { count: 'u32', queries: 'u32', keys: 'u32', heads: 'u32', vectors: 'u32', scale: 'f32', causal: 'u32' },
     workgroup: 64,
     code: `
 fn run(id: u32, group: u32, local: u32) {
@@ -175,21 +184,21 @@ fn run(id: u32, group: u32, local: u32) {
   stats_store(2u * id, largest + log(total));
   stats_store(2u * id + 1u, d);
 }`,
-  };
+  });
 }
 
-const WALK_PARAMS = [
-  'count: u32',
-  'queries: u32',
-  'keys: u32',
-  'heads: u32',
-  'chunks: u32',
-  'vectors: u32',
-  'tiles: u32',
-  'images: u32',
-  'scale: f32',
-  'causal: u32',
-];
+const WALK_PARAMS = {
+  count: 'u32',
+  queries: 'u32',
+  keys: 'u32',
+  heads: 'u32',
+  chunks: 'u32',
+  vectors: 'u32',
+  tiles: 'u32',
+  images: 'u32',
+  scale: 'f32',
+  causal: 'u32',
+} as const;
 
 /** Where a thread is: its tile of owned tokens, its chunk of channels, its head and image. */
 const PLACE = `
@@ -203,18 +212,18 @@ const PLACE = `
   let k_base = image * p.keys * stride + head * p.vectors;
   let s_base = (image * p.heads + head) * p.queries;`;
 
-function walkBindings(loads: 1 | 4, [q, k, v]: DType[]): ShaderSpec['bindings'] {
-  return [
-    { name: 'g', dtype: 'f32', width: loads },
-    { name: 'stats', dtype: 'f32', width: 1 },
-    { name: 'q', dtype: q, width: loads },
-    { name: 'k', dtype: k, width: loads },
-    { name: 'v', dtype: v, width: loads },
-    { name: 'y', dtype: 'f32', width: loads, write: true },
-  ];
+function walkBindings(loads: 1 | 4, { q, k, v }: DTypes<'q' | 'k' | 'v'>) {
+  return {
+    g: { dtype: 'f32', width: loads },
+    stats: { dtype: 'f32', width: 1 },
+    q: { dtype: q, width: loads },
+    k: { dtype: k, width: loads },
+    v: { dtype: v, width: loads },
+    y: { dtype: 'f32', width: loads, write: true },
+  } as const;
 }
 
-function queryShader(loads: 1 | 4, vectors: number, each: number, types: DType[]): ShaderSpec {
+function queryShader(loads: 1 | 4, vectors: number, each: number, types: DTypes<'q' | 'k' | 'v'>) {
   const inRegisters = vectors <= CHUNK;
   const held = Math.min(vectors, CHUNK);
   const type = elementType({ dtype: 'f32', width: loads });
@@ -223,8 +232,8 @@ function queryShader(loads: 1 | 4, vectors: number, each: number, types: DType[]
     inRegisters
       ? join(held, (i) => `s += ${product(`q${t}_${i}`, `k${i}`)}; d += ${product(`g${t}_${i}`, `v${i}`)};`)
       : `for (var i = 0u; i < p.vectors; i++) { s += ${product(`q_load(at${t} + i)`, 'k_load(k_at + i)')}; d += ${product(`g_load(at${t} + i)`, 'v_load(k_at + i)')}; }`;
-  return {
-    name: `attentionQueryGradient x${loads} ${inRegisters ? vectors : 'wide'} ${types.join(' ')}`,
+  return shader({
+    name: `attentionQueryGradient x${loads} ${inRegisters ? vectors : 'wide'} ${types.q} ${types.k} ${types.v}`,
     bindings: walkBindings(loads, types),
     params: WALK_PARAMS,
     workgroup: 64,
@@ -262,10 +271,10 @@ fn run(id: u32, group: u32, local: u32) {
   }
   ${join(each, (t) => `if (query${t} < p.queries) { ${join(held, (i) => `if (first + ${i}u < p.vectors) { y_store(at${t} + c${i}, y${t}_${i}); }`)} }`)}
 }`,
-  };
+  });
 }
 
-function keyValueShader(loads: 1 | 4, vectors: number, each: number, types: DType[]): ShaderSpec {
+function keyValueShader(loads: 1 | 4, vectors: number, each: number, types: DTypes<'q' | 'k' | 'v'>) {
   const inRegisters = vectors <= CHUNK;
   const held = Math.min(vectors, CHUNK);
   const type = elementType({ dtype: 'f32', width: loads });
@@ -274,8 +283,8 @@ function keyValueShader(loads: 1 | 4, vectors: number, each: number, types: DTyp
     inRegisters
       ? join(held, (i) => `s += ${product(`q${i}`, `k${t}_${i}`)}; d += ${product(`g${i}`, `v${t}_${i}`)};`)
       : `for (var i = 0u; i < p.vectors; i++) { s += ${product('q_load(q_at + i)', `k_load(at${t} + i)`)}; d += ${product('g_load(q_at + i)', `v_load(at${t} + i)`)}; }`;
-  return {
-    name: `attentionKeyValueGradient x${loads} ${inRegisters ? vectors : 'wide'} ${types.join(' ')}`,
+  return shader({
+    name: `attentionKeyValueGradient x${loads} ${inRegisters ? vectors : 'wide'} ${types.q} ${types.k} ${types.v}`,
     bindings: walkBindings(loads, types),
     params: WALK_PARAMS,
     workgroup: 64,
@@ -312,5 +321,5 @@ fn run(id: u32, group: u32, local: u32) {
   let behind = p.images * p.keys * stride;
   ${join(each, (t) => `if (key${t} < p.keys) { ${join(held, (i) => `if (first + ${i}u < p.vectors) { y_store(at${t} + c${i}, dk${t}_${i}); y_store(behind + at${t} + c${i}, dv${t}_${i}); }`)} }`)}
 }`,
-  };
+  });
 }

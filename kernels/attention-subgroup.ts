@@ -6,7 +6,7 @@
  * memory serves S x QUERIES queries and one pass over the results takes in four values. There are few loads in the text because each
  * costs a CPU driver some 25 ms to compile, whereas arithmetic costs almost nothing.
  */
-import { type DType, each, type ShaderSpec } from '../core/shader.ts';
+import { type DTypes, each, shader } from '../core/shader.ts';
 
 /**
  * Queries of one lane, whose text is repeated for each; fewer for wide heads, whose queries and results would leave the cache, and on
@@ -22,18 +22,20 @@ const fromLanes = (name: 'k' | 'v', i: number, four: number) =>
   ['a', 'b', 'c', 'd'].map((to, n) => `let ${to}${four} = subgroupShuffle(${name}${i}, r + ${4 * four + n}u);`).join(' ');
 
 /** One workgroup for every head and S x queriesPerLane queries; heads of `vectors` times four channels. */
-export function subgroupAttention(lanes: number, vectors: number, dtypes: DType[]): ShaderSpec {
+export function subgroupAttention(lanes: number, vectors: number, { q, k, v }: DTypes<'q' | 'k' | 'v'>) {
   const mine = queriesPerLane(lanes, vectors);
   // Keys of one pass over the results, in fours: more text, and fewer times that the results are scaled anew.
   const fours = vectors <= 8 && lanes % 8 === 0 ? 2 : 1;
   const eachFour = (line: (four: number) => string) => each(fours, line);
-  return {
-    name: `attention ${vectors * 4} ${dtypes.join(' ')} subgroup ${lanes}`,
-    bindings: [
-      ...['q', 'k', 'v'].map((name, i) => ({ name, dtype: dtypes[i], width: 4 as const })),
-      { name: 'y', dtype: 'f32', width: 4, write: true },
-    ],
-    params: ['groups: u32', 'blocks: u32', 'queries: u32', 'keys: u32', 'heads: u32', 'scale: f32', 'causal: u32', 'held: u32'],
+  return shader({
+    name: `attention ${vectors * 4} ${q} ${k} ${v} subgroup ${lanes}`,
+    bindings: {
+      q: { dtype: q, width: 4 },
+      k: { dtype: k, width: 4 },
+      v: { dtype: v, width: 4 },
+      y: { dtype: 'f32', width: 4, write: true },
+    },
+    params: { groups: 'u32', blocks: 'u32', queries: 'u32', keys: 'u32', heads: 'u32', scale: 'f32', causal: 'u32', held: 'u32' },
     workgroup: lanes,
     subgroups: true,
     // held is vectors x queriesPerLane: as a constant it would make compilers unroll the loops that use it.
@@ -97,5 +99,5 @@ fn run(id: u32, group: u32, local: u32) {
     if (query < p.queries) { y_store((image * p.queries + query) * stride + head_at + i % ${vectors}u, y[i] / totals[i / ${vectors}u]); }
   }
 }`,
-  };
+  });
 }

@@ -9,7 +9,7 @@
  * Queries, keys and channels are dealt to threads in turn, so that neighbours read neighbouring words of workgroup memory; rows of tiles are
  * padded where they would fall on the same banks. Indices are written so that compilers see that they stay inside the tiles.
  */
-import { type DType, each, type ShaderSpec } from '../core/shader.ts';
+import { type DTypes, each, shader } from '../core/shader.ts';
 
 /** Groups of 4 channels in a slice of queries and keys. */
 const DEPTH = 4;
@@ -38,13 +38,13 @@ export function attentionTile(quads: number): AttentionTile {
 export const tileQueries = ({ threads, across }: AttentionTile): number => 4 * (threads / across);
 
 /** Lengths of loops. They are not constants, for compilers would unroll the loops: more registers on GPUs, seconds of compiling on CPUs. */
-const LOOPS = ['depth: u32', 'across: u32', 'parts: u32', 'values: u32'];
-export const loopLengths = (tile: AttentionTile): number[] => [
-  DEPTH,
-  tile.across,
-  tile.piece / tile.values,
-  tile.values / unrolledValues(tile),
-];
+const LOOPS = { depth: 'u32', across: 'u32', parts: 'u32', values: 'u32' } as const;
+export const loopLengths = (tile: AttentionTile) => ({
+  depth: DEPTH,
+  across: tile.across,
+  parts: tile.piece / tile.values,
+  values: tile.values / unrolledValues(tile),
+});
 
 /** Values in one trip of their loop: enough arithmetic to hide the addresses' own. */
 const unrolledValues = ({ channels }: AttentionTile): number => Math.max(1, 4 >> (channels - 1));
@@ -52,7 +52,7 @@ const unrolledValues = ({ channels }: AttentionTile): number => Math.max(1, 4 >>
 const list = (count: number, item: (i: number) => string, by = ', ') => Array.from({ length: count }, (_, i) => item(i)).join(by);
 
 /** `loads`: elements that a load of q, k and v moves; 1 where heads are not in fours. */
-export function tiledAttention(tile: AttentionTile, loads: 1 | 4, dtypes: DType[]): ShaderSpec {
+export function tiledAttention(tile: AttentionTile, loads: 1 | 4, types: DTypes<'q' | 'k' | 'v'>) {
   const { threads, across, keys, channels, piece, values } = tile;
   const down = threads / across;
   const queries = 4 * down;
@@ -80,25 +80,27 @@ export function tiledAttention(tile: AttentionTile, loads: 1 | 4, dtypes: DType[
       Math.ceil((rows * DEPTH) / threads),
       (i) => `let ${name}_row${i} = ${name}_at + min(${first} + local / ${DEPTH}u + ${(i * threads) / DEPTH}u, ${last}) * stride;`,
     );
-  return {
-    name: `attention x${loads} ${4 * width} ${dtypes.join(' ')} tiled`,
-    bindings: [
-      ...['q', 'k', 'v'].map((name, i) => ({ name, dtype: dtypes[i], width: loads })),
-      { name: 'y', dtype: 'f32', width: loads, write: true },
-    ],
-    params: [
-      'groups: u32',
-      'blocks: u32', // of queries
-      'chunks: u32', // of channels
-      'queries: u32',
-      'keys: u32',
-      'heads: u32',
-      'head: u32', // loads of a head
-      'quads: u32', // groups of 4 channels of a head
-      'scale: f32', // of scores, times log2(e)
-      'causal: u32',
+  return shader({
+    name: `attention x${loads} ${4 * width} ${types.q} ${types.k} ${types.v} tiled`,
+    bindings: {
+      q: { dtype: types.q, width: loads },
+      k: { dtype: types.k, width: loads },
+      v: { dtype: types.v, width: loads },
+      y: { dtype: 'f32', width: loads, write: true },
+    },
+    params: {
+      groups: 'u32',
+      blocks: 'u32', // of queries
+      chunks: 'u32', // of channels
+      queries: 'u32',
+      keys: 'u32',
+      heads: 'u32',
+      head: 'u32', // loads of a head
+      quads: 'u32', // groups of 4 channels of a head
+      scale: 'f32', // of scores, times log2(e)
+      causal: 'u32',
       ...LOOPS,
-    ],
+    },
     workgroup: threads,
     code: `
 var<workgroup> tile: array<vec4<f32>, ${sharedAt + threads}>;
@@ -212,7 +214,7 @@ fn y_four(at: u32, quad: u32, v: vec4<f32>) {
       : 'for (var i = 0u; i < 4u; i++) { if (4u * quad + i < p.head) { y_store(at + 4u * quad + i, v[i]); } }'
   }
 }`,
-  };
+  });
 }
 
 /** WGSL of `name_four(at, quad)`: four channels of the head whose row begins at `at`; zero beyond its end. */

@@ -24,13 +24,13 @@ const WIDEST = 128;
 
 /** q (N, ..., heads d), k and v (N, ..., heads d). -> q's shape. A causal query sees keys up to its own position. Throws ShapeError. */
 export function attention(q: Tensor, k: Tensor, v: Tensor, heads: number, { causal = false } = {}): Tensor {
-  return apply(attentionOp, [q, k, v], { heads, causal });
+  return apply(attentionOp, { q, k, v }, { heads, causal });
 }
 
-export const attentionOp: Op<Attrs> = {
+export const attentionOp: Op<Attrs, { q: Tensor; k: Tensor; v: Tensor }> = {
   name: 'attention',
 
-  infer([q, k, v], { heads, causal }) {
+  infer({ q, k, v }, { heads, causal }) {
     const fail = (why: string) => new ShapeError(`attention: ${why}. q is ${describe(q)}, k ${describe(k)}, v ${describe(v)}.`);
     const channels = q.shape[q.shape.length - 1];
     if ([q, k, v].some(({ shape }) => shape.length < 3 || shape[0] !== q.shape[0] || shape[shape.length - 1] !== channels)) {
@@ -42,7 +42,7 @@ export const attentionOp: Op<Attrs> = {
     return { shape: q.shape, dtype: 'f32' };
   },
 
-  lower([q, k, v], output, { heads, causal }, to) {
+  lower({ q, k, v }, output, { heads, causal }, to) {
     const images = q.shape[0];
     const channels = q.shape[q.shape.length - 1];
     const queries = sizeOf(q.shape) / images / channels;
@@ -51,13 +51,23 @@ export const attentionOp: Op<Attrs> = {
     const loads = perHead % 4 === 0 ? 4 : 1;
     const vectors = perHead / loads;
     const lanes = to.facts.subgroupSizes[0];
+    const types = { q: q.dtype, k: k.dtype, v: v.dtype };
     if (to.facts.schedule === 'subgroup' && loads === 4 && perHead <= WIDEST) {
       const blocks = Math.ceil(queries / (lanes * queriesPerLane(lanes, vectors)));
       const groups = blocks * heads * images;
       to.dispatch({
-        shader: subgroupAttention(lanes, vectors, [q.dtype, k.dtype, v.dtype]),
-        operands: [q, k, v, output],
-        params: [groups, blocks, queries, keys, heads, perHead ** -0.5 * Math.LOG2E, causal, vectors * queriesPerLane(lanes, vectors)],
+        shader: subgroupAttention(lanes, vectors, types),
+        operands: { q, k, v, y: output },
+        params: {
+          groups,
+          blocks,
+          queries,
+          keys,
+          heads,
+          scale: perHead ** -0.5 * Math.LOG2E,
+          causal,
+          held: vectors * queriesPerLane(lanes, vectors),
+        },
         threads: groups * lanes,
       });
       return;
@@ -68,33 +78,33 @@ export const attentionOp: Op<Attrs> = {
     const chunks = Math.ceil(quads / (tile.channels * tile.across));
     const groups = images * heads * chunks * blocks;
     to.dispatch({
-      shader: tiledAttention(tile, loads, [q.dtype, k.dtype, v.dtype]),
-      operands: [q, k, v, output],
-      params: [
+      shader: tiledAttention(tile, loads, types),
+      operands: { q, k, v, y: output },
+      params: {
         groups,
         blocks,
         chunks,
         queries,
         keys,
         heads,
-        perHead / loads,
+        head: perHead / loads,
         quads,
-        perHead ** -0.5 * Math.LOG2E,
+        scale: perHead ** -0.5 * Math.LOG2E,
         causal,
         ...loopLengths(tile),
-      ],
+      },
       threads: groups * tile.threads,
     });
   },
 
   gradient(result, upstream) {
-    const [q, k, v] = result.source.inputs;
+    const { q, k, v } = result.source.inputs;
     const { dq, dkv } = attentionGradient(upstream, result, q, k, v, result.source.attrs);
     const half = (i: number, shape: Shape) => reshape(slice(reshape(dkv, [2, k.size]), 0, i, i + 1), shape);
-    return [dq, half(0, k.shape), half(1, v.shape)];
+    return { q: dq, k: half(0, k.shape), v: half(1, v.shape) };
   },
 
-  flops([q, k], _output, { causal }) {
+  flops({ q, k }, _output, { causal }) {
     return (4 * sizeOf(q.shape) * (sizeOf(k.shape) / k.shape[0] / k.shape[k.shape.length - 1])) / (causal ? 2 : 1);
   },
 };

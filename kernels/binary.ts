@@ -4,8 +4,9 @@
  */
 import { ShapeError } from '../core/errors.ts';
 import { apply, type Op } from '../core/op.ts';
-import { type DType, elementType, type ShaderSpec } from '../core/shader.ts';
+import { type DType, elementType, shader } from '../core/shader.ts';
 import { describe, type Shape, sizeOf, type Tensor } from '../core/tensor.ts';
+import { numbered } from './axes.ts';
 import { sumTo } from './sum-axis.ts';
 import { affine } from './unary.ts';
 import { unaryGradient } from './unary-gradient.ts';
@@ -13,11 +14,11 @@ import { unaryGradient } from './unary-gradient.ts';
 const FUNCTIONS = ['add', 'sub', 'mul', 'div', 'max', 'min'] as const;
 export type BinaryFunction = (typeof FUNCTIONS)[number];
 
-interface Attrs {
+export interface BinaryAttrs {
   fn: BinaryFunction;
 }
 
-const binary = (fn: BinaryFunction) => (a: Tensor, b: Tensor) => apply(binaryOp, [a, b], { fn });
+const binary = (fn: BinaryFunction) => (a: Tensor, b: Tensor) => apply(binaryOp, { a, b }, { fn });
 
 export const add = binary('add');
 export const sub = binary('sub');
@@ -26,10 +27,10 @@ export const div = binary('div');
 export const maximum = binary('max');
 export const minimum = binary('min');
 
-export const binaryOp: Op<Attrs> = {
+export const binaryOp: Op<BinaryAttrs, { a: Tensor; b: Tensor }> = {
   name: 'binary',
 
-  infer([a, b], { fn }) {
+  infer({ a, b }, { fn }) {
     const rank = Math.max(a.shape.length, b.shape.length);
     const [sa, sb] = [align(a.shape, rank), align(b.shape, rank)];
     const shape = sa.map((size, i) => (size === 1 ? sb[i] : size));
@@ -40,7 +41,7 @@ export const binaryOp: Op<Attrs> = {
     return { shape, dtype: 'f32' };
   },
 
-  lower([a, b], output, { fn }, to) {
+  lower({ a, b }, output, { fn }, to) {
     const axes = collapse(align(a.shape, output.shape.length), align(b.shape, output.shape.length), output.shape);
     const inner = axes[3];
     const loads = inner.size % 4 === 0 && inner.a === 1 && inner.b === 1 ? 4 : 1;
@@ -54,24 +55,30 @@ export const binaryOp: Op<Attrs> = {
     const count = sizeOf(output.shape) / loads;
     to.dispatch({
       shader: binaryShader(loads, a.dtype, b.dtype),
-      operands: [a, b, output],
-      params: [
+      operands: { a, b, y: output },
+      params: {
         count,
-        FUNCTIONS.indexOf(fn),
-        axes[1].size,
-        axes[2].size,
-        axes[3].size,
-        ...axes.map((axis) => axis.a),
-        ...axes.map((axis) => axis.b),
-      ],
+        fn_code: FUNCTIONS.indexOf(fn),
+        n1: axes[1].size,
+        n2: axes[2].size,
+        n3: axes[3].size,
+        ...numbered(
+          'a',
+          axes.map((axis) => axis.a),
+        ),
+        ...numbered(
+          'b',
+          axes.map((axis) => axis.b),
+        ),
+      },
       threads: count,
     });
   },
 
   gradient(result, upstream) {
-    const [a, b] = result.source.inputs;
+    const { a, b } = result.source.inputs;
     const [byA, byB] = slopes(result.source.attrs.fn, upstream, a, b, result);
-    return [sumTo(byA, a.shape), sumTo(byB, b.shape)];
+    return { a: sumTo(byA, a.shape), b: sumTo(byB, b.shape) };
   },
 };
 
@@ -94,6 +101,8 @@ function slopes(fn: BinaryFunction, g: Tensor, a: Tensor, b: Tensor, result: Ten
     }
   }
 }
+
+const U32 = ['u32', 'u32', 'u32', 'u32'] as const;
 
 function align(shape: Shape, rank: number): number[] {
   return [...new Array(rank - shape.length).fill(1), ...shape];
@@ -123,23 +132,24 @@ function collapse(a: number[], b: number[], shape: Shape): Axis[] {
   return merged;
 }
 
-function binaryShader(loads: 1 | 4, a: DType, b: DType): ShaderSpec {
+function binaryShader(loads: 1 | 4, a: DType, b: DType) {
   const type = elementType({ dtype: 'f32', width: loads });
-  return {
+  return shader({
     name: `binary ${a} ${b} x${loads}`,
-    bindings: [
-      { name: 'a', dtype: a, width: loads },
-      { name: 'b', dtype: b, width: loads },
-      { name: 'y', dtype: 'f32', width: loads, write: true },
-    ],
-    params: [
-      'count: u32',
-      'fn_code: u32',
-      'n1: u32',
-      'n2: u32',
-      'n3: u32',
-      ...['a', 'b'].flatMap((name) => [0, 1, 2, 3].map((i) => `${name}${i}: u32`)),
-    ],
+    bindings: {
+      a: { dtype: a, width: loads },
+      b: { dtype: b, width: loads },
+      y: { dtype: 'f32', width: loads, write: true },
+    },
+    params: {
+      count: 'u32',
+      fn_code: 'u32',
+      n1: 'u32',
+      n2: 'u32',
+      n3: 'u32',
+      ...numbered('a', U32),
+      ...numbered('b', U32),
+    },
     workgroup: 64,
     code: `
 fn run(id: u32, group: u32, local: u32) {
@@ -161,5 +171,5 @@ fn run(id: u32, group: u32, local: u32) {
   }
   y_store(id, v);
 }`,
-  };
+  });
 }

@@ -6,7 +6,6 @@
 import { type AdapterFacts, MATRIX_FEATURE } from '../core/adapter.ts';
 import { isBlocks } from '../core/blocks.ts';
 import { Parameter } from '../core/module.ts';
-import type { OpTensor } from '../core/op.ts';
 import { type DType, shaderSource } from '../core/shader.ts';
 import { input, type Shape, scalar, Tensor } from '../core/tensor.ts';
 import { attention } from './attention.ts';
@@ -20,7 +19,7 @@ import { geglu } from './geglu.ts';
 import { groupNorm } from './group-norm.ts';
 import { layerNorm } from './layer-norm.ts';
 import { linear } from './linear.ts';
-import { lowRankDown, withLowRank } from './low-rank.ts';
+import { type Layer, lowRankDown, withLowRank } from './low-rank.ts';
 import { rankScales } from './rank-scales.ts';
 import { max, sum } from './reduce.ts';
 import { softmax } from './softmax.ts';
@@ -85,7 +84,7 @@ function weight(shape: Shape, dtype: DType): Tensor {
 /** A layer with an adapter. */
 function adapted(layer: Tensor, of: (shape: Shape) => Tensor): Tensor {
   const outs = layer.shape[layer.shape.length - 1];
-  return withLowRank(layer as OpTensor<unknown>, of([...layer.shape.slice(0, -1), 8]), of([outs, 8]));
+  return withLowRank(layer as Layer, of([...layer.shape.slice(0, -1), 8]), of([outs, 8]));
 }
 
 /** Whatever a matmul or a convolution can end in. `layer` makes one with a bias or without. */
@@ -160,7 +159,7 @@ function* graphs(): Generator<Tensor> {
       yield gated();
       for (const residual of FLOATS) yield add(gated(), of([3, o], residual));
     }
-    yield lowRankDown(linear(x, of([o, 8])) as OpTensor<unknown>, x, w, of([o]));
+    yield lowRankDown(linear(x, of([o, 8])) as Layer, x, w, of([o]));
   }
   const [x, w] = [of([1, 64, 64, 64]), of([64, 3, 3, 64])];
   const convolution = (bias: boolean) => conv2d(x, w, bias ? of([64]) : null, { padding: 1 });

@@ -4,7 +4,7 @@
  * By its weight: dw[o, ky, kx, c] = sum over pixels of g[pixel, o] x[pixel s + (ky, kx) - (top, left), c]; a linear layer's is the same with one tap.
  */
 import { apply, type Op } from '../core/op.ts';
-import { type DType, elementType, type ShaderSpec } from '../core/shader.ts';
+import { type DType, elementType, shader } from '../core/shader.ts';
 import { type Shape, sizeOf, type Tensor } from '../core/tensor.ts';
 import { pad, slice } from './copy.ts';
 import { reshape } from './reshape.ts';
@@ -12,32 +12,37 @@ import { lowerSum } from './sum-axis.ts';
 
 /** w (O, kh, kw, C) -> (C, kh, kw, O), the window turned by half a turn: y[c, ky, kx, o] = w[o, kh - 1 - ky, kw - 1 - kx, c]. */
 export function reverseWindow(w: Tensor): Tensor {
-  return apply(reverseWindowOp, [w], null);
+  return apply(reverseWindowOp, { w }, null);
 }
 
-export const reverseWindowOp: Op<null> = {
+export const reverseWindowOp: Op<null, { w: Tensor }> = {
   name: 'reverseWindow',
 
-  infer([w]) {
+  infer({ w }) {
     const [o, kh, kw, c] = w.shape;
     return { shape: [c, kh, kw, o], dtype: 'f32' };
   },
 
-  lower([w], output, _attrs, to) {
+  lower({ w }, output, _attrs, to) {
     const [o, kh, kw, c] = w.shape;
     const threads = sizeOf(output.shape);
-    to.dispatch({ shader: reverseWindowShader(w.dtype), operands: [w, output], params: [threads, o, kh * kw, c], threads });
+    to.dispatch({
+      shader: reverseWindowShader(w.dtype),
+      operands: { w, y: output },
+      params: { count: threads, outs: o, taps: kh * kw, channels: c },
+      threads,
+    });
   },
 };
 
-function reverseWindowShader(w: DType): ShaderSpec {
-  return {
+function reverseWindowShader(w: DType) {
+  return shader({
     name: `reverseWindow ${w}`,
-    bindings: [
-      { name: 'w', dtype: w, width: 1 },
-      { name: 'y', dtype: 'f32', width: 1, write: true },
-    ],
-    params: ['count: u32', 'outs: u32', 'taps: u32', 'channels: u32'],
+    bindings: {
+      w: { dtype: w, width: 1 },
+      y: { dtype: 'f32', width: 1, write: true },
+    },
+    params: { count: 'u32', outs: 'u32', taps: 'u32', channels: 'u32' },
     workgroup: 64,
     code: `
 fn run(id: u32, group: u32, local: u32) {
@@ -47,7 +52,7 @@ fn run(id: u32, group: u32, local: u32) {
   let c = id / (p.outs * p.taps);
   y_store(id, w_load((o * p.taps + tap) * p.channels + c));
 }`,
-  };
+  });
 }
 
 /** g (N, H, W, C) with stride - 1 zeros between pixels. -> (N, (H - 1) stride + 1, (W - 1) stride + 1, C) */
@@ -83,7 +88,7 @@ interface Window {
 
 /** g (N, OH, OW, O), x (N, H, W, C) -> dw (O, kh, kw, C). */
 export function weightGradient(g: Tensor, x: Tensor, window: Window): Tensor {
-  return apply(weightGradientOp, [g, x], window);
+  return apply(weightGradientOp, { g, x }, window);
 }
 
 /** g (..., O), x (..., I), the same rows. -> dw (O, I) */
@@ -99,14 +104,14 @@ const TILE = 8;
 const THREADS = 4096;
 const PIXELS = 64;
 
-export const weightGradientOp: Op<Window> = {
+export const weightGradientOp: Op<Window, { g: Tensor; x: Tensor }> = {
   name: 'weightGradient',
 
-  infer([g, x], { kh, kw }) {
+  infer({ g, x }, { kh, kw }) {
     return { shape: [g.shape[3], kh, kw, x.shape[3]], dtype: 'f32' };
   },
 
-  lower([g, x], output, { kh, kw, stride, top, left }, to) {
+  lower({ g, x }, output, { kh, kw, stride, top, left }, to) {
     const [n, oh, ow, o] = g.shape;
     const [, h, w, c] = x.shape;
     const pixels = n * oh * ow;
@@ -116,66 +121,66 @@ export const weightGradientOp: Op<Window> = {
     const [loadsG, loadsX] = [o, c].map((channels) => (channels % 4 === 0 ? 4 : 1)) as (1 | 4)[];
     to.dispatch({
       shader: weightGradientShader(loadsG, loadsX, g.dtype, x.dtype),
-      operands: [g, x, sums],
-      params: [
-        tiles * slices,
+      operands: { g, x, y: sums },
+      params: {
+        count: tiles * slices,
         tiles,
-        Math.ceil(pixels / slices),
+        per_slice: Math.ceil(pixels / slices),
         pixels,
-        Math.ceil(o / TILE),
-        o,
-        c,
+        out_tiles: Math.ceil(o / TILE),
+        outs: o,
+        channels: c,
         oh,
         ow,
         h,
-        w,
+        width: w,
         kh,
         kw,
         stride,
         top,
         left,
-      ],
+      },
       threads: tiles * slices,
     });
     if (slices > 1) lowerSum(to, sums, output, 1, slices);
   },
 
-  flops([g, x], output) {
+  flops({ g, x }, output) {
     return 2 * sizeOf(output.shape) * (sizeOf(g.shape) / g.shape[3]) * (x.shape.length / 4);
   },
 };
 
 const join = (count: number, line: (i: number) => string) => Array.from({ length: count }, (_, i) => line(i)).join('\n      ');
 
-function weightGradientShader(loadsG: 1 | 4, loadsX: 1 | 4, g: DType, x: DType): ShaderSpec {
+function weightGradientShader(loadsG: 1 | 4, loadsX: 1 | 4, g: DType, x: DType) {
   const type = elementType({ dtype: 'f32', width: loadsX });
   const columns = TILE / loadsX;
   const factor = (i: number) => (loadsG === 4 ? `g${Math.floor(i / 4)}[${i % 4}]` : `g${i}`);
-  return {
+  return shader({
     name: `weightGradient ${g}x${loadsG} ${x}x${loadsX}`,
-    bindings: [
-      { name: 'g', dtype: g, width: loadsG },
-      { name: 'x', dtype: x, width: loadsX },
-      { name: 'y', dtype: 'f32', width: loadsX, write: true },
-    ],
-    params: [
-      'count: u32',
-      'tiles: u32',
-      'per_slice: u32',
-      'pixels: u32',
-      'out_tiles: u32',
-      'outs: u32',
-      'channels: u32',
-      'oh: u32',
-      'ow: u32',
-      'h: u32',
-      'width: u32',
-      'kh: u32',
-      'kw: u32',
-      'stride: u32',
-      'top: u32',
-      'left: u32',
-    ],
+    bindings: {
+      g: { dtype: g, width: loadsG },
+      x: { dtype: x, width: loadsX },
+      y: { dtype: 'f32', width: loadsX, write: true },
+    },
+    params: {
+      count: 'u32',
+      tiles: 'u32',
+      per_slice: 'u32',
+      pixels: 'u32',
+      out_tiles: 'u32',
+      outs: 'u32',
+      channels: 'u32',
+      oh: 'u32',
+      ow: 'u32',
+      h: 'u32',
+      width: 'u32',
+      kh: 'u32',
+      kw: 'u32',
+      stride: 'u32',
+      top: 'u32',
+      left: 'u32',
+    },
     workgroup: 64,
     code: `
 fn run(id: u32, group: u32, local: u32) {
@@ -227,5 +232,5 @@ fn run(id: u32, group: u32, local: u32) {
   }`,
   )}
 }`,
-  };
+  });
 }

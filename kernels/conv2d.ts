@@ -10,7 +10,7 @@ import { reverseWindow, rowsGradient, spread, weightGradient } from './conv2d-gr
 import { permute } from './copy.ts';
 import type { LastActivation } from './epilogue.ts';
 import { type ImplicitMatmul, lowerImplicitMatmul } from './implicit-matmul.ts';
-import { checkLowRank, type LayerAttrs, operandsOf, unscaled } from './low-rank.ts';
+import { BARE, checkLowRank, type LayerInputs, unscaled } from './low-rank.ts';
 import { reshape } from './reshape.ts';
 import { sumRows } from './sum-axis.ts';
 import { lowerWinograd, suitsWinograd } from './winograd.ts';
@@ -22,7 +22,7 @@ export interface Conv2dOptions {
   padding?: number | [number, number, number, number];
 }
 
-interface Attrs extends LayerAttrs {
+export interface Conv2dAttrs {
   stride: number;
   padding: [number, number, number, number];
   activation: LastActivation;
@@ -33,24 +33,23 @@ interface Attrs extends LayerAttrs {
 /** Convolves x (N, H, W, C) with w (O, kh, kw, C). -> (N, OH, OW, O), OH = floor((H + top + bottom - kh) / stride) + 1. Throws ShapeError. */
 export function conv2d(x: Tensor, w: Tensor, bias: Tensor | null = null, options: Conv2dOptions = {}): Tensor {
   const padding = options.padding ?? 0;
-  return apply(conv2dOp, bias ? [x, w, bias] : [x, w], {
-    stride: options.stride ?? 1,
-    padding: typeof padding === 'number' ? [padding, padding, padding, padding] : padding,
-    activation: 'none',
-    zoom: 0,
-    hasBias: bias !== null,
-    scaled: false,
-    hasLowRank: false,
-    hasResidual: false,
-  });
+  return apply(
+    conv2dOp,
+    { ...BARE, x, w, bias },
+    {
+      stride: options.stride ?? 1,
+      padding: typeof padding === 'number' ? [padding, padding, padding, padding] : padding,
+      activation: 'none',
+      zoom: 0,
+    },
+  );
 }
 
-export const conv2dOp: Op<Attrs> = {
+export const conv2dOp: Op<Conv2dAttrs, LayerInputs> = {
   name: 'conv2d',
 
-  infer(inputs, attrs) {
-    const { stride, padding, zoom } = attrs;
-    const { x, w, bias, lowRank } = operandsOf(inputs, attrs);
+  infer(inputs, { stride, padding, zoom }) {
+    const { x, w, bias } = inputs;
     const fail = (why: string) => new ShapeError(`conv2d: ${why}. x is ${describe(x)}, the weight is ${describe(w)}.`);
     if (x.shape.length !== 4 || w.shape.length !== 4) throw fail('x must be (N, H, W, C) and the weight (O, kh, kw, C)');
     const [n, h, width, c] = x.shape;
@@ -62,23 +61,18 @@ export const conv2dOp: Op<Attrs> = {
     const ow = Math.floor(((width << zoom) + padding[2] + padding[3] - kw) / stride) + 1;
     if (oh < 1 || ow < 1) throw fail('the window is larger than the padded image');
     const shape = [n, oh, ow, o];
-    if (lowRank) checkLowRank(lowRank, shape);
+    checkLowRank(inputs, shape);
     return { shape, dtype: 'f32' };
   },
 
   lower(inputs, output, attrs, to) {
-    const { x, w, bias, lowRank, residual } = operandsOf(inputs, attrs);
+    const { x, w } = inputs;
     const [, h, wid, c] = x.shape;
     const [, kh, kw] = w.shape;
     const [, oh, ow, o] = output.shape;
     const { zoom } = attrs;
     const convolution: ImplicitMatmul = {
-      x,
-      w,
-      bias,
-      scaled: attrs.scaled,
-      lowRank,
-      residual,
+      ...inputs,
       output,
       rows: sizeOf(output.shape) / o,
       columns: o,
@@ -93,25 +87,26 @@ export const conv2dOp: Op<Attrs> = {
   },
 
   gradient({ source: { inputs, attrs } }, upstream) {
-    const { x, w, bias, lowRank } = operandsOf(inputs, attrs);
+    const { x, w, bias, t, up } = inputs;
     const [, h, width] = x.shape;
     const [o, kh, kw] = w.shape;
     const { stride, padding } = attrs;
     const [top, , left] = padding;
-    const dy = unscaled(upstream, bias, attrs);
+    const dy = unscaled(upstream, inputs);
     const g = spread(dy, stride);
     const edges: [number, number, number, number] = [kh - 1 - top, h - g.shape[1] + top, kw - 1 - left, width - g.shape[2] + left];
-    return [
-      conv2d(g, reverseWindow(w), null, { padding: edges }),
-      weightGradient(dy, x, { kh, kw, stride, top, left }),
-      ...(bias ? [attrs.scaled ? null : sumRows(dy, bias.shape)] : []),
-      ...(lowRank ? [conv2d(dy, reshape(permute(lowRank.up, [1, 0]), [lowRank.up.shape[1], 1, 1, o])), rowsGradient(dy, lowRank.t)] : []),
-    ];
+    return {
+      ...BARE,
+      x: conv2d(g, reverseWindow(w), null, { padding: edges }),
+      w: weightGradient(dy, x, { kh, kw, stride, top, left }),
+      bias: bias && sumRows(dy, bias.shape),
+      t: up && conv2d(dy, reshape(permute(up, [1, 0]), [up.shape[1], 1, 1, o])),
+      up: t && rowsGradient(dy, t),
+    };
   },
 
-  flops(inputs, output, attrs) {
-    const { w, lowRank } = operandsOf(inputs, attrs);
-    return 2 * sizeOf(output.shape) * (sizeOf(w.shape) / w.shape[0] + (lowRank?.up.shape[1] ?? 0));
+  flops({ w, up }, output) {
+    return 2 * sizeOf(output.shape) * (sizeOf(w.shape) / w.shape[0] + (up?.shape[1] ?? 0));
   },
 };
 

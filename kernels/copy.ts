@@ -5,8 +5,9 @@
  */
 import { ShapeError } from '../core/errors.ts';
 import { apply, type Lowering, type Op, type Operand } from '../core/op.ts';
-import { type DType, elementType, type ShaderSpec } from '../core/shader.ts';
+import { type DType, elementType, shader } from '../core/shader.ts';
 import { describe, sizeOf, type Tensor } from '../core/tensor.ts';
+import { numbered } from './axes.ts';
 import { reshape } from './reshape.ts';
 import { sumAxis } from './sum-axis.ts';
 
@@ -16,10 +17,14 @@ export function permute(x: Tensor, order: number[]): Tensor {
   if (order.length !== rank || new Set(order).size !== rank || order.some((axis) => !(axis >= 0 && axis < rank))) {
     throw new ShapeError(`permute: (${order.join(', ')}) is not an order of the axes of ${describe(x)}.`);
   }
-  return apply(gatherOp, [x], {
-    name: 'permute',
-    axes: order.map((from) => ({ from, size: x.shape[from], before: 0, repeat: 1 })),
-  });
+  return apply(
+    gatherOp,
+    { x },
+    {
+      name: 'permute',
+      axes: order.map((from) => ({ from, size: x.shape[from], before: 0, repeat: 1 })),
+    },
+  );
 }
 
 /** Elements start <= i < end along an axis (negative axes count from the last). */
@@ -27,12 +32,16 @@ export function slice(x: Tensor, axis: number, start: number, end: number): Tens
   const at = axis < 0 ? axis + x.shape.length : axis;
   if (!(start >= 0 && end > start && end <= x.shape[at]))
     throw new ShapeError(`slice: [${start}, ${end}) is not inside axis ${axis} of ${describe(x)}.`);
-  return apply(gatherOp, [x], {
-    name: 'slice',
-    axes: x.shape.map((size, from) =>
-      from === at ? { from, size: end - start, before: -start, repeat: 1 } : { from, size, before: 0, repeat: 1 },
-    ),
-  });
+  return apply(
+    gatherOp,
+    { x },
+    {
+      name: 'slice',
+      axes: x.shape.map((size, from) =>
+        from === at ? { from, size: end - start, before: -start, repeat: 1 } : { from, size, before: 0, repeat: 1 },
+      ),
+    },
+  );
 }
 
 /** Zeros around x: [before, after] for every axis. */
@@ -40,10 +49,14 @@ export function pad(x: Tensor, amounts: [number, number][]): Tensor {
   if (amounts.length !== x.shape.length || amounts.flat().some((n) => !(Number.isInteger(n) && n >= 0))) {
     throw new ShapeError(`pad: needs two non-negative integers for each axis of ${describe(x)}.`);
   }
-  return apply(gatherOp, [x], {
-    name: 'pad',
-    axes: x.shape.map((size, from) => ({ from, size: amounts[from][0] + size + amounts[from][1], before: amounts[from][0], repeat: 1 })),
-  });
+  return apply(
+    gatherOp,
+    { x },
+    {
+      name: 'pad',
+      axes: x.shape.map((size, from) => ({ from, size: amounts[from][0] + size + amounts[from][1], before: amounts[from][0], repeat: 1 })),
+    },
+  );
 }
 
 /** Each pixel of x (N, H, W, C) repeated factor x factor times. -> (N, factor H, factor W, C) */
@@ -51,15 +64,19 @@ export function upsampleNearest(x: Tensor, factor: number): Tensor {
   if (x.shape.length !== 4) throw new ShapeError(`upsampleNearest: x must be (N, H, W, C), not ${describe(x)}.`);
   if (!(Number.isInteger(factor) && factor > 0))
     throw new ShapeError(`upsampleNearest: the factor must be a positive integer, not ${factor}.`);
-  return apply(gatherOp, [x], {
-    name: 'upsampleNearest',
-    axes: x.shape.map((size, from) => ({
-      from,
-      size: from === 1 || from === 2 ? size * factor : size,
-      before: 0,
-      repeat: from === 1 || from === 2 ? factor : 1,
-    })),
-  });
+  return apply(
+    gatherOp,
+    { x },
+    {
+      name: 'upsampleNearest',
+      axes: x.shape.map((size, from) => ({
+        from,
+        size: from === 1 || from === 2 ? size * factor : size,
+        before: 0,
+        repeat: from === 1 || from === 2 ? factor : 1,
+      })),
+    },
+  );
 }
 
 /** Each element along an axis (negative axes count from the last) `times` times in a row. */
@@ -67,10 +84,14 @@ export function repeat(x: Tensor, axis: number, times: number): Tensor {
   const at = axis < 0 ? axis + x.shape.length : axis;
   if (!(at in x.shape) || !(Number.isInteger(times) && times > 0))
     throw new ShapeError(`repeat: axis ${axis} of ${describe(x)} cannot be repeated ${times} times.`);
-  return apply(gatherOp, [x], {
-    name: 'repeat',
-    axes: x.shape.map((size, from) => ({ from, size: from === at ? size * times : size, before: 0, repeat: from === at ? times : 1 })),
-  });
+  return apply(
+    gatherOp,
+    { x },
+    {
+      name: 'repeat',
+      axes: x.shape.map((size, from) => ({ from, size: from === at ? size * times : size, before: 0, repeat: from === at ? times : 1 })),
+    },
+  );
 }
 
 interface OutAxis {
@@ -86,16 +107,16 @@ interface GatherAttrs {
   axes: OutAxis[];
 }
 
-export const gatherOp: Op<GatherAttrs> = {
+export const gatherOp: Op<GatherAttrs, { x: Tensor }> = {
   name: 'copy',
   integers: true,
 
-  infer([x], { name, axes }) {
+  infer({ x }, { name, axes }) {
     if (axes.length > 4) throw new ShapeError(`${name}: at most four axes, not ${describe(x)}.`);
     return { shape: axes.map((axis) => axis.size), dtype: 'f32' };
   },
 
-  lower([x], output, { axes }, to) {
+  lower({ x }, output, { axes }, to) {
     const strides = x.shape.map((_, i) => sizeOf(x.shape.slice(i + 1)));
     lowerCopy(
       to,
@@ -114,7 +135,7 @@ export const gatherOp: Op<GatherAttrs> = {
   },
 
   gradient({ source: { inputs, attrs } }, upstream) {
-    const [x] = inputs;
+    const { x } = inputs;
     // Repeated elements first become one again, then everything goes back to where it came from.
     const once = attrs.axes.reduce((g, axis, i) => (axis.repeat === 1 ? g : sumRuns(g, i, axis.repeat)), upstream);
     const axes = x.shape.map((size, from) => {
@@ -122,7 +143,7 @@ export const gatherOp: Op<GatherAttrs> = {
       return { from: i, size, before: -attrs.axes[i].before / attrs.axes[i].repeat, repeat: 1 };
     });
     const moved = axes.some(({ from, before, size }, i) => from !== i || before !== 0 || size !== once.shape[i]);
-    return [moved ? apply(gatherOp, [once], { name: attrs.name, axes }) : once];
+    return { x: moved ? apply(gatherOp, { x: once }, { name: attrs.name, axes }) : once };
   },
 };
 
@@ -134,16 +155,19 @@ function sumRuns(g: Tensor, axis: number, length: number): Tensor {
   return reshape(sumAxis(reshape(g, [before * size, length, after]), 1), g.shape.with(axis, size));
 }
 
-/** Tensors one behind the other along an axis (default the last, channels). All other axes agree. Throws ShapeError. */
+/** Tensors concatenated along an axis (default the last, channels). All other axes agree. Throws ShapeError. */
 export function concat(tensors: Tensor[], axis = -1): Tensor {
-  return tensors.length === 1 ? tensors[0] : apply(concatOp, [...tensors], { axis: axis < 0 ? axis + tensors[0].shape.length : axis });
+  if (tensors.length === 1) return tensors[0];
+  const parts = Object.fromEntries(tensors.map((tensor, i) => [`part${i}`, tensor]));
+  return apply(concatOp, parts, { axis: axis < 0 ? axis + tensors[0].shape.length : axis });
 }
 
-export const concatOp: Op<{ axis: number }> = {
+export const concatOp: Op<{ axis: number }, { readonly [part: string]: Tensor }> = {
   name: 'concat',
   integers: true,
 
-  infer(inputs, { axis }) {
+  infer(parts, { axis }) {
+    const inputs = Object.values(parts);
     const [first, ...rest] = inputs;
     if (!(axis in first.shape)) throw new ShapeError(`concat: ${describe(first)} has no axis ${axis}.`);
     for (const other of rest) {
@@ -154,13 +178,13 @@ export const concatOp: Op<{ axis: number }> = {
   },
 
   joins: ({ source: { inputs, attrs }, shape }) =>
-    attrs.axis === shape.length - 1 && inputs.every(({ dtype }) => dtype === 'f32' || dtype === 'f16'),
+    attrs.axis === shape.length - 1 && Object.values(inputs).every(({ dtype }) => dtype === 'f32' || dtype === 'f16'),
 
-  lower(inputs, output, { axis }, to) {
+  lower(parts, output, { axis }, to) {
     // Everything before the axis is one outer walk, the axis and everything behind it one dense run.
     const run = sizeOf(output.shape.slice(axis));
     let start = 0;
-    for (const x of inputs) {
+    for (const x of Object.values(parts)) {
       const inner = sizeOf(x.shape.slice(axis));
       const outer = sizeOf(x.shape) / inner;
       lowerCopy(to, x, output, start, [
@@ -173,7 +197,8 @@ export const concatOp: Op<{ axis: number }> = {
 
   gradient({ source: { inputs, attrs } }, upstream) {
     let start = 0;
-    return inputs.map((x) => slice(upstream, attrs.axis, start, (start += x.shape[attrs.axis])));
+    const part = (x: Tensor) => slice(upstream, attrs.axis, start, (start += x.shape[attrs.axis]));
+    return Object.fromEntries(Object.entries(inputs).map(([name, x]) => [name, part(x)]));
   },
 };
 
@@ -212,42 +237,44 @@ function lowerCopy(to: Lowering, x: Operand, y: Operand, start: number, axes: Co
   const column = (key: keyof CopyAxis) => four.map((axis) => axis[key]);
   to.dispatch({
     shader: copyShader(loads, x.dtype),
-    operands: [x, y],
-    params: [
+    operands: { x, y },
+    params: {
       count,
-      start / loads,
-      ...column('size').slice(1),
-      ...column('limit'),
-      ...column('before'),
-      ...column('repeat'),
-      ...column('inStride'),
-      ...column('outStride'),
-    ],
+      start: start / loads,
+      n1: four[1].size,
+      n2: four[2].size,
+      n3: four[3].size,
+      ...numbered('limit', column('limit')),
+      ...numbered('before', column('before')),
+      ...numbered('repeat', column('repeat')),
+      ...numbered('from', column('inStride')),
+      ...numbered('to', column('outStride')),
+    },
     threads: count,
   });
 }
 
-function copyShader(loads: 1 | 4, x: DType): ShaderSpec {
+function copyShader(loads: 1 | 4, x: DType) {
   const type = elementType({ dtype: 'f32', width: loads });
-  const params = (name: string, kind: string) => [0, 1, 2, 3].map((i) => `${name}${i}: ${kind}`);
-  return {
+  const [u32, i32] = [new Array<'u32'>(4).fill('u32'), new Array<'i32'>(4).fill('i32')];
+  return shader({
     name: `copy ${x} x${loads}`,
-    bindings: [
-      { name: 'x', dtype: x, width: loads },
-      { name: 'y', dtype: 'f32', width: loads, write: true },
-    ],
-    params: [
-      'count: u32',
-      'start: u32',
-      'n1: u32',
-      'n2: u32',
-      'n3: u32',
-      ...params('limit', 'i32'),
-      ...params('before', 'i32'),
-      ...params('repeat', 'i32'),
-      ...params('from', 'u32'),
-      ...params('to', 'u32'),
-    ],
+    bindings: {
+      x: { dtype: x, width: loads },
+      y: { dtype: 'f32', width: loads, write: true },
+    },
+    params: {
+      count: 'u32',
+      start: 'u32',
+      n1: 'u32',
+      n2: 'u32',
+      n3: 'u32',
+      ...numbered('limit', i32),
+      ...numbered('before', i32),
+      ...numbered('repeat', i32),
+      ...numbered('from', u32),
+      ...numbered('to', u32),
+    },
     workgroup: 64,
     code: `
 fn run(id: u32, group: u32, local: u32) {
@@ -264,5 +291,5 @@ fn run(id: u32, group: u32, local: u32) {
   let v = x_load(at.x * p.from0 + at.y * p.from1 + at.z * p.from2 + at.w * p.from3);
   y_store(p.start + o0 * p.to0 + o1 * p.to1 + o2 * p.to2 + o3 * p.to3, select(${type}(0.0), ${type}(v), inside));
 }`,
-  };
+  });
 }

@@ -4,15 +4,16 @@
  * are is part of the shader, not a uniform: CPU drivers compute every branch, and a load that is not taken costs them nearly as much as one that is.
  */
 import type { Operand } from '../core/op.ts';
-import { type Binding, elementType } from '../core/shader.ts';
+import { elementType, when } from '../core/shader.ts';
 import { type Activation, activationWgsl } from './activation.ts';
 
 export type LastActivation = Activation | 'geglu';
 
 export interface EpilogueOperands {
-  /** (columns) a value for each column, or (images, columns) for those of each image: added, or with `scaled` multiplied by. */
+  /** (columns) a value that is added to each column, or (images, columns) for those of each image. */
   bias: Operand | null;
-  scaled?: boolean;
+  /** (columns) a factor on each column; not beside a bias. */
+  scale?: Operand | null;
   residual: Operand | null;
   /** Whether the residual is added before the activation instead of after it. */
   residualFirst?: boolean;
@@ -31,7 +32,7 @@ export interface Epilogue {
 
 export function epilogueOf(m: EpilogueOperands, width: 1 | 4): Epilogue {
   return {
-    column: m.bias ? (m.scaled ? 'scale' : 'add') : 'none',
+    column: m.bias ? 'add' : m.scale ? 'scale' : 'none',
     residual: m.residual ? (m.residualFirst ? 'before' : 'after') : 'none',
     residualType: (m.residual?.dtype ?? 'f32') as 'f32' | 'f16',
     activation: m.activation,
@@ -51,24 +52,25 @@ export function epilogueName({ column, residual, residualType, activation, width
 }
 
 /** What the epilogue binds, behind a kernel's own bindings, and the operands in the same order. */
-export function epilogueBindings({ column, residual, residualType, width }: Epilogue): Binding[] {
-  return [
-    ...(column === 'none' ? [] : [{ name: 'bias', dtype: 'f32' as const, width }]),
-    ...(residual === 'none' ? [] : [{ name: 'residual', dtype: residualType, width }]),
-    { name: 'y', dtype: 'f32', width, write: true },
-  ];
+export function epilogueBindings({ column, residual, residualType, width }: Epilogue) {
+  return {
+    ...when(column === 'add', { bias: { dtype: 'f32', width } }),
+    ...when(column === 'scale', { scale: { dtype: 'f32', width } }),
+    ...when(residual !== 'none', { residual: { dtype: residualType, width } }),
+    y: { dtype: 'f32', width, write: true } as const,
+  };
 }
 
-export function epilogueOperands({ bias, residual, output }: EpilogueOperands): Operand[] {
-  return [bias, residual, output].filter((operand) => operand !== null);
+export function epilogueOperands({ bias, scale, residual, output }: EpilogueOperands) {
+  return { bias, scale, residual, y: output };
 }
 
 /** Uniform parameters of every epilogue, and their values for `rows` rows of the result. */
-export const EPILOGUE_PARAMS = ['image_share: f32', 'bias_step: u32'];
+export const EPILOGUE_PARAMS = { image_share: 'f32', bias_step: 'u32' } as const;
 
-export function epilogueParams({ bias }: EpilogueOperands, rows: number): number[] {
+export function epilogueParams({ bias }: EpilogueOperands, rows: number) {
   const [images, columns] = bias?.shape.length === 2 ? bias.shape : [1, 0];
-  return [images / rows, columns];
+  return { image_share: images / rows, bias_step: columns };
 }
 
 /** Rows for which `image_share` tells the image of a row without a division, which is dear: f32 is exact enough up to here. */
@@ -83,13 +85,14 @@ export function epilogueWgsl({ column, residual, activation, width }: Epilogue):
   const gated = activation === 'geglu';
   const parts = gated ? ['value', 'gate'] : ['value'];
   const parameters = (of: string) => parts.map((part) => `${part}: ${of}`).join(', ');
-  const bias = (at: string) => (column === 'none' ? '' : ` ${column === 'add' ? '+' : '*'} bias_load((of_image + ${at}) / ${width}u)`);
+  const bias = (at: string) =>
+    ({ none: '', add: ` + bias_load((of_image + ${at}) / ${width}u)`, scale: ` * scale_load((${at}) / ${width}u)` })[column];
   return `
 ${activation === 'none' ? '' : activationWgsl(type)}
 fn finish(batch: u32, row: u32, column: u32, ${parameters(type)}) {
   if (row >= p.rows || column >= p.columns) { return; }
   let i = ((batch * p.rows + row) * p.columns + column) / ${width}u;
-  ${column === 'none' ? '' : 'let of_image = u32((f32(row) + 0.5) * p.image_share) * p.bias_step;'}
+  ${column !== 'add' ? '' : 'let of_image = u32((f32(row) + 0.5) * p.image_share) * p.bias_step;'}
   var v = value${bias('column')};
   ${residual === 'before' ? 'v += residual_load(i);' : ''}
   ${gated ? `v *= gelu(gate${bias('p.columns + column')});` : activation === 'none' ? '' : `v = ${activation}(v);`}

@@ -9,87 +9,84 @@ import { type Plan, type PlanLimits, planGraph } from '../core/plan.ts';
 import { sameShape } from '../core/shape.ts';
 import type { OpTensor, Tensor } from '../core/tensor.ts';
 import type { Activation } from './activation.ts';
-import { add, binaryOp } from './binary.ts';
-import { conv2dOp } from './conv2d.ts';
+import { add, type BinaryAttrs, binaryOp } from './binary.ts';
+import { type Conv2dAttrs, conv2dOp } from './conv2d.ts';
 import { gatherOp } from './copy.ts';
 import { MOST_ROWS_OF_IMAGES } from './epilogue.ts';
 import { gegluOp } from './geglu.ts';
 import { groupNormOp, normalizeGroupsOp } from './group-norm.ts';
 import { linearOp } from './linear.ts';
+import type { LayerInputs } from './low-rank.ts';
 import { reshape } from './reshape.ts';
-import { unaryOp } from './unary.ts';
+import { type UnaryAttrs, unaryOp } from './unary.ts';
 import { modulateOp } from './zero-sft.ts';
 
-type Attrs<T> = T extends { infer(inputs: Tensor[], attrs: infer A): unknown } ? A : never;
-type Unary = OpTensor<Attrs<typeof unaryOp>>;
-type Binary = OpTensor<Attrs<typeof binaryOp>>;
-type Conv2d = OpTensor<Attrs<typeof conv2dOp>>;
+type Conv2d = OpTensor<Conv2dAttrs, LayerInputs>;
 
 /** Nearest upsampling to twice the size, then a convolution: the window sees every pixel of x twice, down and across. */
-const zoomedConvolution = rule(gatherOp, conv2dOp, ({ source: { inputs, attrs } }, consumer, index) => {
-  const [x] = inputs;
+const zoomedConvolution = rule(gatherOp, conv2dOp, ({ source: { inputs, attrs } }, { source: convolution }, input) => {
+  const { x } = inputs;
   const twice = attrs.axes.every(
     ({ from, size, before, repeat }, i) => from === i && before === 0 && repeat === [1, 2, 2, 1][i] && size === x.shape[i] * repeat,
   );
-  if (!twice || x.shape.length !== 4 || index !== 0) return null;
-  return apply(conv2dOp, [...inputs, ...consumer.source.inputs.slice(1)], { ...consumer.source.attrs, zoom: 1 });
+  if (!twice || x.shape.length !== 4 || input !== 'x') return null;
+  return apply(conv2dOp, { ...convolution.inputs, x }, { ...convolution.attrs, zoom: 1 });
 });
 
 /** A value for each image and channel, such as a timestep's embedding, joins the bias of the convolution to whose result it is added. */
-const biasOfImages = rule(conv2dOp, binaryOp, (producer, consumer, index) => {
+const biasOfImages = rule(conv2dOp, binaryOp, (producer, sum, input) => {
   const { shape, source } = producer;
   const { inputs, attrs } = source;
-  if (!canEnd(producer) || attrs.activation !== 'none' || attrs.hasResidual || attrs.scaled || consumer.source.attrs.fn !== 'add')
-    return null;
-  const value = consumer.source.inputs[1 - index];
+  if (!canEnd(producer) || attrs.activation !== 'none' || inputs.residual || inputs.scale || sum.source.attrs.fn !== 'add') return null;
+  const value = otherOf(sum, input);
   const [n, h, w, o] = shape;
   if (value.dtype !== 'f32' || h * w === 1 || !sameShape(value.shape, [n, 1, 1, o]) || n * h * w > MOST_ROWS_OF_IMAGES) return null;
   const ofImages = reshape(value, [n, o]);
-  const bias = attrs.hasBias ? add(ofImages, inputs[2]) : ofImages;
-  return apply(conv2dOp, [inputs[0], inputs[1], bias, ...inputs.slice(attrs.hasBias ? 3 : 2)], { ...attrs, hasBias: true });
+  return apply(conv2dOp, { ...inputs, bias: inputs.bias ? add(ofImages, inputs.bias) : ofImages }, attrs);
 });
 
 /** Whether a convolution may end in something more: Winograd's adds adapters as a residual, before the activation. */
-const canEnd = ({ source: { attrs } }: Conv2d) => !(attrs.hasLowRank && attrs.activation !== 'none');
+const canEnd = ({ source: { inputs, attrs } }: Conv2d) => !(inputs.t && attrs.activation !== 'none');
 
 /** The activation that a consumer is, of those that kernels can end in. */
-function activationOf({ source: { attrs } }: Unary): Exclude<Activation, 'none'> | null {
+function activationOf({ source: { attrs } }: OpTensor<UnaryAttrs, { x: Tensor }>): Exclude<Activation, 'none'> | null {
   const { fn } = attrs;
   return fn === 'silu' || fn === 'gelu' || fn === 'quickGelu' ? fn : null;
 }
 
-/** What is added to a producer's result of the same shape. */
-function residualOf(producer: Tensor, { source: { inputs, attrs } }: Binary, index: number): Tensor | null {
-  const other = inputs[1 - index];
-  return attrs.fn === 'add' && sameShape(other.shape, producer.shape) ? other : null;
+type Sum = OpTensor<BinaryAttrs, { a: Tensor; b: Tensor }>;
+
+/** The operand beside the one of that name. */
+const otherOf = ({ source: { inputs } }: Sum, input: 'a' | 'b') => (input === 'a' ? inputs.b : inputs.a);
+
+/** What is added to a producer's result, of the same shape. */
+function residualOf(producer: Tensor, sum: Sum, input: 'a' | 'b'): Tensor | null {
+  const other = otherOf(sum, input);
+  return sum.source.attrs.fn === 'add' && sameShape(other.shape, producer.shape) ? other : null;
 }
 
 /** Matmuls and convolutions end in an activation and a sum with a tensor of the result's shape. */
 const layerEnds: FusionRule[] = [
-  rule(conv2dOp, unaryOp, (producer, consumer) => {
-    const { inputs, attrs } = producer.source;
+  rule(conv2dOp, unaryOp, ({ source: { inputs, attrs } }, consumer) => {
     const activation = activationOf(consumer);
-    if (!activation || attrs.activation !== 'none' || attrs.hasResidual) return null;
-    return apply(conv2dOp, inputs, { ...attrs, activation });
+    return activation && attrs.activation === 'none' && !inputs.residual ? apply(conv2dOp, inputs, { ...attrs, activation }) : null;
   }),
-  rule(conv2dOp, binaryOp, (producer, consumer, index) => {
+  rule(conv2dOp, binaryOp, (producer, sum, input) => {
     const { inputs, attrs } = producer.source;
-    const residual = residualOf(producer, consumer, index);
-    if (!residual || attrs.hasResidual || !canEnd(producer)) return null;
-    return apply(conv2dOp, [...inputs, residual], { ...attrs, hasResidual: true });
+    const residual = residualOf(producer, sum, input);
+    return residual && !inputs.residual && canEnd(producer) ? apply(conv2dOp, { ...inputs, residual }, attrs) : null;
   }),
   rule(linearOp, gegluOp, ({ source: { inputs, attrs } }) =>
-    attrs.activation === 'none' && !attrs.hasResidual && !attrs.batched ? apply(linearOp, inputs, { ...attrs, activation: 'geglu' }) : null,
+    attrs.activation === 'none' && !inputs.residual && !attrs.batched ? apply(linearOp, inputs, { ...attrs, activation: 'geglu' }) : null,
   ),
   rule(linearOp, unaryOp, ({ source: { inputs, attrs } }, consumer) => {
     const activation = activationOf(consumer);
-    if (!activation || attrs.activation !== 'none' || attrs.hasResidual) return null;
-    return apply(linearOp, inputs, { ...attrs, activation });
+    return activation && attrs.activation === 'none' && !inputs.residual ? apply(linearOp, inputs, { ...attrs, activation }) : null;
   }),
-  rule(linearOp, binaryOp, (producer, consumer, index) => {
+  rule(linearOp, binaryOp, (producer, sum, input) => {
     const { inputs, attrs } = producer.source;
-    const residual = residualOf(producer, consumer, index);
-    return residual && !attrs.hasResidual ? apply(linearOp, [...inputs, residual], { ...attrs, hasResidual: true }) : null;
+    const residual = residualOf(producer, sum, input);
+    return residual && !inputs.residual ? apply(linearOp, { ...inputs, residual }, attrs) : null;
   }),
 ];
 
@@ -100,9 +97,10 @@ const normEnds: FusionRule[] = [
     if (!activation || attrs.activation !== 'none' || attrs.modulation !== null) return null;
     return apply(groupNormOp, inputs, { ...attrs, activation });
   }),
-  rule(groupNormOp, modulateOp, ({ source: { inputs, attrs } }, { source: consumer }, index) => {
-    if (attrs.modulation !== null || attrs.activation !== 'none' || index !== 0) return null;
-    return apply(groupNormOp, [...inputs, ...consumer.inputs.slice(1)], { ...attrs, modulation: consumer.attrs.scale });
+  rule(groupNormOp, modulateOp, ({ source: { inputs, attrs } }, { source: modulation }, input) => {
+    if (attrs.modulation !== null || attrs.activation !== 'none' || input !== 'x') return null;
+    const { gamma, beta, raw } = modulation.inputs;
+    return apply(groupNormOp, { ...inputs, sftGamma: gamma, sftBeta: beta, raw }, { ...attrs, modulation: modulation.attrs.scale });
   }),
   rule(normalizeGroupsOp, unaryOp, ({ source: { inputs, attrs } }, consumer) => {
     const activation = activationOf(consumer);

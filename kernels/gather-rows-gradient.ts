@@ -4,42 +4,42 @@
  * g (L, C) f32; index (L) u32; dx (R, C) f32.
  */
 import { apply, type Op, width } from '../core/op.ts';
-import { elementType, type ShaderSpec } from '../core/shader.ts';
+import { elementType, shader } from '../core/shader.ts';
 import { sizeOf, type Tensor } from '../core/tensor.ts';
 
 export function scatterRows(g: Tensor, index: Tensor, rows: number): Tensor {
-  return apply(scatterRowsOp, [g, index], { rows });
+  return apply(scatterRowsOp, { g, index }, { rows });
 }
 
-export const scatterRowsOp: Op<{ rows: number }> = {
+export const scatterRowsOp: Op<{ rows: number }, { g: Tensor; index: Tensor }> = {
   name: 'scatterRows',
   integers: true,
 
-  infer([g], { rows }) {
+  infer({ g }, { rows }) {
     return { shape: [rows, g.shape[1]], dtype: 'f32' };
   },
 
-  lower([g, index], output, { rows }, to) {
+  lower({ g, index }, output, { rows }, to) {
     const loads = width(g.shape);
     const threads = sizeOf(output.shape) / loads;
     to.dispatch({
       shader: scatterRowsShader(loads),
-      operands: [g, index, output],
-      params: [threads, g.shape[1] / loads, rows, g.shape[0]],
+      operands: { g, index, y: output },
+      params: { count: threads, columns: g.shape[1] / loads, rows, length: g.shape[0] },
       threads,
     });
   },
 };
 
-function scatterRowsShader(loads: 1 | 4): ShaderSpec {
-  return {
+function scatterRowsShader(loads: 1 | 4) {
+  return shader({
     name: `scatterRows x${loads}`,
-    bindings: [
-      { name: 'g', dtype: 'f32', width: loads },
-      { name: 'index', dtype: 'u32', width: 1 },
-      { name: 'y', dtype: 'f32', width: loads, write: true },
-    ],
-    params: ['count: u32', 'columns: u32', 'rows: u32', 'length: u32'],
+    bindings: {
+      g: { dtype: 'f32', width: loads },
+      index: { dtype: 'u32', width: 1 },
+      y: { dtype: 'f32', width: loads, write: true },
+    },
+    params: { count: 'u32', columns: 'u32', rows: 'u32', length: 'u32' },
     workgroup: 64,
     code: `
 fn run(id: u32, group: u32, local: u32) {
@@ -51,5 +51,5 @@ fn run(id: u32, group: u32, local: u32) {
   }
   y_store(id, total);
 }`,
-  };
+  });
 }

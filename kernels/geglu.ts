@@ -4,7 +4,7 @@
  */
 import { ShapeError } from '../core/errors.ts';
 import { apply, type Op, width } from '../core/op.ts';
-import { type DType, elementType, type ShaderSpec } from '../core/shader.ts';
+import { type DType, elementType, shader } from '../core/shader.ts';
 import { describe, sizeOf, type Tensor } from '../core/tensor.ts';
 import { activationWgsl } from './activation.ts';
 import { gegluGradient } from './geglu-gradient.ts';
@@ -12,41 +12,46 @@ import { ROW_THREADS } from './rows.ts';
 
 /** x (..., 2 H) -> (..., H). Throws ShapeError when the last axis is odd. */
 export function geglu(x: Tensor): Tensor {
-  return apply(gegluOp, [x], null);
+  return apply(gegluOp, { x }, null);
 }
 
-export const gegluOp: Op<null> = {
+export const gegluOp: Op<null, { x: Tensor }> = {
   name: 'geglu',
 
-  infer([x]) {
+  infer({ x }) {
     const channels = x.shape[x.shape.length - 1];
     if (channels % 2) throw new ShapeError(`geglu: the last axis of ${describe(x)} must be even.`);
     return { shape: [...x.shape.slice(0, -1), channels / 2], dtype: 'f32' };
   },
 
-  lower([x], output, _attrs, to) {
+  lower({ x }, output, _attrs, to) {
     const loads = width(output.shape);
     const half = output.shape[output.shape.length - 1] / loads;
     const rows = sizeOf(output.shape) / loads / half;
     // On CPU drivers, which run a subgroup to its end before the next, one goes through a row from its beginning to its end.
     const threads = to.facts.schedule === 'subgroup' ? to.facts.subgroupSizes[0] : ROW_THREADS;
-    to.dispatch({ shader: gegluShader(loads, x.dtype, threads), operands: [x, output], params: [rows, half], threads: rows * threads });
+    to.dispatch({
+      shader: gegluShader(loads, x.dtype, threads),
+      operands: { x, y: output },
+      params: { rows, half_width: half },
+      threads: rows * threads,
+    });
   },
 
   gradient({ source }, upstream) {
-    return [gegluGradient(upstream, source.inputs[0])];
+    return { x: gegluGradient(upstream, source.inputs.x) };
   },
 };
 
 /** A workgroup has a row: so no thread divides, which is dear. */
-function gegluShader(loads: 1 | 4, x: DType, threads: number): ShaderSpec {
-  return {
+function gegluShader(loads: 1 | 4, x: DType, threads: number) {
+  return shader({
     name: `geglu ${x} x${loads}`,
-    bindings: [
-      { name: 'x', dtype: x, width: loads },
-      { name: 'y', dtype: 'f32', width: loads, write: true },
-    ],
-    params: ['rows: u32', 'half_width: u32'],
+    bindings: {
+      x: { dtype: x, width: loads },
+      y: { dtype: 'f32', width: loads, write: true },
+    },
+    params: { rows: 'u32', half_width: 'u32' },
     workgroup: threads,
     code: `
 ${activationWgsl(elementType({ dtype: 'f32', width: loads }) as 'f32')}
@@ -57,5 +62,5 @@ fn run(id: u32, group: u32, local: u32) {
     y_store(group * p.half_width + c, x_load(value + c) * gelu(x_load(value + p.half_width + c)));
   }
 }`,
-  };
+  });
 }

@@ -7,7 +7,7 @@
  */
 import { ShapeError } from '../core/errors.ts';
 import { apply, type Lowering, type Op, type Operand } from '../core/op.ts';
-import { type DType, elementType, type ShaderSpec } from '../core/shader.ts';
+import { type DType, elementType, shader } from '../core/shader.ts';
 import { describe, sizeOf, type Tensor } from '../core/tensor.ts';
 import { channelSpans, loadsWithin } from './channel-spans.ts';
 import { ROW_THREADS, rowTree } from './rows.ts';
@@ -17,19 +17,19 @@ const PER_THREAD = 256;
 
 /** Mean and variance of every group of x (N, ..., C). -> (N, groups, 2). Throws ShapeError. */
 export function groupMoments(x: Tensor, groups: number): Tensor {
-  return apply(groupMomentsOp, [x], { groups });
+  return apply(groupMomentsOp, { x }, { groups });
 }
 
-export const groupMomentsOp: Op<{ groups: number }> = {
+export const groupMomentsOp: Op<{ groups: number }, { x: Tensor }> = {
   name: 'groupMoments',
-  inParts: [0],
+  inParts: ['x'],
 
-  infer([x], { groups }) {
+  infer({ x }, { groups }) {
     checkGroups('groupMoments', x, groups);
     return { shape: [x.shape[0], groups, 2], dtype: 'f32' };
   },
 
-  lower([x], output, { groups }, to) {
+  lower({ x }, output, { groups }, to) {
     lowerMoments(to, x, output, groups);
   },
 };
@@ -54,16 +54,26 @@ export function lowerMoments(to: Lowering, x: Operand, moments: Operand, groups:
   const partial = to.scratch('slice moments', [spans.length * slices, count, 4]);
   for (const [i, { first, end, sources }] of spans.entries()) {
     const [{ operand, stride }] = sources;
-    const sizes = [perGroup, first, end, stride];
-    const loads = alone ? loadsWithin(...sizes) : 1;
+    const loads = alone ? loadsWithin(perGroup, first, end, stride) : 1;
     to.dispatch({
       shader: alone ? slicesAloneShader(operand.dtype, loads) : slicesShader(operand.dtype),
-      operands: [operand, partial],
-      params: [slices * count, count, i * slices * count, groups, pixels, perSlice, ...sizes.map((size) => size / loads)],
+      operands: { x: operand, partial },
+      params: {
+        slots: slices * count,
+        count,
+        offset: i * slices * count,
+        groups,
+        pixels,
+        per_slice: perSlice,
+        per_group: perGroup / loads,
+        span_first: first / loads,
+        span_end: end / loads,
+        stride: stride / loads,
+      },
       threads: slices * count * threads,
     });
   }
-  to.dispatch({ shader: momentsShader, operands: [partial, moments], params: [count, spans.length * slices], threads: count });
+  to.dispatch({ shader: momentsShader, operands: { partial, moments }, params: { count, slices: spans.length * slices }, threads: count });
 }
 
 /** What the slices' shaders begin with: the first pixel of a slice, the end behind its last, and its group's channels in the span. */
@@ -76,26 +86,26 @@ const SLICE = `
   let size = max(min((g % p.groups + 1u) * p.per_group, p.span_end), low) - low;
   let base = (image * p.pixels + first) * p.stride + low - p.span_first;`;
 
-function slicesShader(x: DType): ShaderSpec {
-  return {
+function slicesShader(x: DType) {
+  return shader({
     name: `groupNorm slices ${x}`,
-    bindings: [
-      { name: 'x', dtype: x, width: 1 },
+    bindings: {
+      x: { dtype: x, width: 1 },
       // Mean, squared deviations and number of elements; some groups have none in this span of channels.
-      { name: 'partial', dtype: 'f32', width: 4, write: true },
-    ],
-    params: [
-      'slots: u32',
-      'count: u32',
-      'offset: u32',
-      'groups: u32',
-      'pixels: u32',
-      'per_slice: u32',
-      'per_group: u32',
-      'span_first: u32',
-      'span_end: u32',
-      'stride: u32',
-    ],
+      partial: { dtype: 'f32', width: 4, write: true },
+    },
+    params: {
+      slots: 'u32',
+      count: 'u32',
+      offset: 'u32',
+      groups: 'u32',
+      pixels: 'u32',
+      per_slice: 'u32',
+      per_group: 'u32',
+      span_first: 'u32',
+      span_end: 'u32',
+      stride: 'u32',
+    },
     workgroup: ROW_THREADS,
     code: `
 ${rowTree('sums', 'vec2<f32>', (a, b) => `${a} + ${b}`)}
@@ -116,14 +126,14 @@ fn run(id: u32, group: u32, local: u32) {
     partial_store(p.offset + slot, vec4<f32>(about + shift, max(total.y - total.x * shift, 0.0), f32(count), 0.0));
   }
 }`,
-  };
+  });
 }
 
 /**
  * The same with a slice to a thread alone: small enough to be read twice, so that its mean is known before its squares are summed. Channels are in
  * loads.
  */
-function slicesAloneShader(x: DType, loads: 1 | 4): ShaderSpec {
+function slicesAloneShader(x: DType, loads: 1 | 4) {
   const type = elementType({ dtype: 'f32', width: loads });
   const total = (parts: string) => (loads === 4 ? `dot(${parts}, vec4<f32>(1.0))` : parts);
   const walk = (body: string) => `
@@ -134,10 +144,10 @@ function slicesAloneShader(x: DType, loads: 1 | 4): ShaderSpec {
     }
   }`;
   const shared = slicesShader(x);
-  return {
+  return shader({
     ...shared,
     name: `groupNorm slices ${x} x${loads} alone`,
-    bindings: [{ name: 'x', dtype: x, width: loads }, shared.bindings[1]],
+    bindings: { x: { dtype: x, width: loads }, partial: shared.bindings.partial },
     code: `
 fn run(slot: u32, group: u32, local: u32) {
   if (slot >= p.slots) { return; }
@@ -150,16 +160,16 @@ fn run(slot: u32, group: u32, local: u32) {
   ${walk('square += (v - mean) * (v - mean);')}
   partial_store(p.offset + slot, vec4<f32>(mean, ${total('square')}, count, 0.0));
 }`,
-  };
+  });
 }
 
-const momentsShader: ShaderSpec = {
+const momentsShader = shader({
   name: 'groupNorm moments',
-  bindings: [
-    { name: 'partial', dtype: 'f32', width: 4 },
-    { name: 'moments', dtype: 'f32', width: 1, write: true },
-  ],
-  params: ['count: u32', 'slices: u32'],
+  bindings: {
+    partial: { dtype: 'f32', width: 4 },
+    moments: { dtype: 'f32', width: 1, write: true },
+  },
+  params: { count: 'u32', slices: 'u32' },
   workgroup: 64,
   code: `
 fn run(id: u32, group: u32, local: u32) {
@@ -181,4 +191,4 @@ fn run(id: u32, group: u32, local: u32) {
   moments_store(2u * id, mean);
   moments_store(2u * id + 1u, square / elements);
 }`,
-};
+});

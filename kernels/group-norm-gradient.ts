@@ -6,7 +6,7 @@
  * Dispatches: both sums per (image, group, slice of pixels); the sums of the slices; then the elementwise part.
  */
 import { apply, type Op, width } from '../core/op.ts';
-import { type DType, elementType, type ShaderSpec } from '../core/shader.ts';
+import { type DType, elementType, shader } from '../core/shader.ts';
 import { sizeOf, type Tensor } from '../core/tensor.ts';
 import { ROW_THREADS, rowAlone, rowTree } from './rows.ts';
 import { lowerSum } from './sum-axis.ts';
@@ -15,17 +15,17 @@ import { lowerSum } from './sum-axis.ts';
 const PER_THREAD = 256;
 
 export function groupNormGradient(g: Tensor, x: Tensor, moments: Tensor, gamma: Tensor, eps: number): Tensor {
-  return apply(groupNormGradientOp, [g, x, moments, gamma], { eps });
+  return apply(groupNormGradientOp, { g, x, moments, gamma }, { eps });
 }
 
-export const groupNormGradientOp: Op<{ eps: number }> = {
+export const groupNormGradientOp: Op<{ eps: number }, { g: Tensor; x: Tensor; moments: Tensor; gamma: Tensor }> = {
   name: 'groupNormGradient',
 
-  infer([, x]) {
+  infer({ x }) {
     return { shape: x.shape, dtype: 'f32' };
   },
 
-  lower([g, x, moments, gamma], output, { eps }, to) {
+  lower({ g, x, moments, gamma }, output, { eps }, to) {
     const [images, groups] = moments.shape;
     const channels = x.shape[x.shape.length - 1];
     const pixels = sizeOf(x.shape) / images / channels;
@@ -39,35 +39,35 @@ export const groupNormGradientOp: Op<{ eps: number }> = {
     const perLoad = perGroup % 4 === 0 ? 4 : 1;
     to.dispatch({
       shader: sumsShader(x.dtype, perLoad, alone),
-      operands: [g, x, moments, gamma, partial],
-      params: [images * groups * slices, slices, groups, perGroup / perLoad, pixels, perSlice, eps],
+      operands: { g, x, moments, gamma, partial },
+      params: { count: images * groups * slices, slices, groups, size: perGroup / perLoad, pixels, per_slice: perSlice, eps },
       threads: images * groups * slices * threads,
     });
     if (slices > 1) lowerSum(to, partial, sums, images * groups, slices);
     const loads = width(x.shape);
     to.dispatch({
       shader: applyShader(loads, perGroup % 4 === 0, x.dtype),
-      operands: [g, x, moments, gamma, sums, output],
-      params: [sizeOf(x.shape) / loads, channels, groups, perGroup, pixels, eps],
+      operands: { g, x, moments, gamma, sums, y: output },
+      params: { count: sizeOf(x.shape) / loads, channels, groups, per_group: perGroup, pixels, eps },
       threads: sizeOf(x.shape) / loads,
     });
   },
 };
 
 /** A workgroup, or a thread alone, has a slice of the pixels of an image's group. Sizes of groups are in loads. */
-function sumsShader(x: DType, loads: 1 | 4, alone: boolean): ShaderSpec {
+function sumsShader(x: DType, loads: 1 | 4, alone: boolean) {
   const type = elementType({ dtype: 'f32', width: loads });
   const total = (parts: string) => (loads === 4 ? `dot(${parts}, vec4<f32>(1.0))` : parts);
-  return {
+  return shader({
     name: `groupNormGradient sums ${x} x${loads}${alone ? ' alone' : ''}`,
-    bindings: [
-      { name: 'g', dtype: 'f32', width: loads },
-      { name: 'x', dtype: x, width: loads },
-      { name: 'moments', dtype: 'f32', width: 1 },
-      { name: 'gamma', dtype: 'f32', width: loads },
-      { name: 'partial', dtype: 'f32', width: 1, write: true },
-    ],
-    params: ['count: u32', 'slices: u32', 'groups: u32', 'size: u32', 'pixels: u32', 'per_slice: u32', 'eps: f32'],
+    bindings: {
+      g: { dtype: 'f32', width: loads },
+      x: { dtype: x, width: loads },
+      moments: { dtype: 'f32', width: 1 },
+      gamma: { dtype: 'f32', width: loads },
+      partial: { dtype: 'f32', width: 1, write: true },
+    },
+    params: { count: 'u32', slices: 'u32', groups: 'u32', size: 'u32', pixels: 'u32', per_slice: 'u32', eps: 'f32' },
     workgroup: ROW_THREADS,
     code: `
 ${alone ? rowAlone('sums', 'vec2<f32>') : rowTree('sums', 'vec2<f32>', (a, b) => `${a} + ${b}`)}
@@ -95,25 +95,25 @@ fn run(id: u32, group: u32, local: u32) {
     partial_store(2u * slice + 1u, sums.y);
   }
 }`,
-  };
+  });
 }
 
-function applyShader(loads: 1 | 4, sameGroup: boolean, x: DType): ShaderSpec {
+function applyShader(loads: 1 | 4, sameGroup: boolean, x: DType) {
   const type = elementType({ dtype: 'f32', width: loads });
   const lane = (name: string, i: number, offset: number) => `${name}_load(2u * slot(image, channel + ${offset}u) + ${i}u)`;
   const pick = (name: string, i: number) =>
     loads === 1 || sameGroup ? `${type}(${lane(name, i, 0)})` : `vec4<f32>(${[0, 1, 2, 3].map((o) => lane(name, i, o)).join(', ')})`;
-  return {
+  return shader({
     name: `groupNormGradient apply ${x} x${loads}`,
-    bindings: [
-      { name: 'g', dtype: 'f32', width: loads },
-      { name: 'x', dtype: x, width: loads },
-      { name: 'moments', dtype: 'f32', width: 1 },
-      { name: 'gamma', dtype: 'f32', width: loads },
-      { name: 'sums', dtype: 'f32', width: 1 },
-      { name: 'y', dtype: 'f32', width: loads, write: true },
-    ],
-    params: ['count: u32', 'channels: u32', 'groups: u32', 'per_group: u32', 'pixels: u32', 'eps: f32'],
+    bindings: {
+      g: { dtype: 'f32', width: loads },
+      x: { dtype: x, width: loads },
+      moments: { dtype: 'f32', width: 1 },
+      gamma: { dtype: 'f32', width: loads },
+      sums: { dtype: 'f32', width: 1 },
+      y: { dtype: 'f32', width: loads, write: true },
+    },
+    params: { count: 'u32', channels: 'u32', groups: 'u32', per_group: 'u32', pixels: 'u32', eps: 'f32' },
     workgroup: 64,
     code: `
 fn slot(image: u32, channel: u32) -> u32 { return image * p.groups + channel / p.per_group; }
@@ -126,5 +126,5 @@ fn run(id: u32, group: u32, local: u32) {
   let count = f32(p.per_group * p.pixels);
   y_store(id, scale * (g_load(id) * gamma_load(channel / ${loads}u) - (${pick('sums', 0)} + n * ${pick('sums', 1)}) / count));
 }`,
-  };
+  });
 }

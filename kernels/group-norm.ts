@@ -8,8 +8,8 @@
  */
 import { ShapeError } from '../core/errors.ts';
 import { apply, type Lowering, type Op, type Operand } from '../core/op.ts';
-import { type DType, elementType, type ShaderSpec } from '../core/shader.ts';
-import { constant, describe, type Scalar, sameShape, sizeOf, type Tensor } from '../core/tensor.ts';
+import { type DType, elementType, shader, when } from '../core/shader.ts';
+import { constant, describe, type OperandsOf, type Scalar, sameShape, sizeOf, type Tensor } from '../core/tensor.ts';
 import { type Activation, activationWgsl } from './activation.ts';
 import { mul } from './binary.ts';
 import { channelSpans, loadsWithin, touched } from './channel-spans.ts';
@@ -25,54 +25,64 @@ interface Attrs {
 }
 
 interface GroupNormAttrs extends Attrs {
-  /** Scale of a modulation, whose gamma, beta and raw are the inputs behind the norm's own; null where there is none. */
+  /** Scale of a modulation; null where there is none. */
   modulation: Scalar | null;
 }
 
+type NormInputs = { x: Tensor; moments: Tensor; gamma: Tensor; beta: Tensor };
+
+/** gamma, beta and raw of a modulation are absent where there is none. */
+type Modulation<T> = { sftGamma: T | null; sftBeta: T | null; raw: T | null };
+type GroupNormInputs = Omit<NormInputs, 'moments'> & Modulation<Tensor>;
+
+const NO_MODULATION: Modulation<never> = { sftGamma: null, sftBeta: null, raw: null };
+
 /** x (N, ..., C), gamma and beta (C). -> x's shape. Throws ShapeError. */
 export function groupNorm(x: Tensor, gamma: Tensor, beta: Tensor, groups: number, eps = 1e-5): Tensor {
-  return apply(groupNormOp, [x, gamma, beta], { groups, eps, activation: 'none', modulation: null });
+  return apply(groupNormOp, { x, gamma, beta, ...NO_MODULATION }, { groups, eps, activation: 'none', modulation: null });
 }
 
 /** groupNorm with known moments (N, groups, 2), as groupMoments gives them. x (N, ..., C), gamma and beta (C). -> x's shape. Throws ShapeError. */
 export function normalizeGroups(x: Tensor, moments: Tensor, gamma: Tensor, beta: Tensor, eps = 1e-5): Tensor {
-  return apply(normalizeGroupsOp, [x, moments, gamma, beta], { groups: moments.shape[1], eps, activation: 'none' });
+  return apply(normalizeGroupsOp, { x, moments, gamma, beta }, { groups: moments.shape[1], eps, activation: 'none' });
 }
 
-export const groupNormOp: Op<GroupNormAttrs> = {
+export const groupNormOp: Op<GroupNormAttrs, GroupNormInputs> = {
   name: 'groupNorm',
-  inParts: [0, 5],
+  inParts: ['x', 'raw'],
 
-  infer([x, gamma, beta], { groups }) {
+  infer({ x, gamma, beta }, { groups }) {
     checkGroups('groupNorm', x, groups);
     checkAffine('groupNorm', x, gamma, beta);
     return { shape: x.shape, dtype: 'f32' };
   },
 
-  lower([x, gamma, beta, ...modulation], output, attrs, to) {
+  lower(inputs, output, attrs, to) {
+    const { x } = inputs;
     const moments = to.scratch('moments', [x.shape[0], attrs.groups, 2]);
     lowerMoments(to, x, moments, attrs.groups);
-    lowerNormalize(to, [x, moments, gamma, beta, ...modulation], output, attrs, attrs.modulation);
+    lowerNormalize(to, { ...inputs, moments }, output, attrs, attrs.modulation);
   },
 
   gradient({ source: { inputs, attrs } }, upstream) {
-    const [x, gamma, beta] = inputs;
+    const { x, gamma, beta } = inputs;
     const moments = groupMoments(x, attrs.groups);
     const one = constant(new Float32Array(gamma.size).fill(1), gamma.shape);
     const zero = constant(new Float32Array(gamma.size), gamma.shape);
-    return [
-      groupNormGradient(upstream, x, moments, gamma, attrs.eps),
-      sumRows(mul(upstream, normalizeGroups(x, moments, one, zero, attrs.eps)), gamma.shape),
-      sumRows(upstream, beta.shape),
-    ];
+    return {
+      ...NO_MODULATION,
+      x: groupNormGradient(upstream, x, moments, gamma, attrs.eps),
+      gamma: sumRows(mul(upstream, normalizeGroups(x, moments, one, zero, attrs.eps)), gamma.shape),
+      beta: sumRows(upstream, beta.shape),
+    };
   },
 };
 
-export const normalizeGroupsOp: Op<Attrs> = {
+export const normalizeGroupsOp: Op<Attrs, NormInputs> = {
   name: 'normalizeGroups',
-  inParts: [0],
+  inParts: ['x'],
 
-  infer([x, moments, gamma, beta], { groups }) {
+  infer({ x, moments, gamma, beta }, { groups }) {
     checkGroups('normalizeGroups', x, groups);
     checkAffine('normalizeGroups', x, gamma, beta);
     if (!sameShape(moments.shape, [x.shape[0], groups, 2]) || moments.dtype !== 'f32')
@@ -81,7 +91,7 @@ export const normalizeGroupsOp: Op<Attrs> = {
   },
 
   lower(inputs, output, attrs, to) {
-    lowerNormalize(to, inputs, output, attrs, null);
+    lowerNormalize(to, { ...inputs, ...NO_MODULATION }, output, attrs, null);
   },
 };
 
@@ -94,60 +104,93 @@ function checkAffine(name: string, x: Tensor, gamma: Tensor, beta: Tensor): void
 /** Pixels of a run that one thread normalises: few on GPUs, which want many threads. */
 const RUN = { subgroup: 16, tiled: 4, matrix: 4 };
 
-/** Inputs as normalizeGroups has them, then gamma, beta and raw of a modulation. */
-function lowerNormalize(to: Lowering, inputs: Operand[], output: Operand, attrs: Attrs, modulation: Scalar | null): void {
-  const [x, moments, gamma, beta, sftGamma, sftBeta, raw] = inputs;
-  const { groups, eps, activation } = attrs;
+function lowerNormalize(
+  to: Lowering,
+  { x, moments, gamma, beta, sftGamma, sftBeta, raw }: OperandsOf<NormInputs> & Modulation<Operand>,
+  output: Operand,
+  { groups, eps, activation }: Attrs,
+  modulation: Scalar | null,
+): void {
   const [images] = x.shape;
   const channels = x.shape[x.shape.length - 1];
   const pixels = sizeOf(x.shape) / images / channels;
   const perGroup = channels / groups;
   const runs = Math.ceil(pixels / RUN[to.facts.schedule]);
   for (const { first, end, sources } of channelSpans(raw ? [x, raw] : [x])) {
-    const sizes = [end - first, first, channels, ...sources.flatMap(({ stride, start }) => [stride, start])];
-    const loads = loadsWithin(...sizes);
+    const [inX, inRaw] = sources;
+    const loads = loadsWithin(end - first, first, channels, ...sources.flatMap(({ stride, start }) => [stride, start]));
     const part = (operand: Operand) => touched(operand, end - first);
-    const [source, rawSource] = sources.map(({ operand }) => operand);
-    const threads = (images * runs * (end - first)) / loads;
+    const count = (images * runs * (end - first)) / loads;
     to.dispatch({
-      shader: normalizeShader(loads, loads === 1 || perGroup % 4 === 0, source.dtype, activation, rawSource?.dtype),
-      operands: [...[source, moments, part(gamma), part(beta)], ...(raw ? [part(sftGamma), part(sftBeta), rawSource] : []), part(output)],
-      params: [
-        ...[threads, groups, perGroup, pixels, runs, Math.ceil(pixels / runs), eps],
-        ...sizes.map((size) => size / loads),
-        ...(modulation === null ? [] : [modulation]),
-      ],
-      threads,
+      shader: normalizeShader(loads, loads === 1 || perGroup % 4 === 0, inX.operand.dtype, activation, inRaw?.operand.dtype),
+      operands: {
+        x: inX.operand,
+        moments,
+        gamma: part(gamma),
+        beta: part(beta),
+        sft_gamma: sftGamma && part(sftGamma),
+        sft_beta: sftBeta && part(sftBeta),
+        raw: inRaw?.operand,
+        y: part(output),
+      },
+      params: {
+        count,
+        groups,
+        per_group: perGroup,
+        pixels,
+        runs,
+        per_run: Math.ceil(pixels / runs),
+        eps,
+        columns: (end - first) / loads,
+        first: first / loads,
+        y_stride: channels / loads,
+        x_stride: inX.stride / loads,
+        x_start: inX.start / loads,
+        raw_stride: inRaw && inRaw.stride / loads,
+        raw_start: inRaw && inRaw.start / loads,
+        scale: modulation,
+      },
+      threads: count,
     });
   }
 }
 
 /** A thread has its channels of a run of pixels, so that it divides and reads what belongs to a channel only once. `raw`: with a modulation. */
-function normalizeShader(loads: 1 | 4, sameGroup: boolean, x: DType, activation: Activation, raw?: DType): ShaderSpec {
+function normalizeShader(loads: 1 | 4, sameGroup: boolean, x: DType, activation: Activation, raw?: DType) {
   const type = elementType({ dtype: 'f32', width: loads }) as 'f32' | 'vec4<f32>';
   const lane = (i: number) => `one(image, channel + ${i}u)`;
-  const read = (name: string, dtype: DType = 'f32') => ({ name, dtype, width: loads });
+  const read = { dtype: 'f32', width: loads } as const;
   const step = raw ? `modulated, raw ${raw}` : activation === 'none' ? '' : activation;
   const normal = '(x_load(row * p.x_stride + p.x_start + column) - mean) * scale * factor + shift';
   const result = raw
     ? `modulate(${normal}, sft_gamma_load(i), sft_beta_load(i), raw_load(row * p.raw_stride + p.raw_start + column))`
     : `${activation === 'none' ? '' : activation}(${normal})`;
-  return {
+  return shader({
     name: `groupNorm apply ${x} x${loads}${sameGroup ? '' : ' across groups'}${step && ` ${step}`}`,
-    bindings: [
-      read('x', x),
-      { name: 'moments', dtype: 'f32', width: 1 },
-      read('gamma'),
-      read('beta'),
-      ...(raw ? [read('sft_gamma'), read('sft_beta'), read('raw', raw)] : []),
-      { ...read('y'), write: true },
-    ],
-    params: [
-      ...['count: u32', 'groups: u32', 'per_group: u32', 'pixels: u32', 'runs: u32', 'per_run: u32', 'eps: f32'],
+    bindings: {
+      x: { dtype: x, width: loads },
+      moments: { dtype: 'f32', width: 1 },
+      gamma: read,
+      beta: read,
+      ...when(Boolean(raw), { sft_gamma: read, sft_beta: read, raw: { dtype: raw ?? 'f32', width: loads } }),
+      y: { ...read, write: true },
+    },
+    params: {
+      count: 'u32',
+      groups: 'u32',
+      per_group: 'u32',
+      pixels: 'u32',
+      runs: 'u32',
+      per_run: 'u32',
+      eps: 'f32',
       // In loads: the span's channels and its first, all channels, and where the span lies.
-      ...['columns: u32', 'first: u32', 'y_stride: u32', 'x_stride: u32', 'x_start: u32'],
-      ...(raw ? ['raw_stride: u32', 'raw_start: u32', 'scale: f32'] : []),
-    ],
+      columns: 'u32',
+      first: 'u32',
+      y_stride: 'u32',
+      x_stride: 'u32',
+      x_start: 'u32',
+      ...when(Boolean(raw), { raw_stride: 'u32', raw_start: 'u32', scale: 'f32' }),
+    },
     workgroup: 64,
     code: `
 ${raw ? modulationWgsl(type) : activation === 'none' ? '' : activationWgsl(type)}
@@ -182,5 +225,5 @@ fn run(id: u32, group: u32, local: u32) {
     y_store(i, ${result});
   }
 }`,
-  };
+  });
 }

@@ -7,7 +7,7 @@
  * below it all to 2^-30, if the matrix unit takes subnormal halves as they are; from 65504 * 64 = 4.2e6 on results are not numbers. Products are
  * exact, and sums are f32, rounded as the matrix unit does it.
  */
-import { each, type ShaderSpec } from '../core/shader.ts';
+import { each } from '../core/shader.ts';
 import { TILE, type TileProduct, tiledMatmul } from './implicit-matmul-tiled.ts';
 import type { MatmulVariant } from './matmul-variant.ts';
 import { type Matrices, SIDE } from './matrices.ts';
@@ -17,7 +17,7 @@ export function suitsMatrices({ w, inWidth }: MatmulVariant): boolean {
   return w === 'f16' && inWidth === 4;
 }
 
-export function matrixMatmul(matrices: Matrices, variant: MatmulVariant): ShaderSpec {
+export function matrixMatmul(matrices: Matrices, variant: MatmulVariant) {
   return tiledMatmul(variant, productOf(matrices));
 }
 

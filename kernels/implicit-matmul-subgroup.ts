@@ -6,7 +6,7 @@
  * that every lane multiplies it with its own columns. The sums, 32 x 4 for a lane, stay in registers or the first-level cache. A larger tile
  * saves loads and is slower all the same: the loop's machine code must fit the first-level instruction cache (32 KB), and a load is 2 KB of it.
  */
-import { each, type ShaderSpec } from '../core/shader.ts';
+import { each, shader } from '../core/shader.ts';
 import { epilogueWgsl } from './epilogue.ts';
 import { MATMUL_PARAMS, type MatmulVariant, matmulBindings, matmulName, PIXEL, type Tile } from './matmul-variant.ts';
 
@@ -21,7 +21,7 @@ export function subgroupTile(lanes: number, gated: boolean): Tile {
  */
 const handRound = (lanes: number) => (lanes === 8 ? 'subgroupShuffle' : 'subgroupBroadcast');
 
-export function subgroupMatmul(lanes: number, variant: MatmulVariant): ShaderSpec {
+export function subgroupMatmul(lanes: number, variant: MatmulVariant) {
   const { inWidth, lowRank, epilogue, windowed } = variant;
   /** A lane's four columns of sums are then two values and their gates. */
   const gated = epilogue.activation === 'geglu';
@@ -34,7 +34,7 @@ export function subgroupMatmul(lanes: number, variant: MatmulVariant): ShaderSpe
     each(rows, (r) => `{ let v = ${handRound(lanes)}(v${Math.floor(r / lanes)}, ${r % lanes}u); sums[${r}] += ${products(width)}; }`);
   const multiply = `${each(4, (j) => `let u${j} = w_load(w${j} + tap + c);`)}
         ${accumulate(inWidth)}`;
-  return {
+  return shader({
     name: `${matmulName(variant)} subgroup ${lanes}`,
     bindings: matmulBindings(variant),
     params: MATMUL_PARAMS,
@@ -72,7 +72,7 @@ fn run(id: u32, group: u32, local: u32) {
     ${gated ? each(2, (j) => `finish(batch, row + r, column + ${j}u, sums[r][${j}], sums[r][${j + 2}]);`) : 'finish4(batch, row + r, column, sums[r]);'}
   }
 }`,
-  };
+  });
 }
 
 /** The sum over a row of x: a window of one pixel, wherever it lies. */

@@ -6,7 +6,7 @@
  * columns in fours. Memory is waited for while other workgroups of the same processor compute. Indices are written so that compilers see
  * that they stay inside the tiles, for a check would cost as much as several multiply-adds.
  */
-import { each, type ShaderSpec } from '../core/shader.ts';
+import { each, shader } from '../core/shader.ts';
 import { epilogueWgsl } from './epilogue.ts';
 import { MATMUL_PARAMS, type MatmulVariant, matmulBindings, matmulName, PIXEL, type Tile } from './matmul-variant.ts';
 
@@ -44,14 +44,14 @@ export const TILED_THREADS = 128;
 /** Elements of the window in a tile, and loads. */
 const DEPTH = 16;
 
-export function tiledMatmul(variant: MatmulVariant, product = IN_REGISTERS): ShaderSpec {
+export function tiledMatmul(variant: MatmulVariant, product = IN_REGISTERS) {
   const { inWidth, lowRank, epilogue, windowed } = variant;
   /** The window's elements in a tile, in loads. */
   const depth = DEPTH / inWidth;
   const gated = epilogue.activation === 'geglu';
   const { rankQuads } = product;
   const { columns } = tiledTile(gated);
-  return {
+  return shader({
     name: `${matmulName(variant)} ${product.name}`,
     bindings: matmulBindings(variant),
     params: MATMUL_PARAMS,
@@ -148,7 +148,7 @@ fn run(id: u32, group: u32, local: u32${product.matrices ? ', subgroup: u32' : '
   }
   ${product.finish(gated)}
 }`,
-  };
+  });
 }
 
 /** 8 x 8 sums a thread, in fours of columns. */

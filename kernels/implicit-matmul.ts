@@ -1,6 +1,6 @@
 /**
  * Implicit matmul: y[b, r, o] = act(sum over ky, kx, c of x[b, pixel of r under (ky, kx), c] w[b, o, ky, kx, c] + bias[o]) + residual[b, r, o].
- * With `lowRank` the sum goes on over another pair of factors, t[r, k] up[o, k]: adapters, whose ranks lie one behind the other in k.
+ * With t and up the sum goes on over another pair of factors, t[r, k] up[o, k]: adapters, whose ranks are concatenated in k.
  * A convolution is a matmul whose rows are gathered from the image instead of being stored (im2col without the columns; Chellapilla et al.
  * 2006). Linear layers are the case of a 1 x 1 window, in which every token is a pixel; products of two activations have a batch axis.
  * What the schedules share is in matmul-variant.ts; each is in a file of its own.
@@ -18,8 +18,9 @@ import { EMULATED, NATIVE } from './matrices.ts';
 export interface ImplicitMatmul extends EpilogueOperands {
   x: Operand;
   w: Operand;
-  /** t (rows, R) f32, up (columns, R) f32, R a multiple of 4; of one batch only. */
-  lowRank?: { t: Operand; up: Operand } | null;
+  /** Adapters: t (rows, R) f32, up (columns, R) f32, R a multiple of 4, both or none; of one batch only. */
+  t?: Operand | null;
+  up?: Operand | null;
   /** Rows of the result in one batch, its columns, and channels of x. */
   rows: number;
   columns: number;
@@ -41,7 +42,7 @@ export function lowerImplicitMatmul(to: Lowering, m: ImplicitMatmul): void {
     w: m.w.dtype,
     inWidth: m.channels % 4 === 0 ? 4 : 1,
     epilogue: epilogueOf(m, gated && subgroup ? 1 : width(m.output.shape)),
-    lowRank: Boolean(m.lowRank),
+    lowRank: Boolean(m.t),
     windowed: kh * kw * stride > 1 || Boolean(m.image.zoom) || top > 0 || left > 0 || m.image.oh > m.image.h || m.image.ow > m.image.w,
   };
   const lanes = to.facts.subgroupSizes[0];
@@ -52,30 +53,30 @@ export function lowerImplicitMatmul(to: Lowering, m: ImplicitMatmul): void {
   const columnTiles = Math.ceil(m.columns / tile.columns);
   to.dispatch({
     shader: subgroup ? subgroupMatmul(lanes, variant) : matrix ? matrixMatmul(matrices, variant) : tiledMatmul(variant),
-    operands: [m.x, m.w, ...epilogueOperands(m), ...(m.lowRank ? [m.lowRank.t, m.lowRank.up] : [])],
-    params: [
-      m.rows,
-      m.columns,
-      m.channels / variant.inWidth,
-      (m.window.kh * m.window.kw * m.channels) / variant.inWidth,
-      rowTiles,
-      columnTiles,
-      m.batch,
-      sizeOf(m.x.shape) / variant.inWidth / m.batch,
-      sizeOf(m.w.shape) / variant.inWidth / m.batch,
-      m.image.h,
-      m.image.w,
-      m.image.oh,
-      m.image.ow,
-      m.window.kh,
-      m.window.kw,
-      m.window.stride,
-      m.window.top,
-      m.window.left,
-      m.image.zoom ?? 0,
-      m.lowRank ? m.lowRank.t.shape[m.lowRank.t.shape.length - 1] / 4 : 0,
+    operands: { x: m.x, w: m.w, ...epilogueOperands(m), t: m.t, up: m.up },
+    params: {
+      rows: m.rows,
+      columns: m.columns,
+      channels: m.channels / variant.inWidth,
+      k: (kh * kw * m.channels) / variant.inWidth,
+      row_tiles: rowTiles,
+      column_tiles: columnTiles,
+      batch: m.batch,
+      x_batch: sizeOf(m.x.shape) / variant.inWidth / m.batch,
+      w_batch: sizeOf(m.w.shape) / variant.inWidth / m.batch,
+      h: m.image.h,
+      width: m.image.w,
+      oh: m.image.oh,
+      ow: m.image.ow,
+      kh,
+      kw,
+      stride,
+      top,
+      left,
+      zoom: m.image.zoom ?? 0,
+      rank: m.up ? m.up.shape[1] / 4 : 0,
       ...epilogueParams(m, m.rows),
-    ],
+    },
     threads: rowTiles * columnTiles * m.batch * (subgroup ? lanes : TILED_THREADS),
     flops: 2 * m.rows * sizeOf(m.w.shape),
   });

@@ -3,50 +3,50 @@
  * g (..., C) f32; x (..., C) f32 | f16; gamma (C) f32; dx (..., C) f32.
  */
 import { apply, type Op, width } from '../core/op.ts';
-import { type DType, elementType, type ShaderSpec } from '../core/shader.ts';
+import { type DType, elementType, shader } from '../core/shader.ts';
 import { sizeOf, type Tensor } from '../core/tensor.ts';
 import { ROW_THREADS, rowAlone, rowTree } from './rows.ts';
 
 export function layerNormGradient(g: Tensor, x: Tensor, gamma: Tensor, attrs: { eps: number }): Tensor {
-  return apply(layerNormGradientOp, [g, x, gamma], attrs);
+  return apply(layerNormGradientOp, { g, x, gamma }, attrs);
 }
 
-export const layerNormGradientOp: Op<{ eps: number }> = {
+export const layerNormGradientOp: Op<{ eps: number }, { g: Tensor; x: Tensor; gamma: Tensor }> = {
   name: 'layerNormGradient',
 
-  infer([, x]) {
+  infer({ x }) {
     return { shape: x.shape, dtype: 'f32' };
   },
 
-  lower([g, x, gamma], output, { eps }, to) {
+  lower({ g, x, gamma }, output, { eps }, to) {
     const columns = x.shape[x.shape.length - 1];
     const rows = sizeOf(x.shape) / columns;
     const alone = to.facts.schedule === 'subgroup';
     const loads = width(x.shape);
     to.dispatch({
       shader: layerNormGradientShader(x.dtype, loads, alone),
-      operands: [g, x, gamma, output],
-      params: [rows, columns / loads, eps],
+      operands: { g, x, gamma, y: output },
+      params: { rows, columns: columns / loads, eps },
       threads: rows * (alone ? 1 : ROW_THREADS),
     });
   },
 };
 
 /** A workgroup, or a thread alone, has a row. */
-function layerNormGradientShader(x: DType, loads: 1 | 4, alone: boolean): ShaderSpec {
+function layerNormGradientShader(x: DType, loads: 1 | 4, alone: boolean) {
   const type = elementType({ dtype: 'f32', width: loads });
   const total = (parts: string) => (loads === 4 ? `dot(${parts}, vec4<f32>(1.0))` : parts);
   const walk = `for (var c = ${alone ? '0u' : 'local'}; c < p.columns; c += ${alone ? 1 : ROW_THREADS}u)`;
   const combine = (name: string, kind: string) => (alone ? rowAlone(name, kind) : rowTree(name, kind, (a, b) => `${a} + ${b}`));
-  return {
+  return shader({
     name: `layerNormGradient ${x} x${loads}${alone ? ' alone' : ''}`,
-    bindings: [
-      { name: 'g', dtype: 'f32', width: loads },
-      { name: 'x', dtype: x, width: loads },
-      { name: 'gamma', dtype: 'f32', width: loads },
-      { name: 'y', dtype: 'f32', width: loads, write: true },
-    ],
-    params: ['rows: u32', 'columns: u32', 'eps: f32'],
+    bindings: {
+      g: { dtype: 'f32', width: loads },
+      x: { dtype: x, width: loads },
+      gamma: { dtype: 'f32', width: loads },
+      y: { dtype: 'f32', width: loads, write: true },
+    },
+    params: { rows: 'u32', columns: 'u32', eps: 'f32' },
     workgroup: ROW_THREADS,
     code: `
 ${combine('sum', 'f32')}
@@ -77,5 +77,5 @@ fn run(id: u32, group: u32, local: u32) {
   if (row >= p.rows) { return; }
   ${walk} { y_store(at + c, scale * (g_load(at + c) * gamma_load(c) - means.x - (x_load(at + c) - mean) * scale * means.y)); }
 }`,
-  };
+  });
 }

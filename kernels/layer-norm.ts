@@ -4,7 +4,7 @@
  */
 import { ShapeError } from '../core/errors.ts';
 import { apply, type Op, width } from '../core/op.ts';
-import { type DType, elementType, type ShaderSpec } from '../core/shader.ts';
+import { type DType, elementType, shader } from '../core/shader.ts';
 import { constant, describe, sameShape, sizeOf, type Tensor } from '../core/tensor.ts';
 import { mul } from './binary.ts';
 import { layerNormGradient } from './layer-norm-gradient.ts';
@@ -13,55 +13,59 @@ import { sumRows } from './sum-axis.ts';
 
 /** x (..., C), gamma and beta (C). -> x's shape. Throws ShapeError. */
 export function layerNorm(x: Tensor, gamma: Tensor, beta: Tensor, eps = 1e-5): Tensor {
-  return apply(layerNormOp, [x, gamma, beta], { eps });
+  return apply(layerNormOp, { x, gamma, beta }, { eps });
 }
 
-export const layerNormOp: Op<{ eps: number }> = {
+export const layerNormOp: Op<{ eps: number }, { x: Tensor; gamma: Tensor; beta: Tensor }> = {
   name: 'layerNorm',
 
-  infer([x, gamma, beta]) {
+  infer({ x, gamma, beta }) {
     const channels = x.shape.slice(-1);
     if ([gamma, beta].some(({ shape, dtype }) => !sameShape(shape, channels) || dtype !== 'f32'))
       throw new ShapeError(`layerNorm: ${describe(gamma)} and ${describe(beta)} must match the last axis of ${describe(x)} and be f32.`);
     return { shape: x.shape, dtype: 'f32' };
   },
 
-  lower([x, gamma, beta], output, { eps }, to) {
+  lower({ x, gamma, beta }, output, { eps }, to) {
     const columns = x.shape[x.shape.length - 1];
     const rows = sizeOf(x.shape) / columns;
     const alone = to.facts.schedule === 'subgroup';
     const loads = width(x.shape);
     to.dispatch({
       shader: layerNormShader(x.dtype, loads, alone),
-      operands: [x, gamma, beta, output],
-      params: [rows, columns / loads, eps],
+      operands: { x, gamma, beta, y: output },
+      params: { rows, columns: columns / loads, eps },
       threads: rows * (alone ? 1 : ROW_THREADS),
     });
   },
 
   gradient({ source: { inputs, attrs } }, upstream) {
-    const [x, gamma, beta] = inputs;
+    const { x, gamma, beta } = inputs;
     const one = constant(new Float32Array(gamma.size).fill(1), gamma.shape);
     const zero = constant(new Float32Array(gamma.size), gamma.shape);
-    const normal = apply(layerNormOp, [x, one, zero], attrs);
-    return [layerNormGradient(upstream, x, gamma, attrs), sumRows(mul(upstream, normal), gamma.shape), sumRows(upstream, beta.shape)];
+    const normal = apply(layerNormOp, { x, gamma: one, beta: zero }, attrs);
+    return {
+      x: layerNormGradient(upstream, x, gamma, attrs),
+      gamma: sumRows(mul(upstream, normal), gamma.shape),
+      beta: sumRows(upstream, beta.shape),
+    };
   },
 };
 
 /** A workgroup, or a thread alone, has a row. */
-function layerNormShader(x: DType, loads: 1 | 4, alone: boolean): ShaderSpec {
+function layerNormShader(x: DType, loads: 1 | 4, alone: boolean) {
   const type = elementType({ dtype: 'f32', width: loads });
   const total = (parts: string) => (loads === 4 ? `dot(${parts}, vec4<f32>(1.0))` : parts);
   const walk = `for (var c = ${alone ? '0u' : 'local'}; c < p.columns; c += ${alone ? 1 : ROW_THREADS}u)`;
-  return {
+  return shader({
     name: `layerNorm ${x} x${loads}${alone ? ' alone' : ''}`,
-    bindings: [
-      { name: 'x', dtype: x, width: loads },
-      { name: 'gamma', dtype: 'f32', width: loads },
-      { name: 'beta', dtype: 'f32', width: loads },
-      { name: 'y', dtype: 'f32', width: loads, write: true },
-    ],
-    params: ['rows: u32', 'columns: u32', 'eps: f32'],
+    bindings: {
+      x: { dtype: x, width: loads },
+      gamma: { dtype: 'f32', width: loads },
+      beta: { dtype: 'f32', width: loads },
+      y: { dtype: 'f32', width: loads, write: true },
+    },
+    params: { rows: 'u32', columns: 'u32', eps: 'f32' },
     workgroup: ROW_THREADS,
     code: `
 ${alone ? rowAlone('sum', 'f32') : rowTree('sum', 'f32', (a, b) => `${a} + ${b}`)}
@@ -83,5 +87,5 @@ fn run(id: u32, group: u32, local: u32) {
   if (row >= p.rows) { return; }
   ${walk} { y_store(at + c, (x_load(at + c) - mean) * scale * gamma_load(c) + beta_load(c)); }
 }`,
-  };
+  });
 }

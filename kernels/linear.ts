@@ -13,20 +13,18 @@ import { rowsGradient } from './conv2d-gradient.ts';
 import { permute } from './copy.ts';
 import type { LastActivation } from './epilogue.ts';
 import { lowerImplicitMatmul } from './implicit-matmul.ts';
-import { checkLowRank, type LayerAttrs, operandsOf, unscaled } from './low-rank.ts';
+import { BARE, checkLowRank, type LayerInputs, unscaled } from './low-rank.ts';
 import { sumRows } from './sum-axis.ts';
 
-interface Attrs extends LayerAttrs {
+export interface LinearAttrs {
   /** True when the second operand has a batch axis of its own. */
   batched: boolean;
   activation: LastActivation;
 }
 
-const plain = { activation: 'none' as LastActivation, scaled: false, hasLowRank: false, hasResidual: false };
-
 /** x (..., I), w (O, I), bias (O) -> (..., O). Throws ShapeError. */
 export function linear(x: Tensor, w: Tensor, bias: Tensor | null = null): Tensor {
-  return apply(linearOp, bias ? [x, w, bias] : [x, w], { ...plain, batched: false, hasBias: bias !== null });
+  return apply(linearOp, { ...BARE, x, w, bias }, { activation: 'none', batched: false });
 }
 
 /** a (B, M, K) times b (B, K, N), or b (B, N, K) with `transposed` -> (B, M, N). Throws ShapeError. */
@@ -35,14 +33,14 @@ export function matmul(a: Tensor, b: Tensor, { transposed = false } = {}): Tenso
     throw new ShapeError(`matmul: both operands must be (batch, rows, columns), not ${describe(a)} and ${describe(b)}.`);
   if (a.shape[0] !== b.shape[0] || a.shape[2] !== b.shape[transposed ? 2 : 1])
     throw new ShapeError(`matmul: ${describe(a)} and ${describe(b)}${transposed ? ' transposed' : ''} do not fit.`);
-  return apply(linearOp, [a, transposed ? b : permute(b, [0, 2, 1])], { ...plain, batched: true, hasBias: false });
+  return apply(linearOp, { ...BARE, x: a, w: transposed ? b : permute(b, [0, 2, 1]) }, { activation: 'none', batched: true });
 }
 
-export const linearOp: Op<Attrs> = {
+export const linearOp: Op<LinearAttrs, LayerInputs> = {
   name: 'linear',
 
   infer(inputs, attrs) {
-    const { x, w, bias, lowRank } = operandsOf(inputs, attrs);
+    const { x, w, bias } = inputs;
     const fail = (why: string) => new ShapeError(`linear: ${why}. x is ${describe(x)}, the weight is ${describe(w)}.`);
     const inner = x.shape[x.shape.length - 1];
     const [out, expected] = w.shape.slice(-2);
@@ -51,21 +49,16 @@ export const linearOp: Op<Attrs> = {
     if (bias && (!sameShape(bias.shape, [out]) || bias.dtype !== 'f32'))
       throw fail(`the bias must be (${out}) f32, not ${showShape(bias.shape)} ${bias.dtype}`);
     const shape = (columns: number) => [...x.shape.slice(0, -1), columns];
-    if (lowRank) checkLowRank(lowRank, shape(out));
+    checkLowRank(inputs, shape(out));
     return { shape: shape(attrs.activation === 'geglu' ? out / 2 : out), dtype: 'f32' };
   },
 
   lower(inputs, output, attrs, to) {
-    const { x, w, bias, lowRank, residual } = operandsOf(inputs, attrs);
+    const { x, w } = inputs;
     const batch = attrs.batched ? w.shape[0] : 1;
     const rows = rowsOf(x.shape) / batch;
     lowerImplicitMatmul(to, {
-      x,
-      w,
-      bias,
-      scaled: attrs.scaled,
-      lowRank,
-      residual,
+      ...inputs,
       output,
       rows,
       columns: output.shape[output.shape.length - 1],
@@ -78,19 +71,20 @@ export const linearOp: Op<Attrs> = {
   },
 
   gradient({ source: { inputs, attrs } }, upstream) {
-    const { x, w, bias, lowRank } = operandsOf(inputs, attrs);
-    if (attrs.batched) return [matmul(upstream, w), matmul(permute(upstream, [0, 2, 1]), x)];
-    const dy = unscaled(upstream, bias, attrs);
-    return [
-      linear(dy, permute(w, [1, 0])),
-      rowsGradient(dy, x),
-      ...(bias ? [attrs.scaled ? null : sumRows(dy, bias.shape)] : []),
-      ...(lowRank ? [linear(dy, permute(lowRank.up, [1, 0])), rowsGradient(dy, lowRank.t)] : []),
-    ];
+    const { x, w, bias, t, up } = inputs;
+    if (attrs.batched) return { ...BARE, x: matmul(upstream, w), w: matmul(permute(upstream, [0, 2, 1]), x) };
+    const dy = unscaled(upstream, inputs);
+    return {
+      ...BARE,
+      x: linear(dy, permute(w, [1, 0])),
+      w: rowsGradient(dy, x),
+      bias: bias && sumRows(dy, bias.shape),
+      t: up && linear(dy, permute(up, [1, 0])),
+      up: t && rowsGradient(dy, t),
+    };
   },
 
-  flops(inputs, output, attrs) {
-    const { w, lowRank } = operandsOf(inputs, attrs);
-    return 2 * rowsOf(output.shape) * (sizeOf(w.shape) / (attrs.batched ? w.shape[0] : 1) + (lowRank ? sizeOf(lowRank.up.shape) : 0));
+  flops({ w, up }, output, { batched }) {
+    return 2 * rowsOf(output.shape) * (sizeOf(w.shape) / (batched ? w.shape[0] : 1) + (up ? sizeOf(up.shape) : 0));
   },
 };

@@ -1,5 +1,5 @@
 /** What the schedules of the implicit matmul share: which shader, its sizes and its bindings. See implicit-matmul.ts. */
-import type { Binding, DType, ShaderSpec } from '../core/shader.ts';
+import { type DType, when } from '../core/shader.ts';
 import { EPILOGUE_PARAMS, type Epilogue, epilogueBindings, epilogueName } from './epilogue.ts';
 
 export type Float = 'f32' | 'f16';
@@ -23,29 +23,29 @@ export interface Tile {
 }
 
 /** Uniform parameters of every schedule. */
-export const MATMUL_PARAMS: ShaderSpec['params'] = [
-  'rows: u32',
-  'columns: u32',
-  'channels: u32', // of x, in loads
-  'k: u32', // window elements of one output channel, in loads
-  'row_tiles: u32',
-  'column_tiles: u32',
-  'batch: u32',
-  'x_batch: u32', // elements of x and w in one batch, in loads
-  'w_batch: u32',
-  'h: u32',
-  'width: u32',
-  'oh: u32',
-  'ow: u32',
-  'kh: u32',
-  'kw: u32',
-  'stride: u32',
-  'top: u32',
-  'left: u32',
-  'zoom: u32',
-  'rank: u32', // of t and up, in loads of four
+export const MATMUL_PARAMS = {
+  rows: 'u32',
+  columns: 'u32',
+  channels: 'u32', // of x, in loads
+  k: 'u32', // window elements of one output channel, in loads
+  row_tiles: 'u32',
+  column_tiles: 'u32',
+  batch: 'u32',
+  x_batch: 'u32', // elements of x and w in one batch, in loads
+  w_batch: 'u32',
+  h: 'u32',
+  width: 'u32',
+  oh: 'u32',
+  ow: 'u32',
+  kh: 'u32',
+  kw: 'u32',
+  stride: 'u32',
+  top: 'u32',
+  left: 'u32',
+  zoom: 'u32',
+  rank: 'u32', // of t and up, in loads of four
   ...EPILOGUE_PARAMS,
-];
+} as const;
 
 /** WGSL of `pixel(image, y, x)`: the number of x's pixel that is seen at (y, x). */
 export const PIXEL = `
@@ -53,16 +53,14 @@ fn pixel(image: u32, y: u32, x: u32) -> u32 {
   return (image * (p.h >> p.zoom) + (y >> p.zoom)) * (p.width >> p.zoom) + (x >> p.zoom);
 }`;
 
-export function matmulBindings({ x, w, inWidth, epilogue, lowRank }: MatmulVariant): Binding[] {
-  return [
-    { name: 'x', dtype: x, width: inWidth },
-    { name: 'w', dtype: w, width: inWidth },
+export function matmulBindings({ x, w, inWidth, epilogue, lowRank }: MatmulVariant) {
+  return {
+    x: { dtype: x, width: inWidth },
+    w: { dtype: w, width: inWidth },
     ...epilogueBindings(epilogue),
-    ...(lowRank ? LOW_RANK : []),
-  ];
+    ...when(lowRank, { t: { dtype: 'f32', width: 4 }, up: { dtype: 'f32', width: 4 } }),
+  } as const;
 }
-
-const LOW_RANK: Binding[] = ['t', 'up'].map((name) => ({ name, dtype: 'f32', width: 4 }));
 
 /** For a shader's name: what it reads, what it ends in, and how it finds its rows. */
 export function matmulName({ x, w, inWidth, lowRank, epilogue, windowed }: MatmulVariant): string {

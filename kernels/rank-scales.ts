@@ -3,7 +3,7 @@
  * ranks; scalars of the program may change between runs. y (R) f32.
  */
 import { apply, type Op } from '../core/op.ts';
-import type { ShaderSpec } from '../core/shader.ts';
+import { shader } from '../core/shader.ts';
 import { constant, type Scalar, type Tensor } from '../core/tensor.ts';
 
 export interface RankScale {
@@ -16,12 +16,12 @@ export interface RankScale {
 
 /** -> (R), R the sum of ranks; null where every value is 1 and stays so. */
 export function rankScales(scales: readonly RankScale[]): Tensor | null {
-  if (scales.some(({ scale }) => typeof scale !== 'number')) return apply(rankScalesOp, [], scales);
+  if (scales.some(({ scale }) => typeof scale !== 'number')) return apply(rankScalesOp, {}, scales);
   const values = scales.flatMap(({ scale, factor, rank }) => new Array<number>(rank).fill((scale as number) * factor));
   return values.every((value) => value === 1) ? null : constant(Float32Array.from(values), [values.length]);
 }
 
-export const rankScalesOp: Op<readonly RankScale[]> = {
+export const rankScalesOp: Op<readonly RankScale[], Record<never, never>> = {
   name: 'rankScales',
 
   infer(_inputs, scales) {
@@ -31,19 +31,19 @@ export const rankScalesOp: Op<readonly RankScale[]> = {
   lower(_inputs, output, scales, to) {
     let first = 0;
     for (const { scale, factor, rank } of scales) {
-      to.dispatch({ shader: SHADER, operands: [output], params: [first, rank, factor, scale], threads: rank });
+      to.dispatch({ shader: SHADER, operands: { y: output }, params: { first, count: rank, factor, scale }, threads: rank });
       first += rank;
     }
   },
 };
 
-const SHADER: ShaderSpec = {
+const SHADER = shader({
   name: 'rankScales',
-  bindings: [{ name: 'y', dtype: 'f32', width: 1, write: true }],
-  params: ['first: u32', 'count: u32', 'factor: f32', 'scale: f32'],
+  bindings: { y: { dtype: 'f32', width: 1, write: true } },
+  params: { first: 'u32', count: 'u32', factor: 'f32', scale: 'f32' },
   workgroup: 64,
   code: `
 fn run(id: u32, group: u32, local: u32) {
   if (id < p.count) { y_store(p.first + id, p.factor * p.scale); }
 }`,
-};
+});

@@ -4,7 +4,7 @@
  */
 import { UserError } from '../core/errors.ts';
 import { apply, type Op } from '../core/op.ts';
-import type { DType, ShaderSpec } from '../core/shader.ts';
+import { type DType, shader } from '../core/shader.ts';
 import { describe, sizeOf, type Tensor } from '../core/tensor.ts';
 import { repeat } from './copy.ts';
 import { reshape } from './reshape.ts';
@@ -13,49 +13,49 @@ import { affine } from './unary.ts';
 
 type ReduceFunction = 'sum' | 'mean' | 'max';
 
-const reduce = (fn: ReduceFunction) => (x: Tensor) => apply(reduceOp, [x], { fn });
+const reduce = (fn: ReduceFunction) => (x: Tensor) => apply(reduceOp, { x }, { fn });
 
 /** Sum over the last axis; (L) gives (1). */
 export const sum = reduce('sum');
 export const mean = reduce('mean');
 export const max = reduce('max');
 
-export const reduceOp: Op<{ fn: ReduceFunction }> = {
+export const reduceOp: Op<{ fn: ReduceFunction }, { x: Tensor }> = {
   name: 'reduce',
 
-  infer([x]) {
+  infer({ x }) {
     return { shape: x.shape.length > 1 ? x.shape.slice(0, -1) : [1], dtype: 'f32' };
   },
 
-  lower([x], output, { fn }, to) {
+  lower({ x }, output, { fn }, to) {
     const rows = sizeOf(output.shape);
     const columns = sizeOf(x.shape) / rows;
     to.dispatch({
       shader: reduceShader(x.dtype, fn === 'max'),
-      operands: [x, output],
-      params: [rows, columns, fn === 'mean' ? 1 / columns : 1],
+      operands: { x, y: output },
+      params: { rows, columns, factor: fn === 'mean' ? 1 / columns : 1 },
       threads: rows * ROW_THREADS,
     });
   },
 
   gradient({ source: { inputs, attrs } }, upstream) {
-    const [x] = inputs;
+    const { x } = inputs;
     const length = x.shape[x.shape.length - 1];
     if (attrs.fn === 'max') throw new UserError(`gradient: no rule for the maximum of ${describe(x)}.`);
     const each = attrs.fn === 'mean' ? affine(upstream, 1 / length, 0) : upstream;
-    return [repeat(reshape(each, [...x.shape.slice(0, -1), 1]), -1, length)];
+    return { x: repeat(reshape(each, [...x.shape.slice(0, -1), 1]), -1, length) };
   },
 };
 
-function reduceShader(x: DType, isMax: boolean): ShaderSpec {
+function reduceShader(x: DType, isMax: boolean) {
   const combine = (a: string, b: string) => (isMax ? `max(${a}, ${b})` : `${a} + ${b}`);
-  return {
+  return shader({
     name: `reduce ${isMax ? 'max' : 'sum'} ${x}`,
-    bindings: [
-      { name: 'x', dtype: x, width: 1 },
-      { name: 'y', dtype: 'f32', width: 1, write: true },
-    ],
-    params: ['rows: u32', 'columns: u32', 'factor: f32'],
+    bindings: {
+      x: { dtype: x, width: 1 },
+      y: { dtype: 'f32', width: 1, write: true },
+    },
+    params: { rows: 'u32', columns: 'u32', factor: 'f32' },
     workgroup: ROW_THREADS,
     code: `
 ${rowTree('all', 'f32', combine)}
@@ -66,5 +66,5 @@ fn run(id: u32, group: u32, local: u32) {
   let total = combine_all(local, part);
   if (local == 0u && group < p.rows) { y_store(row, total * p.factor); }
 }`,
-  };
+  });
 }

@@ -6,12 +6,12 @@ import { describe, type Shape, showShape, sizeOf, type Tensor } from '../core/te
 /** The same values under another shape of equal size. No data moves. */
 export function reshape(x: Tensor, shape: Shape): Tensor {
   if (sizeOf(shape) !== x.size) throw new ShapeError(`reshape: ${describe(x)} does not fit into ${showShape(shape)}.`);
-  return apply(reshapeOp, [x], { shape });
+  return apply(reshapeOp, { x }, { shape });
 }
 
-export const reshapeOp: Op<{ shape: Shape }> = {
+export const reshapeOp: Op<{ shape: Shape }, { x: Tensor }> = {
   name: 'reshape',
   integers: true,
-  infer: ([x], { shape }) => ({ shape, dtype: x.dtype }),
-  gradient: ({ source }, upstream) => [reshape(upstream, source.inputs[0].shape)],
+  infer: ({ x }, { shape }) => ({ shape, dtype: x.dtype }),
+  gradient: ({ source }, upstream) => ({ x: reshape(upstream, source.inputs.x.shape) }),
 };

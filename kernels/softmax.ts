@@ -3,42 +3,42 @@
  * x (..., L) f32 | f16; y (..., L) f32. The row is read three times and never held.
  */
 import { apply, type Op } from '../core/op.ts';
-import type { DType, ShaderSpec } from '../core/shader.ts';
+import { type DType, shader } from '../core/shader.ts';
 import { sizeOf, type Tensor } from '../core/tensor.ts';
 import { ROW_THREADS, rowTree } from './rows.ts';
 import { softmaxGradient } from './softmax-gradient.ts';
 
 /** Softmax along the last axis. */
 export function softmax(x: Tensor): Tensor {
-  return apply(softmaxOp, [x], null);
+  return apply(softmaxOp, { x }, null);
 }
 
-export const softmaxOp: Op<null> = {
+export const softmaxOp: Op<null, { x: Tensor }> = {
   name: 'softmax',
 
-  infer([x]) {
+  infer({ x }) {
     return { shape: x.shape, dtype: 'f32' };
   },
 
-  lower([x], output, _attrs, to) {
+  lower({ x }, output, _attrs, to) {
     const columns = x.shape[x.shape.length - 1];
     const rows = sizeOf(x.shape) / columns;
-    to.dispatch({ shader: softmaxShader(x.dtype), operands: [x, output], params: [rows, columns], threads: rows * ROW_THREADS });
+    to.dispatch({ shader: softmaxShader(x.dtype), operands: { x, y: output }, params: { rows, columns }, threads: rows * ROW_THREADS });
   },
 
   gradient(result, upstream) {
-    return [softmaxGradient(upstream, result)];
+    return { x: softmaxGradient(upstream, result) };
   },
 };
 
-function softmaxShader(x: DType): ShaderSpec {
-  return {
+function softmaxShader(x: DType) {
+  return shader({
     name: `softmax ${x}`,
-    bindings: [
-      { name: 'x', dtype: x, width: 1 },
-      { name: 'y', dtype: 'f32', width: 1, write: true },
-    ],
-    params: ['rows: u32', 'columns: u32'],
+    bindings: {
+      x: { dtype: x, width: 1 },
+      y: { dtype: 'f32', width: 1, write: true },
+    },
+    params: { rows: 'u32', columns: 'u32' },
     workgroup: ROW_THREADS,
     code: `
 ${rowTree('max', 'f32', (a, b) => `max(${a}, ${b})`)}
@@ -54,5 +54,5 @@ fn run(id: u32, group: u32, local: u32) {
   if (group >= p.rows) { return; }
   for (var c = local; c < p.columns; c += ${ROW_THREADS}u) { y_store(row + c, exp(x_load(row + c) - largest) / total); }
 }`,
-  };
+  });
 }

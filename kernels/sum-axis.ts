@@ -4,7 +4,7 @@
  * x f32 | f16, seen as (outer, length, inner); y f32. Accumulates in f32. Long axes are cut into slices, whose sums a second dispatch adds up.
  */
 import { apply, type Lowering, type Op, type Operand } from '../core/op.ts';
-import { type DType, elementType, type ShaderSpec } from '../core/shader.ts';
+import { type DType, elementType, shader } from '../core/shader.ts';
 import { type Shape, sizeOf, type Tensor } from '../core/tensor.ts';
 import { reshape } from './reshape.ts';
 
@@ -14,7 +14,7 @@ const PER_THREAD = 64;
 /** The axis (negative axes count from the last) is kept with size 1. */
 export function sumAxis(x: Tensor, axis: number): Tensor {
   const at = axis < 0 ? axis + x.shape.length : axis;
-  return x.shape[at] === 1 ? x : apply(sumAxisOp, [x], { axis: at });
+  return x.shape[at] === 1 ? x : apply(sumAxisOp, { x }, { axis: at });
 }
 
 /** Sums x over the axes in which `shape` has 1 or nothing, the reverse of broadcasting `shape` to x. -> shape */
@@ -30,14 +30,14 @@ export function sumRows(x: Tensor, shape: Shape): Tensor {
   return reshape(sumAxis(reshape(x, [x.size / columns, columns]), 0), shape);
 }
 
-export const sumAxisOp: Op<{ axis: number }> = {
+export const sumAxisOp: Op<{ axis: number }, { x: Tensor }> = {
   name: 'sumAxis',
 
-  infer([x], { axis }) {
+  infer({ x }, { axis }) {
     return { shape: x.shape.map((size, i) => (i === axis ? 1 : size)), dtype: 'f32' };
   },
 
-  lower([x], output, { axis }, to) {
+  lower({ x }, output, { axis }, to) {
     const length = x.shape[axis];
     const inner = sizeOf(x.shape.slice(axis + 1));
     const outer = sizeOf(x.shape) / length / inner;
@@ -56,20 +56,20 @@ export function lowerSum(to: Lowering, from: Operand, y: Operand, outer: number,
   const threads = (outer * slices * inner) / loads;
   to.dispatch({
     shader: sumAxisShader(loads, from.dtype),
-    operands: [from, y],
-    params: [threads, inner / loads, length, slices, Math.ceil(length / slices)],
+    operands: { x: from, y },
+    params: { count: threads, inner: inner / loads, length, slices, per_slice: Math.ceil(length / slices) },
     threads,
   });
 }
 
-function sumAxisShader(loads: 1 | 4, x: DType): ShaderSpec {
-  return {
+function sumAxisShader(loads: 1 | 4, x: DType) {
+  return shader({
     name: `sumAxis ${x} x${loads}`,
-    bindings: [
-      { name: 'x', dtype: x, width: loads },
-      { name: 'y', dtype: 'f32', width: loads, write: true },
-    ],
-    params: ['count: u32', 'inner: u32', 'length: u32', 'slices: u32', 'per_slice: u32'],
+    bindings: {
+      x: { dtype: x, width: loads },
+      y: { dtype: 'f32', width: loads, write: true },
+    },
+    params: { count: 'u32', inner: 'u32', length: 'u32', slices: 'u32', per_slice: 'u32' },
     workgroup: 64,
     code: `
 fn run(id: u32, group: u32, local: u32) {
@@ -83,5 +83,5 @@ fn run(id: u32, group: u32, local: u32) {
   for (var k = first; k < end; k++) { total += x_load((base + k) * p.inner + column); }
   y_store(id, total);
 }`,
-  };
+  });
 }

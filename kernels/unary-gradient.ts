@@ -3,7 +3,7 @@
  * g f32 and x f32 | f16 of one shape; dx f32. One pipeline for every function: which one is a uniform.
  */
 import { apply, type Op } from '../core/op.ts';
-import { type DType, elementType, type ShaderSpec } from '../core/shader.ts';
+import { type DType, elementType, shader } from '../core/shader.ts';
 import { sizeOf, type Tensor } from '../core/tensor.ts';
 import { activationWgsl } from './activation.ts';
 
@@ -12,23 +12,23 @@ export type Sloped = (typeof FUNCTIONS)[number];
 
 /** g f'(x). */
 export function unaryGradient(g: Tensor, x: Tensor, fn: Sloped): Tensor {
-  return apply(unaryGradientOp, [g, x], { fn });
+  return apply(unaryGradientOp, { g, x }, { fn });
 }
 
-export const unaryGradientOp: Op<{ fn: Sloped }> = {
+export const unaryGradientOp: Op<{ fn: Sloped }, { g: Tensor; x: Tensor }> = {
   name: 'unaryGradient',
 
-  infer([, x]) {
+  infer({ x }) {
     return { shape: x.shape, dtype: 'f32' };
   },
 
-  lower([g, x], output, { fn }, to) {
+  lower({ g, x }, output, { fn }, to) {
     const size = sizeOf(x.shape);
     const loads = size % 4 === 0 ? 4 : 1;
     to.dispatch({
       shader: unaryGradientShader(loads, x.dtype),
-      operands: [g, x, output],
-      params: [size / loads, FUNCTIONS.indexOf(fn)],
+      operands: { g, x, y: output },
+      params: { count: size / loads, fn_code: FUNCTIONS.indexOf(fn) },
       threads: size / loads,
     });
   },
@@ -43,16 +43,16 @@ fn gelu_slope(x: ${type}) -> ${type} {
 }`;
 }
 
-function unaryGradientShader(loads: 1 | 4, x: DType): ShaderSpec {
+function unaryGradientShader(loads: 1 | 4, x: DType) {
   const type = elementType({ dtype: 'f32', width: loads }) as 'f32' | 'vec4<f32>';
-  return {
+  return shader({
     name: `unaryGradient ${x} x${loads}`,
-    bindings: [
-      { name: 'g', dtype: 'f32', width: loads },
-      { name: 'x', dtype: x, width: loads },
-      { name: 'y', dtype: 'f32', width: loads, write: true },
-    ],
-    params: ['count: u32', 'fn_code: u32'],
+    bindings: {
+      g: { dtype: 'f32', width: loads },
+      x: { dtype: x, width: loads },
+      y: { dtype: 'f32', width: loads, write: true },
+    },
+    params: { count: 'u32', fn_code: 'u32' },
     workgroup: 64,
     code: `
 ${activationWgsl(type)}
@@ -76,5 +76,5 @@ fn run(id: u32, group: u32, local: u32) {
   if (id >= p.count) { return; }
   y_store(id, g_load(id) * slope(x_load(id)));
 }`,
-  };
+  });
 }

@@ -3,7 +3,7 @@
  * x, y of one shape, f32 | f16. One pipeline for every function: which one is a uniform.
  */
 import { apply, type Op } from '../core/op.ts';
-import { type DType, elementType, type ShaderSpec } from '../core/shader.ts';
+import { type DType, elementType, shader } from '../core/shader.ts';
 import { type Scalar, sizeOf, type Tensor } from '../core/tensor.ts';
 import { activationWgsl } from './activation.ts';
 import { unaryGradient } from './unary-gradient.ts';
@@ -12,14 +12,14 @@ import { unaryGradient } from './unary-gradient.ts';
 const FUNCTIONS = ['affine', 'silu', 'gelu', 'quickGelu', 'exp', 'sigmoid', 'tanh', 'sqrt', 'abs', 'square', 'cast'] as const;
 export type UnaryFunction = (typeof FUNCTIONS)[number];
 
-interface Attrs {
+export interface UnaryAttrs {
   fn: UnaryFunction;
   scale: Scalar;
   shift: Scalar;
   dtype: DType;
 }
 
-const unary = (fn: UnaryFunction) => (x: Tensor) => apply(unaryOp, [x], { fn, scale: 1, shift: 0, dtype: 'f32' });
+const unary = (fn: UnaryFunction) => (x: Tensor) => apply(unaryOp, { x }, { fn, scale: 1, shift: 0, dtype: 'f32' });
 
 /** x sigmoid(x) */
 export const silu = unary('silu');
@@ -37,53 +37,53 @@ export const square = unary('square');
 
 /** scale x + shift, with numbers or scalars of the program. */
 export function affine(x: Tensor, scale: Scalar, shift: Scalar): Tensor {
-  return apply(unaryOp, [x], { fn: 'affine', scale, shift, dtype: 'f32' });
+  return apply(unaryOp, { x }, { fn: 'affine', scale, shift, dtype: 'f32' });
 }
 
 /** The same values stored as f16 or f32. */
 export function cast(x: Tensor, dtype: 'f32' | 'f16'): Tensor {
-  return apply(unaryOp, [x], { fn: 'cast', scale: 1, shift: 0, dtype });
+  return apply(unaryOp, { x }, { fn: 'cast', scale: 1, shift: 0, dtype });
 }
 
-export const unaryOp: Op<Attrs> = {
+export const unaryOp: Op<UnaryAttrs, { x: Tensor }> = {
   name: 'unary',
   integers: true,
 
-  infer([x], { dtype }) {
+  infer({ x }, { dtype }) {
     return { shape: x.shape, dtype };
   },
 
-  lower([x], output, { fn, scale, shift }, to) {
+  lower({ x }, output, { fn, scale, shift }, to) {
     // Rows do not matter here, and buffers end on whole words, so an f16 result may overrun into the padding.
     const size = sizeOf(x.shape);
     const loads = output.dtype === 'f16' || size % 4 === 0 ? 4 : 1;
     const count = Math.ceil(size / loads);
     to.dispatch({
       shader: unaryShader(loads, x.dtype, output.dtype),
-      operands: [x, output],
-      params: [count, FUNCTIONS.indexOf(fn), scale, shift],
+      operands: { x, y: output },
+      params: { count, fn_code: FUNCTIONS.indexOf(fn), scale, shift },
       threads: count,
     });
   },
 
   gradient({ source: { inputs, attrs } }, upstream) {
-    const [x] = inputs;
+    const { x } = inputs;
     const { fn, scale } = attrs;
-    if (x.dtype === 'u32') return [null];
-    if (fn === 'affine') return [affine(upstream, scale, 0)];
-    return [fn === 'cast' ? upstream : unaryGradient(upstream, x, fn)];
+    if (x.dtype === 'u32') return { x: null };
+    if (fn === 'affine') return { x: affine(upstream, scale, 0) };
+    return { x: fn === 'cast' ? upstream : unaryGradient(upstream, x, fn) };
   },
 };
 
-function unaryShader(loads: 1 | 4, x: DType, y: DType): ShaderSpec {
+function unaryShader(loads: 1 | 4, x: DType, y: DType) {
   const type = elementType({ dtype: 'f32', width: loads }) as 'f32' | 'vec4<f32>';
-  return {
+  return shader({
     name: `unary ${x} -> ${y} x${loads}`,
-    bindings: [
-      { name: 'x', dtype: x, width: loads },
-      { name: 'y', dtype: y, width: loads, write: true },
-    ],
-    params: ['count: u32', 'fn_code: u32', 'scale: f32', 'shift: f32'],
+    bindings: {
+      x: { dtype: x, width: loads },
+      y: { dtype: y, width: loads, write: true },
+    },
+    params: { count: 'u32', fn_code: 'u32', scale: 'f32', shift: 'f32' },
     workgroup: 64,
     code: `
 ${activationWgsl(type)}
@@ -106,5 +106,5 @@ fn run(id: u32, group: u32, local: u32) {
   }
   y_store(id, v);
 }`,
-  };
+  });
 }

@@ -5,7 +5,7 @@
  * The first product is taken a row at a time, and each row adds its share to the second one: no array is indexed by a loop, which CPU drivers
  * do lane by lane. On them loops are bounded by a uniform, because a driver unrolls other loops and their text is dear to compile.
  */
-import { type DType, each, type ShaderSpec } from '../core/shader.ts';
+import { type DType, each, shader } from '../core/shader.ts';
 import { EPILOGUE_PARAMS, type Epilogue, epilogueBindings, epilogueName, epilogueWgsl } from './epilogue.ts';
 import { PIXEL } from './matmul-variant.ts';
 
@@ -62,14 +62,14 @@ export const PATCH_FLOPS = 2 * PATCH * PATCH * (PATCH + PATCH);
 export const RESULT_FLOPS = 2 * PATCH * TILE * (PATCH + TILE);
 
 /** Windows (O, 3, 3, C) from column `first` on -> (36, columns, C). A thread transforms four channels of one window; `passes` is 6. */
-export function windowsShader(w: DType, unrolled: boolean): ShaderSpec {
-  return {
+export function windowsShader(w: DType, unrolled: boolean) {
+  return shader({
     name: `winograd windows ${w}`,
-    bindings: [
-      { name: 'w', dtype: w, width: 4 },
-      { name: 'out', dtype: 'f32', width: 4, write: true },
-    ],
-    params: ['count: u32', 'channels: u32', 'first: u32', 'passes: u32'],
+    bindings: {
+      w: { dtype: w, width: 4 },
+      out: { dtype: 'f32', width: 4, write: true },
+    },
+    params: { count: 'u32', channels: 'u32', first: 'u32', passes: 'u32' },
     workgroup: 64,
     code: `
 ${columnsWgsl(transpose(G))}
@@ -83,7 +83,7 @@ fn run(id: u32, group: u32, local: u32) {
     ${each(PATCH, (i) => `out_store((${PATCH * i}u + j) * p.count + id, ${combine(G[i], 'r')});`)}
   }
 }`,
-  };
+  });
 }
 
 const transpose = (matrix: number[][]) => matrix[0].map((_, i) => matrix.map((row) => row[i]));
@@ -92,27 +92,27 @@ const transpose = (matrix: number[][]) => matrix[0].map((_, i) => matrix.map((ro
 export const sharers = (unrolled: boolean) => (unrolled ? 2 : 1);
 
 /** Pixels (N, H, W, C) under tiles from number `first` on -> (36, tiles, C). A thread transforms four channels of a tile, or shares in it; `passes` is 6. */
-export function pixelsShader(x: DType, unrolled: boolean): ShaderSpec {
+export function pixelsShader(x: DType, unrolled: boolean) {
   const columns = PATCH / sharers(unrolled);
-  return {
+  return shader({
     name: `winograd pixels ${x}`,
-    bindings: [
-      { name: 'x', dtype: x, width: 4 },
-      { name: 'out', dtype: 'f32', width: 4, write: true },
-    ],
-    params: [
-      'count: u32',
-      'channels: u32',
-      'first: u32',
-      'down: u32',
-      'across: u32',
-      'h: u32',
-      'width: u32',
-      'top: u32',
-      'left: u32',
-      'zoom: u32',
-      'passes: u32',
-    ],
+    bindings: {
+      x: { dtype: x, width: 4 },
+      out: { dtype: 'f32', width: 4, write: true },
+    },
+    params: {
+      count: 'u32',
+      channels: 'u32',
+      first: 'u32',
+      down: 'u32',
+      across: 'u32',
+      h: 'u32',
+      width: 'u32',
+      top: 'u32',
+      left: 'u32',
+      zoom: 'u32',
+      passes: 'u32',
+    },
     workgroup: 64,
     code: `
 ${columnsWgsl(BT)}
@@ -143,30 +143,30 @@ fn run(id: u32, group: u32, local: u32) {
   }
   ${each(PATCH * columns, (n) => `out_store((${PATCH * Math.floor(n / columns) + (n % columns)}u + first_column) * p.count + index, s${n});`)}
 }`,
-  };
+  });
 }
 
 /** Products (36, tiles, columns) -> results (N, OH, OW, O) and what a convolution ends in. A thread makes four columns of a tile; `passes` is 6, `side` 4. */
-export function resultsShader(epilogue: Epilogue, unrolled: boolean): ShaderSpec {
+export function resultsShader(epilogue: Epilogue, unrolled: boolean) {
   const side = bound(TILE, unrolled, 'side');
-  return {
+  return shader({
     name: `winograd results ${epilogueName(epilogue)}`,
-    bindings: [{ name: 'm', dtype: 'f32', width: 4 }, ...epilogueBindings(epilogue)],
-    params: [
-      'count: u32',
-      'quads: u32',
-      'first: u32',
-      'down: u32',
-      'across: u32',
-      'oh: u32',
-      'ow: u32',
-      'first_column: u32',
-      'rows: u32',
-      'columns: u32',
-      'passes: u32',
-      'side: u32',
+    bindings: { m: { dtype: 'f32', width: 4 }, ...epilogueBindings(epilogue) },
+    params: {
+      count: 'u32',
+      quads: 'u32',
+      first: 'u32',
+      down: 'u32',
+      across: 'u32',
+      oh: 'u32',
+      ow: 'u32',
+      first_column: 'u32',
+      rows: 'u32',
+      columns: 'u32',
+      passes: 'u32',
+      side: 'u32',
       ...EPILOGUE_PARAMS,
-    ],
+    },
     workgroup: 64,
     code: `
 ${epilogueWgsl(epilogue)}
@@ -194,5 +194,5 @@ fn run(id: u32, group: u32, local: u32) {
     }
   }
 }`,
-  };
+  });
 }

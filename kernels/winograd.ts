@@ -43,7 +43,8 @@ const tilesAlong = (size: number) => Math.ceil(size / TILE);
 
 /** Emits a 3x3 convolution of stride 1, in parts of at most `part` bytes of each kind of scratch. */
 export function lowerWinograd(to: Lowering, convolution: ImplicitMatmul, part = PART): void {
-  const m = convolution.lowRank ? adaptersAsResidual(to, convolution, convolution.lowRank) : convolution;
+  const { t, up } = convolution;
+  const m = t && up ? adaptersAsResidual(to, convolution, t, up) : convolution;
   const { x, w, output, channels, columns, image, window } = m;
   const down = tilesAlong(image.oh);
   const across = tilesAlong(image.ow);
@@ -64,28 +65,28 @@ export function lowerWinograd(to: Lowering, convolution: ImplicitMatmul, part = 
   const transformWindows = ({ first, count }: Range) =>
     to.dispatch({
       shader: windowsShader(w.dtype, unrolled),
-      operands: [touched(w, count, 9, channels), shape(windows, count, channels)],
-      params: [(count * channels) / 4, channels / 4, first, PATCH],
+      operands: { w: touched(w, count, 9, channels), out: shape(windows, count, channels) },
+      params: { count: (count * channels) / 4, channels: channels / 4, first, passes: PATCH },
       threads: (count * channels) / 4,
       flops: count * channels * WINDOW_FLOPS,
     });
   const transformPixels = ({ first, count }: Range) =>
     to.dispatch({
       shader: pixelsShader(x.dtype, unrolled),
-      operands: [touched(x, count, TILE, TILE, channels), shape(patches, count, channels)],
-      params: [
-        (count * channels) / 4,
-        channels / 4,
+      operands: { x: touched(x, count, TILE, TILE, channels), out: shape(patches, count, channels) },
+      params: {
+        count: (count * channels) / 4,
+        channels: channels / 4,
         first,
         down,
         across,
-        image.h,
-        image.w,
-        window.top,
-        window.left,
-        image.zoom ?? 0,
-        PATCH,
-      ],
+        h: image.h,
+        width: image.w,
+        top: window.top,
+        left: window.left,
+        zoom: image.zoom ?? 0,
+        passes: PATCH,
+      },
       threads: Math.ceil((count * channels) / 128) * 32 * sharers(unrolled),
       flops: count * channels * PATCH_FLOPS,
     });
@@ -109,25 +110,25 @@ export function lowerWinograd(to: Lowering, convolution: ImplicitMatmul, part = 
     const results = [tileRange.count, TILE, TILE, columnRange.count];
     to.dispatch({
       shader: resultsShader(epilogueOf(m, 4), unrolled),
-      operands: [
-        y,
+      operands: {
+        m: y,
         ...epilogueOperands({ ...m, residual: m.residual && touched(m.residual, ...results), output: touched(output, ...results) }),
-      ],
-      params: [
-        threads,
-        columnRange.count / 4,
-        tileRange.first,
+      },
+      params: {
+        count: threads,
+        quads: columnRange.count / 4,
+        first: tileRange.first,
         down,
         across,
-        image.oh,
-        image.ow,
-        columnRange.first,
-        m.rows,
+        oh: image.oh,
+        ow: image.ow,
+        first_column: columnRange.first,
+        rows: m.rows,
         columns,
-        PATCH,
-        TILE,
+        passes: PATCH,
+        side: TILE,
         ...epilogueParams(m, m.rows),
-      ],
+      },
       threads,
       flops: 4 * threads * RESULT_FLOPS,
     });
@@ -155,7 +156,7 @@ export function lowerWinograd(to: Lowering, convolution: ImplicitMatmul, part = 
 }
 
 /** Adapters, and the residual where there is one (without an activation then), in a sum that is added to the results. */
-function adaptersAsResidual(to: Lowering, m: ImplicitMatmul, { t, up }: NonNullable<ImplicitMatmul['lowRank']>): ImplicitMatmul {
+function adaptersAsResidual(to: Lowering, m: ImplicitMatmul, t: Operand, up: Operand): ImplicitMatmul {
   const residual = to.scratch('adapters', m.output.shape);
   lowerImplicitMatmul(to, {
     x: t,
@@ -171,7 +172,7 @@ function adaptersAsResidual(to: Lowering, m: ImplicitMatmul, { t, up }: NonNulla
     batch: 1,
     activation: 'none',
   });
-  return { ...m, lowRank: null, residual, residualFirst: true };
+  return { ...m, t: null, up: null, residual, residualFirst: true };
 }
 
 interface Range {

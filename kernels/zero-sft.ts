@@ -5,37 +5,43 @@
  */
 import { ShapeError } from '../core/errors.ts';
 import { apply, type Op } from '../core/op.ts';
-import { elementType, type ShaderSpec } from '../core/shader.ts';
+import { elementType, shader } from '../core/shader.ts';
 import { describe, type Scalar, sameShape, sizeOf, type Tensor } from '../core/tensor.ts';
 import { mul, sub } from './binary.ts';
 import { affine } from './unary.ts';
 
 /** All tensors of one shape. Throws ShapeError otherwise. */
 export function modulate(x: Tensor, gamma: Tensor, beta: Tensor, raw: Tensor, scale: Scalar): Tensor {
-  return apply(modulateOp, [x, gamma, beta, raw], { scale });
+  return apply(modulateOp, { x, gamma, beta, raw }, { scale });
 }
 
-export const modulateOp: Op<{ scale: Scalar }> = {
+export const modulateOp: Op<{ scale: Scalar }, { x: Tensor; gamma: Tensor; beta: Tensor; raw: Tensor }> = {
   name: 'modulate',
 
   infer(inputs) {
-    const odd = inputs.find((tensor) => !sameShape(tensor.shape, inputs[0].shape) || tensor.dtype !== 'f32');
-    if (odd) throw new ShapeError(`modulate: ${describe(odd)} ${odd.dtype} differs from ${describe(inputs[0])} f32.`);
-    return { shape: inputs[0].shape, dtype: 'f32' };
+    const { x } = inputs;
+    const odd = Object.values(inputs).find((tensor) => !sameShape(tensor.shape, x.shape) || tensor.dtype !== 'f32');
+    if (odd) throw new ShapeError(`modulate: ${describe(odd)} ${odd.dtype} differs from ${describe(x)} f32.`);
+    return { shape: x.shape, dtype: 'f32' };
   },
 
   lower(inputs, output, { scale }, to) {
     const size = sizeOf(output.shape);
     const loads = size % 4 === 0 ? 4 : 1;
-    to.dispatch({ shader: modulateShader(loads), operands: [...inputs, output], params: [size / loads, scale], threads: size / loads });
+    to.dispatch({
+      shader: modulateShader(loads),
+      operands: { ...inputs, y: output },
+      params: { count: size / loads, scale },
+      threads: size / loads,
+    });
   },
 
   gradient({ source: { inputs, attrs } }, upstream) {
-    const [x, gamma] = inputs;
+    const { x, gamma } = inputs;
     // At a scale of 1, as in training, raw has no part in the result.
     const whole = attrs.scale === 1;
     const scaled = whole ? upstream : affine(upstream, attrs.scale, 0);
-    return [mul(scaled, affine(gamma, 1, 1)), mul(scaled, x), scaled, whole ? null : sub(upstream, scaled)];
+    return { x: mul(scaled, affine(gamma, 1, 1)), gamma: mul(scaled, x), beta: scaled, raw: whole ? null : sub(upstream, scaled) };
   },
 };
 
@@ -47,17 +53,17 @@ fn modulate(x: ${type}, gamma: ${type}, beta: ${type}, raw: ${type}) -> ${type} 
 }`;
 }
 
-function modulateShader(loads: 1 | 4): ShaderSpec {
-  const read = (name: string) => ({ name, dtype: 'f32' as const, width: loads });
-  return {
+function modulateShader(loads: 1 | 4) {
+  const read = { dtype: 'f32', width: loads } as const;
+  return shader({
     name: `modulate x${loads}`,
-    bindings: [read('x'), read('gamma'), read('beta'), read('raw'), { ...read('y'), write: true }],
-    params: ['count: u32', 'scale: f32'],
+    bindings: { x: read, gamma: read, beta: read, raw: read, y: { ...read, write: true } },
+    params: { count: 'u32', scale: 'f32' },
     workgroup: 64,
     code: `
 ${modulationWgsl(elementType({ dtype: 'f32', width: loads }) as 'f32' | 'vec4<f32>')}
 fn run(id: u32, group: u32, local: u32) {
   if (id < p.count) { y_store(id, modulate(x_load(id), gamma_load(id), beta_load(id), raw_load(id))); }
 }`,
-  };
+  });
 }

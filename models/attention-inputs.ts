@@ -2,7 +2,7 @@
  * What attention layers compare: queries and keys, found in a traced graph by the layer that made them. For looking at attention, which the kernels
  * never write down as a whole.
  */
-import { topological } from '../core/graph.ts';
+import { inputsOf, topological } from '../core/graph.ts';
 import { isOp } from '../core/op.ts';
 import type { Tensor } from '../core/tensor.ts';
 import { attentionOp } from '../kernels/attention.ts';
@@ -20,7 +20,7 @@ export function pixelAttention(outputs: Record<string, Tensor>): Map<string, Att
   const found = new Map<string, AttentionInputs>();
   for (const tensor of topological(Object.values(outputs))) {
     if (!isOp(tensor, attentionOp)) continue;
-    const [q, k] = tensor.source.inputs;
+    const { q, k } = tensor.source.inputs;
     const name = weightOf(q)?.replace(/\.to_q\.weight$/, '');
     if (name && q.shape.length === 4 && k.shape.length === 4) found.set(name, { q, k, heads: tensor.source.attrs.heads });
   }
@@ -28,7 +28,7 @@ export function pixelAttention(outputs: Record<string, Tensor>): Map<string, Att
 }
 
 /** The name of the weight that made a tensor. */
-function weightOf({ source }: Tensor): string | undefined {
-  const weight = source.kind === 'op' ? source.inputs.find((input) => input.source.kind === 'parameter') : undefined;
+function weightOf(tensor: Tensor): string | undefined {
+  const weight = inputsOf(tensor).find((input) => input.source.kind === 'parameter');
   return weight?.source.kind === 'parameter' ? weight.source.parameter.name : undefined;
 }

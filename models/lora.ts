@@ -9,7 +9,7 @@
 import { UserError } from '../core/errors.ts';
 import { inputsOf, topological } from '../core/graph.ts';
 import { Parameter } from '../core/module.ts';
-import { apply, isOp, type OpTensor } from '../core/op.ts';
+import { isOp, type OpTensor, withInputs } from '../core/op.ts';
 import { describe, type Scalar, type Shape, sizeOf, type Tensor } from '../core/tensor.ts';
 import type { Device } from '../gpu/device.ts';
 import { add } from '../kernels/binary.ts';
@@ -115,10 +115,8 @@ export class LoraStack {
         replacement.set(tensor, tensor);
         continue;
       }
-      const { op, attrs } = tensor.source;
-      const inputs = inputsOf(tensor).map((input) => replacement.get(input)!);
-      const result = apply(op, inputs, attrs) as OpTensor<unknown>;
-      const weight = inputs
+      const result = withInputs(tensor as OpTensor<unknown>, (input) => replacement.get(input)!);
+      const weight = inputsOf(result)
         .flatMap(({ source }) => (source.kind === 'parameter' ? [source.parameter] : []))
         .find((w) => this.stacks.has(w));
       replacement.set(tensor, weight ? adapted(result, weight, this.stacks.get(weight)!, scales) : result);
@@ -207,7 +205,7 @@ function sharedScales(): (list: readonly Scaled[], rank: (adapter: Adapter) => n
 function adapted(layer: OpTensor<unknown>, weight: Parameter, stack: Stack, scales: ReturnType<typeof sharedScales>): Tensor {
   if (!isOp(layer, linearOp) && !isOp(layer, conv2dOp))
     throw new UserError(`${describe(layer)} reads the weight ${weight.name} and is no linear layer or convolution: it cannot be adapted.`);
-  const [x] = layer.source.inputs;
+  const { x } = layer.source.inputs;
   const { plain, down, windowed, up, dense } = stack;
   const ts = down ? [lowRankDown(layer, x, down, scales(plain, paddedRank))] : [];
   for (const { scaled, down, mid } of windowed) ts.push(lowRankDown(layer, linear(x, down), mid, scales([scaled], paddedRank)));

@@ -156,8 +156,8 @@ class GraphRun {
     for (const tensor of this.inputs) if (input) this.maps.set(tensor, input);
     const cuts = new Set([...this.inputs, output]);
     for (const tensor of this.order) {
-      if (isOp(tensor, groupNormOp)) cuts.add(tensor.source.inputs[0]);
-      else if (isOp(tensor, attentionOp)) for (const operand of tensor.source.inputs) cuts.add(operand);
+      if (isOp(tensor, groupNormOp)) cuts.add(tensor.source.inputs.x);
+      else if (isOp(tensor, attentionOp)) for (const operand of inputsOf(tensor)) cuts.add(operand);
     }
     const targets = this.order.filter((tensor) => cuts.has(tensor) && !this.inputs.includes(tensor));
     const onHost = new Set(cuts);
@@ -172,7 +172,7 @@ class GraphRun {
       kept: onHost.has(target),
       tiles: partition(target.shape[1], target.shape[2], pixelsOfTile(target, sources[i], tileBytes)),
       norms: this.order.flatMap((tensor, index) =>
-        isOp(tensor, groupNormOp) && tensor.source.inputs[0] === target ? [{ index, groups: tensor.source.attrs.groups }] : [],
+        isOp(tensor, groupNormOp) && tensor.source.inputs.x === target ? [{ index, groups: tensor.source.attrs.groups }] : [],
       ),
       last: [...onHost].filter((map) => sources[i].onHost.has(map) && !sources.slice(i + 1).some((later) => later.onHost.has(map))),
     }));
@@ -248,10 +248,10 @@ class GraphRun {
     for (let i = end; i >= 0; i--) {
       const tensor = this.order[i];
       if (!inner(tensor)) continue;
-      readWindows(tensor, needed.get(tensor)!).forEach((read, k) => {
-        const from = tensor.source.inputs[k];
-        if (read) needed.set(from, around(needed.get(from), read));
-      });
+      for (const [name, read] of Object.entries(readWindows(tensor, needed.get(tensor)!))) {
+        const from = tensor.source.inputs[name]!;
+        needed.set(from, around(needed.get(from), read));
+      }
     }
 
     const built = new Map<Tensor, Tensor>();
@@ -268,15 +268,12 @@ class GraphRun {
         built.set(tensor, input(name, [tensor.shape[0], y1 - y0, x1 - x0, tensor.shape[3]]));
         continue;
       }
-      const inputs = readWindows(tensor, own).map((read, k) => {
-        const from = tensor.source.inputs[k];
-        return read ? part(built.get(from)!, needed.get(from)!, read) : from;
-      });
+      const windowOf = (from: Tensor, read: Window) => part(built.get(from)!, needed.get(from)!, read);
       const moments = () => {
         norms.set(`moments ${i}`, i);
         return input(`moments ${i}`, [tensor.shape[0], isOp(tensor, groupNormOp) ? tensor.source.attrs.groups : 1, 2]);
       };
-      built.set(tensor, onWindow(tensor, own, inputs, moments));
+      built.set(tensor, onWindow(tensor, own, windowOf, moments));
     }
     return { output: built.get(target)!, reads, norms };
   }
@@ -303,7 +300,7 @@ function sourcesOf(target: Tensor, onHost: Set<Tensor>): { onHost: Set<Tensor>; 
     if (tensor !== target && onHost.has(tensor)) found.onHost.add(tensor);
     else if (tensor.source.kind === 'op' && !found.inner.has(tensor)) {
       found.inner.add(tensor);
-      tensor.source.inputs.forEach(visit);
+      inputsOf(tensor).forEach(visit);
     }
   };
   visit(target);
@@ -317,10 +314,11 @@ function sourcesOf(target: Tensor, onHost: Set<Tensor>): { onHost: Set<Tensor>; 
 function pixelsOfTile(target: Tensor, { onHost, inner }: { onHost: Set<Tensor>; inner: Set<Tensor> }, tileBytes: number): number {
   let work = 0;
   const whole = new Set<Tensor>();
-  for (const { source, shape } of inner) {
+  for (const tensor of inner) {
+    const { source, shape } = tensor;
     if (source.kind !== 'op') continue;
     work += source.op.flops?.(source.inputs, { shape }, source.attrs) ?? 0;
-    if (source.op === attentionOp) for (const operand of source.inputs.slice(1)) whole.add(operand);
+    if (isOp(tensor, attentionOp)) for (const operand of [tensor.source.inputs.k, tensor.source.inputs.v]) whole.add(operand);
   }
   const largest = Math.max(...[...onHost, ...inner].filter((tensor) => !whole.has(tensor)).map(({ size }) => 4 * size));
   return target.shape[1] * target.shape[2] * Math.min(tileBytes / largest, MOST_WORK / Math.max(work, 1));
@@ -331,9 +329,10 @@ function formOf(output: Tensor): string {
   const order = topological([output]);
   const numbers = new Map(order.map((tensor, i) => [tensor, i]));
   return order
-    .map(({ shape, source }) => {
+    .map((tensor) => {
+      const { shape, source } = tensor;
       if (source.kind === 'op')
-        return `${source.op.name} ${JSON.stringify(source.attrs)} ${source.inputs.map((each) => numbers.get(each))}`;
+        return `${source.op.name} ${JSON.stringify(source.attrs)} ${inputsOf(tensor).map((each) => numbers.get(each))}`;
       return source.kind === 'input' ? `${source.name} ${shape}` : source.kind;
     })
     .join(';');

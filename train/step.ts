@@ -74,6 +74,6 @@ export function trainingGraph(
 /** Sums of two tensors of one shape. */
 function isResidualSum(tensor: Tensor): boolean {
   if (!isOp(tensor, binaryOp) || tensor.source.attrs.fn !== 'add') return false;
-  const [a, b] = tensor.source.inputs;
+  const { a, b } = tensor.source.inputs;
   return sameShape(a.shape, b.shape);
 }

@@ -74,7 +74,7 @@ const matrixTrips = (shader: string) => matmulTrips(shader).slice(0, -1);
 
 /** Slices of channels, then weights and values in four pieces of a block. */
 function attentionTrips(width: number): number[] {
-  const [depth, across, parts, values] = loopLengths(attentionTile(width / 4));
+  const { depth, across, parts, values } = loopLengths(attentionTile(width / 4));
   return [width / 4 / depth, depth, across, ...Array.from({ length: 4 }, () => [parts, values]).flat()];
 }
 

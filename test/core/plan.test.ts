@@ -5,6 +5,7 @@ import { ShapeError } from '../../core/errors.ts';
 import { Parameter } from '../../core/module.ts';
 import type { Plan, Storage, Value } from '../../core/plan.ts';
 import { TorchRandom } from '../../core/random.ts';
+import { present } from '../../core/shader.ts';
 import { constant, input, type Tensor } from '../../core/tensor.ts';
 import { attention } from '../../kernels/attention.ts';
 import { add, mul } from '../../kernels/binary.ts';
@@ -73,8 +74,9 @@ function simulate({ dispatches, outputs, slots }: Plan): number {
     if (value.storage.kind === 'pooled') assert.ok(owner[value.storage.slot] === value.storage, `${who} finds another value in its slot`);
   };
   for (const { operands, shader, label } of dispatches) {
-    const written = operands.filter((_, i) => shader.bindings[i].write) as Value[];
-    const read = operands.filter((operand, i) => operand && !shader.bindings[i].write) as Value[];
+    const bindings = present(shader.bindings);
+    const written = operands.filter((_, i) => bindings[i][1].write);
+    const read = operands.filter((_, i) => !bindings[i][1].write);
     for (const value of read) expectOwner(value, `${label} reading ${value.label}`);
     for (const { storage } of written) {
       assert.ok(storage.kind === 'pooled', `${label} writes into a fixed buffer`);

@@ -2,7 +2,6 @@
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import type { BlockDType } from '../../core/blocks.ts';
-import type { OpTensor } from '../../core/op.ts';
 import type { Tensor } from '../../core/tensor.ts';
 import { evaluate } from '../../gpu/program.ts';
 import { add } from '../../kernels/binary.ts';
@@ -12,7 +11,7 @@ import { plan } from '../../kernels/fusion.ts';
 import { geglu } from '../../kernels/geglu.ts';
 import { gradient } from '../../kernels/gradient.ts';
 import { linear } from '../../kernels/linear.ts';
-import { lowRankDown, withLowRank } from '../../kernels/low-rank.ts';
+import { type Layer, lowRankDown, withLowRank } from '../../kernels/low-rank.ts';
 import { gelu, silu } from '../../kernels/unary.ts';
 import { blockWeight } from '../support/blocks.ts';
 import { type Accuracy, assertClose } from '../support/close.ts';
@@ -141,7 +140,7 @@ test('adapters on a weight in blocks: the result, and derivatives by both factor
   for (const dtype of BOTH) {
     const [x, down, up, g] = [draw([5, 96]), draw([8, 96], { std: 0.2 }), draw([64, 8], { std: 0.2 }), draw([5, 64])];
     const w = blockWeight(draw([64, 96], { std: 0.1 }), dtype);
-    const layer = linear(x.tensor, w.tensor) as OpTensor<unknown>;
+    const layer = linear(x.tensor, w.tensor) as Layer;
     const y = withLowRank(layer, lowRankDown(layer, x.tensor, down.tensor, null), up.tensor);
     const both = (a: Values) => reference.linear(reference.linear(a, down, null), up, null);
     await check(`adapter on ${dtype}`, w, y, reference.add(reference.linear(x, w, null), both(x)), { terms: 104 });
@@ -184,7 +183,7 @@ test('adapters over weights in blocks', async () => {
   for (const dtype of BOTH) {
     const [x, down, up] = [draw([1, 37, 96]), draw([8, 96]), draw([64, 8])];
     const w = blockWeight(draw([64, 96], { std: 0.1 }), dtype);
-    const layer = linear(x.tensor, w.tensor) as OpTensor<unknown>;
+    const layer = linear(x.tensor, w.tensor) as Layer;
     const y = withLowRank(layer, lowRankDown(layer, x.tensor, down.tensor, null), up.tensor);
     const expected = reference.add(reference.linear(x, w, null), reference.linear(reference.linear(x, down, null), up, null));
     await check(`linear ${dtype} with adapters`, w, y, expected, { terms: 200, ulps: 8 });

@@ -303,17 +303,17 @@ test('conv2d by Winograd: odd sizes, uneven padding, bias, activation and residu
 test('conv2d by Winograd: f16 pixels, in many parts', async () => {
   const draw = sampler(12);
   const [x, w] = [draw([2, 13, 22, 32], { dtype: 'f16' }), draw([68, 3, 3, 32])];
-  const inParts: Op<null> = {
+  const inParts: Op<null, { x: Tensor; w: Tensor }> = {
     name: 'conv2d in parts',
     infer: () => ({ shape: [2, 13, 22, 68], dtype: 'f32' }),
-    lower([pixels, windows], output, _attrs, to) {
+    lower(inputs, output, _attrs, to) {
       const image = { h: 13, w: 22, oh: 13, ow: 22 };
       const window = { kh: 3, kw: 3, stride: 1, top: 1, left: 1 };
       const sizes = { rows: 2 * 13 * 22, columns: 68, channels: 32, image, window, batch: 1 };
-      lowerWinograd(to, { x: pixels, w: windows, bias: null, residual: null, output, ...sizes, activation: 'none' }, 1);
+      lowerWinograd(to, { ...inputs, bias: null, residual: null, output, ...sizes, activation: 'none' }, 1);
     },
   };
-  const y = apply(inParts, [x.tensor, w.tensor], null);
+  const y = apply(inParts, { x: x.tensor, w: w.tensor }, null);
   assert.ok(kernelsOf(y).length > 12);
   await check('conv2d by Winograd, parts', y, reference.conv2d(x, w, null, { padding: [1, 1, 1, 1] }), { terms: 288, ulps: WINOGRAD_ULPS });
 });

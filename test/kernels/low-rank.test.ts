@@ -2,7 +2,6 @@
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { ShapeError } from '../../core/errors.ts';
-import type { OpTensor } from '../../core/op.ts';
 import { constant, scalar, type Tensor } from '../../core/tensor.ts';
 import { compile, evaluate } from '../../gpu/program.ts';
 import { add } from '../../kernels/binary.ts';
@@ -10,7 +9,7 @@ import { type Conv2dOptions, conv2d } from '../../kernels/conv2d.ts';
 import { plan } from '../../kernels/fusion.ts';
 import { geglu } from '../../kernels/geglu.ts';
 import { linear } from '../../kernels/linear.ts';
-import { lowRankDown, withLowRank } from '../../kernels/low-rank.ts';
+import { type Layer, lowRankDown, withLowRank } from '../../kernels/low-rank.ts';
 import { type RankScale, rankScales } from '../../kernels/rank-scales.ts';
 import { silu } from '../../kernels/unary.ts';
 import { check } from '../support/check.ts';
@@ -20,8 +19,8 @@ import * as reference from '../support/reference.ts';
 import { type Sample, sampler, type Values } from '../support/sample.ts';
 
 function adapted(layer: Tensor, x: Tensor, down: Tensor, up: Tensor, scales: Tensor | null = null): Tensor {
-  const t = lowRankDown(layer as OpTensor<unknown>, x, down, scales);
-  return withLowRank(layer as OpTensor<unknown>, t, up);
+  const t = lowRankDown(layer as Layer, x, down, scales);
+  return withLowRank(layer as Layer, t, up);
 }
 
 const scaled = (t: Values, scales: Values) => reference.broadcast(t, scales, (a, b) => a * b);
@@ -175,7 +174,7 @@ test('scales of ranks are scalars of the program', async () => {
 
 test('factors that do not fit are refused', () => {
   const draw = sampler(5);
-  const layer = linear(draw([3, 5]).tensor, draw([7, 5]).tensor) as OpTensor<unknown>;
+  const layer = linear(draw([3, 5]).tensor, draw([7, 5]).tensor) as Layer;
   for (const [t, up] of [
     [draw([3, 4]), draw([7, 8])],
     [draw([3, 6]), draw([7, 6])],
