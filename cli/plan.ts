@@ -2,7 +2,7 @@
 import { Command } from 'commander';
 import { host } from '../host/node.ts';
 import { chooseOptions, type GivenOptions, type RestoreOptions } from '../restore/options.ts';
-import { type PlannedStep, plannedSteps } from '../restore/planned-steps.ts';
+import { type PlannedStep, plannedSteps } from '../restore/sampling.ts';
 import { configOf } from './model-config.ts';
 import { checkOutput } from './photo-files.ts';
 import { modelOption, samplingOptions } from './restore-options.ts';

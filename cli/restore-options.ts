@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { Command, InvalidArgumentError, Option } from 'commander';
 import { UserError } from '../core/errors.ts';
-import { parseLoraScale } from '../restore/lora-scales.ts';
+import { LoraScale } from '../models/lora-scale.ts';
 import { DEFAULTS, type GivenOptions, PRESETS, type RestoreOptions } from '../restore/options.ts';
 import type { LoraChoice } from '../restore/restorer.ts';
 import { parseNumber, parseSetting, SETTING_KEYS, SETTINGS, settingName } from '../restore/settings.ts';
@@ -103,7 +103,7 @@ export function lora(text: string, before: LoraChoice[] = []): LoraChoice[] {
   const at = text.search(/:[^:/\\]*$/);
   const [path, scale] = at < 0 ? [text, '1'] : [text.slice(0, at), text.slice(at + 1)];
   try {
-    parseLoraScale(scale);
+    new LoraScale(scale);
   } catch (error) {
     throw new InvalidArgumentError((error as Error).message);
   }

@@ -11,11 +11,10 @@ import { thumbnail } from '../image/compose.ts';
 import { encodePng } from '../image/encode.ts';
 import type { Image } from '../image/image.ts';
 import { readPngText } from '../image/png-chunks.ts';
-import type { Speeds } from '../restore/forecast.ts';
 import { chooseOptions, type GivenOptions } from '../restore/options.ts';
 import { compareRecipes, parseRecipe, RECIPE_KEYWORD, type Recipe } from '../restore/recipe.ts';
-import { Restorer } from '../restore/restorer.ts';
-import { measureSpeeds } from '../restore/speed.ts';
+import { Restorer, Samples } from '../restore/restorer.ts';
+import { measureSpeeds, type Speeds } from '../restore/speed.ts';
 import { forecastLines } from './forecast-lines.ts';
 import { Interrupted, onInterrupt } from './interrupt.ts';
 import { kernelTable } from './kernel-table.ts';
@@ -23,7 +22,7 @@ import { LogFile } from './log-file.ts';
 import { pathKey } from './output-path.ts';
 import { type PhotoFile, photoFiles } from './photo-files.ts';
 import { isPng, readPicture, writePicture } from './picture-files.ts';
-import { duration, type Progress, progress } from './progress.ts';
+import { duration, progress, type ShownProgress } from './progress.ts';
 import { type RestoreFlags, restoreDefinition } from './restore-options.ts';
 import {
   checkSideFiles,
@@ -160,7 +159,7 @@ function checkExisting(photos: PhotoFile[], { numSamples, overwrite, skipExistin
 
 /** What every photo of one command shares. */
 class Work {
-  shown: Progress | null = null;
+  shown: ShownProgress | null = null;
   private speeds: Speeds | null = null;
   private readonly flags: RestoreFlags;
   private readonly recipe: Recipe | null;
@@ -178,7 +177,7 @@ class Work {
 
   /** Tells what restoring a photo would take. */
   async forecast(restorer: Restorer, photo: PhotoFile): Promise<void> {
-    this.speeds ??= await measureSpeeds(restorer.model.networks);
+    this.speeds ??= await measureSpeeds(restorer.model);
     const forecast = restorer.forecast(await readPicture(photo.input), await this.options(photo), this.speeds);
     if (this.flags.json) this.print({ input: photo.input, output: photo.output, speeds: this.speeds, forecast });
     else for (const line of forecastLines(photo.input, forecast)) console.log(line);
@@ -196,9 +195,12 @@ class Work {
     }
     const { seed } = chooseOptions(given, restorer.model.config);
     const cells: { image: Image; label: string }[] = [];
+    const samples = new Samples();
     for (const [i, file] of files.entries()) {
       const there = skipExisting && existsSync(file.output);
-      const image = there ? await readPicture(file.output) : await this.restore(restorer, file, { ...given, seed: seed + i }, signal);
+      const image = there
+        ? await readPicture(file.output)
+        : await this.restore(restorer, file, { ...given, seed: seed + i }, signal, samples);
       cells.push({ image: thumbnail(image), label: `seed ${seed + i}` });
     }
     await host.writeFileAtomic(sheetPath(photo), encodePng(contactSheet(cells)));
@@ -206,7 +208,7 @@ class Work {
   }
 
   /** Restores and writes one photo, and reports on it. */
-  private async restore(restorer: Restorer, file: PhotoFile, given: GivenOptions, signal: AbortSignal): Promise<Image> {
+  private async restore(restorer: Restorer, file: PhotoFile, given: GivenOptions, signal: AbortSignal, samples?: Samples): Promise<Image> {
     const { flags } = this;
     const begun = performance.now();
     const photo = await readPicture(file.input);
@@ -226,10 +228,7 @@ class Work {
     const result = await restorer.restore(photo, given, {
       ...this.shown,
       ...preview,
-      step: async (step) => {
-        await this.shown?.step?.(step);
-        await preview.step?.(step);
-      },
+      samples,
       warning,
       signal,
       name: file.input,

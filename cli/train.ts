@@ -12,7 +12,8 @@ import { encodePng } from '../image/encode.ts';
 import { toUnit } from '../image/image.ts';
 import { LoraStack } from '../models/lora.ts';
 import { restorePhoto } from '../restore/job.ts';
-import { SupirModel } from '../restore/model-folder.ts';
+import { SUPIR } from '../restore/supir.ts';
+import { SupirModel } from '../restore/supir-model.ts';
 import { type DataEncoder, type DataOptions, loadImages, loadPictures } from '../train/data.ts';
 import { LoraTraining } from '../train/lora-training.ts';
 import { writeModelFolder } from '../train/model-files.ts';
@@ -77,13 +78,13 @@ export function trainCommand(): Command {
 
 /** The model's encoders and text towers for loading data. */
 function encoderOf(model: SupirModel): DataEncoder {
-  const { networks, config } = model;
+  const { config } = model;
   const scale = config.vae.scale_factor;
   return {
     identity: [config.name, ...model.baseNames].join(' '),
     async latent(image, which) {
       const { width, height, data } = toUnit(image);
-      const { mean, logvar } = await networks.encode({ data, shape: [1, height, width, 3] }, which);
+      const { mean, logvar } = await model.encode({ data, shape: [1, height, width, 3] }, which);
       return {
         shape: mean.shape.slice(1),
         mean: mean.data.map((value) => scale * value),
@@ -91,7 +92,7 @@ function encoderOf(model: SupirModel): DataEncoder {
       };
     },
     async text(caption) {
-      const { context, vector } = await networks.condition(model.tokens(caption));
+      const { context, vector } = await model.condition(model.tokens(caption));
       return { context: context.data, vector: vector.data };
     },
   };
@@ -120,17 +121,17 @@ function sharedOptions(flags: TrainFlags): TrainingOptions & { mode: TrainFlags[
 
 function trainLora(photos: string, flags: LoraFlags): Promise<void> {
   return withModel(photos, flags, async (session) => {
-    const { networks } = session.model;
+    const { model } = session;
     const { rank, alpha, targets, zero, name = 'lora' } = flags;
     const shape = { rank, ...(alpha === undefined ? {} : { alpha }), targets, zero };
-    const training = new LoraTraining(networks.device, networks.supir, { ...sharedOptions(flags), ...shape });
+    const training = new LoraTraining(model.device, model.networks, { ...sharedOptions(flags), ...shape });
     try {
       const { images, validation } = await session.load((folder) => session.latents(folder));
-      networks.loras.stack = training.stack; // for samples
+      model.loras.stack = training.stack; // for samples
       session.say(`${training.adapters.length} layers, ${images.length} images, ${validation.length} to validate by`);
       await session.run(training, name, images, validation, () => training.encode(name, images.length, flags));
     } finally {
-      networks.loras.stack = new LoraStack([]);
+      model.loras.stack = new LoraStack([]);
       await training.dispose();
     }
   });
@@ -139,7 +140,7 @@ function trainLora(photos: string, flags: LoraFlags): Promise<void> {
 function trainNetwork(network: NetworkName, photos: string, flags: NetworkFlags): Promise<void> {
   return withModel(photos, flags, async (session) => {
     const isPixels = network === 'vae' || network === 'denoise-encoder';
-    const { device, supir } = session.model.networks;
+    const { device, networks: supir } = session.model;
     const options = { ...sharedOptions(flags), network, ...(network === 'vae' ? { kl: flags.kl } : {}) };
     const training = await NetworkTraining.open<TrainingItem>(device, supir, options);
     try {
@@ -232,7 +233,7 @@ class Session {
     });
     if (result.interrupted)
       throw Object.assign(new Interrupted(), { message: `Interrupted; step ${result.step} is saved, and --resume goes on from there.` });
-    const { device } = this.model.networks;
+    const { device } = this.model;
     if (!flags.json)
       console.log(
         `${flags.output}/${name}.safetensors: ${result.step} steps, ${Math.round(device.memory.peak / 1e6)} MB of GPU memory at most`,
@@ -245,7 +246,7 @@ class Session {
     const pairs = { degradation: degradationOf(flags), seed: flags.seed, crop: 256, multiple: data.multiple };
     for (const [i, path] of paths.entries()) {
       const { truth, damaged } = makePair(await decode(await host.readFile(path), path), path, i, pairs);
-      const { image } = await restorePhoto(model, damaged, {});
+      const { image } = await restorePhoto(SUPIR, model, damaged, {});
       const parts = [
         { image: truth, label: 'truth' },
         { image: damaged, label: 'damaged' },

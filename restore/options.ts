@@ -192,7 +192,7 @@ export type GivenOptions = Partial<RestoreOptions> & { preset?: Preset };
  * SUPIR's defaults, then the model's recommendations, then the preset, then what was given. Other properties of `given` are ignored.
  * Throws UserError naming the first impossible option.
  */
-export function chooseOptions(given: GivenOptions, config: SupirConfig): RestoreOptions {
+export function chooseOptions(given: GivenOptions, config: Pick<SupirConfig, 'min_size' | 'recommended'>): RestoreOptions {
   const { preset } = given;
   if (preset !== undefined && !Object.hasOwn(PRESETS, preset))
     throw new UserError(`There is no preset '${preset}'; there are ${Object.keys(PRESETS).join(', ')}.`);

@@ -6,9 +6,9 @@ import { UserError } from '../core/errors.ts';
 import { VERSION } from '../core/version.ts';
 import { joinBytes } from '../image/bytes.ts';
 import type { Image } from '../image/image.ts';
+import type { LoraScaleText } from '../models/lora-scale.ts';
 import type { WeightDType } from '../weights/attach.ts';
 import type { Checkpoint } from '../weights/checkpoint.ts';
-import type { LoraScaleText } from './lora-scales.ts';
 import type { RestoreOptions } from './options.ts';
 
 /** Keyword of the recipe's text chunk in a PNG. */

@@ -10,7 +10,7 @@ import { decode } from '../../image/decode.ts';
 import { encodePng } from '../../image/encode.ts';
 import { SUPIR_SDXL } from '../../models/config.ts';
 import { chooseOptions } from '../../restore/options.ts';
-import { type PlannedStep, plannedSteps } from '../../restore/planned-steps.ts';
+import { type PlannedStep, plannedSteps } from '../../restore/sampling.ts';
 import { projectFile } from '../support/fixtures.ts';
 import { assertRefused, inPairs, supir } from './run-cli.ts';
 

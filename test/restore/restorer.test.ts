@@ -166,11 +166,12 @@ test('a LoRA acts by its strength, is told by the recipe, and at 0 changes no bi
   };
   results.push(await adapted.restore(photo, options, { step: end }));
   const pipelines = adapted.device.pipelineCount;
-  adapted.setLoraScale(0, 1);
+  const [handle] = adapted.model.loras;
+  handle.scale = 1;
   results.push(await adapted.restore(photo, options, { step: end }));
   await adapted.restore(photo, options, {
     step(done) {
-      adapted.setLoraScale(0, 0);
+      handle.scale = 0;
       end(done);
     },
   });
@@ -179,7 +180,8 @@ test('a LoRA acts by its strength, is told by the recipe, and at 0 changes no bi
   assert.is(adapted.device.memory.buffers, 0);
   const merged = await Restorer.load(host, demo, [{ path, scale: 1, merge: true }]);
   const { image, recipe } = await merged.restore(photo, options);
-  assert.throws(() => merged.setLoraScale(0, 0.5), /was merged/);
+  const [fixed] = merged.model.loras;
+  assert.throws(() => (fixed.scale = 0.5), /was merged/);
   const distilled = join(folder, 'sdxl_lightning_4step_lora.safetensors');
   writeFileSync(distilled, encodeSafetensors(tensors));
   await merged.model.addLora(await host.fileSource(distilled), 1);

@@ -14,7 +14,8 @@ import { SUPIR_SDXL } from '../../models/config.ts';
 import { FeatureMap, partition } from '../../models/feature-map.ts';
 import { forecastTiled, runTiled } from '../../models/tiled-graph.ts';
 import { Vae } from '../../models/vae.ts';
-import type { Networks, Values } from '../../restore/networks.ts';
+import type { Values } from '../../restore/networks.ts';
+import type { SupirModel } from '../../restore/supir-model.ts';
 import { publishedTiles, runAutoencoder, VAE_TILING } from '../../restore/tiled-vae.ts';
 import type { VerifyContext } from '../../verify/context.ts';
 import type { CaseEntry } from '../../verify/golden.ts';
@@ -26,11 +27,11 @@ import { sampler } from '../support/sample.ts';
 
 const device = await testDevice();
 let context: VerifyContext;
-let networks: Networks;
+let model: SupirModel;
 
 test.before(async () => {
   context = await goldenContext(device);
-  networks = await context.model({ weights: { model: 'tiny' } } as CaseEntry);
+  model = await context.model({ weights: { model: 'tiny' } } as CaseEntry);
 });
 test.after(() => context.dispose());
 
@@ -46,8 +47,8 @@ const farthest = (a: Values, b: Values) => {
 /** Largest difference accepted on values of about unit size; the requirement is 1e-3. */
 const TOLERANCE = 3e-5;
 
-const decoder = (z: Tensor) => networks.supir.first_stage_model.decode(z);
-const encoder = (x: Tensor) => networks.supir.first_stage_model.encode(x, 'encoder');
+const decoder = (z: Tensor) => model.networks.first_stage_model.decode(z);
+const encoder = (x: Tensor) => model.networks.first_stage_model.encode(x, 'encoder');
 const exact = (tileBytes: number) => ({ ...VAE_TILING, how: 'exact' as const, tileBytes });
 const WHOLE = { ...VAE_TILING, how: 'off' as const };
 
