@@ -3,8 +3,8 @@ import { UserError } from '../core/errors.ts';
 import type { Host } from '../host/host.ts';
 import { decode } from '../image/decode.ts';
 import { DEFAULTS, type GivenOptions } from '../restore/options.ts';
-import { fingerprint } from '../restore/recipe.ts';
 import { type LoraChoice, Restorer } from '../restore/restorer.ts';
+import { fingerprint } from '../weights/fingerprint.ts';
 import { openTensorFile } from '../weights/open.ts';
 import type { Method } from './evaluate.ts';
 

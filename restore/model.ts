@@ -12,9 +12,9 @@ import type { LoraScaleText } from '../models/lora-scale.ts';
 import { type LoraHandle, LoraSet } from '../models/lora-set.ts';
 import type { ByteSource } from '../weights/byte-source.ts';
 import type { Checkpoint } from '../weights/checkpoint.ts';
+import { fingerprint } from '../weights/fingerprint.ts';
 import { openTensorFile } from '../weights/open.ts';
 import type { TensorFile } from '../weights/tensor-file.ts';
-import { fingerprint } from './recipe.ts';
 
 /** What of a model's configuration every method has. */
 export type ModelConfig = Pick<SupirConfig, 'name' | 'image_multiple' | 'min_size' | 'recommended'>;

@@ -4,11 +4,10 @@
  */
 import { UserError } from '../core/errors.ts';
 import { VERSION } from '../core/version.ts';
-import { joinBytes } from '../image/bytes.ts';
 import type { Image } from '../image/image.ts';
 import type { LoraScaleText } from '../models/lora-scale.ts';
 import type { WeightDType } from '../weights/attach.ts';
-import type { Checkpoint } from '../weights/checkpoint.ts';
+import { comparable } from '../weights/fingerprint.ts';
 import type { RestoreOptions } from './options.ts';
 
 /** Keyword of the recipe's text chunk in a PNG. */
@@ -63,7 +62,14 @@ export function compareRecipes(recipe: Recipe, now: Recipe): string[] {
       `The recipe is of ${recipe.photo.name} (${recipe.photo.width}x${recipe.photo.height}), and the photo given has other pixels. Give that photo.`,
     );
   }
-  if (recipe.model.fingerprint !== now.model.fingerprint) {
+  const differences: string[] = [];
+  const fingerprints = ({ model, loras }: Recipe) => [model, ...loras].map(({ fingerprint }) => fingerprint);
+  const isKnown = [...fingerprints(recipe), ...fingerprints(now)].every((each, _, [first]) => comparable(each, first));
+  if (!isKnown)
+    differences.push(
+      'The recipe is of an earlier version, whose fingerprints of models and LoRA files cannot be compared with those of today: whether they are the same is not known.',
+    );
+  if (isKnown ? recipe.model.fingerprint !== now.model.fingerprint : recipe.model.name !== now.model.name) {
     throw new UserError(
       `The recipe was made with the model '${recipe.model.name}' (${recipe.model.fingerprint.slice(0, 12)}), not '${now.model.name}' (${now.model.fingerprint.slice(0, 12)}). Give that model with --model.`,
     );
@@ -75,13 +81,15 @@ export function compareRecipes(recipe: Recipe, now: Recipe): string[] {
     );
   const list = ({ loras }: Recipe) =>
     loras
-      .map(({ name, scale, fingerprint, merged }) => `${name}:${scale}${merged ? ' merged' : ''} (${fingerprint.slice(0, 12)})`)
+      .map(
+        ({ name, scale, fingerprint, merged }) =>
+          `${name}:${scale}${merged ? ' merged' : ''}${isKnown ? ` (${fingerprint.slice(0, 12)})` : ''}`,
+      )
       .join(', ') || 'none';
   if (list(recipe) !== list(now))
     throw new UserError(
       `The recipe was made with these LoRA files: ${list(recipe)}; now there are: ${list(now)}. Give the same with --lora.`,
     );
-  const differences: string[] = [];
   if (recipe.adapter !== now.adapter)
     differences.push(`The recipe was made on another adapter (${recipe.adapter}); pixels may differ in the last bit.`);
   if (recipe.version !== now.version) differences.push(`The recipe was made by version ${recipe.version}; this is ${now.version}.`);
@@ -92,22 +100,6 @@ export function compareRecipes(recipe: Recipe, now: Recipe): string[] {
 export async function identity(recipe: Recipe): Promise<string> {
   const { name: _, ...photo } = recipe.photo;
   return (await sha256(new TextEncoder().encode(JSON.stringify({ ...recipe, photo })))).slice(0, 16);
-}
-
-/** Tensors that a fingerprint samples, and bytes of each: reading all of a 9 GB model would take longer than the restoration's start. */
-const [SAMPLES, SAMPLE_BYTES] = [32, 4096];
-
-/** SHA-256 over every tensor's name, dtype and shape and the first bytes of 32 tensors spread over the checkpoint. */
-export async function fingerprint(checkpoint: Pick<Checkpoint, 'bytes' | 'info' | 'names'>): Promise<string> {
-  const keys = checkpoint.names().sort();
-  const index = keys.map((key) => `${key} ${checkpoint.info(key).dtype} ${checkpoint.info(key).shape.join('x')}`).join('\n');
-  const parts = [new TextEncoder().encode(index)];
-  for (let i = 0; i < Math.min(SAMPLES, keys.length); i++) {
-    const key = keys[Math.floor((i * keys.length) / SAMPLES) % keys.length];
-    const { begin, end } = checkpoint.info(key);
-    parts.push(await checkpoint.bytes(key, 0, Math.min(SAMPLE_BYTES, end - begin)));
-  }
-  return sha256(joinBytes(...parts));
 }
 
 async function sha256(bytes: Uint8Array): Promise<string> {

@@ -215,6 +215,8 @@ test('a recipe of another photo, model or adapter is told', async () => {
   const changed: Partial<Recipe>[] = [{ photo: (await makeRecipe(other, 'x', recipe.options, model, [], 'a')).photo }, { model }];
   for (const change of changed) assert.throws(() => compareRecipes(recipe, { ...recipe, ...change }), /Give that/);
   assert.match(compareRecipes(recipe, { ...recipe, adapter: 'another' })[0], /another adapter/);
+  const earlier = { ...recipe, model: { ...recipe.model, fingerprint: 'f'.repeat(64) } };
+  assert.match(compareRecipes(earlier, recipe)[0], /of an earlier version, whose fingerprints .* cannot be compared/);
   assert.throws(() => parseRecipe(undefined, 'a.png'), /carries no recipe/);
   assert.throws(() => parseRecipe('{', 'a.png'), /damaged/);
 });
