@@ -3,7 +3,7 @@
  * Host adapters are imported by themselves: `supir-webgpu/host/node`, `supir-webgpu/host/browser`, `supir-webgpu/host/deno`.
  */
 export type { AdapterFacts } from './core/adapter.ts';
-export { DeviceError, ShapeError, UserError } from './core/errors.ts';
+export { DeviceError, type Facts, factsOf, ShapeError, UserError, type Warning } from './core/errors.ts';
 export { Module, Parameter, parameters } from './core/module.ts';
 export { observe, watch } from './core/observe.ts';
 export { TorchCudaRandom } from './core/philox.ts';
@@ -51,12 +51,14 @@ export { type LoraHandle, LoraSet } from './models/lora-set.ts';
 export { NETWORK_NAMES, type NetworkName, networkGraph } from './models/network-graphs.ts';
 export { Supir } from './models/supir.ts';
 export { forecastTiled, runTiled } from './models/tiled-graph.ts';
+export { chooseOptions, type GivenOptions } from './restore/choose-options.ts';
 export { type Forecast, forecastRestore } from './restore/forecast.ts';
 export { type RestoredPhoto, restorePhoto } from './restore/job.ts';
 export { Model } from './restore/model.ts';
 export { type DenoiserOptions, DenoisingNetwork, images, type Tap, type TextConditioning, type Values } from './restore/networks.ts';
-export { chooseOptions, DEFAULTS, type GivenOptions, PRESETS, type Preset, type RestoreOptions } from './restore/options.ts';
+export { DEFAULTS, OPTIONS, type RestoreOptions } from './restore/options.ts';
 export { Results, runStages } from './restore/pipeline.ts';
+export { PRESETS, type Preset, presetsOf } from './restore/presets.ts';
 export { LatentPreview, previewEvents } from './restore/preview.ts';
 export { type Progress, ProgressMeter } from './restore/progress.ts';
 export type { Recipe } from './restore/recipe.ts';

@@ -10,17 +10,18 @@ import { Checkpoint } from '../weights/checkpoint.ts';
 import { compareWeights, type WeightComparison } from '../weights/compare.ts';
 import { recognize } from '../weights/recognize.ts';
 import { elementCount, type TensorFile } from '../weights/tensor-file.ts';
-import { configOf } from './model-config.ts';
+import { readConfig } from './model-config.ts';
 import { checkOutput } from './photo-files.ts';
+import { COMMAND } from './program.ts';
 import { openInputs } from './weights-input.ts';
 
 const EXAMPLES = `
 Examples:
-  $ npm run -s supir -- inspect sd_xl_base_1.0_0.9vae.safetensors SUPIR-v0Q.ckpt
-  $ npm run -s supir -- inspect models/juggernaut-diffusers --tree 3
-  $ npm run -s supir -- inspect sd_xl_base_1.0_0.9vae.safetensors --compare sd_xl_base_q4.safetensors
-  $ npm run -s supir -- inspect --graph denoiser -o denoiser.svg
-  $ npm run -s supir -- inspect --graph decoder --model demo --size 256x256 --json`;
+  $ ${COMMAND} inspect sd_xl_base_1.0_0.9vae.safetensors SUPIR-v0Q.ckpt
+  $ ${COMMAND} inspect models/juggernaut-diffusers --tree 3
+  $ ${COMMAND} inspect sd_xl_base_1.0_0.9vae.safetensors --compare sd_xl_base_q4.safetensors
+  $ ${COMMAND} inspect --graph denoiser -o denoiser.svg
+  $ ${COMMAND} inspect --graph decoder --model demo --size 256x256 --json`;
 
 interface Flags {
   tree?: string | true;
@@ -55,15 +56,16 @@ function size(text: string): [number, number] {
 
 async function draw(network: NetworkName, { model, size: [width, height], output, json }: Flags): Promise<void> {
   if (output !== undefined) checkOutput(output, ['.svg']);
-  const config = model === undefined ? SUPIR_SDXL : await configOf(model);
+  const config = model === undefined ? SUPIR_SDXL : readConfig(model);
   const multiple = config.image_multiple;
   if (width % multiple || height % multiple)
     throw new UserError(`--size ${width}x${height}: both sides must be multiples of ${multiple} for ${config.name}.`);
   const graph = networkGraph(config, network, width, height);
   const svg = drawGraph(graph, `${network} of ${config.name} at ${width} × ${height} pixels`);
   if (output !== undefined) await host.writeFileAtomic(output, new TextEncoder().encode(svg));
-  if (json) console.log(JSON.stringify({ network, width, height, ...graph }));
+  if (json) console.log(JSON.stringify({ network, width, height, ...graph, ...(output === undefined ? {} : { output }) }));
   else if (output === undefined) process.stdout.write(svg);
+  else console.log(`Drawn in ${output}`);
 }
 
 async function inspect(paths: string[], flags: Flags): Promise<void> {

@@ -47,12 +47,12 @@ export async function openDevice(options: OpenOptions): Promise<Device> {
   const settle = options.settle ?? ((promise) => promise);
   const adapter = await settle(options.gpu.requestAdapter({ powerPreference: options.powerPreference ?? 'high-performance' }));
   if (!adapter)
-    throw new DeviceError('No WebGPU adapter answered. Run `npm run -s supir -- doctor` to see what is missing and how to mend it.');
+    throw new DeviceError('No WebGPU adapter answered: there is no graphics driver that serves it here.', { code: 'no-adapter' });
   const info = adapter.info;
   if (/null/i.test(`${info.vendor} ${info.architecture} ${info.device} ${info.description}`)) {
-    throw new DeviceError(
-      "Only Dawn's null adapter answered, which accepts commands but computes nothing. Run `npm run -s supir -- doctor`.",
-    );
+    throw new DeviceError("Only Dawn's null adapter answered, which accepts commands but computes nothing: a graphics driver is missing.", {
+      code: 'null-adapter',
+    });
   }
   const limits = adapter.limits;
   const matrix = options.schedule === 'matrix';

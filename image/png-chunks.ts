@@ -96,18 +96,25 @@ export function profileChunk(profile: Uint8Array): PngChunk {
   return { type: 'iCCP', data: joinBytes(...parts, [sum >>> 24, (sum >> 16) & 255, (sum >> 8) & 255, sum & 255]) };
 }
 
-/** The texts of a PNG file by keyword (tEXt, and iTXt that is not compressed; a repeated keyword keeps its last text). UserError as `readChunks`. */
+/** Most bytes of a text that are read. */
+const TEXT_BYTES = 4_000_000;
+
+/**
+ * The texts of a PNG file by keyword (tEXt, and iTXt that is not compressed; a repeated keyword keeps its last text), of each at most the first four
+ * million bytes. UserError as `readChunks`.
+ */
 export function readPngText(bytes: Uint8Array, name: string): Record<string, string> {
   const texts = new Map<string, string>();
   for (const { type, data } of readChunks(bytes, name).chunks) {
     const nul = data.indexOf(0);
     if ((type !== 'tEXt' && type !== 'iTXt') || nul < 1) continue;
     const keyword = latin1(data.subarray(0, nul));
-    if (type === 'tEXt') texts.set(keyword, latin1(data.subarray(nul + 1)));
+    if (type === 'tEXt') texts.set(keyword, latin1(data.subarray(nul + 1, nul + 1 + TEXT_BYTES)));
     else if (data[nul + 1] === 0) {
       const language = data.indexOf(0, nul + 3);
       const translated = data.indexOf(0, language + 1);
-      if (language > 0 && translated > 0) texts.set(keyword, new TextDecoder().decode(data.subarray(translated + 1)));
+      if (language > 0 && translated > 0)
+        texts.set(keyword, new TextDecoder().decode(data.subarray(translated + 1, translated + 1 + TEXT_BYTES)));
     }
   }
   return Object.fromEntries(texts);

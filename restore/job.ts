@@ -4,9 +4,11 @@ import type { DeepImage, FloatImage, Image } from '../image/image.ts';
 import { toUnit } from '../image/image.ts';
 import { finish, finishDeep, prepare } from '../image/prepare.ts';
 import { resize } from '../image/resize.ts';
+import { chooseOptions, type GivenOptions } from './choose-options.ts';
+import { unsuitable } from './few-step.ts';
 import type { Model } from './model.ts';
 import { images, type Values } from './networks.ts';
-import { chooseOptions, type GivenOptions, type RestoreOptions, unsuitable } from './options.ts';
+import type { RestoreOptions } from './options.ts';
 import { Results, runStages } from './pipeline.ts';
 import type { ProgressMeter } from './progress.ts';
 import type { SamplerState } from './run-state.ts';
@@ -41,7 +43,7 @@ export async function restorePhoto<M extends Model, Inputs, Made>(
   { resume = null, results = new Results<Made>(), meter = null }: Progressing<Made> = {},
 ): Promise<RestoredPhoto> {
   const options = chooseOptions(given, model.config);
-  const warning = unsuitable(options, model.baseNames);
+  const warning = unsuitable(options, model.baseNames, model.config);
   if (warning) await events.warning?.(warning);
   const { image, width, height, width0, height0 } = prepare(photo, {
     upscale: options.upscale,

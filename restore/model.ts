@@ -17,7 +17,7 @@ import { openTensorFile } from '../weights/open.ts';
 import type { TensorFile } from '../weights/tensor-file.ts';
 
 /** What of a model's configuration every method has. */
-export type ModelConfig = Pick<SupirConfig, 'name' | 'image_multiple' | 'min_size' | 'recommended'>;
+export type ModelConfig = Pick<SupirConfig, 'name' | 'image_multiple' | 'min_size' | 'recommended' | 'presets'>;
 
 /** A LoRA file on a model. */
 export interface LoraOnModel {

@@ -2,8 +2,7 @@
  * The restorer as a library user holds it: a device and a model, loaded once, that restore photo after photo. It keeps each run's state, goes on
  * from it, and when the device is lost opens a new one and goes on there, once.
  */
-
-import { DeviceError, MemoryError } from '../core/errors.ts';
+import { DeviceError, factsOf, MemoryError } from '../core/errors.ts';
 import { type Device, type OpenOptions, openDevice } from '../gpu/device.ts';
 import type { Host } from '../host/host.ts';
 import type { Image } from '../image/image.ts';
@@ -11,10 +10,10 @@ import type { LoraScaleText } from '../models/lora-scale.ts';
 import type { LoraHandle } from '../models/lora-set.ts';
 import type { SamplerStep } from '../sampler/sampler.ts';
 import { fingerprint } from '../weights/fingerprint.ts';
+import { chooseOptions, type GivenOptions } from './choose-options.ts';
 import { type Forecast, forecastRestore } from './forecast.ts';
 import { type RestoredPhoto, restorePhoto } from './job.ts';
 import { type AnyMethod, methodOf } from './methods.ts';
-import { chooseOptions, type GivenOptions } from './options.ts';
 import { Results } from './pipeline.ts';
 import { ProgressMeter } from './progress.ts';
 import { makeRecipe, type Recipe } from './recipe.ts';
@@ -145,11 +144,13 @@ export class Restorer {
     const recipe = await this.recipe(photo, name, given);
     await settings.recipe?.(recipe);
     const state = folder === undefined ? null : await RunState.open(this.host, folder, recipe);
-    if (photo.note) await settings.warning?.(`${name}: ${photo.note}`);
+    if (photo.note) await settings.warning?.({ code: 'photo', file: name, message: `${name}: ${photo.note}` });
     if (state && !state.saved && state.others > 0) {
-      await settings.warning?.(
-        `${folder} holds ${state.others === 1 ? 'the state of another run' : `states of ${state.others} other runs`}; this one starts anew.`,
-      );
+      await settings.warning?.({
+        code: 'other-states',
+        file: folder,
+        message: `${folder} holds ${state.others === 1 ? 'the state of another run' : `states of ${state.others} other runs`}; this one starts anew.`,
+      });
     }
     let last: SamplerState | null = state?.saved ?? null;
     const resumedAt = last?.startStep ?? 0;
@@ -174,9 +175,11 @@ export class Restorer {
       result = await run();
     } catch (error) {
       if (!(error instanceof DeviceError)) throw error;
-      await settings.warning?.(
-        `${error.message} Trying once more on a new device${last ? `, from step ${(last as SamplerState).startStep}` : ''}.`,
-      );
+      await settings.warning?.({
+        ...factsOf(error),
+        code: 'device-replaced',
+        message: `${error.message} Trying once more on a new device${last ? `, from step ${(last as SamplerState).startStep}` : ''}.`,
+      });
       if (error instanceof MemoryError) this.memory = LESS_MEMORY * this.device.memory.peak;
       await this.replaceDevice();
       result = await run();

@@ -15,15 +15,13 @@ export type SamplingRun = Pick<SamplerOptions, 'noise' | 'onStep' | 'signal' | '
   noiseEveryStep: boolean;
 };
 
-/** Samples a latent with the sampler, steps and scales of the options. */
+/** Samples a latent with the sampler, steps and scales of the options, which bear the samplers' own names. */
 export function sample(network: Network, options: RestoreOptions, run: SamplingRun): Promise<Float32Array> {
-  const { steps, cfg, cfgStart, control: controlScale, sNoise } = options;
   const schedule = new NoiseSchedule();
-  const all = { ...run, steps, cfg, cfgStart, controlScale, sNoise };
+  const all = { ...options, controlStart: options.controlLinear ? options.controlStart : undefined, ...run };
   if (options.sampler === 'dpmpp2m') return sampleDpmpp2m(network, schedule, all);
   if (options.sampler === 'euler') return sampleEuler(network, schedule, all);
-  const controlStart = options.controlLinear ? options.controlStart : undefined;
-  return sampleEdm(network, schedule, { ...all, sChurn: options.churn, restoreCfg: options.restoration, controlStart });
+  return sampleEdm(network, schedule, all);
 }
 
 /** A step of the plan. */

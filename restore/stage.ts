@@ -3,6 +3,7 @@
  * pipeline executes the list, the forecast adds it up, progress is told by it, and drawings take their graphs from it. Another method is another list.
  */
 
+import type { Warning } from '../core/errors.ts';
 import type { Plan } from '../core/plan.ts';
 import type { Tensor } from '../core/tensor.ts';
 import type { Device } from '../gpu/device.ts';
@@ -25,7 +26,7 @@ export interface Size {
 /** Called as work goes on; awaited, so that a slow listener slows the work rather than queueing. */
 export interface RestoreEvents {
   /** Something that the person should know and that does not stop the work. */
-  warning?(text: string): void | Promise<void>;
+  warning?(warning: Warning): void | Promise<void>;
   /** A stage begins, a part of it is done, or a shader is compiled. */
   progress?(progress: Progress): void | Promise<void>;
   /** A stage has made a picture, (N, H, W, 3) in [-1, 1], not clamped, decoded from a latent (N, h, w, z). */

@@ -11,7 +11,7 @@ import type { Device } from '../gpu/device.ts';
 import { compile } from '../gpu/program.ts';
 import { pixelAttention } from '../models/attention-inputs.ts';
 import type { TokenPair } from '../models/conditioner.ts';
-import { parseConfig, SUPIR_SDXL, type SupirConfig } from '../models/config.ts';
+import { SUPIR_SDXL, type SupirConfig } from '../models/config.ts';
 import { Supir } from '../models/supir.ts';
 import { ClipTokenizer } from '../models/tokenizer.ts';
 import type { EncoderName } from '../models/vae.ts';
@@ -21,9 +21,10 @@ import type { FolderAccess } from '../weights/folder.ts';
 import { openModelFiles, openModelFolder } from '../weights/model-files.ts';
 import { openTensorFile } from '../weights/open.ts';
 import type { TensorFile } from '../weights/tensor-file.ts';
+import { recommendedByLora } from './few-step.ts';
 import { Model } from './model.ts';
+import { readModelConfig } from './model-config.ts';
 import { type DenoiserOptions, DenoisingNetwork, type TextConditioning, textInputs, type Values } from './networks.ts';
-import { recommendedByLora } from './options.ts';
 import type { ModelOptions } from './stage.ts';
 import { runAutoencoder, type TilingEvents, VAE_TILING } from './tiled-vae.ts';
 
@@ -79,7 +80,7 @@ export class SupirModel extends Model<Supir> {
    */
   static async open(device: Device, open: OpenFile, { weights }: ModelOptions = {}): Promise<SupirModel> {
     const json = await readJson(await open('config.json'));
-    const config = parseConfig(json, 'config.json');
+    const config = readModelConfig(json, 'config.json');
     const files = (json as { files?: Record<string, unknown> }).files;
     const named = (key: string): string => {
       const name = files?.[key];

@@ -13,6 +13,7 @@ import { TorchCudaRandom } from '../core/philox.ts';
 import type { Plan } from '../core/plan.ts';
 import { TorchRandom } from '../core/random.ts';
 import { input, type Shape, type Tensor } from '../core/tensor.ts';
+import { shown } from '../core/text.ts';
 import { adainColorFix, waveletColorFix } from '../image/color-fix.ts';
 import type { FloatImage } from '../image/image.ts';
 import { plan } from '../kernels/fusion.ts';
@@ -226,7 +227,11 @@ export const SUPIR: Method<SupirModel, SupirInputs, SupirMade> = {
     if (options.stage1Only) return inputs;
     for (const text of isGuided(options) ? [...texts, options.negative] : texts) {
       const cut = model.cutOff(text);
-      if (cut) await events.warning?.(`The prompt is longer than ${inputs.negative.tower1.length} tokens; its end is ignored: "${cut}"`);
+      if (cut)
+        await events.warning?.({
+          code: 'prompt-cut',
+          message: `The prompt is longer than ${inputs.negative.tower1.length} tokens; its end is ignored: "${shown(cut, 400)}"`,
+        });
     }
     checkTexts(model, inputs, options);
     return inputs;
@@ -268,7 +273,13 @@ function orSmallerTile(side: number, plan: () => Plan): Plan {
     return plan();
   } catch (error) {
     if (!(error instanceof ShapeError)) throw error;
-    throw new ShapeError(`The stage 'sample' does not fit: ${error.message} Try --tile ${Math.ceil(side / 32) * 16}.`, { cause: error });
+    const tile = Math.ceil(side / 32) * 16;
+    throw new ShapeError(`The stage 'sample' does not fit: ${error.message} Try a tile of ${tile}.`, {
+      code: 'sampling-too-large',
+      option: 'tile',
+      values: { tile },
+      cause: error,
+    });
   }
 }
 

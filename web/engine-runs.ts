@@ -1,11 +1,13 @@
 /** Restorations as the page asks for them: one at a time, with events on the way; results stay here until the page forgets them. */
+
+import type { Warning } from '../core/errors.ts';
 import { decode, imageFormat } from '../image/decode.ts';
 import { encodePng } from '../image/encode.ts';
 import type { Image } from '../image/image.ts';
 import { readPngText } from '../image/png-chunks.ts';
 import { resize } from '../image/resize.ts';
+import { chooseOptions, type GivenOptions } from '../restore/choose-options.ts';
 import type { Forecast } from '../restore/forecast.ts';
-import { chooseOptions, type GivenOptions } from '../restore/options.ts';
 import { previewEvents } from '../restore/preview.ts';
 import { parseRecipe, RECIPE_KEYWORD, type Recipe } from '../restore/recipe.ts';
 import { differenceMap, type FidelityReport, fidelity } from '../restore/report.ts';
@@ -49,7 +51,7 @@ export class EngineRuns {
     const { model, device } = restorer;
     const compiled = device.compileMs;
     const options = chooseOptions(given, model.config);
-    const warning = (text: string) => emit({ kind: 'warning', text });
+    const warning = (said: Warning) => emit({ kind: 'warning', warning: said });
     this.model.files.storageFull = warning;
     const preview = previewEvents(async (what, picture) => {
       const bitmap = await bitmapOf(picture);
@@ -60,7 +62,7 @@ export class EngineRuns {
       name,
       signal,
       state: STATES,
-      warning: (text) => (text.startsWith(`${STATES} holds`) ? undefined : warning(text)), // other runs' states are no news here
+      warning: (said) => (said.code === 'other-states' ? undefined : warning(said)), // they are no news here
       progress: (progress) => emit({ kind: 'progress', ...progress }),
       ...preview,
       trace: recording?.tap,

@@ -2,6 +2,7 @@
 import { useSignal, useSignalEffect } from '@preact/signals';
 import type { Forecast } from '../restore/forecast.ts';
 import { chosen, given, memoryBytes } from './choices.ts';
+import { words } from './messages.ts';
 import { selected } from './photos.ts';
 import { adapter, engine, model } from './session.ts';
 import { speedsOf } from './throughput.ts';
@@ -29,7 +30,7 @@ export function ForecastStrip() {
       try {
         forecast.value = await engine().call('forecast', asked);
       } catch (error) {
-        problem.value = (error as Error).message;
+        problem.value = words(error as Error);
       }
     }, QUIET);
     return () => clearTimeout(timer);

@@ -1,5 +1,6 @@
 /** The chosen photo: where to drop one, the photo as it is, its restoration under way, or before and after. */
 import { useMemo } from 'preact/hooks';
+import { chosen } from './choices.ts';
 import { Icon } from './icon.tsx';
 import { filesOf, takeFiles } from './intake.ts';
 import { Pane } from './pane.tsx';
@@ -94,7 +95,12 @@ function Waiting({ photo }: { photo: Photo }) {
           </span>
           {photo.problem && <p class="problem">{photo.problem}</p>}
         </div>
-        <button type="button" class="primary" disabled={!model.value || run.value !== null} onClick={() => void restore(photo)}>
+        <button
+          type="button"
+          class="primary"
+          disabled={!model.value || run.value !== null || chosen.value.problem !== null}
+          onClick={() => void restore(photo)}
+        >
           <Icon name="play" />
           {again ? 'Go on' : 'Restore'}
         </button>
@@ -154,7 +160,7 @@ function Done({ photo, result }: { photo: Photo; result: Result }) {
           </span>
         </div>
         <div class="buttons">
-          <button type="button" disabled={run.value !== null} onClick={() => void restore(photo)}>
+          <button type="button" disabled={run.value !== null || chosen.value.problem !== null} onClick={() => void restore(photo)}>
             <Icon name="undo" />
             Again
           </button>

@@ -2,7 +2,8 @@
 import { computed, signal } from '@preact/signals';
 import type { Progress } from '../restore/progress.ts';
 import { chosen, given, memoryBytes, takeRecipe } from './choices.ts';
-import { forPage, tell, tellError } from './notices.ts';
+import { words } from './messages.ts';
+import { tell, tellError } from './notices.ts';
 import type { RestoreEvent, RestoreResult } from './protocol.ts';
 import { adapter, engine, loras, model } from './session.ts';
 import { remember, speedsOf } from './throughput.ts';
@@ -106,7 +107,7 @@ export async function restoreAll(): Promise<void> {
 
 /** Restores a photo, also one that was done before. False when it was cancelled. */
 export async function restore(photo: Photo): Promise<boolean> {
-  if (run.value || !model.value) return false;
+  if (run.value || !model.value || chosen.value.problem) return false;
   selectedId.value = photo.id;
   const cancelling = new AbortController();
   const begun: Run = {
@@ -121,7 +122,7 @@ export async function restore(photo: Photo): Promise<boolean> {
   const listen = (event: RestoreEvent) => {
     const now = run.value;
     if (now?.cancel !== cancelling) return; // cancelled meanwhile
-    if (event.kind === 'warning') tell('warning', forPage(event.text));
+    if (event.kind === 'warning') tell('warning', words(event.warning));
     else if (event.kind === 'progress') run.value = { ...now, progress: event };
     else run.value = { ...now, picture: event.picture, pictureName: event.name };
   };
@@ -146,7 +147,7 @@ export async function restore(photo: Photo): Promise<boolean> {
     return true;
   } catch (error) {
     const stopped = (error as Error).name === 'AbortError';
-    change(photo.id, stopped ? { status: 'stopped' } : { status: 'failed', problem: forPage((error as Error).message) });
+    change(photo.id, stopped ? { status: 'stopped' } : { status: 'failed', problem: words(error as Error) });
     if (!stopped) tellError(error);
     return !stopped;
   } finally {

@@ -3,11 +3,12 @@
  * pictures travel as bitmaps, which change hands without a copy.
  */
 import type { Schedule } from '../core/adapter.ts';
+import type { Facts, Warning } from '../core/errors.ts';
 import type { SupirConfig } from '../models/config.ts';
 import type { BlockGraph } from '../models/graph-blocks.ts';
+import type { GivenOptions } from '../restore/choose-options.ts';
 import type { Forecast } from '../restore/forecast.ts';
 import type { FileReport } from '../restore/inspection.ts';
-import type { GivenOptions } from '../restore/options.ts';
 import type { Progress } from '../restore/progress.ts';
 import type { Recipe } from '../restore/recipe.ts';
 import type { FidelityReport } from '../restore/report.ts';
@@ -96,7 +97,7 @@ export interface RestoreJob {
 export type RestoreEvent =
   | ({ kind: 'progress' } & Progress)
   | { kind: 'picture'; name: string; picture: ImageBitmap }
-  | { kind: 'warning'; text: string };
+  | { kind: 'warning'; warning: Warning };
 
 export interface RestoreResult {
   /** Names the result in later calls. */
@@ -201,4 +202,4 @@ export type FromEngine =
   | { id: number; event: unknown }
   | { id: number; result: unknown }
   /** `name` is the error's, such as UserError; 'AbortError' for what was cancelled. */
-  | { id: number; error: { name: string; message: string } };
+  | { id: number; error: { name: string; message: string; facts: Facts } };

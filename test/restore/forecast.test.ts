@@ -95,7 +95,7 @@ test('an adapter that runs out of memory is asked for less in a second try', asy
       return ++scopes === 2 ? ({ message: 'no room' } as GPUError) : error;
     };
     const warnings: string[] = [];
-    await own.restore(photo, options, { progress, warning: (text) => void warnings.push(text) });
+    await own.restore(photo, options, { progress, warning: ({ message }) => void warnings.push(message) });
     assert.is(warnings.length, 1);
     assert.match(warnings[0], /^Out of GPU memory while placing .*no room.*Trying once more/);
     assert.ok(own.memory! > 0);

@@ -36,9 +36,9 @@ test('stage by stage equals the whole, bit by bit', async () => {
     noise: () => noise(zLq.shape),
     cfg: options.cfg,
     cfgStart: options.cfgStart,
-    sChurn: options.churn,
+    sChurn: options.sChurn,
     sNoise: options.sNoise,
-    restoreCfg: options.restoration,
+    restoreCfg: options.restoreCfg,
     center: zStage1.data,
   });
   denoiser.dispose();

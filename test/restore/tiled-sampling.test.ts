@@ -4,8 +4,8 @@ import * as assert from 'uvu/assert';
 import { UserError } from '../../core/errors.ts';
 import { fromUnit } from '../../image/image.ts';
 import { measureSeams } from '../../image/seams.ts';
+import { chooseOptions, type GivenOptions } from '../../restore/choose-options.ts';
 import { images, type Values } from '../../restore/networks.ts';
-import { chooseOptions, type GivenOptions } from '../../restore/options.ts';
 import type { RestoreEvents } from '../../restore/stage.ts';
 import { restoreImages } from '../../restore/supir.ts';
 import { SupirModel } from '../../restore/supir-model.ts';
@@ -33,7 +33,7 @@ function picture(h: number, w: number): Values {
 }
 
 /** Whatever the model recommends. */
-const OPTIONS: GivenOptions = { cfg: 2, cfgStart: 1, churn: 5, sNoise: 1.003, restoration: 1, colorFix: 'none' };
+const OPTIONS: GivenOptions = { cfg: 2, cfgStart: 1, sChurn: 5, sNoise: 1.003, restoreCfg: 1, colorFix: 'none' };
 
 async function restore(image: Values, given: GivenOptions, prompts = [''], events: RestoreEvents = {}) {
   const texts = { positive: prompts.map((prompt) => model.tokens(prompt)), negative: model.tokens('blurry') };
