@@ -5,7 +5,9 @@ import { EVALUATION, EVALUATION_GROUPS } from '../../evaluate/options.ts';
 import { fits, keyOf, keysOf, parseText, type Schema } from '../../options/schema.ts';
 import { spelled } from '../../options/spelling.ts';
 import { OPTION_GROUPS, OPTIONS } from '../../restore/options.ts';
+import { optionsPage } from '../../scripts/options-page.ts';
 import { AUTOENCODER, LORA, TRAINING, TRAINING_GROUPS } from '../../train/options.ts';
+import { projectFile } from '../support/fixtures.ts';
 
 const TABLES: Record<string, [Schema, Record<string, string>]> = {
   restoration: [OPTIONS, OPTION_GROUPS],
@@ -55,6 +57,11 @@ test('what is typed becomes a value, or is refused', () => {
   assert.throws(() => parseText(OPTIONS.steps, '2.5'), /It must be an integer from 1 to 1000/);
   assert.throws(() => parseText(OPTIONS.sampler, 'ddim'), /It must be one of edm, dpmpp2m, euler/);
   assert.throws(() => parseText(TRAINING.blur, '2 1'), /or a lowest and a highest/);
+});
+
+test('docs/options.md is what the tables say', async () => {
+  const page = new TextDecoder().decode(await projectFile('docs/options.md'));
+  assert.is(page, optionsPage(), 'run `npm run docs:options`');
 });
 
 test.run();
