@@ -1,15 +1,17 @@
 /** `inspect <file|folder|url>...`: what files of weights are, what they hold, and what is missing to restore with them. Reads indices only. */
 import { Command, InvalidArgumentError, Option } from 'commander';
 import { UserError } from '../core/errors.ts';
+import { shown } from '../core/text.ts';
 import { host } from '../host/node.ts';
 import { SUPIR_SDXL } from '../models/config.ts';
 import { drawGraph } from '../models/graph-svg.ts';
 import { NETWORK_NAMES, type NetworkName, networkGraph } from '../models/network-graphs.ts';
-import { adviceFor, count, describe, inspection, shown } from '../restore/inspection.ts';
+import { adviceFor, count, describe, inspection, namesShown } from '../restore/inspection.ts';
 import { Checkpoint } from '../weights/checkpoint.ts';
 import { compareWeights, type WeightComparison } from '../weights/compare.ts';
 import { recognize } from '../weights/recognize.ts';
 import { elementCount, type TensorFile } from '../weights/tensor-file.ts';
+import { words } from './messages.ts';
 import { readConfig } from './model-config.ts';
 import { checkOutput } from './photo-files.ts';
 import { COMMAND } from './program.ts';
@@ -80,7 +82,7 @@ async function inspect(paths: string[], flags: Flags): Promise<void> {
     return;
   }
   for (const [i, file] of files.entries()) {
-    console.log(describe(file, adviceFor(file, found)));
+    console.log(describe(file, words({ message: adviceFor(file, found), code: file.code })));
     if (flags.tree) console.log(tree(recognized[i].model, flags.tree === true ? Number.POSITIVE_INFINITY : Number(flags.tree)));
   }
   if (usable > 0) console.log(missing ?? 'Together they are a complete model.');
@@ -118,11 +120,13 @@ function comparisonLines({ tensors, relative, onlyFirst, onlySecond, otherShapes
       .slice(0, SHOWN)
       .filter(({ max }) => max !== 0)
       .map(({ name, dtypes, relative, max }) =>
-        [relative.toExponential(3).padStart(14), max.toExponential(3).padStart(13), dtypes.join(' ').padEnd(10), name].join('  '),
+        [relative.toExponential(3).padStart(14), max.toExponential(3).padStart(13), dtypes.join(' ').padEnd(10), shown(name, 200)].join(
+          '  ',
+        ),
       ),
     ...(tensors.length > SHOWN ? [`and ${tensors.length - SHOWN} more that are closer; --json has them all`] : []),
     `${count(tensors.length, 'tensor')}, ${exact} of them equal; relative error over all ${relative.toExponential(3)}`,
-    ...lists.filter(([, names]) => names.length > 0).map(([title, names]) => `${title}: ${shown(names)}`),
+    ...lists.filter(([, names]) => names.length > 0).map(([title, names]) => `${title}: ${namesShown(names)}`),
   ];
 }
 
@@ -154,7 +158,7 @@ function tree(file: TensorFile, depth: number): string {
 function* lines({ children }: Branch, indent: string, depth: number): Generator<string> {
   if (depth < 1) return;
   for (const [key, child] of children) {
-    yield `${indent}${key}  ${child.leaf || `${count(child.tensors, 'tensor')}, ${count(child.parameters, 'parameter')}`}`;
+    yield `${indent}${shown(key, 200)}  ${child.leaf || `${count(child.tensors, 'tensor')}, ${count(child.parameters, 'parameter')}`}`;
     yield* lines(child, `${indent}  `, depth - 1);
   }
 }
