@@ -49,7 +49,7 @@ const FORMER = {
 test('a recipe of a former version means what it meant', () => {
   const recipe = parseRecipe(JSON.stringify(FORMER), 'old.png');
   const { control, restoration, churn, ...same } = FORMER.options;
-  assert.equal(recipe.options, { ...DEFAULTS, ...same, controlScale: control, restoreCfg: restoration, sChurn: churn });
+  assert.equal(recipe.options, { ...DEFAULTS, ...same, controlScale: control, restoreCfg: restoration, sChurn: churn, grey: 'free' });
   assert.equal({ ...recipe, options: 0 }, { ...FORMER, options: 0 });
   const config = { ...SUPIR_SDXL, recommended: { s_noise: 1.5, steps: 3 } };
   assert.equal(chooseOptions(recipe.options, config), recipe.options, 'whatever the model recommends now');
