@@ -2,8 +2,7 @@
 import { existsSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import type { Command } from 'commander';
-import { factsOf, UserError, type Warning } from '../core/errors.ts';
-import { shown } from '../core/text.ts';
+import { UserError } from '../core/errors.ts';
 import { perfettoTrace } from '../gpu/perfetto.ts';
 import { type KernelTime, Profile } from '../gpu/profiler.ts';
 import { host } from '../host/node.ts';
@@ -12,21 +11,20 @@ import { thumbnail } from '../image/compose.ts';
 import { encodePng } from '../image/encode.ts';
 import type { Image } from '../image/image.ts';
 import { readPngText } from '../image/png-chunks.ts';
-import { captionPrompt } from '../restore/caption.ts';
-import { chooseOptions, type GivenOptions } from '../restore/choose-options.ts';
+import type { Speeds } from '../restore/forecast.ts';
+import { chooseOptions, type GivenOptions } from '../restore/options.ts';
 import { compareRecipes, parseRecipe, RECIPE_KEYWORD, type Recipe } from '../restore/recipe.ts';
-import { Restorer, Samples } from '../restore/restorer.ts';
-import { measureSpeeds, type Speeds } from '../restore/speed.ts';
+import { Restorer } from '../restore/restorer.ts';
+import { measureSpeeds } from '../restore/speed.ts';
 import { forecastLines } from './forecast-lines.ts';
 import { Interrupted, onInterrupt } from './interrupt.ts';
 import { kernelTable } from './kernel-table.ts';
 import { LogFile } from './log-file.ts';
-import { words } from './messages.ts';
 import { pathKey } from './output-path.ts';
 import { type PhotoFile, photoFiles } from './photo-files.ts';
 import { isPng, readPicture, writePicture } from './picture-files.ts';
-import { duration, progress, type ShownProgress } from './progress.ts';
-import { givenBy, type RestoreFlags, restoreDefinition } from './restore-options.ts';
+import { duration, type Progress, progress } from './progress.ts';
+import { type RestoreFlags, restoreDefinition } from './restore-options.ts';
 import {
   checkSideFiles,
   contactSheet,
@@ -64,8 +62,8 @@ export interface RestoreReport {
   peakGpuBytes: number;
   /** Steps that an earlier, interrupted run had done; with --state. */
   resumedAt: number;
-  /** What a person should know: a code, a sentence, and what they are about. */
-  warnings: Warning[];
+  /** Sentences for a person. */
+  warnings: string[];
   /** Everything that decides the pixels, the settings in force included. */
   recipe: Recipe;
   /** With --profile; the file. */
@@ -74,7 +72,7 @@ export interface RestoreReport {
 }
 
 export function restoreCommand(): Command {
-  return restoreDefinition().action((photos: string[], flags: RestoreFlags, command: Command) => restore(photos, flags, givenBy(command)));
+  return restoreDefinition().action((photos: string[], flags: RestoreFlags) => restore(photos, flags));
 }
 
 /** Some photos of several could not be restored. */
@@ -82,7 +80,7 @@ export class PartialFailure extends Error {
   override name = 'PartialFailure';
 }
 
-async function restore(named: string[], flags: RestoreFlags, given: GivenOptions): Promise<void> {
+async function restore(named: string[], flags: RestoreFlags): Promise<void> {
   const { photos, single, passedOver } = photoFiles(named, {
     ...flags,
     results: (photo, alone) => [
@@ -105,9 +103,9 @@ async function restore(named: string[], flags: RestoreFlags, given: GivenOptions
   // One photo is read before the model, so that a wrong name is told at once.
   if (single) await readPicture(photos[0].input);
 
-  const work = new Work(flags, recipe?.options ?? given, recipe, photos, single, log);
-  const goOn = flags.state === undefined ? 'With --state <folder> it could go on' : 'The same command goes on';
-  const interruption = onInterrupt(() => work.shown?.stop(), `no unfinished result was written. ${goOn} from the last step.`);
+  const work = new Work(flags, recipe, photos, single, log);
+  const goOn = flags.state === undefined ? '' : ' The same command goes on from the last step.';
+  const interruption = onInterrupt(() => work.shown?.stop(), goOn);
   const restorer = await Restorer.load(
     host,
     flags.model,
@@ -162,18 +160,16 @@ function checkExisting(photos: PhotoFile[], { numSamples, overwrite, skipExistin
 
 /** What every photo of one command shares. */
 class Work {
-  shown: ShownProgress | null = null;
+  shown: Progress | null = null;
   private speeds: Speeds | null = null;
   private readonly flags: RestoreFlags;
-  private readonly given: GivenOptions;
   private readonly recipe: Recipe | null;
   private readonly photos: PhotoFile[];
   private readonly single: boolean;
   private readonly log: LogFile | null;
 
-  constructor(flags: RestoreFlags, given: GivenOptions, recipe: Recipe | null, photos: PhotoFile[], single: boolean, log: LogFile | null) {
+  constructor(flags: RestoreFlags, recipe: Recipe | null, photos: PhotoFile[], single: boolean, log: LogFile | null) {
     this.flags = flags;
-    this.given = given;
     this.recipe = recipe;
     this.photos = photos;
     this.single = single;
@@ -182,7 +178,7 @@ class Work {
 
   /** Tells what restoring a photo would take. */
   async forecast(restorer: Restorer, photo: PhotoFile): Promise<void> {
-    this.speeds ??= await measureSpeeds(restorer.model);
+    this.speeds ??= await measureSpeeds(restorer.model.networks);
     const forecast = restorer.forecast(await readPicture(photo.input), await this.options(photo), this.speeds);
     if (this.flags.json) this.print({ input: photo.input, output: photo.output, speeds: this.speeds, forecast });
     else for (const line of forecastLines(photo.input, forecast)) console.log(line);
@@ -200,12 +196,9 @@ class Work {
     }
     const { seed } = chooseOptions(given, restorer.model.config);
     const cells: { image: Image; label: string }[] = [];
-    const samples = new Samples();
     for (const [i, file] of files.entries()) {
       const there = skipExisting && existsSync(file.output);
-      const image = there
-        ? await readPicture(file.output)
-        : await this.restore(restorer, file, { ...given, seed: seed + i }, signal, samples);
+      const image = there ? await readPicture(file.output) : await this.restore(restorer, file, { ...given, seed: seed + i }, signal);
       cells.push({ image: thumbnail(image), label: `seed ${seed + i}` });
     }
     await host.writeFileAtomic(sheetPath(photo), encodePng(contactSheet(cells)));
@@ -213,7 +206,7 @@ class Work {
   }
 
   /** Restores and writes one photo, and reports on it. */
-  private async restore(restorer: Restorer, file: PhotoFile, given: GivenOptions, signal: AbortSignal, samples?: Samples): Promise<Image> {
+  private async restore(restorer: Restorer, file: PhotoFile, given: GivenOptions, signal: AbortSignal): Promise<Image> {
     const { flags } = this;
     const begun = performance.now();
     const photo = await readPicture(file.input);
@@ -221,11 +214,11 @@ class Work {
     const preview = previews(paths);
     this.shown = flags.quiet || flags.json ? null : progress(this.title(file));
     if (paths.profile !== undefined) restorer.device.profile = new Profile();
-    const warnings: Warning[] = [];
-    const warning = (said: Warning) => {
-      warnings.push(said);
+    const warnings: string[] = [];
+    const warning = (text: string) => {
+      warnings.push(text);
       this.shown?.stop();
-      if (!flags.json) process.stderr.write(`Warning: ${words(said)}\n`);
+      if (!flags.json) process.stderr.write(`Warning: ${text}\n`);
     };
     const checkRecipe = (now: Recipe) => {
       for (const difference of this.recipe ? compareRecipes(this.recipe, now) : []) warning(difference);
@@ -233,7 +226,10 @@ class Work {
     const result = await restorer.restore(photo, given, {
       ...this.shown,
       ...preview,
-      samples,
+      step: async (step) => {
+        await this.shown?.step?.(step);
+        await preview.step?.(step);
+      },
       warning,
       signal,
       name: file.input,
@@ -280,15 +276,15 @@ class Work {
   /** Reports a photo of several that could not be restored. */
   failed({ input, output }: PhotoFile, error: Error): void {
     this.shown?.stop();
-    const facts = factsOf(error);
-    this.print({ input, output, error: error.message, ...facts });
-    if (!this.flags.json) process.stderr.write(`${facts.file === input ? '' : `${shown(input)}: `}${words(error)}\n`);
+    this.print({ input, output, error: error.message });
+    if (!this.flags.json) process.stderr.write(`${error.message.includes(input) ? '' : `${input}: `}${error.message}\n`);
   }
 
   /** The recipe's options, else those of the command line with the caption beside the photo. */
   private async options(file: PhotoFile): Promise<GivenOptions> {
-    if (this.recipe || this.given.prompt !== undefined || !existsSync(file.caption)) return this.given;
-    return { ...this.given, prompt: captionPrompt(await readFile(file.caption, 'utf8')) };
+    if (this.recipe) return this.recipe.options;
+    if (this.flags.prompt !== undefined || !existsSync(file.caption)) return this.flags;
+    return { ...this.flags, prompt: (await readFile(file.caption, 'utf8')).trim() };
   }
 
   /** The photo's name, and of several which it is. */

@@ -131,6 +131,11 @@ export class WeightLedger {
     return sum(this.users.keys());
   }
 
+  /** Bytes of the weights that nobody uses: they leave when their room is needed. */
+  get idle(): number {
+    return sum([...this.users].flatMap(([weight, users]) => (users > 0 ? [] : [weight])));
+  }
+
   has(weight: Parameter): boolean {
     return this.users.has(weight);
   }

@@ -65,8 +65,11 @@ export interface PlanLimits {
   minUniformBufferOffsetAlignment: number;
 }
 
-/** Plans the graph of `outputs` as it is; to have it fused before, see kernels/fusion.ts. Throws ShapeError when a tensor exceeds the largest binding, naming it and the limit. */
-export function planGraph(outputs: Record<string, Tensor>, facts: AdapterFacts, limits: PlanLimits): Plan {
+/**
+ * Plans the graph of `outputs` as it is; to have it fused before, see kernels/fusion.ts. Those that `kept` names stay on the device, so they have no
+ * part in `bytes.results`. Throws ShapeError when a tensor exceeds the largest binding, naming it and the limit.
+ */
+export function planGraph(outputs: Record<string, Tensor>, facts: AdapterFacts, limits: PlanLimits, kept: readonly string[] = []): Plan {
   const order = topological(Object.values(outputs));
   const values = new Map<Tensor, Place>();
   const inParts = takenInParts(order, Object.values(outputs));
@@ -86,6 +89,7 @@ export function planGraph(outputs: Record<string, Tensor>, facts: AdapterFacts, 
     if (bytes <= limits.maxStorageBufferBindingSize) return bytes;
     throw new ShapeError(
       `${label} needs ${bytes} bytes in one binding, and this adapter allows ${limits.maxStorageBufferBindingSize}. Use a smaller image or tiles.`,
+      { values: { bytes, allowed: limits.maxStorageBufferBindingSize } },
     );
   };
   const parameterStorage = new Map<Parameter, Storage>();
@@ -165,7 +169,7 @@ export function planGraph(outputs: Record<string, Tensor>, facts: AdapterFacts, 
     bytes.params += Math.ceil(paramBytes(shader) / limits.minUniformBufferOffsetAlignment) * limits.minUniformBufferOffsetAlignment;
   }
   bytes.params = Math.max(16, bytes.params);
-  for (const { dtype, shape } of result.outputs.values()) bytes.results += storageBytes(dtype, sizeOf(shape));
+  for (const [name, { dtype, shape }] of result.outputs) if (!kept.includes(name)) bytes.results += storageBytes(dtype, sizeOf(shape));
   bytes.total = bytes.intermediates + bytes.inputs + bytes.params + bytes.results;
   return result;
 }

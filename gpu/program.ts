@@ -8,7 +8,7 @@ import { present, storageBytes } from '../core/shader.ts';
 import { showShape, sizeOf, type TensorData } from '../core/shape.ts';
 import type { Tensor } from '../core/tensor.ts';
 import { plan } from '../kernels/fusion.ts';
-import type { Device, WorkObserver } from './device.ts';
+import type { Device } from './device.ts';
 import type { ProgramWeights } from './residency.ts';
 import { GPU_COPY_DST, GPU_COPY_SRC, GPU_MAP_READ, GPU_STORAGE, GPU_UNIFORM } from './usage.ts';
 
@@ -16,11 +16,35 @@ import { GPU_COPY_DST, GPU_COPY_SRC, GPU_MAP_READ, GPU_STORAGE, GPU_UNIFORM } fr
 export type RunInputs = Record<string, TensorData | number>;
 export type RunOutputs<Names extends string> = Record<Names, Float32Array>;
 
+/** Bytes of an input or a kept result, and a place outside the program where they come from or go to. Numbers in bytes, multiples of 4. */
+export interface Transfer {
+  /** The input's or the result's name. */
+  name: string;
+  /** Where in it the bytes begin. */
+  at: number;
+  bytes: number;
+  buffer: GPUBuffer;
+  offset: number;
+}
+
+/** What a run reads from and writes to buffers that live outside the program. */
+export interface Transfers {
+  from?: readonly Transfer[];
+  to?: readonly Transfer[];
+}
+
+export interface CompileOptions {
+  /** Results that stay on the device: runs do not return them, but `Transfers.to` may take them elsewhere. */
+  kept?: readonly string[];
+  /** Bytes of buffers for which there must be room beside the program, because they are made right after it. */
+  beside?: number;
+}
+
 /** What holds the values of each type on the host; f16 as bit patterns. */
 const ARRAYS = { f32: Float32Array, f16: Uint16Array, u32: Uint32Array };
 
-/** Floating-point operations between two words on the work that is done: at least so many, and at most so many words a run. */
-const [LEAST_TOLD, MOST_TOLD] = [2 ** 31, 16];
+/** From, where in it, to, where in it, bytes. */
+type Copy = [GPUBuffer, number, GPUBuffer, number, number];
 
 interface Step {
   pipeline: GPUComputePipeline;
@@ -38,14 +62,15 @@ export async function compile<Names extends string>(
   device: Device,
   outputs: Record<Names, Tensor>,
   signal?: AbortSignal,
+  { kept = [], beside = 0 }: CompileOptions = {},
 ): Promise<Program<Names>> {
-  const planned = plan(outputs, device.facts, device.gpu.limits);
-  const compiling = pipelinesOf(device, planned);
+  const planned = plan(outputs, device.facts, device.gpu.limits, kept);
+  const compiling = Promise.all(planned.dispatches.map(({ shader }) => device.pipeline(shader)));
   compiling.catch(() => undefined); // awaited below
   let program: Program<Names> | null = null;
   try {
     return await device.guard(`placing ${planned.bytes.weights} bytes of weights and ${planned.bytes.total} of activations`, async () => {
-      program = new Program<Names>(device, planned, await device.residency.open(planned, signal), signal);
+      program = new Program<Names>(device, planned, await device.residency.open(planned, signal, beside), kept, signal);
       program.place(await compiling);
       return program;
     });
@@ -53,26 +78,6 @@ export async function compile<Names extends string>(
     (program as Program<Names> | null)?.discard();
     throw error;
   }
-}
-
-/** The pipeline of every dispatch; the device's observer is told as those that are new are compiled. */
-async function pipelinesOf(device: Device, { dispatches }: Plan): Promise<GPUComputePipeline[]> {
-  const { observer } = device;
-  const before = device.pipelineCount;
-  const fresh = new Set<Promise<GPUComputePipeline>>();
-  const all = dispatches.map(({ shader }) => {
-    const count = device.pipelineCount;
-    const pipeline = device.pipeline(shader);
-    if (device.pipelineCount > count) fresh.add(pipeline);
-    return pipeline;
-  });
-  const total = device.pipelineCount - before;
-  let done = 0;
-  if (observer && total > 0) {
-    await observer.compiling(0, total);
-    await Promise.all([...fresh].map((pipeline) => pipeline.then(() => observer.compiling(++done, total))));
-  }
-  return Promise.all(all);
 }
 
 /** Plans, runs and frees a single tensor: `await evaluate(device, add(a, b))`. f16 results come back as f32. */
@@ -99,14 +104,20 @@ export class Program<Names extends string> {
   /** True while `params` differs from what the GPU has: a refused run may leave scalars behind. */
   private stale = false;
   private paramBuffer: GPUBuffer | null = null;
+  private readonly kept: readonly string[];
+  /** Null where all results are kept. */
   private staging: GPUBuffer | null = null;
+  private disposed = false;
+  /** Results that come back, each with its place in `staging`; and those that stay. */
   private outputs: { name: Names; value: Value; buffer: GPUBuffer; offset: number }[] = [];
+  private readonly keptBuffers = new Map<string, GPUBuffer>();
   private running: Promise<unknown> = Promise.resolve();
 
-  constructor(device: Device, planned: Plan, weights: ProgramWeights, signal?: AbortSignal) {
+  constructor(device: Device, planned: Plan, weights: ProgramWeights, kept: readonly string[], signal?: AbortSignal) {
     this.device = device;
     this.plan = planned;
     this.weights = weights;
+    this.kept = kept;
     this.signal = signal;
     for (const name of planned.scalars) this.scalars.set(name, { value: Number.NaN, offsets: [] });
   }
@@ -154,38 +165,50 @@ export class Program<Names extends string> {
 
     let size = 0;
     for (const [name, value] of plan.outputs) {
-      this.outputs.push({ name: name as Names, value, buffer: placeOf(value, plan.dispatches.length).buffer, offset: size });
+      const { buffer } = placeOf(value, plan.dispatches.length);
+      if (this.kept.includes(name)) {
+        this.keptBuffers.set(name, buffer);
+        continue;
+      }
+      this.outputs.push({ name: name as Names, value, buffer, offset: size });
       size += storageBytes(value.dtype, sizeOf(value.shape));
     }
-    this.staging = this.own('results', plan.bytes.results, GPU_MAP_READ | GPU_COPY_DST);
+    if (size > 0) this.staging = this.own('results', plan.bytes.results, GPU_MAP_READ | GPU_COPY_DST);
   }
 
-  /** Runs the program. Calls queue behind one another. Throws UserError for unknown or missing names and ShapeError for wrong sizes. */
-  run(inputs: RunInputs = {}): Promise<RunOutputs<Names>> {
-    const result = this.running.then(() => this.runNow(inputs));
+  /**
+   * Runs the program, after it took inputs from other buffers and before it gives kept results to others; ends without waiting for the GPU where
+   * no result comes back. Calls queue behind one another. Throws UserError for unknown or missing names and ShapeError for wrong sizes.
+   */
+  run(inputs: RunInputs = {}, transfers: Transfers = {}): Promise<RunOutputs<Names>> {
+    const result = this.running.then(() => this.runNow(inputs, transfers));
     this.running = result.catch(() => undefined);
     return result;
   }
 
-  private async runNow(inputs: RunInputs): Promise<RunOutputs<Names>> {
+  private async runNow(inputs: RunInputs, { from = [], to = [] }: Transfers): Promise<RunOutputs<Names>> {
     const { device, staging, weights, signal } = this;
-    if (!staging) throw new UserError('This program was disposed.');
+    if (this.disposed) throw new UserError('This program was disposed.');
     device.check();
+    for (const { name } of from) if (this.inputs.has(name)) this.given.add(name);
     this.accept(inputs);
-    const told: Promise<void>[] = [];
+    this.copy(from.map(({ name, at, bytes, buffer, offset }) => [buffer, offset, this.bufferOf(name, this.inputs), at, bytes]));
     for (const segment of weights.placement.segments) {
       await weights.fill(segment, signal);
-      for (const steps of this.submissions(segment.from, segment.to)) {
-        const encoder = device.gpu.createCommandEncoder();
-        this.encode(encoder, steps);
-        device.gpu.queue.submit([encoder.finish()]);
-        if (device.observer) told.push(this.tell(device.observer, steps));
-      }
+      const encoder = device.gpu.createCommandEncoder();
+      this.encode(encoder, this.steps.slice(segment.from, segment.to));
+      device.gpu.queue.submit([encoder.finish()]);
     }
-    const encoder = device.gpu.createCommandEncoder();
-    for (const { value, buffer, offset } of this.outputs)
-      encoder.copyBufferToBuffer(buffer, 0, staging, offset, storageBytes(value.dtype, sizeOf(value.shape)));
-    device.gpu.queue.submit([encoder.finish()]);
+    this.copy([
+      ...to.map(({ name, at, bytes, buffer, offset }): Copy => [this.bufferOf(name, this.keptBuffers), at, buffer, offset, bytes]),
+      ...this.outputs.map(
+        ({ value, buffer, offset }): Copy => [buffer, 0, staging!, offset, storageBytes(value.dtype, sizeOf(value.shape))],
+      ),
+    ]);
+    if (!staging) {
+      await device.profile?.collect(device);
+      return {} as RunOutputs<Names>;
+    }
     try {
       await device.settle(staging.mapAsync(1));
     } catch (error) {
@@ -195,35 +218,21 @@ export class Program<Names extends string> {
     const bytes = staging.getMappedRange().slice(0);
     staging.unmap();
     device.check();
-    await Promise.all(told);
     await device.profile?.collect(device);
     return Object.fromEntries(this.outputs.map(({ name, value, offset }) => [name, decode(bytes, offset, value)])) as RunOutputs<Names>;
   }
 
-  /** What is submitted at once: all, or, where somebody wants to know how far the work is, parts of some computing each. */
-  private submissions(from: number, to: number): Step[][] {
-    if (!this.device.observer) return [this.steps.slice(from, to)];
-    const total = this.steps.reduce((sum, { dispatch }) => sum + dispatch.flops, 0);
-    const most = Math.max(LEAST_TOLD, total / MOST_TOLD);
-    const parts: Step[][] = [[]];
-    let flops = 0;
-    for (const step of this.steps.slice(from, to)) {
-      if (flops >= most) {
-        parts.push([]);
-        flops = 0;
-      }
-      parts[parts.length - 1].push(step);
-      flops += step.dispatch.flops;
-    }
-    return parts;
+  private bufferOf(name: string, among: ReadonlyMap<string, GPUBuffer>): GPUBuffer {
+    const buffer = among.get(name);
+    if (!buffer) throw new UserError(`This program takes or keeps nothing called '${name}'; it has: ${[...among.keys()].join(', ')}.`);
+    return buffer;
   }
 
-  private tell(observer: WorkObserver, steps: readonly Step[]): Promise<void> {
-    const flops = steps.reduce((sum, { dispatch }) => sum + dispatch.flops, 0);
-    const done = this.device.settle(this.device.gpu.queue.onSubmittedWorkDone());
-    const told = done.then(() => observer.computed(flops));
-    told.catch(() => undefined); // awaited when the run ends; a lost device is told by what it reads back
-    return told;
+  private copy(copies: Copy[]): void {
+    if (copies.length === 0) return;
+    const encoder = this.device.gpu.createCommandEncoder();
+    for (const copy of copies) encoder.copyBufferToBuffer(...copy);
+    this.device.gpu.queue.submit([encoder.finish()]);
   }
 
   private encode(encoder: GPUCommandEncoder, steps: Step[]): void {
@@ -310,6 +319,7 @@ export class Program<Names extends string> {
     this.weights.close();
     for (const buffer of this.buffers.splice(0)) this.device.release(buffer);
     this.staging = null;
+    this.disposed = true;
   }
 }
 

@@ -31,19 +31,24 @@ export class Residency {
     return this.ledger.budget;
   }
 
+  /** Bytes of GPU buffers that cannot leave: all but the weights that nobody uses. */
+  get taken(): number {
+    return this.device.memory.bytes - this.ledger.idle;
+  }
+
   set budget(bytes: number) {
     this.ledger.budget = bytes;
   }
 
   /**
-   * Makes room for a program and its weights, and loads those that stay. To be called when nothing else is being placed. Throws UserError when
+   * Makes room for a program, its weights and `beside` bytes of other buffers, and loads the weights that stay. To be called when nothing else is being placed. Throws UserError when
    * the budget does not suffice or a weight has no values, the signal's reason when aborted; what was there before is then still there or idle.
    */
-  async open(plan: Plan, signal?: AbortSignal): Promise<ProgramWeights> {
+  async open(plan: Plan, signal?: AbortSignal, beside = 0): Promise<ProgramWeights> {
     const { device, ledger } = this;
     const { placement, leaving } = ledger.admit(
       plan,
-      device.memory.bytes - ledger.bytes,
+      device.memory.bytes - ledger.bytes + beside,
       device.gpu.limits.minStorageBufferOffsetAlignment,
       (weight) => this.buffers.has(weight) && !ledger.has(weight), // filled by hand, as in training
     );

@@ -21,14 +21,16 @@ export function queriesPerLane(lanes: number, vectors: number): number {
 const fromLanes = (name: 'k' | 'v', i: number, four: number) =>
   ['a', 'b', 'c', 'd'].map((to, n) => `let ${to}${four} = subgroupShuffle(${name}${i}, r + ${4 * four + n}u);`).join(' ');
 
-/** One workgroup for every head and S x queriesPerLane queries; heads of `vectors` times four channels. */
-export function subgroupAttention(lanes: number, vectors: number, { q, k, v }: DTypes<'q' | 'k' | 'v'>) {
+/** One workgroup for every head and S x queriesPerLane queries; heads of `vectors` times four channels. `states`: as in attention.ts. */
+export function subgroupAttention(lanes: number, vectors: number, { q, k, v }: DTypes<'q' | 'k' | 'v'>, states: boolean) {
   const mine = queriesPerLane(lanes, vectors);
   // Keys of one pass over the results, in fours: more text, and fewer times that the results are scaled anew.
   const fours = vectors <= 8 && lanes % 8 === 0 ? 2 : 1;
+  const row = '(image * p.queries + query)';
+  const result = states ? `(${row} * p.heads + head) * ${vectors + 1}u` : `${row} * stride + head_at`;
   const eachFour = (line: (four: number) => string) => each(fours, line);
   return shader({
-    name: `attention ${vectors * 4} ${q} ${k} ${v} subgroup ${lanes}`,
+    name: `attention ${vectors * 4} ${q} ${k} ${v} subgroup ${lanes}${states ? ' states' : ''}`,
     bindings: {
       q: { dtype: q, width: 4 },
       k: { dtype: k, width: 4 },
@@ -96,7 +98,16 @@ fn run(id: u32, group: u32, local: u32) {
   let totals = array<f32, ${mine}>(${Array.from({ length: mine }, (_, j) => `total${j}`).join(', ')});
   for (var i = 0u; i < p.held; i++) {
     let query = first + (i / ${vectors}u) * ${lanes}u + local;
-    if (query < p.queries) { y_store((image * p.queries + query) * stride + head_at + i % ${vectors}u, y[i] / totals[i / ${vectors}u]); }
+    if (query < p.queries) { y_store(${result} + i % ${vectors}u, y[i] / totals[i / ${vectors}u]); }
+  }${
+    states
+      ? `
+  let most = array<f32, ${mine}>(${Array.from({ length: mine }, (_, j) => `largest${j}`).join(', ')});
+  for (var i = 0u; i < p.held; i += ${vectors}u) {
+    let query = first + (i / ${vectors}u) * ${lanes}u + local;
+    if (query < p.queries) { y_store(${result} + ${vectors}u, vec4<f32>(most[i / ${vectors}u], totals[i / ${vectors}u], 0.0, 0.0)); }
+  }`
+      : ''
   }
 }`,
   });

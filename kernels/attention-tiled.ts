@@ -51,8 +51,8 @@ const unrolledValues = ({ channels }: AttentionTile): number => Math.max(1, 4 >>
 
 const list = (count: number, item: (i: number) => string, by = ', ') => Array.from({ length: count }, (_, i) => item(i)).join(by);
 
-/** `loads`: elements that a load of q, k and v moves; 1 where heads are not in fours. */
-export function tiledAttention(tile: AttentionTile, loads: 1 | 4, types: DTypes<'q' | 'k' | 'v'>) {
+/** `loads`: elements that a load of q, k and v moves; 1 where heads are not in fours. `states`: as in attention.ts. */
+export function tiledAttention(tile: AttentionTile, loads: 1 | 4, types: DTypes<'q' | 'k' | 'v'>, states: boolean) {
   const { threads, across, keys, channels, piece, values } = tile;
   const down = threads / across;
   const queries = 4 * down;
@@ -80,8 +80,12 @@ export function tiledAttention(tile: AttentionTile, loads: 1 | 4, types: DTypes<
       Math.ceil((rows * DEPTH) / threads),
       (i) => `let ${name}_row${i} = ${name}_at + min(${first} + local / ${DEPTH}u + ${(i * threads) / DEPTH}u, ${last}) * stride;`,
     );
+  const statistics = (two: string) =>
+    loads === 4
+      ? `y_store(at + p.head, vec4<f32>(${two}, 0.0, 0.0));`
+      : `let two = vec2<f32>(${two}); ${['two.x', 'two.y', '0.0', '0.0'].map((value, n) => `y_store(at + p.head + ${n}u, ${value});`).join(' ')}`;
   return shader({
-    name: `attention x${loads} ${4 * width} ${types.q} ${types.k} ${types.v} tiled`,
+    name: `attention x${loads} ${4 * width} ${types.q} ${types.k} ${types.v} tiled${states ? ' states' : ''}`,
     bindings: {
       q: { dtype: types.q, width: loads },
       k: { dtype: types.k, width: loads },
@@ -203,7 +207,9 @@ fn run(id: u32, group: u32, local: u32) {
   ${each(
     4,
     (i) => `if (mine[${i}] < p.queries) {
-    ${each(channels, (n) => `y_four(q_at + mine[${i}] * stride, chunk + ${n * across}u + x, y${i}_${n} / total[${i}]);`)}
+    let at = ${states ? `((image * p.queries + mine[${i}]) * p.heads + head) * (p.head + ${4 / loads}u)` : `q_at + mine[${i}] * stride`};
+    ${each(channels, (n) => `y_four(at, chunk + ${n * across}u + x, y${i}_${n} / total[${i}]);`)}
+    ${states ? `if (chunk + x == 0u) { ${statistics(`largest[${i}], total[${i}]`)} }` : ''}
   }`,
   )}
 }

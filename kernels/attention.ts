@@ -6,28 +6,26 @@
  * The schedules are in files of their own; heads that are not in fours or wider than 128 channels are always computed in tiles.
  */
 import { ShapeError } from '../core/errors.ts';
-import { apply, type Op } from '../core/op.ts';
+import { apply, type Lowering, type Op, type Operand } from '../core/op.ts';
 import { describe, type Shape, sizeOf, type Tensor } from '../core/tensor.ts';
 import { attentionGradient } from './attention-gradient.ts';
 import { queriesPerLane, subgroupAttention } from './attention-subgroup.ts';
 import { attentionTile, loopLengths, tiledAttention, tileQueries } from './attention-tiled.ts';
+import { onMatmuls, WIDEST_HEAD, wideAttention } from './attention-wide.ts';
 import { slice } from './copy.ts';
 import { reshape } from './reshape.ts';
 
-interface Attrs {
+export interface AttentionAttrs {
   heads: number;
   causal: boolean;
 }
-
-/** Widest head of the subgroup schedule. */
-const WIDEST = 128;
 
 /** q (N, ..., heads d), k and v (N, ..., heads d). -> q's shape. A causal query sees keys up to its own position. Throws ShapeError. */
 export function attention(q: Tensor, k: Tensor, v: Tensor, heads: number, { causal = false } = {}): Tensor {
   return apply(attentionOp, { q, k, v }, { heads, causal });
 }
 
-export const attentionOp: Op<Attrs, { q: Tensor; k: Tensor; v: Tensor }> = {
+export const attentionOp: Op<AttentionAttrs, { q: Tensor; k: Tensor; v: Tensor }> = {
   name: 'attention',
 
   infer({ q, k, v }, { heads, causal }) {
@@ -42,60 +40,7 @@ export const attentionOp: Op<Attrs, { q: Tensor; k: Tensor; v: Tensor }> = {
     return { shape: q.shape, dtype: 'f32' };
   },
 
-  lower({ q, k, v }, output, { heads, causal }, to) {
-    const images = q.shape[0];
-    const channels = q.shape[q.shape.length - 1];
-    const queries = sizeOf(q.shape) / images / channels;
-    const keys = sizeOf(k.shape) / images / channels;
-    const perHead = channels / heads;
-    const loads = perHead % 4 === 0 ? 4 : 1;
-    const vectors = perHead / loads;
-    const lanes = to.facts.subgroupSizes[0];
-    const types = { q: q.dtype, k: k.dtype, v: v.dtype };
-    if (to.facts.schedule === 'subgroup' && loads === 4 && perHead <= WIDEST) {
-      const blocks = Math.ceil(queries / (lanes * queriesPerLane(lanes, vectors)));
-      const groups = blocks * heads * images;
-      to.dispatch({
-        shader: subgroupAttention(lanes, vectors, types),
-        operands: { q, k, v, y: output },
-        params: {
-          groups,
-          blocks,
-          queries,
-          keys,
-          heads,
-          scale: perHead ** -0.5 * Math.LOG2E,
-          causal,
-          held: vectors * queriesPerLane(lanes, vectors),
-        },
-        threads: groups * lanes,
-      });
-      return;
-    }
-    const quads = Math.ceil(perHead / 4);
-    const tile = attentionTile(quads);
-    const blocks = Math.ceil(queries / tileQueries(tile));
-    const chunks = Math.ceil(quads / (tile.channels * tile.across));
-    const groups = images * heads * chunks * blocks;
-    to.dispatch({
-      shader: tiledAttention(tile, loads, types),
-      operands: { q, k, v, y: output },
-      params: {
-        groups,
-        blocks,
-        chunks,
-        queries,
-        keys,
-        heads,
-        head: perHead / loads,
-        quads,
-        scale: perHead ** -0.5 * Math.LOG2E,
-        causal,
-        ...loopLengths(tile),
-      },
-      threads: groups * tile.threads,
-    });
-  },
+  lower: (inputs, output, attrs, to) => lowerAttention(inputs, output, attrs, to, false),
 
   gradient(result, upstream) {
     const { q, k, v } = result.source.inputs;
@@ -108,3 +53,69 @@ export const attentionOp: Op<Attrs, { q: Tensor; k: Tensor; v: Tensor }> = {
     return (4 * sizeOf(q.shape) * (sizeOf(k.shape) / k.shape[0] / k.shape[k.shape.length - 1])) / (causal ? 2 : 1);
   },
 };
+
+/** `states`: whether the output is attention's result, or the states of attention-parts.ts. */
+export function lowerAttention(
+  { q, k, v }: Readonly<Record<'q' | 'k' | 'v', Operand>>,
+  output: Operand,
+  { heads, causal }: AttentionAttrs,
+  to: Lowering,
+  states: boolean,
+): void {
+  const images = q.shape[0];
+  const channels = q.shape[q.shape.length - 1];
+  const queries = sizeOf(q.shape) / images / channels;
+  const keys = sizeOf(k.shape) / images / channels;
+  const perHead = channels / heads;
+  const loads = perHead % 4 === 0 ? 4 : 1;
+  const vectors = perHead / loads;
+  const lanes = to.facts.subgroupSizes[0];
+  const types = { q: q.dtype, k: k.dtype, v: v.dtype };
+  if (to.facts.schedule === 'subgroup' && loads === 4 && perHead <= WIDEST_HEAD) {
+    const blocks = Math.ceil(queries / (lanes * queriesPerLane(lanes, vectors)));
+    const groups = blocks * heads * images;
+    to.dispatch({
+      shader: subgroupAttention(lanes, vectors, types, states),
+      operands: { q, k, v, y: output },
+      params: {
+        groups,
+        blocks,
+        queries,
+        keys,
+        heads,
+        scale: perHead ** -0.5 * Math.LOG2E,
+        causal,
+        held: vectors * queriesPerLane(lanes, vectors),
+      },
+      threads: groups * lanes,
+    });
+    return;
+  }
+  if (!states && !causal && onMatmuls(to.facts, { images, queries, keys, heads, perHead })) {
+    wideAttention({ q, k, v }, output, to);
+    return;
+  }
+  const quads = Math.ceil(perHead / 4);
+  const tile = attentionTile(quads);
+  const blocks = Math.ceil(queries / tileQueries(tile));
+  const chunks = Math.ceil(quads / (tile.channels * tile.across));
+  const groups = images * heads * chunks * blocks;
+  to.dispatch({
+    shader: tiledAttention(tile, loads, types, states),
+    operands: { q, k, v, y: output },
+    params: {
+      groups,
+      blocks,
+      chunks,
+      queries,
+      keys,
+      heads,
+      head: perHead / loads,
+      quads,
+      scale: perHead ** -0.5 * Math.LOG2E,
+      causal,
+      ...loopLengths(tile),
+    },
+    threads: groups * tile.threads,
+  });
+}

@@ -9,6 +9,7 @@ import { Parameter } from '../core/module.ts';
 import { type DType, shaderSource } from '../core/shader.ts';
 import { input, type Shape, scalar, Tensor } from '../core/tensor.ts';
 import { attention } from './attention.ts';
+import { attentionPart, mergeAttention } from './attention-parts.ts';
 import { add } from './binary.ts';
 import { blockGradients, gradientGraphs } from './catalogue-gradient.ts';
 import { conv2d } from './conv2d.ts';
@@ -20,6 +21,7 @@ import { groupNorm } from './group-norm.ts';
 import { layerNorm } from './layer-norm.ts';
 import { linear } from './linear.ts';
 import { type Layer, lowRankDown, withLowRank } from './low-rank.ts';
+import { mergeMoments } from './merge-moments.ts';
 import { rankScales } from './rank-scales.ts';
 import { max, sum } from './reduce.ts';
 import { softmax } from './softmax.ts';
@@ -180,4 +182,8 @@ function* graphs(): Generator<Tensor> {
   for (const width of [...Array.from({ length: 32 }, (_, i) => 4 * i + 4), 132, 260, 5, 33, 65, 97, 129, 257])
     for (const q of FLOATS)
       for (const k of FLOATS) for (const v of FLOATS) yield attention(of([1, 2, width], q), of([1, 3, width], k), of([1, 3, width], v), 1);
+  // Of keys in parts, the autoencoder's: one wide head, f32.
+  for (const width of [8, 96, 512, 5, 33]) yield attentionPart(of([1, 2, width]), of([1, 3, width]), of([1, 3, width]), 1);
+  for (const c of CHANNELS) yield mergeAttention(of([1, 2, c]), of([1, 2, c]), 1);
+  yield mergeMoments(of([2, 1, 3, 2]), of([2]));
 }

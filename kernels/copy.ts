@@ -202,6 +202,13 @@ export const concatOp: Op<{ axis: number }, { readonly [part: string]: Tensor }>
   },
 };
 
+/** x (N, rows, columns) -> y (N, columns, rows). */
+export function lowerTranspose(to: Lowering, x: Operand, y: Operand): void {
+  const [n, rows, columns] = x.shape;
+  const axis = (size: number, inStride: number, outStride: number) => ({ size, limit: size, before: 0, repeat: 1, inStride, outStride });
+  lowerCopy(to, x, y, 0, [axis(n, rows * columns, rows * columns), axis(columns, 1, rows), axis(rows, columns, 1)]);
+}
+
 interface CopyAxis {
   size: number;
   limit: number;

@@ -110,7 +110,7 @@ const normEnds: FusionRule[] = [
 
 export const FUSION_RULES: readonly FusionRule[] = [zoomedConvolution, biasOfImages, ...layerEnds, ...normEnds];
 
-/** Fuses the graph of `outputs` and plans it. Throws ShapeError when a tensor exceeds the largest binding, naming it and the limit. */
-export function plan(outputs: Record<string, Tensor>, facts: AdapterFacts, limits: PlanLimits): Plan {
-  return planGraph(fuse(outputs, FUSION_RULES), facts, limits);
+/** Fuses the graph of `outputs` and plans it; `kept` as in planGraph. Throws ShapeError when a tensor exceeds the largest binding, naming it and the limit. */
+export function plan(outputs: Record<string, Tensor>, facts: AdapterFacts, limits: PlanLimits, kept: readonly string[] = []): Plan {
+  return planGraph(fuse(outputs, FUSION_RULES), facts, limits, kept);
 }

@@ -2,7 +2,7 @@
  * softmax: y = exp(x - max) / sum exp(x - max) along the last axis.
  * x (..., L) f32 | f16; y (..., L) f32. The row is read three times and never held.
  */
-import { apply, type Op } from '../core/op.ts';
+import { apply, type Lowering, type Op, type Operand } from '../core/op.ts';
 import { type DType, shader } from '../core/shader.ts';
 import { sizeOf, type Tensor } from '../core/tensor.ts';
 import { ROW_THREADS, rowTree } from './rows.ts';
@@ -21,15 +21,20 @@ export const softmaxOp: Op<null, { x: Tensor }> = {
   },
 
   lower({ x }, output, _attrs, to) {
-    const columns = x.shape[x.shape.length - 1];
-    const rows = sizeOf(x.shape) / columns;
-    to.dispatch({ shader: softmaxShader(x.dtype), operands: { x, y: output }, params: { rows, columns }, threads: rows * ROW_THREADS });
+    lowerSoftmax(to, x, output, 1);
   },
 
   gradient(result, upstream) {
     return { x: softmaxGradient(upstream, result) };
   },
 };
+
+/** Softmax of scale x along the last axis, scale > 0. */
+export function lowerSoftmax(to: Lowering, x: Operand, y: Operand, scale: number): void {
+  const columns = x.shape[x.shape.length - 1];
+  const rows = sizeOf(x.shape) / columns;
+  to.dispatch({ shader: softmaxShader(x.dtype), operands: { x, y }, params: { rows, columns, scale }, threads: rows * ROW_THREADS });
+}
 
 function softmaxShader(x: DType) {
   return shader({
@@ -38,7 +43,7 @@ function softmaxShader(x: DType) {
       x: { dtype: x, width: 1 },
       y: { dtype: 'f32', width: 1, write: true },
     },
-    params: { rows: 'u32', columns: 'u32' },
+    params: { rows: 'u32', columns: 'u32', scale: 'f32' },
     workgroup: ROW_THREADS,
     code: `
 ${rowTree('max', 'f32', (a, b) => `max(${a}, ${b})`)}
@@ -49,10 +54,10 @@ fn run(id: u32, group: u32, local: u32) {
   for (var c = local; c < p.columns; c += ${ROW_THREADS}u) { largest = max(largest, x_load(row + c)); }
   largest = combine_max(local, largest);
   var part = 0.0;
-  for (var c = local; c < p.columns; c += ${ROW_THREADS}u) { part += exp(x_load(row + c) - largest); }
+  for (var c = local; c < p.columns; c += ${ROW_THREADS}u) { part += exp(p.scale * (x_load(row + c) - largest)); }
   let total = combine_sum(local, part);
   if (group >= p.rows) { return; }
-  for (var c = local; c < p.columns; c += ${ROW_THREADS}u) { y_store(row + c, exp(x_load(row + c) - largest) / total); }
+  for (var c = local; c < p.columns; c += ${ROW_THREADS}u) { y_store(row + c, exp(p.scale * (x_load(row + c) - largest)) / total); }
 }`,
   });
 }

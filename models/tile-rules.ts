@@ -1,58 +1,52 @@
 /**
- * What the operations on feature maps need to be computed window by window: which window of an input a window of the result reads, and the
- * operation on these windows alone. Zero padding happens only where a window touches the border of the whole image.
+ * What the operations on feature maps need to be computed window by window: along each axis, which range of an input a range of the result reads,
+ * and the operation on a window alone. Zero padding happens only where a window touches the border of the whole image.
  */
 import { ShapeError } from '../core/errors.ts';
 import { inputsOf } from '../core/graph.ts';
 import { apply, isOp, type OpTensor } from '../core/op.ts';
-import { describe, sameShape, type Tensor } from '../core/tensor.ts';
-import { attentionOp } from '../kernels/attention.ts';
+import { sameShape } from '../core/shape.ts';
+import { describe, type Tensor } from '../core/tensor.ts';
 import { binaryOp } from '../kernels/binary.ts';
 import { conv2dOp } from '../kernels/conv2d.ts';
 import { concatOp, gatherOp } from '../kernels/copy.ts';
 import { groupNormOp, normalizeGroups } from '../kernels/group-norm.ts';
 import { unaryOp } from '../kernels/unary.ts';
-import { type Window, wholeOf } from './feature-map.ts';
+import type { Range } from './feature-map.ts';
 
-/** Along one axis: what is read, and how much of the zero padding belongs to it. */
-interface Span {
-  start: number;
-  end: number;
+/** Rows or columns. */
+export type Axis = 1 | 2;
+
+/** What an operation reads along one axis. */
+export interface Span extends Range {
+  /** How much of the zero padding at both ends belongs to it. */
   before: number;
   after: number;
+  /** Of copies: where the result's range begins, in its own steps, seen from what is read. */
+  shift: number;
 }
 
 /** The span start..end of an axis of `length`, of which the part outside is padding. */
 function clip(start: number, end: number, length: number): Span {
-  return {
-    start: Math.max(start, 0),
-    end: Math.min(end, length),
-    before: Math.max(-start, 0),
-    after: Math.max(end - length, 0),
-  };
+  return { start: Math.max(start, 0), end: Math.min(end, length), before: Math.max(-start, 0), after: Math.max(end - length, 0), shift: 0 };
 }
 
-/** Rows and columns of x that a convolution reads for a window of its result. */
-function convolved(tensor: Tensor, { y0, y1, x0, x1 }: Window): { rows: Span; columns: Span } | null {
+/** What a convolution reads of x. */
+function convolved(tensor: OpTensor<unknown>, axis: Axis, { start, end }: Range): Span | null {
   if (!isOp(tensor, conv2dOp)) return null;
   const { inputs, attrs } = tensor.source;
-  const [, h, w] = inputs.x.shape;
-  const [, kh, kw] = inputs.w.shape;
-  const span = (from: number, to: number, before: number, size: number, length: number) =>
-    clip(from * attrs.stride - before, (to - 1) * attrs.stride - before + size, length);
-  return { rows: span(y0, y1, attrs.padding[0], kh, h), columns: span(x0, x1, attrs.padding[2], kw, w) };
+  const before = attrs.padding[axis === 1 ? 0 : 2];
+  return clip(start * attrs.stride - before, (end - 1) * attrs.stride - before + inputs.w.shape[axis], inputs.x.shape[axis]);
 }
 
-/** Copies that keep each axis in its place: slices, padding, upsampling. */
-function gathered(tensor: Tensor, { y0, y1, x0, x1 }: Window): { rows: Span; columns: Span } | null {
+/** What copies read that keep each axis in its place: slices, padding, upsampling. */
+function gathered(tensor: OpTensor<unknown>, axis: Axis, { start, end }: Range): Span | null {
   if (!isOp(tensor, gatherOp)) return null;
   const { inputs, attrs } = tensor.source;
-  if (attrs.axes.length !== 4 || attrs.axes.some(({ from }, axis) => from !== axis)) return null;
-  const span = (axis: number, from: number, to: number) => {
-    const { before, repeat } = attrs.axes[axis];
-    return clip(Math.floor((from - before) / repeat), Math.floor((to - 1 - before) / repeat) + 1, inputs.x.shape[axis]);
-  };
-  return { rows: span(1, y0, y1), columns: span(2, x0, x1) };
+  if (attrs.axes.length !== 4 || attrs.axes.some(({ from }, i) => from !== i)) return null;
+  const { before, repeat } = attrs.axes[axis];
+  const span = clip(Math.floor((start - before) / repeat), Math.floor((end - 1 - before) / repeat) + 1, inputs.x.shape[axis]);
+  return { ...span, shift: before - start + span.start * repeat };
 }
 
 function isPointwise(tensor: OpTensor<unknown>): boolean {
@@ -62,63 +56,51 @@ function isPointwise(tensor: OpTensor<unknown>): boolean {
 }
 
 /**
- * The window of each input, by its name, that a window of `tensor` reads; none for an input that is no feature map (a weight).
- * Throws ShapeError for an operation that is not computed window by window.
+ * What a range of `tensor` along an axis reads of each input that is a feature map, by the input's name; the others are weights. Throws ShapeError
+ * for an operation that is not computed window by window.
  */
-export function readWindows(tensor: OpTensor<unknown>, window: Window): Record<string, Window> {
-  const spans = convolved(tensor, window) ?? gathered(tensor, window);
-  if (spans) {
-    const { rows, columns } = spans;
-    return { x: { y0: rows.start, y1: rows.end, x0: columns.start, x1: columns.end } };
-  }
-  if (isOp(tensor, attentionOp)) {
-    const { k, v } = tensor.source.inputs;
-    return { q: window, k: wholeOf(k.shape), v: wholeOf(v.shape) };
-  }
-  if (isPointwise(tensor)) {
-    const maps = Object.entries(tensor.source.inputs).filter(([, input]) => input?.shape.length === 4);
-    return Object.fromEntries(maps.map(([name]) => [name, window]));
-  }
-  throw new ShapeError(`${describe(tensor)} cannot be computed in tiles; only operations on whole pixels of (N, H, W, C) can.`);
+export function readSpans(tensor: OpTensor<unknown>, axis: Axis, range: Range): Record<string, Span> {
+  const x = convolved(tensor, axis, range) ?? gathered(tensor, axis, range);
+  if (x) return { x };
+  if (!isPointwise(tensor))
+    throw new ShapeError(`${describe(tensor)} cannot be computed in tiles; only operations on whole pixels of (N, H, W, C) can.`);
+  const same = { ...range, before: 0, after: 0, shift: 0 };
+  return Object.fromEntries(
+    Object.entries(tensor.source.inputs).flatMap(([name, from]) => (from?.shape.length === 4 ? [[name, same]] : [])),
+  );
+}
+
+/** A range of an operation's result, and what it reads of the inputs. */
+export interface RangeReads {
+  range: Range;
+  reads: Record<string, Span>;
 }
 
 /**
- * A window of `tensor`: `part` gives the window of an input that readWindows names; a norm takes its group moments (N, groups, 2) from outside.
+ * A window of `tensor`; `windowOf` gives the window of an input that it reads, and a norm takes its group moments (N, groups, 2) from outside.
  */
 export function onWindow(
   tensor: OpTensor<unknown>,
-  window: Window,
-  part: (input: Tensor, read: Window) => Tensor,
+  { down, across }: { down: RangeReads; across: RangeReads },
+  windowOf: (from: Tensor, name: string) => Tensor,
   moments: () => Tensor,
 ): Tensor {
-  const reads = readWindows(tensor, window);
-  const inputs = Object.fromEntries(
-    Object.entries(tensor.source.inputs).map(([name, input]) => [name, input && name in reads ? part(input, reads[name]) : input]),
-  );
   if (isOp(tensor, groupNormOp)) {
-    const { x, gamma, beta } = inputs as typeof tensor.source.inputs;
-    return normalizeGroups(x, moments(), gamma, beta, tensor.source.attrs.eps);
+    const { x, gamma, beta } = tensor.source.inputs;
+    return normalizeGroups(windowOf(x, 'x'), moments(), gamma, beta, tensor.source.attrs.eps);
   }
-  const convolution = convolved(tensor, window);
-  if (convolution && isOp(tensor, conv2dOp)) {
-    const { rows, columns } = convolution;
-    return apply(conv2dOp, inputs as typeof tensor.source.inputs, {
-      ...tensor.source.attrs,
-      padding: [rows.before, rows.after, columns.before, columns.after],
-    });
-  }
-  const copy = gathered(tensor, window);
-  if (copy && isOp(tensor, gatherOp)) {
-    const { attrs } = tensor.source;
-    const [all, rows, columns, channels] = attrs.axes;
-    const along = (axis: typeof rows, from: number, to: number, read: number) => ({
-      ...axis,
-      size: to - from,
-      before: axis.before - from + read * axis.repeat,
-    });
-    const { y0, y1, x0, x1 } = window;
-    const axes = [all, along(rows, y0, y1, copy.rows.start), along(columns, x0, x1, copy.columns.start), channels];
-    return apply(gatherOp, inputs as typeof tensor.source.inputs, { ...attrs, axes });
-  }
-  return apply(tensor.source.op, inputs, tensor.source.attrs);
+  const inputs = Object.fromEntries(
+    Object.entries(tensor.source.inputs).map(([name, from]) => [name, from && name in down.reads ? windowOf(from, name) : from]),
+  );
+  const attrs = attrsOnWindow(tensor, down, across);
+  return apply(tensor.source.op, inputs, attrs);
+}
+
+function attrsOnWindow(tensor: OpTensor<unknown>, down: RangeReads, across: RangeReads): unknown {
+  const [y, x] = [down.reads.x, across.reads.x];
+  if (isOp(tensor, conv2dOp)) return { ...tensor.source.attrs, padding: [y.before, y.after, x.before, x.after] };
+  if (!isOp(tensor, gatherOp)) return tensor.source.attrs;
+  const [images, rows, columns, channels] = tensor.source.attrs.axes;
+  const along = (axis: typeof rows, { start, end }: Range, { shift }: Span) => ({ ...axis, size: end - start, before: shift });
+  return { ...tensor.source.attrs, axes: [images, along(rows, down.range, y), along(columns, across.range, x), channels] };
 }

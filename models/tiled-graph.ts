@@ -1,52 +1,47 @@
 /**
- * Runs a graph of feature maps in tiles, with the result of the whole graph but memory for a tile: feature maps live on the host, and only
- * windows of them go to the GPU. The graph is cut where a tile must know more than its surroundings: at the input of every group norm, whose
- * moments are gathered over all tiles (Chan, Golub & LeVeque 1983) before a tile of the next segment is computed, and at attention's q, k, v.
- * From one cut to the next a tile is computed with as much of its surroundings as its convolutions read.
- *
- * Several graphs of one structure can run together and share their norms' moments; the published approximate tiling is that.
+ * Runs graphs of feature maps in tiles, with the results of the whole graphs but memory for a tile and for what maps the plan keeps on the GPU
+ * (tile-plan.ts). Between programs maps stay there, and so do the moments of norms: nothing comes back to the host but the results, and maps for
+ * which the GPU has no room.
  */
-import type { AdapterFacts } from '../core/adapter.ts';
-import { inputsOf, topological } from '../core/graph.ts';
-import { isOp, type OpTensor } from '../core/op.ts';
-import type { Plan, PlanLimits } from '../core/plan.ts';
-import { input, type Tensor } from '../core/tensor.ts';
+import { type Shape, sizeOf } from '../core/shape.ts';
 import type { Device } from '../gpu/device.ts';
-import { compile } from '../gpu/program.ts';
-import { attentionOp } from '../kernels/attention.ts';
-import { slice } from '../kernels/copy.ts';
-import { plan } from '../kernels/fusion.ts';
-import { groupMoments } from '../kernels/group-moments.ts';
-import { groupNormOp } from '../kernels/group-norm.ts';
-import { around, FeatureMap, partition, sameWindow, type Window } from './feature-map.ts';
-import { onWindow, readWindows } from './tile-rules.ts';
-
-/** Floating-point operations of a tile at most: seconds on slow adapters, whose drivers stop what takes longer, as attention over a large map would. */
-const MOST_WORK = 2 ** 38;
+import { Held } from '../gpu/held.ts';
+import { compile, type Program, type RunInputs, type Transfer } from '../gpu/program.ts';
+import { emptyState } from '../kernels/attention-parts.ts';
+import type { Norm } from './cut-graph.ts';
+import { FeatureMap, sameWindow, type Window, windowShape } from './feature-map.ts';
+import {
+  type GraphKind,
+  type PartsForm,
+  type PlannedMap,
+  type PlannedProgram,
+  planTiles,
+  type TileForm,
+  type TilePlan,
+  type TilingOptions,
+} from './tile-plan.ts';
 
 /** Means and variances (N, groups, 2) of group norms, by the norm's number in the graph's order. */
 export type Moments = Map<number, Float32Array>;
 
 export interface TiledGraph {
-  /** The result; its graph reads one input tensor, beside weights. */
-  output: Tensor;
+  /** The result; its graph reads one input tensor, beside weights. Graphs of one shape best share it. */
+  output: GraphKind['output'];
   input: FeatureMap;
 }
 
-export interface TiledOptions {
-  /** Bytes that one feature map of a tile may have, its surroundings apart. The GPU holds a few of these at a time. */
-  tileBytes: number;
-  /** Moments that are known already; the others are gathered. */
+export interface TiledOptions extends Omit<TilingOptions, 'known'> {
+  /** Moments that are known already; the others are gathered, and several graphs share the mean of theirs, weighted by pixels. */
   moments?: Moments;
-  /** How moments of several graphs become one, given each one's pixels; needed with more than one graph. */
-  combine?: (moments: Float32Array[], pixels: number[]) => Float32Array;
+  /** Whether to give the moments back. */
+  readMoments?: boolean;
   signal?: AbortSignal;
-  /** Called after every tile, and awaited. */
+  /** Called after every tile, and awaited. The GPU may be a little behind. */
   onTile?: (done: number, of: number) => void | Promise<void>;
 }
 
 /**
- * Runs the graphs. -> their results, and the moments that their norms used.
+ * Runs the graphs. -> their results, and the moments that their norms used if they are asked for.
  * Throws ShapeError when an operation cannot be tiled, DeviceError when the GPU fails, the signal's reason when aborted.
  */
 export async function runTiled(
@@ -54,316 +49,432 @@ export async function runTiled(
   graphs: TiledGraph[],
   options: TiledOptions,
 ): Promise<{ results: FeatureMap[]; moments: Moments }> {
-  const moments: Moments = new Map(options.moments);
-  const runs = graphs.map(({ output, input }) => new GraphRun(output, input, options.tileBytes));
-  const { segments } = runs[0];
-  const of = runs.reduce((sum, run) => sum + run.segments.reduce((tiles, segment) => tiles + segment.tiles.length, 0), 0);
-  let done = 0;
-  const onTile = async () => {
-    options.signal?.throwIfAborted();
-    await options.onTile?.(++done, of);
-  };
-  for (const [i, { norms }] of segments.entries()) {
-    const wanted = norms.filter(({ index }) => !moments.has(index));
-    const found: Float32Array[][] = [];
-    if (!segments[i].kept && wanted.length === 0) continue;
-    for (const run of runs) found.push(await run.compute(device, run.segments[i], wanted, moments, onTile, options.signal));
-    wanted.forEach(({ index }, norm) => {
-      const each = found.map((ofRun) => ofRun[norm]);
-      const pixels = runs.map((run) => run.segments[i].target.shape[1] * run.segments[i].target.shape[2]);
-      moments.set(index, each.length === 1 ? each[0] : options.combine!(each, pixels));
+  const run = new TiledRun(device, graphs, options);
+  try {
+    return await run.results();
+  } finally {
+    run.release();
+  }
+}
+
+type Outputs = Program<string>;
+
+class TiledRun {
+  private readonly device: Device;
+  private readonly options: TiledOptions;
+  private readonly plan: TilePlan;
+  /** For each kind, its graphs' maps by number. */
+  private readonly graphs: { kind: number; maps: (Held | FeatureMap | null)[] }[];
+  private readonly moments = new Map<number, Held>();
+  private readonly held = new Set<Held>();
+  private readonly pace: Pace;
+  private done = 0;
+
+  constructor(device: Device, graphs: TiledGraph[], options: TiledOptions) {
+    this.device = device;
+    this.options = options;
+    const outputs = [...new Set(graphs.map(({ output }) => output))];
+    const kinds = outputs.map((output) => ({ output, count: graphs.filter((graph) => graph.output === output).length }));
+    const known = new Set(options.moments?.keys());
+    this.plan = planTiles(kinds, { ...options, known }, device.facts, device.gpu.limits);
+    this.graphs = graphs.map(({ output, input }) => ({ kind: outputs.indexOf(output), maps: [input] }));
+    this.pace = new Pace(device);
+  }
+
+  release(): void {
+    for (const held of this.held) held.release();
+    this.held.clear();
+  }
+
+  async results(): Promise<{ results: FeatureMap[]; moments: Moments }> {
+    const { device, options, plan } = this;
+    // The first program makes room for what is on the GPU from the beginning.
+    let before = [...(options.moments ?? [])].map(([index, values]) => () => {
+      const held = this.hold(`moments ${index}`, values.byteLength);
+      held.write(0, values);
+      this.moments.set(index, held);
+    });
+    if (plan.places[0] === 'gpu')
+      before.push(() => {
+        for (const { maps } of this.graphs) {
+          const input = maps[0] as FeatureMap;
+          const held = this.hold('input', 4 * sizeOf(input.shape));
+          input.each((values, at) => held.write(4 * at, values));
+          maps[0] = held;
+        }
+      });
+    for (const map of plan.maps) {
+      await this.compute(map, before);
+      before = [];
+    }
+    const output = plan.places.length - 1;
+    const results: FeatureMap[] = [];
+    for (const { kind, maps } of this.graphs) {
+      const result = maps[output]!;
+      results.push(result instanceof Held ? await this.readBack(result, plan.graphs[kind].maps[output].tensor.shape) : result);
+      if (result instanceof Held) this.free(result);
+    }
+    const moments: Moments = new Map();
+    if (options.readMoments)
+      for (const [index, held] of this.moments) {
+        moments.set(index, new Float32Array(held.bytes / 4));
+        await held.read(0, moments.get(index)!);
+      }
+    device.check();
+    return { results, moments };
+  }
+
+  private async readBack(held: Held, shape: Shape): Promise<FeatureMap> {
+    const data = new Float32Array(sizeOf(shape));
+    const piece = Math.max(1, Math.floor(this.options.tileBytes / 4));
+    for (let at = 0; at < data.length; at += piece) await held.read(4 * at, data.subarray(at, Math.min(at + piece, data.length)));
+    return new FeatureMap(shape, data);
+  }
+
+  /** A map on the host; the result is dense there. */
+  private onHost(map: number, shape: Shape): FeatureMap {
+    return map === this.plan.places.length - 1 ? new FeatureMap(shape, new Float32Array(sizeOf(shape))) : new FeatureMap(shape);
+  }
+
+  private hold(label: string, bytes: number): Held {
+    const held = new Held(this.device, label, bytes);
+    this.held.add(held);
+    return held;
+  }
+
+  private free(held: Held): void {
+    held.release();
+    this.held.delete(held);
+  }
+
+  /** Computes a map of all graphs, and the moments of the norms that read it. `before`: what else is to be put on the GPU. */
+  private async compute(planned: PlannedMap, before: (() => void)[]): Promise<void> {
+    const { map, place, norms, kinds, joins, last } = planned;
+    const shapeOf = (kind: number) => this.plan.graphs[kind].maps[map].tensor.shape;
+    const sums = new Sums(
+      planned,
+      this.graphs.map(({ kind }) => kind),
+      shapeOf(0)[0],
+    );
+    const prepare = [
+      ...before,
+      () => {
+        for (const { kind, maps } of this.graphs)
+          maps[map] =
+            place === 'anew'
+              ? null
+              : place === 'host'
+                ? this.onHost(map, shapeOf(kind))
+                : this.hold(`map ${map}`, 4 * sizeOf(shapeOf(kind)));
+        for (const { index, groups } of norms) this.moments.set(index, this.hold(`moments ${index}`, 8 * groups * shapeOf(0)[0]));
+        sums.place((bytes) => this.hold('moments of tiles', bytes), this.moments);
+      },
+    ];
+    for (const [kind, { forms }] of kinds.entries()) {
+      let tile = 0;
+      for (const form of forms) {
+        if ('steps' in form) await this.runParts(planned, kind, form, prepare, sums, tile);
+        else await this.runForm(planned, kind, form, prepare, sums, tile);
+        tile += form.rows.length * form.columns.length;
+      }
+    }
+    for (const [kind, { merges }] of kinds.entries())
+      for (const [index, merge] of merges)
+        await this.withPrograms([merge], [], async ([program]) => {
+          for (const [graph, each] of this.graphs.entries())
+            if (each.kind === kind) await program.run({}, { from: sums.tiles(index, graph), to: sums.ofGraph(index, graph) });
+        });
+    for (const [index, join] of joins)
+      await this.withPrograms([join], [], async ([program]) => {
+        await program.run({}, { from: sums.graphs(index), to: sums.joined(index) });
+      });
+    for (const buffer of sums.release()) this.free(buffer);
+    for (const each of last)
+      for (const { maps } of this.graphs) {
+        const done = maps[each];
+        if (done instanceof Held) this.free(done);
+        maps[each] = null;
+      }
+  }
+
+  /** Compiles programs, those of `prepare` being placed beside the first one ever, and disposes of them when `body` is done. */
+  private async withPrograms(
+    planned: PlannedProgram[],
+    prepare: (() => void)[],
+    body: (programs: Outputs[]) => Promise<void>,
+  ): Promise<void> {
+    const { device, options } = this;
+    const programs: Outputs[] = [];
+    const heldBytes = () => [...this.held].reduce((sum, held) => sum + held.allocated, 0);
+    let others = 0;
+    try {
+      for (const { outputs, kept, beside, plan } of planned) {
+        // What the plan wants beside the program and is not there yet.
+        const missing = Math.max(0, beside - others - heldBytes());
+        programs.push(await compile(device, outputs, options.signal, { kept, beside: missing }));
+        others += plan.bytes.total;
+        const steps = prepare.splice(0);
+        if (steps.length > 0)
+          await device.guard(`placing ${missing} bytes of feature maps`, () => {
+            for (const step of steps) step();
+          });
+      }
+      await body(programs);
+    } finally {
+      for (const program of programs) program.dispose();
+    }
+  }
+
+  private async runForm(
+    planned: PlannedMap,
+    kind: number,
+    form: TileForm,
+    prepare: (() => void)[],
+    sums: Sums,
+    first: number,
+  ): Promise<void> {
+    const { program: own, rows, columns, reads, moments } = form;
+    await this.withPrograms([own], prepare, async ([program]) => {
+      const feed = new Feed();
+      let known: Transfer[] = moments.flatMap(({ name, norm }) => this.moments.get(norm)!.all(name));
+      for (const [graph, { kind: of, maps }] of this.graphs.entries()) {
+        if (of !== kind) continue;
+        let tile = first;
+        for (const y of rows)
+          for (const x of columns) {
+            const shape = (from: number) => this.plan.graphs[kind].maps[from].tensor.shape;
+            for (const { name, map, window } of reads) feed.read(name, graph, map, maps[map]!, shape(map), window(y, x));
+            const { inputs, from } = feed.take();
+            const results = await program.run(inputs, {
+              from: [...known, ...from],
+              to: this.into(planned, graph, kind, { rows: y, columns: x }, sums, tile),
+            });
+            known = [];
+            if (planned.place === 'host') (maps[planned.map] as FeatureMap).write({ rows: y, columns: x }, results.tile);
+            await this.tileDone(own);
+            tile++;
+          }
+      }
     });
   }
-  return { results: runs.map((run) => run.result), moments };
-}
 
-export interface TiledForecast {
-  /** GPU memory at most, beside weights. */
-  gpuBytes: number;
-  /** Host memory of the feature maps at most. */
-  hostBytes: number;
-  tiles: number;
-  /** One after the other, each for so many tiles. */
-  programs: { plan: Plan; runs: number }[];
-}
-
-/** What `runTiled` of one graph will need; nothing is run. Throws ShapeError when a tile's tensor exceeds the largest binding. */
-export function forecastTiled(output: Tensor, tileBytes: number, facts: AdapterFacts, limits: PlanLimits): TiledForecast {
-  const run = new GraphRun(output, null, tileBytes);
-  const onHost = new Set(run.inputs);
-  const forecast: TiledForecast = { gpuBytes: 0, hostBytes: 0, tiles: 0, programs: [] };
-  for (const { target, kept, tiles, norms, last } of run.segments) {
-    for (const group of run.tileGraphs(target, tiles)) {
-      const planned = plan(tileOutputs(group[0].graph, kept, norms), facts, limits);
-      forecast.programs.push({ plan: planned, runs: group.length });
-      forecast.gpuBytes = Math.max(forecast.gpuBytes, planned.bytes.total);
-    }
-    if (kept) onHost.add(target);
-    forecast.hostBytes = Math.max(
-      forecast.hostBytes,
-      [...onHost].reduce((sum, { size }) => sum + 4 * size, 0),
-    );
-    for (const tensor of last) onHost.delete(tensor);
-    forecast.tiles += tiles.length;
-  }
-  return forecast;
-}
-
-interface Norm {
-  /** Its number in the graph's order. */
-  index: number;
-  groups: number;
-}
-
-/** A tensor that is computed in tiles from others that lie on the host. */
-interface Segment {
-  target: Tensor;
-  /** Whether the target stays on the host, or only its moments are wanted. */
-  kept: boolean;
-  tiles: Window[];
-  /** The norms that read the target. */
-  norms: Norm[];
-  /** Maps that no later segment reads. */
-  last: Tensor[];
-}
-
-/** One tile's graph, and the windows of the maps that it reads, by input name. */
-interface TileGraph {
-  output: Tensor;
-  reads: Map<string, { source: Tensor; window: Window }>;
-  norms: Map<string, number>;
-}
-
-class GraphRun {
-  readonly segments: Segment[];
-  readonly inputs: Tensor[];
-  private readonly order: Tensor[];
-  private readonly index: Map<Tensor, number>;
-  /**
-   * What is kept on the host, now or when its turn has come: of the cuts, those that are read more than once, as a residual block's input is.
-   * Of one that only a norm reads, as the tensor within the block, the moments are gathered, and its tiles are computed anew where they are
-   * read: on a GPU that takes less time than bringing them to the host and back.
-   */
-  private readonly onHost: Set<Tensor>;
-  private readonly maps = new Map<Tensor, FeatureMap>();
-  private readonly output: Tensor;
-
-  constructor(output: Tensor, input: FeatureMap | null, tileBytes: number) {
-    this.output = output;
-    this.order = topological([output]);
-    this.index = new Map(this.order.map((tensor, i) => [tensor, i]));
-    this.inputs = this.order.filter(({ source }) => source.kind === 'input');
-    for (const tensor of this.inputs) if (input) this.maps.set(tensor, input);
-    const cuts = new Set([...this.inputs, output]);
-    for (const tensor of this.order) {
-      if (isOp(tensor, groupNormOp)) cuts.add(tensor.source.inputs.x);
-      else if (isOp(tensor, attentionOp)) for (const operand of inputsOf(tensor)) cuts.add(operand);
-    }
-    const targets = this.order.filter((tensor) => cuts.has(tensor) && !this.inputs.includes(tensor));
-    const onHost = new Set(cuts);
-    for (const target of targets) {
-      const passing = this.readersOf(target).length === 1 && isOp(this.readersOf(target)[0], groupNormOp);
-      if (passing && [...sourcesOf(target, cuts).onHost].every((source) => onHost.has(source))) onHost.delete(target);
-    }
-    this.onHost = onHost;
-    const sources = targets.map((target) => sourcesOf(target, onHost));
-    this.segments = targets.map((target, i) => ({
-      target,
-      kept: onHost.has(target),
-      tiles: partition(target.shape[1], target.shape[2], pixelsOfTile(target, sources[i], tileBytes)),
-      norms: this.order.flatMap((tensor, index) =>
-        isOp(tensor, groupNormOp) && tensor.source.inputs.x === target ? [{ index, groups: tensor.source.attrs.groups }] : [],
-      ),
-      last: [...onHost].filter((map) => sources[i].onHost.has(map) && !sources.slice(i + 1).some((later) => later.onHost.has(map))),
-    }));
+  /** Where a tile and its moments go. */
+  private into({ map, norms, place }: PlannedMap, graph: number, kind: number, window: Window, sums: Sums, tile: number): Transfer[] {
+    const target = this.graphs[graph].maps[map];
+    const kept = place === 'gpu' ? windowTransfers('tile', target as Held, this.plan.graphs[kind].maps[map].tensor.shape, window) : [];
+    return [...kept, ...norms.flatMap(({ index }) => sums.tile(index, graph, tile))];
   }
 
-  private readersOf(tensor: Tensor): Tensor[] {
-    return this.order.filter((reader) => inputsOf(reader).includes(tensor));
-  }
-
-  get result(): FeatureMap {
-    return this.maps.get(this.output)!;
-  }
-
-  /** Computes a segment's target tile by tile. -> its moments for each of `norms`. Tiles of one form share a program, one at a time. */
-  async compute(
-    device: Device,
-    { target, kept, tiles, last }: Segment,
-    norms: Norm[],
-    known: Moments,
-    onTile: () => Promise<void>,
-    signal?: AbortSignal,
-  ): Promise<Float32Array[]> {
-    const map = kept ? new FeatureMap(target.shape) : null;
-    const totals = norms.map(({ groups }) => new MomentSum(target.shape[0] * groups, target.shape[3] / groups));
-    for (const group of this.tileGraphs(target, tiles)) {
-      const [{ graph }] = group;
-      const program = await compile(device, tileOutputs(graph, kept, norms), signal);
-      try {
-        const given = new Map<string, Window>();
-        let inputs: Record<string, Float32Array> = Object.fromEntries([...graph.norms].map(([name, norm]) => [name, known.get(norm)!]));
-        for (const { window, graph } of group) {
-          for (const [name, { source, window: read }] of graph.reads) {
-            const before = given.get(name);
-            if (before && sameWindow(before, read)) continue;
-            inputs[name] = this.maps.get(source)!.read(read);
-            given.set(name, read);
+  /** Attention's tiles whose keys come in parts. */
+  private async runParts(
+    planned: PlannedMap,
+    kind: number,
+    form: PartsForm,
+    prepare: (() => void)[],
+    sums: Sums,
+    first: number,
+  ): Promise<void> {
+    const { rows, columns, steps, finish, state: shape, heads, keys, maps: operands } = form;
+    let [state, empty]: (Held | null)[] = [null, null];
+    const queries = [...shape.slice(0, -1), shape[shape.length - 1] - 4 * heads];
+    const place = () => {
+      const values = emptyState(queries, heads);
+      state = this.hold('state', values.byteLength);
+      empty = this.hold('empty state', values.byteLength);
+      empty.write(0, values);
+    };
+    const all = prepare.splice(0);
+    await this.withPrograms([...steps.values(), finish], [...all, place], async (programs) => {
+      const byShape = new Map(
+        [...steps.keys()].map((key, i) => [key, { program: programs[i], feed: new Feed(), planned: steps.get(key)! }]),
+      );
+      for (const [graph, { kind: of, maps }] of this.graphs.entries()) {
+        if (of !== kind) continue;
+        const shapes = this.plan.graphs[kind].maps;
+        let tile = first;
+        for (const y of rows)
+          for (const x of columns) {
+            let before = empty!;
+            for (const window of keys) {
+              const { q, k, v } = operands;
+              const { program, feed, planned: step } = byShape.get(String(windowShape(shapes[k].tensor.shape, window)))!;
+              feed.read('q', graph, q, maps[q]!, shapes[q].tensor.shape, { rows: y, columns: x });
+              for (const [name, map] of [
+                ['k', k],
+                ['v', v],
+              ] as const)
+                feed.read(name, graph, map, maps[map]!, shapes[map].tensor.shape, window);
+              const { inputs, from } = feed.take();
+              await program.run(inputs, { from: [...from, ...before.all('state')], to: state!.all('state') });
+              before = state!;
+              this.options.signal?.throwIfAborted();
+              await this.pace.after(step.plan.flops);
+            }
+            const window = { rows: y, columns: x };
+            const last = programs[programs.length - 1];
+            const results = await last.run({}, { from: before.all('state'), to: this.into(planned, graph, kind, window, sums, tile) });
+            if (planned.place === 'host') (maps[planned.map] as FeatureMap).write(window, results.tile);
+            await this.tileDone(finish);
+            tile++;
           }
-          const results = await program.run(inputs);
-          inputs = {};
-          map?.write(window, results.tile);
-          for (const [i, { index }] of norms.entries())
-            totals[i].add(results[`moments ${index}`], (window.y1 - window.y0) * (window.x1 - window.x0));
-          await onTile();
-        }
-      } finally {
-        program.dispose();
       }
-    }
-    if (map) this.maps.set(target, map);
-    for (const tensor of last) this.maps.delete(tensor);
-    return totals.map((total) => total.moments());
+    });
+    for (const held of [state, empty]) if (held) this.free(held);
   }
 
-  /** The graphs of a target's tiles, in groups of one form: those of a group can share a program. */
-  tileGraphs(target: Tensor, tiles: Window[]): { window: Window; graph: TileGraph }[][] {
-    const byForm = new Map<string, { window: Window; graph: TileGraph }[]>();
-    for (const window of tiles) {
-      const graph = this.tileGraph(target, window);
-      const form = formOf(graph.output);
-      const group = byForm.get(form);
-      if (group) group.push({ window, graph });
-      else byForm.set(form, [{ window, graph }]);
-    }
-    return [...byForm.values()];
-  }
-
-  /** The graph of a window of `target`, which reads windows of maps on the host. */
-  private tileGraph(target: Tensor, window: Window): TileGraph {
-    const needed = new Map<Tensor, Window>([[target, window]]);
-    const inner = (tensor: Tensor): tensor is OpTensor<unknown> =>
-      needed.has(tensor) && (tensor === target || !this.onHost.has(tensor)) && tensor.source.kind === 'op';
-    const end = this.index.get(target)!;
-    for (let i = end; i >= 0; i--) {
-      const tensor = this.order[i];
-      if (!inner(tensor)) continue;
-      for (const [name, read] of Object.entries(readWindows(tensor, needed.get(tensor)!))) {
-        const from = tensor.source.inputs[name]!;
-        needed.set(from, around(needed.get(from), read));
-      }
-    }
-
-    const built = new Map<Tensor, Tensor>();
-    const reads: TileGraph['reads'] = new Map();
-    const norms: TileGraph['norms'] = new Map();
-    for (let i = 0; i <= end; i++) {
-      const tensor = this.order[i];
-      const own = needed.get(tensor);
-      if (!own) continue;
-      const { y0, y1, x0, x1 } = own;
-      if (!inner(tensor)) {
-        const name = `map ${i}`;
-        reads.set(name, { source: tensor, window: own });
-        built.set(tensor, input(name, [tensor.shape[0], y1 - y0, x1 - x0, tensor.shape[3]]));
-        continue;
-      }
-      const windowOf = (from: Tensor, read: Window) => part(built.get(from)!, needed.get(from)!, read);
-      const moments = () => {
-        norms.set(`moments ${i}`, i);
-        return input(`moments ${i}`, [tensor.shape[0], isOp(tensor, groupNormOp) ? tensor.source.attrs.groups : 1, 2]);
-      };
-      built.set(tensor, onWindow(tensor, own, windowOf, moments));
-    }
-    return { output: built.get(target)!, reads, norms };
+  private async tileDone({ plan }: PlannedProgram): Promise<void> {
+    const { signal, onTile } = this.options;
+    signal?.throwIfAborted();
+    await onTile?.(++this.done, this.plan.tiles);
+    await this.pace.after(plan.flops);
   }
 }
 
-/** What a tile's program gives: the tile where it is kept, and its moments for each norm. */
-function tileOutputs({ output }: TileGraph, kept: boolean, norms: Norm[]): Record<string, Tensor> {
-  const moments = norms.map(({ index, groups }) => [`moments ${index}`, groupMoments(output, groups)] as const);
-  return { ...(kept && { tile: output }), ...Object.fromEntries(moments) };
+/** What a program is given for its next run: windows of maps that changed since the last one. */
+class Feed {
+  private readonly given = new Map<string, { graph: number; map: number; window: Window }>();
+  private inputs: RunInputs = {};
+  private from: Transfer[] = [];
+
+  read(name: string, graph: number, map: number, source: Held | FeatureMap, shape: Shape, window: Window): void {
+    const before = this.given.get(name);
+    if (before && before.graph === graph && before.map === map && sameWindow(before.window, window)) return;
+    this.given.set(name, { graph, map, window });
+    if (source instanceof Held) this.from.push(...windowTransfers(name, source, shape, window));
+    else this.inputs[name] = source.read(window);
+  }
+
+  take(): { inputs: RunInputs; from: Transfer[] } {
+    const taken = { inputs: this.inputs, from: this.from };
+    [this.inputs, this.from] = [{}, []];
+    return taken;
+  }
 }
 
-/** The window `wanted` of x, which holds the window `has`. */
-function part(x: Tensor, has: Window, wanted: Window): Tensor {
-  let cut = x;
-  if (wanted.y0 !== has.y0 || wanted.y1 !== has.y1) cut = slice(cut, 1, wanted.y0 - has.y0, wanted.y1 - has.y0);
-  if (wanted.x0 !== has.x0 || wanted.x1 !== has.x1) cut = slice(cut, 2, wanted.x0 - has.x0, wanted.x1 - has.x0);
-  return cut;
+/** Between a window of a map (N, H, W, C) and a program's dense input or result: whole rows at once where the window has all columns. */
+function windowTransfers(name: string, held: Held, [n, h, w, c]: Shape, { rows, columns }: Window): Transfer[] {
+  const [high, wide] = [rows.end - rows.start, columns.end - columns.start];
+  const [runs, length] = wide === w ? [1, high * w] : [high, wide];
+  const transfers: Transfer[] = [];
+  for (let image = 0, at = 0; image < n; image++)
+    for (let run = 0; run < runs; run++, at += 4 * length * c)
+      transfers.push(...held.transfers(name, at, 4 * c * ((image * h + rows.start + run) * w + columns.start), 4 * length * c));
+  return transfers;
 }
 
-/** What a segment reads from the host, and what it computes on the way. */
-function sourcesOf(target: Tensor, onHost: Set<Tensor>): { onHost: Set<Tensor>; inner: Set<Tensor> } {
-  const found = { onHost: new Set<Tensor>(), inner: new Set<Tensor>() };
-  const visit = (tensor: Tensor) => {
-    if (tensor !== target && onHost.has(tensor)) found.onHost.add(tensor);
-    else if (tensor.source.kind === 'op' && !found.inner.has(tensor)) {
-      found.inner.add(tensor);
-      inputsOf(tensor).forEach(visit);
+/** Where the moments of a map's tiles, and of each graph's map, lie until they are those of all. */
+class Sums {
+  private readonly planned: PlannedMap;
+  private readonly kinds: number[];
+  private readonly batch: number;
+  /** Number of the first tile of each graph among those of all graphs that have several; null where it has one. */
+  private readonly first: (number | null)[] = [];
+  private readonly count: number;
+  private ofTiles = new Map<number, Held>();
+  private ofGraphs = new Map<number, Held>();
+  private all = new Map<number, Held>();
+
+  constructor(planned: PlannedMap, kinds: number[], batch: number) {
+    this.planned = planned;
+    this.kinds = kinds;
+    this.batch = batch;
+    let count = 0;
+    for (const kind of kinds) {
+      const tiles = planned.kinds[kind].pixels.length;
+      this.first.push(tiles > 1 ? count : null);
+      if (tiles > 1) count += tiles;
     }
-  };
-  visit(target);
-  return found;
+    this.count = count;
+  }
+
+  private bytes(index: number): number {
+    return 8 * this.batch * this.planned.norms.find((norm: Norm) => norm.index === index)!.groups;
+  }
+
+  /** Makes the buffers that are needed. */
+  place(hold: (bytes: number) => Held, all: Map<number, Held>): void {
+    for (const { index } of this.planned.norms) {
+      this.all.set(index, all.get(index)!);
+      if (this.count > 0) this.ofTiles.set(index, hold(this.count * this.bytes(index)));
+      if (this.kinds.length > 1) this.ofGraphs.set(index, hold(this.kinds.length * this.bytes(index)));
+    }
+  }
+
+  release(): Held[] {
+    return [...this.ofTiles.values(), ...this.ofGraphs.values()];
+  }
+
+  /** Where a tile's go. */
+  tile(index: number, graph: number, tile: number): Transfer[] {
+    const first = this.first[graph];
+    const bytes = this.bytes(index);
+    if (first === null) return this.destination(index, graph, `moments ${index}`);
+    return this.ofTiles.get(index)!.transfers(`moments ${index}`, 0, (first + tile) * bytes, bytes);
+  }
+
+  /** Those of all tiles of a graph. */
+  tiles(index: number, graph: number): Transfer[] {
+    const bytes = this.bytes(index);
+    const tiles = this.planned.kinds[this.kinds[graph]].pixels.length;
+    return this.ofTiles.get(index)!.transfers('parts', 0, this.first[graph]! * bytes, tiles * bytes);
+  }
+
+  /** Where a graph's go. */
+  ofGraph(index: number, graph: number): Transfer[] {
+    return this.destination(index, graph, 'moments');
+  }
+
+  /** Those of all graphs. */
+  graphs(index: number): Transfer[] {
+    return this.ofGraphs.get(index)!.transfers('parts', 0, 0, this.kinds.length * this.bytes(index));
+  }
+
+  joined(index: number): Transfer[] {
+    return this.all.get(index)!.transfers('moments', 0, 0, this.bytes(index));
+  }
+
+  private destination(index: number, graph: number, name: string): Transfer[] {
+    const bytes = this.bytes(index);
+    const several = this.ofGraphs.get(index);
+    return several ? several.transfers(name, 0, graph * bytes, bytes) : this.all.get(index)!.transfers(name, 0, 0, bytes);
+  }
 }
+
+/** Seconds of work that may be handed to the GPU before the host looks whether it is done. */
+const QUANTUM = 0.25;
+/** Floating-point operations after which it looks in any case. */
+const MOST_AHEAD = 2 ** 40;
 
 /**
- * Pixels that a tile of the target may have: its largest map has at most `tileBytes`, its work is at most MOST_WORK. Keys and values of
- * attention are read whole, and do not count.
+ * Lets the host run ahead of the GPU, but not far, so that progress is told and an abort takes effect in time, and no more is on its way than a
+ * driver should hold. How much work that is, is learnt.
  */
-function pixelsOfTile(target: Tensor, { onHost, inner }: { onHost: Set<Tensor>; inner: Set<Tensor> }, tileBytes: number): number {
-  let work = 0;
-  const whole = new Set<Tensor>();
-  for (const tensor of inner) {
-    const { source, shape } = tensor;
-    if (source.kind !== 'op') continue;
-    work += source.op.flops?.(source.inputs, { shape }, source.attrs) ?? 0;
-    if (isOp(tensor, attentionOp)) for (const operand of [tensor.source.inputs.k, tensor.source.inputs.v]) whole.add(operand);
-  }
-  const largest = Math.max(...[...onHost, ...inner].filter((tensor) => !whole.has(tensor)).map(({ size }) => 4 * size));
-  return target.shape[1] * target.shape[2] * Math.min(tileBytes / largest, MOST_WORK / Math.max(work, 1));
-}
+class Pace {
+  private readonly device: Device;
+  private ahead = 0;
+  /** Work to hand over before the next look. */
+  private share = 1;
+  private looks: Promise<void>[] = [];
+  private lookedAt = performance.now();
 
-/** Equal for graphs that differ only in the values of their inputs. */
-function formOf(output: Tensor): string {
-  const order = topological([output]);
-  const numbers = new Map(order.map((tensor, i) => [tensor, i]));
-  return order
-    .map((tensor) => {
-      const { shape, source } = tensor;
-      if (source.kind === 'op')
-        return `${source.op.name} ${JSON.stringify(source.attrs)} ${inputsOf(tensor).map((each) => numbers.get(each))}`;
-      return source.kind === 'input' ? `${source.name} ${shape}` : source.kind;
-    })
-    .join(';');
-}
-
-/** Moments over tiles: counts, means and sums of squared deviations, merged in f64. */
-class MomentSum {
-  private pixels = 0;
-  private readonly mean: Float64Array;
-  private readonly square: Float64Array;
-  private readonly perPixel: number;
-
-  constructor(groups: number, channelsPerGroup: number) {
-    this.mean = new Float64Array(groups);
-    this.square = new Float64Array(groups);
-    this.perPixel = channelsPerGroup;
+  constructor(device: Device) {
+    this.device = device;
   }
 
-  /** Moments (groups, 2) of so many pixels more. */
-  add(moments: Float32Array, pixels: number): void {
-    const total = this.pixels + pixels;
-    for (let i = 0; i < this.mean.length; i++) {
-      const apart = moments[2 * i] - this.mean[i];
-      this.square[i] += this.perPixel * pixels * (moments[2 * i + 1] + apart * apart * (this.pixels / total));
-      this.mean[i] += apart * (pixels / total);
-    }
-    this.pixels = total;
-  }
-
-  moments(): Float32Array {
-    const count = this.perPixel * this.pixels;
-    return Float32Array.from({ length: 2 * this.mean.length }, (_, i) => (i % 2 ? this.square[i >> 1] / count : this.mean[i >> 1]));
+  /** To be called when so many operations were handed over. */
+  async after(flops: number): Promise<void> {
+    this.ahead += flops;
+    if (this.ahead < this.share) return;
+    const work = this.ahead;
+    this.ahead = 0;
+    const { device } = this;
+    const look = device.settle(device.gpu.queue.onSubmittedWorkDone()).then(() => {
+      const now = performance.now();
+      this.share = Math.min(MOST_AHEAD, (QUANTUM * work) / Math.max(1e-3, (now - this.lookedAt) / 1000));
+      this.lookedAt = now;
+    });
+    this.looks.push(look.catch(() => undefined)); // a lost device, which the next check tells
+    if (this.looks.length > 1) await this.looks.shift();
+    device.check();
   }
 }

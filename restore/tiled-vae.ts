@@ -7,14 +7,16 @@
 import { ShapeError } from '../core/errors.ts';
 import { topological } from '../core/graph.ts';
 import { isOp } from '../core/op.ts';
+import type { Plan } from '../core/plan.ts';
 import { input, type Shape, sizeOf, type Tensor } from '../core/tensor.ts';
 import type { Device } from '../gpu/device.ts';
 import { evaluate } from '../gpu/program.ts';
 import { conv2dOp } from '../kernels/conv2d.ts';
 import { plan } from '../kernels/fusion.ts';
 import { groupNormOp } from '../kernels/group-norm.ts';
-import { FeatureMap, type Window } from '../models/feature-map.ts';
-import { forecastTiled, type Moments, runTiled, type TiledForecast, type TiledOptions } from '../models/tiled-graph.ts';
+import { FeatureMap, type Range, type Window, windowShape } from '../models/feature-map.ts';
+import { type GraphKind, planTiles, type TilePlan } from '../models/tile-plan.ts';
+import { type Moments, runTiled, type TiledOptions } from '../models/tiled-graph.ts';
 import type { Values } from './values.ts';
 
 export const VAE_TILINGS = ['auto', 'exact', 'published', 'off'] as const;
@@ -39,83 +41,126 @@ const BORDER = { encoder: 32, decoder: 11 };
 /** A graph of feature maps for an input of any size (N, H, W, C). */
 export type BuildGraph = (x: Tensor) => Tensor;
 
-export type TilingEvents = Pick<TiledOptions, 'signal' | 'onTile'>;
+export interface TilingEvents extends Pick<TiledOptions, 'signal' | 'onTile'> {
+  /** How the picture is divided, before the work begins. */
+  onChoice?: (choice: TilingChoice) => void;
+}
 
-/** Runs an encoder or decoder on x (N, H, W, C). Throws ShapeError when it must run whole and a tensor exceeds the largest binding. */
+export type Half = 'encoder' | 'decoder';
+
+export type ChosenTiling = 'whole' | 'exact' | 'published';
+
+/** What tiles would take: arithmetic, and bytes of maps that travel between host and GPU because it has no room for them. */
+export interface TileCost {
+  gflop: number;
+  bytes: number;
+}
+
+export interface TilingChoice {
+  how: ChosenTiling;
+  /** What `auto` weighed, where the choice was between exact and published tiles. */
+  weighed: { exact: TileCost; published: TileCost } | null;
+}
+
+/** Runs an encoder or decoder on x (N, H, W, C). Throws ShapeError when it must run whole and does not fit the adapter. */
 export async function runAutoencoder(
   device: Device,
-  half: 'encoder' | 'decoder',
+  half: Half,
   build: BuildGraph,
   x: Values,
   tiling: VaeTiling,
   events: TilingEvents = {},
 ): Promise<Values> {
-  const output = build(input('x', x.shape));
-  const { budget } = device.residency;
-  const how = chosenTiling(device, half, output, x.shape, tiling, budget);
-  if (how === 'published') return runPublishedTiles(device, half, build, x, sideOf(half, tiling), 'normal', events);
+  const { budget, taken } = device.residency;
+  const memory = { budget, taken };
+  const { how, weighed, output } = choose(device, half, build, x.shape, tiling, memory);
+  events.onChoice?.({ how, weighed });
   if (how === 'whole') return { data: await evaluate(device, output, { x: x.data }, events.signal), shape: output.shape };
-  const graph = { output, input: new FeatureMap(x.shape, x.data) };
-  const { results } = await runTiled(device, [graph], { tileBytes: tileBytesOf(tiling, budget), ...events });
+  const options = { ...memoryOf(tiling, memory), ...events };
+  if (how === 'published') return runPublishedTiles(device, half, build, x, sideOf(half, tiling), 'normal', options);
+  const { results } = await runTiled(device, [{ output, input: new FeatureMap(x.shape, x.data) }], options);
   return { data: results[0].data(), shape: output.shape };
 }
 
-/** What `runAutoencoder` will do on x of `shape` when the device has that budget; nothing is run. Throws ShapeError as it does. */
+/** What `runAutoencoder` will do. */
+export interface AutoencoderForecast extends TilingChoice {
+  /** Host memory of feature maps at most, in bytes. */
+  hostBytes: number;
+  /** One after the other, each with its number of runs and the GPU memory in use beside it and weights. */
+  programs: { plan: Plan; runs: number; beside: number }[];
+}
+
+/** What `runAutoencoder` will do on x of `shape` when the device has that budget to itself; nothing is run. Throws ShapeError as it does. */
 export function forecastAutoencoder(
   device: Device,
-  half: 'encoder' | 'decoder',
+  half: Half,
   build: BuildGraph,
   shape: Shape,
   tiling: VaeTiling,
   budget: number,
-): { how: ChosenTiling } & Pick<TiledForecast, 'hostBytes' | 'programs'> {
+): AutoencoderForecast {
+  const { how, weighed, output, tiles } = choose(device, half, build, shape, tiling, { budget, taken: 0 });
+  if (tiles) return { how, weighed, ...tiles };
+  return { how, weighed, hostBytes: 0, programs: [{ plan: plan({ output }, device.facts, device.gpu.limits), runs: 1, beside: 0 }] };
+}
+
+/** The device's budget, and what is in use of it that cannot leave, in bytes. */
+interface Memory {
+  budget: number;
+  taken: number;
+}
+
+interface Chosen extends TilingChoice {
+  /** The graph of the whole. */
+  output: Tensor;
+  /** Null where it runs whole. */
+  tiles: TilePlan | null;
+}
+
+/** Exact tiles give the numbers of the whole, so they may take this many times the time of published ones before `auto` takes those. */
+const WORTH = 2;
+/** Floating-point operations in the time in which a byte travels, on GPUs and where the processor computes. */
+const PER_BYTE = { gpu: 1000, software: 20 };
+
+function choose(device: Device, half: Half, build: BuildGraph, shape: Shape, tiling: VaeTiling, memory: Memory): Chosen {
+  const output = build(input('x', shape));
   const { facts } = device;
   const { limits } = device.gpu;
-  const output = build(input('x', shape));
-  const how = chosenTiling(device, half, output, shape, tiling, budget);
-  if (how === 'whole') return { how, hostBytes: 0, programs: [{ plan: plan({ output }, facts, limits), runs: 1 }] };
-  if (how === 'exact') return { how, ...forecastTiled(output, tileBytesOf(tiling, budget), facts, limits) };
-  const [n, h, w, c] = shape;
-  const counts = new Map<string, { shape: Shape; tiles: number }>();
-  for (const { read } of publishedTiles(h, w, sideOf(half, tiling), BORDER[half], output.shape[1] / h)) {
-    const tile = [n, read.y1 - read.y0, read.x1 - read.x0, c];
-    const seen = counts.get(String(tile));
-    counts.set(String(tile), { shape: tile, tiles: (seen?.tiles ?? 0) + 1 });
+  const options = memoryOf(tiling, memory);
+  const isLarge = Math.max(shape[1], shape[2]) > sideOf(half, tiling) + 2 * BORDER[half];
+  const exact = () => planTiles([{ output, count: 1 }], options, facts, limits);
+  const published = () => planTiles(publishedKinds(half, build, shape, output, sideOf(half, tiling)), options, facts, limits);
+  const only = (how: ChosenTiling, tiles: TilePlan | null): Chosen => ({ how, weighed: null, output, tiles });
+  if (tiling.how === 'off') {
+    checkWhole(device, half, output, shape);
+    return only('whole', null);
   }
-  let hostBytes = 4 * (sizeOf(shape) + sizeOf(output.shape));
-  const programs: TiledForecast['programs'] = [];
-  for (const { shape: tile, tiles } of counts.values()) {
-    const forecast = forecastTiled(build(input('x', tile)), VAE_TILING.tileBytes, facts, limits);
-    hostBytes += tiles * forecast.hostBytes;
-    programs.push(...forecast.programs.map((program) => ({ ...program, runs: tiles * program.runs })));
-  }
-  return { how, hostBytes, programs };
+  if (tiling.how === 'published') return isLarge ? only('published', published()) : only('whole', null);
+  if (tiling.how === 'exact') return only('exact', exact());
+  if (fitsWhole(device, output, Math.min(tiling.mostWhole, memory.budget / 2))) return only('whole', null);
+  const plans = { exact: exact(), published: isLarge ? published() : null };
+  if (!plans.published) return only('exact', plans.exact);
+  const weighed = { exact: costOf(plans.exact), published: costOf(plans.published) };
+  const time = ({ gflop, bytes }: TileCost) => 1e9 * gflop + bytes * PER_BYTE[facts.software ? 'software' : 'gpu'];
+  const how = time(weighed.exact) <= WORTH * time(weighed.published) ? 'exact' : 'published';
+  return { how, weighed, output, tiles: plans[how] };
 }
 
-export type ChosenTiling = 'whole' | 'exact' | 'published';
-
-function chosenTiling(
-  device: Device,
-  half: 'encoder' | 'decoder',
-  output: Tensor,
-  [, h, w]: Shape,
-  tiling: VaeTiling,
-  budget: number,
-): ChosenTiling {
-  if (tiling.how === 'published' && Math.max(h, w) > sideOf(half, tiling) + 2 * BORDER[half]) return 'published';
-  if (tiling.how === 'exact' || (tiling.how === 'auto' && !fitsWhole(device, output, Math.min(tiling.mostWhole, budget / 2))))
-    return 'exact';
-  return 'whole';
+function costOf({ programs, traffic }: TilePlan): TileCost {
+  const flops = programs.reduce(
+    (sum, { plan: { dispatches }, runs }) => sum + runs * dispatches.reduce((all, each) => all + each.flops, 0),
+    0,
+  );
+  return { gflop: flops / 1e9, bytes: traffic.up + traffic.down };
 }
 
-/** Side of the published tiles without their borders. */
-function sideOf(half: 'encoder' | 'decoder', { encoderTile, decoderTile }: VaeTiling): number {
-  return half === 'encoder' ? encoderTile : decoderTile;
-}
+/** GPU memory that an autoencoder takes where nothing bounds it. */
+const UNBOUNDED = 3 * 2 ** 30;
 
-/** Small enough that some ten maps of a tile, and weights, fit the device's budget. */
-function tileBytesOf({ tileBytes }: VaeTiling, budget: number): number {
-  return Math.min(tileBytes, budget / 24);
+/** What tiles may have: small enough that some ten maps of a tile, and weights, fit the budget. */
+function memoryOf({ tileBytes }: VaeTiling, { budget, taken }: Memory): Pick<TiledOptions, 'tileBytes' | 'budget'> {
+  const all = Math.min(budget, UNBOUNDED + taken);
+  return { tileBytes: Math.min(tileBytes, all / 24), budget: all - taken };
 }
 
 function fitsWhole(device: Device, output: Tensor, most: number): boolean {
@@ -127,6 +172,27 @@ function fitsWhole(device: Device, output: Tensor, most: number): boolean {
   }
 }
 
+/** Throws ShapeError, in words about the picture, where the whole does not fit the adapter. */
+function checkWhole(device: Device, half: Half, output: Tensor, shape: Shape): void {
+  try {
+    plan({ output }, device.facts, device.gpu.limits);
+  } catch (error) {
+    if (!(error instanceof ShapeError)) throw error;
+    const [, height, width] = half === 'encoder' ? shape : output.shape;
+    const { bytes, allowed } = error.values ?? {};
+    const mb = (number: unknown) => `${Math.ceil(Number(number) / 1e6)} MB`;
+    throw new ShapeError(
+      `A picture of ${width} x ${height} pixels is too large to be ${half === 'encoder' ? 'encoded' : 'decoded'} in one piece on this GPU: a feature map takes ${mb(bytes)}, and it takes at most ${mb(allowed)} at a time. Let the autoencoder work in tiles (auto or exact), which gives the same picture, or make it smaller.`,
+      { option: 'vaeTiling', values: { width, height, bytes, allowed }, cause: error },
+    );
+  }
+}
+
+/** Side of the published tiles without their borders. */
+function sideOf(half: Half, { encoderTile, decoderTile }: VaeTiling): number {
+  return half === 'encoder' ? encoderTile : decoderTile;
+}
+
 /**
  * normal: moments from the tiles. fast: from the whole image at the tile's size, with the image's colours. fast_colorfix: these up to the first
  * reduction, then from the tiles.
@@ -136,38 +202,52 @@ export type PublishedMode = 'normal' | 'fast' | 'fast_colorfix';
 /** The published tiling, whatever the size. `tile` is the side without borders, in x's pixels. */
 export async function runPublishedTiles(
   device: Device,
-  half: 'encoder' | 'decoder',
+  half: Half,
   build: BuildGraph,
   x: Values,
   tile: number,
   mode: PublishedMode,
-  events: TilingEvents = {},
+  options: TiledOptions = memoryOf(VAE_TILING, device.residency),
 ): Promise<Values> {
   const [, h, w] = x.shape;
   const whole = build(input('x', x.shape));
   const factor = whole.shape[1] / h;
   const tiles = publishedTiles(h, w, tile, BORDER[half], factor);
   const source = new FeatureMap(x.shape, x.data);
-  const tileBytes = VAE_TILING.tileBytes;
-  const estimate = mode === 'normal' ? undefined : await estimateMoments(device, build, x, tile, mode, tileBytes);
+  const moments = mode === 'normal' ? undefined : await estimateMoments(device, build, x, tile, mode, options);
+  const outputOf = sharedGraphs(build);
   const graphs = tiles.map(({ read }) => {
-    const shape = [x.shape[0], read.y1 - read.y0, read.x1 - read.x0, x.shape[3]];
-    return { output: build(input('x', shape)), input: new FeatureMap(shape, source.read(read)) };
+    const shape = windowShape(x.shape, read);
+    return { output: outputOf(shape), input: new FeatureMap(shape, source.read(read)) };
   });
-  const { results } = await runTiled(device, graphs, { tileBytes, moments: estimate, combine: meanByPixels, ...events });
-  const joined = new FeatureMap(whole.shape);
+  const { results } = await runTiled(device, graphs, { ...options, moments });
+  const joined = new FeatureMap(whole.shape, new Float32Array(sizeOf(whole.shape)));
   tiles.forEach(({ read, written }, i) => {
-    const { y0, y1, x0, x1 } = written;
-    const [top, left] = [read.y0 * factor, read.x0 * factor];
-    joined.write(written, results[i].read({ y0: y0 - top, y1: y1 - top, x0: x0 - left, x1: x1 - left }));
+    const within = ({ start, end }: Range, from: Range) => ({ start: start - from.start * factor, end: end - from.start * factor });
+    joined.write(written, results[i].read({ rows: within(written.rows, read.rows), columns: within(written.columns, read.columns) }));
   });
   return { data: joined.data(), shape: whole.shape };
 }
 
-/** Moments (groups, 2) of tiles -> their mean, weighted by pixels: what lies between the tiles' means is left out of the variance. */
-function meanByPixels(moments: Float32Array[], pixels: number[]): Float32Array {
-  const total = pixels.reduce((sum, count) => sum + count, 0);
-  return moments[0].map((_, i) => moments.reduce((sum, each, tile) => sum + (each[i] * pixels[tile]) / total, 0));
+/** One graph for each shape of input. */
+function sharedGraphs(build: BuildGraph): (shape: Shape) => Tensor {
+  const made = new Map<string, Tensor>();
+  return (shape) => {
+    const key = String(shape);
+    if (!made.has(key)) made.set(key, build(input('x', shape)));
+    return made.get(key)!;
+  };
+}
+
+/** The graphs of the published tiles of an input. */
+function publishedKinds(half: Half, build: BuildGraph, shape: Shape, whole: Tensor, tile: number): GraphKind[] {
+  const outputOf = sharedGraphs(build);
+  const counts = new Map<Tensor, number>();
+  for (const { read } of publishedTiles(shape[1], shape[2], tile, BORDER[half], whole.shape[1] / shape[1])) {
+    const output = outputOf(windowShape(shape, read));
+    counts.set(output, (counts.get(output) ?? 0) + 1);
+  }
+  return [...counts].map(([output, count]) => ({ output, count }));
 }
 
 /** Where a tile reads its input and what of the result is taken from it. */
@@ -185,11 +265,17 @@ export function publishedTiles(height: number, width: number, tile: number, bord
     return Array.from({ length: count }, (_, i) => {
       const [start, end] = [border + i * side, Math.min(border + (i + 1) * side, length)];
       const [from, to] = [start > border ? start : 0, end < length - border ? end : length];
-      return { read: [Math.max(start - border, 0), Math.min(end + border, length)], written: [from * factor, to * factor] };
+      return {
+        read: { start: Math.max(start - border, 0), end: Math.min(end + border, length) },
+        written: { start: from * factor, end: to * factor },
+      };
     });
   };
-  return spans(height).flatMap(({ read: [y0, y1], written: [t, b] }) =>
-    spans(width).map(({ read: [x0, x1], written: [l, r] }) => ({ read: { y0, y1, x0, x1 }, written: { y0: t, y1: b, x0: l, x1: r } })),
+  return spans(height).flatMap((rows) =>
+    spans(width).map((columns) => ({
+      read: { rows: rows.read, columns: columns.read },
+      written: { rows: rows.written, columns: columns.written },
+    })),
   );
 }
 
@@ -209,12 +295,12 @@ async function estimateMoments(
   x: Values,
   tile: number,
   mode: PublishedMode,
-  tileBytes: number,
+  options: TiledOptions,
 ): Promise<Moments> {
   const reduced = reduceLikeWhole(x, tile);
   const output = build(input('x', reduced.shape));
   const graph = { output, input: new FeatureMap(reduced.shape, reduced.data) };
-  const { moments } = await runTiled(device, [graph], { tileBytes });
+  const { moments } = await runTiled(device, [graph], { ...options, onTile: undefined, readMoments: true });
   if (mode === 'fast') return moments;
   const order = topological([output]);
   const reduction = order.findIndex((tensor) => isOp(tensor, conv2dOp) && tensor.source.attrs.stride > 1);

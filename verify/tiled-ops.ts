@@ -8,10 +8,10 @@ import { type CaseEntry, toChannelsFirst, toChannelsLast, unitImage } from './go
 /** Encoder before quant_conv, or decoder after post_quant_conv, and its input. */
 async function bareNetwork(entry: CaseEntry, context: VerifyContext) {
   const net: EncoderName | 'decoder' = entry.config.net;
-  const { networks, device } = await context.model(entry);
+  const { supir, device } = await context.model(entry);
   const x = net === 'decoder' ? toChannelsLast(await context.input(entry, 'x')) : unitImage(await context.input(entry, 'image'));
   const half: 'encoder' | 'decoder' = net === 'decoder' ? 'decoder' : 'encoder';
-  return { x, device, half, build: (tensor: Tensor) => networks.first_stage_model[net].forward(tensor) };
+  return { x, device, half, build: (tensor: Tensor) => supir.first_stage_model[net].forward(tensor) };
 }
 
 async function vaeNet(entry: CaseEntry, context: VerifyContext): Promise<Results> {
@@ -25,16 +25,17 @@ async function tiledVaeNet(entry: CaseEntry, context: VerifyContext): Promise<Re
   const { tile_size, pad, mode } = entry.config as { tile_size: number; pad: number; mode: PublishedMode };
   const y = await runPublishedTiles(device, half, build, x, tile_size, mode);
   const tiles = publishedTiles(x.shape[1], x.shape[2], tile_size, pad, y.shape[1] / x.shape[1]);
-  const boxes = (name: 'read' | 'written') => tiles.flatMap(({ [name]: { y0, y1, x0, x1 } }) => [x0, x1, y0, y1]);
+  const boxes = (name: 'read' | 'written') =>
+    tiles.flatMap(({ [name]: { rows, columns } }) => [columns.start, columns.end, rows.start, rows.end]);
   return { y: toChannelsFirst(y.data, y.shape), input_boxes: boxes('read'), output_boxes: boxes('written') };
 }
 
 async function vaeEncodeTiled(entry: CaseEntry, context: VerifyContext): Promise<Results> {
-  const model = await context.model(entry);
+  const networks = await context.model(entry);
   const { net, encoder_tile_size, decoder_tile_size } = entry.config;
   const tiling = { ...VAE_TILING, how: 'published' as const, encoderTile: encoder_tile_size, decoderTile: decoder_tile_size };
-  const { mean } = await model.encode(unitImage(await context.input(entry, 'image')), net, tiling);
-  const scale = model.config.vae.scale_factor;
+  const { mean } = await networks.encode(unitImage(await context.input(entry, 'image')), net, tiling);
+  const scale = networks.supir.config.vae.scale_factor;
   return { z: toChannelsFirst(mean.data, mean.shape).map((value) => value * scale) };
 }
 

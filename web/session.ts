@@ -2,8 +2,7 @@
 import { signal } from '@preact/signals';
 import { Engine } from './engine.ts';
 import { store, stored } from './local.ts';
-import { words } from './messages.ts';
-import { tell, tellError } from './notices.ts';
+import { forPage, tell, tellError } from './notices.ts';
 import type {
   AdapterReport,
   GivenFile,
@@ -54,7 +53,7 @@ export async function start(): Promise<void> {
   try {
     adapter.value = await engine().call('start', { schedule: schedule.value });
   } catch (error) {
-    adapterProblem.value = words(error as Error);
+    adapterProblem.value = forPage((error as Error).message);
   }
   keptFiles.value = await engine()
     .call('kept', null)
