@@ -3,7 +3,7 @@
  * Host adapters are imported by themselves: `supir-webgpu/host/node`, `supir-webgpu/host/browser`, `supir-webgpu/host/deno`.
  */
 export type { AdapterFacts } from './core/adapter.ts';
-export { DeviceError, ShapeError, UserError } from './core/errors.ts';
+export { DeviceError, type Facts, factsOf, ShapeError, UserError, type Warning } from './core/errors.ts';
 export { Module, Parameter, parameters } from './core/module.ts';
 export { observe, watch } from './core/observe.ts';
 export { TorchCudaRandom } from './core/philox.ts';
@@ -47,29 +47,29 @@ export { type BlockGraph, blocksOf } from './models/graph-blocks.ts';
 export { drawGraph } from './models/graph-svg.ts';
 export { adaptersOf, LoraStack } from './models/lora.ts';
 export { mergeLora } from './models/lora-merge.ts';
+export { type LoraHandle, LoraSet } from './models/lora-set.ts';
 export { NETWORK_NAMES, type NetworkName, networkGraph } from './models/network-graphs.ts';
 export { Supir } from './models/supir.ts';
 export { planTiles } from './models/tile-plan.ts';
 export { runTiled } from './models/tiled-graph.ts';
+export { chooseOptions, type GivenOptions } from './restore/choose-options.ts';
 export { type Forecast, forecastRestore } from './restore/forecast.ts';
 export { type RestoredPhoto, restorePhoto } from './restore/job.ts';
-export { type ModelOptions, SupirModel } from './restore/model-folder.ts';
-export { type DenoiserOptions, DenoisingNetwork, Networks, type Tap, type TextConditioning, type Values } from './restore/networks.ts';
-export { chooseOptions, DEFAULTS, type GivenOptions, PRESETS, type Preset, type RestoreOptions } from './restore/options.ts';
-export {
-  type RestoredImages,
-  type RestoreEvents,
-  type RestoreInputs,
-  restoreImages,
-  type Stage,
-  sampleMoments,
-} from './restore/pipeline.ts';
-export { plannedSteps } from './restore/planned-steps.ts';
+export { Model } from './restore/model.ts';
+export { type DenoiserOptions, DenoisingNetwork, images, type Tap, type TextConditioning, type Values } from './restore/networks.ts';
+export { DEFAULTS, OPTIONS, type RestoreOptions } from './restore/options.ts';
+export { Results, runStages } from './restore/pipeline.ts';
+export { PRESETS, type Preset, presetsOf } from './restore/presets.ts';
 export { LatentPreview, previewEvents } from './restore/preview.ts';
+export { type Progress, ProgressMeter } from './restore/progress.ts';
 export type { Recipe } from './restore/recipe.ts';
 export { changeMap, type FidelityReport, fidelity } from './restore/report.ts';
-export { type LoraChoice, type RestoredWithRecipe, Restorer, type RestoreSettings } from './restore/restorer.ts';
-export { measureSpeeds } from './restore/speed.ts';
+export { type LoraChoice, type RestoredWithRecipe, Restorer, type RestoreSettings, Samples } from './restore/restorer.ts';
+export { plannedSteps } from './restore/sampling.ts';
+export { measureSpeeds, type Speeds } from './restore/speed.ts';
+export type { Job, Method, ModelOptions, Planning, RestoreEvents, Stage, StagePlan } from './restore/stage.ts';
+export { restoreImages, SUPIR, type SupirInputs, type SupirMade, sampleMoments } from './restore/supir.ts';
+export { SupirModel } from './restore/supir-model.ts';
 export { type TraceWriter, traceTo } from './restore/trace.ts';
 export { sampleDdim } from './sampler/ddim.ts';
 export type { Network, NetworkInput } from './sampler/denoiser.ts';

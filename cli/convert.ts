@@ -16,14 +16,15 @@ import { checkUsable, recognize } from '../weights/recognize.ts';
 import { elementCount, OverflowError, type TensorFile } from '../weights/tensor-file.ts';
 import { type Rule, toOther } from '../weights/translate.ts';
 import { checkWritable } from './output-path.ts';
+import { COMMAND } from './program.ts';
 import { openInputs } from './weights-input.ts';
 
 const EXAMPLES = `
 Examples:
-  $ npm run -s supir -- convert SUPIR-v0Q.ckpt -o SUPIR-v0Q_fp16.safetensors
-  $ npm run -s supir -- convert sd_xl_base_1.0_0.9vae.safetensors -o sd_xl_base_q4.safetensors --to q4
-  $ npm run -s supir -- convert models/juggernaut-diffusers -o juggernaut.safetensors
-  $ npm run -s supir -- convert juggernaut.safetensors -o juggernaut-diffusers --layout diffusers
+  $ ${COMMAND} convert SUPIR-v0Q.ckpt -o SUPIR-v0Q_fp16.safetensors
+  $ ${COMMAND} convert sd_xl_base_1.0_0.9vae.safetensors -o sd_xl_base_q4.safetensors --to q4
+  $ ${COMMAND} convert models/juggernaut-diffusers -o juggernaut.safetensors
+  $ ${COMMAND} convert juggernaut.safetensors -o juggernaut-diffusers --layout diffusers
 
 An interrupted conversion is continued by the same command; until it is done, its part lies beside the target as <name>.part, with a lock that
 keeps other conversions to that name out.`;

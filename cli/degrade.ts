@@ -1,13 +1,15 @@
 /** `degrade <photos...> -o <path>`: damages photos on purpose, to have pairs for training and evaluation. */
 import { Command, Option } from 'commander';
-import { UserError } from '../core/errors.ts';
+import { factsOf, UserError } from '../core/errors.ts';
 import { TorchRandom } from '../core/random.ts';
 import { host } from '../host/node.ts';
 import { decode } from '../image/decode.ts';
-import { type Degradation, degrade, drawDegradation } from '../image/degrade.ts';
-import { type DegradationFlags, degradationOf, degradationOptions } from './degrade-options.ts';
+import { DEGRADATION, type Degradation, degradationOf, degrade, drawDegradation } from '../image/degrade.ts';
+import { words } from './messages.ts';
+import { givenOptions, optionFlags } from './option-flags.ts';
 import { photoFiles } from './photo-files.ts';
 import { writePicture } from './picture-files.ts';
+import { COMMAND } from './program.ts';
 import { PartialFailure } from './restore.ts';
 import { number } from './restore-options.ts';
 
@@ -16,13 +18,13 @@ Damage comes in this order: blur, loss of resolution, noise, JPEG. Without any i
 seed and the same list of photos give the same pixels everywhere.
 
 Examples:
-  $ npm run -s supir -- degrade photos -o damaged
-  $ npm run -s supir -- degrade photo.png -o small.png --blur 2 --scale 4 --keep-small
-  $ npm run -s supir -- degrade photos -o damaged --blur 0 2 --scale 1 4 --noise 0 20 --jpeg 40 95 --seed 7
+  $ ${COMMAND} degrade photos -o damaged
+  $ ${COMMAND} degrade photo.png -o small.png --blur 2 --scale 4 --keep-small
+  $ ${COMMAND} degrade photos -o damaged --blur 0 2 --scale 1 4 --noise 0 20 --jpeg 40 95 --seed 7
 
 Exit codes: 0 done, 1 some photos of several failed, 2 bad input or option.`;
 
-interface Flags extends DegradationFlags {
+interface Flags {
   output: string;
   seed: number;
   keepSmall?: boolean;
@@ -38,7 +40,7 @@ export function degradeCommand(): Command {
     .description('Damages photos on purpose: blur, loss of resolution, noise, JPEG.')
     .argument('<photos...>', 'PNG, JPEG or WebP files, folders, or patterns such as "album/*.jpg"')
     .requiredOption('-o, --output <path>', 'where to write: a .png, .jpg or .webp file, or a folder for several photos');
-  for (const option of degradationOptions()) command.addOption(option);
+  for (const option of optionFlags(DEGRADATION)) command.addOption(option);
   return command
     .option('--keep-small', 'do not enlarge the reduced photo again; noise and JPEG are then its own')
     .option('--seed <n>', 'of what is drawn from ranges, and of the noise', number, 0)
@@ -51,8 +53,8 @@ export function degradeCommand(): Command {
     .action(degradePhotos);
 }
 
-async function degradePhotos(named: string[], flags: Flags): Promise<void> {
-  const ranges = { ...degradationOf(flags), ...(flags.keepSmall ? { enlarge: false } : {}) };
+async function degradePhotos(named: string[], flags: Flags, command: Command): Promise<void> {
+  const ranges = { ...degradationOf(givenOptions(DEGRADATION, command)), ...(flags.keepSmall ? { enlarge: false } : {}) };
   const { photos, single } = photoFiles(named, flags);
   const failures: string[] = [];
   for (const [i, { input, output }] of photos.entries()) {
@@ -65,8 +67,8 @@ async function degradePhotos(named: string[], flags: Flags): Promise<void> {
     } catch (error) {
       if (single || !(error instanceof UserError)) throw error;
       failures.push(input);
-      if (flags.json) console.log(JSON.stringify({ input, output, error: error.message }));
-      else process.stderr.write(`${error.message}\n`);
+      if (flags.json) console.log(JSON.stringify({ input, output, error: error.message, ...factsOf(error) }));
+      else process.stderr.write(`${words(error)}\n`);
     }
   }
   if (failures.length)

@@ -4,22 +4,30 @@ import { readFile } from 'node:fs/promises';
 import { basename, extname } from 'node:path';
 import { Command, InvalidArgumentError, Option } from 'commander';
 import { UserError } from '../core/errors.ts';
+import { isRecord, kindOf, parseJsonBytes } from '../core/json.ts';
+import { shown } from '../core/text.ts';
 import { evaluateMethods, type Method, type Photo, type Row } from '../evaluate/evaluate.ts';
 import { figure } from '../evaluate/figure.ts';
 import { LpipsMetric } from '../evaluate/lpips.ts';
 import { BICUBIC, folderMethod, type SupirMethod, supirMethod } from '../evaluate/methods.ts';
+import { EVALUATION, type EvaluationOptions } from '../evaluate/options.ts';
 import { csv, markdown, summarize } from '../evaluate/tables.ts';
 import { openDevice } from '../gpu/device.ts';
 import { host } from '../host/node.ts';
+import { degradationOf } from '../image/degrade.ts';
 import { encodePng } from '../image/encode.ts';
-import { chooseOptions, DEFAULTS, type GivenOptions } from '../restore/options.ts';
+import { defaultsOf, readOptions } from '../options/schema.ts';
+import { captionPrompt } from '../restore/caption.ts';
+import { chooseOptions, type GivenOptions } from '../restore/choose-options.ts';
+import { OPTIONS } from '../restore/options.ts';
 import type { LoraChoice } from '../restore/restorer.ts';
 import { Checkpoint } from '../weights/checkpoint.ts';
-import { type DegradationFlags, degradationOf, degradationOptions } from './degrade-options.ts';
 import { Interrupted, onInterrupt } from './interrupt.ts';
-import { configOf } from './model-config.ts';
+import { readConfig } from './model-config.ts';
+import { givenOptions, optionFlags } from './option-flags.ts';
 import { photoFiles } from './photo-files.ts';
-import { lora, modelOption, number, samplingOptions } from './restore-options.ts';
+import { COMMAND } from './program.ts';
+import { givenBy, lora, modelOption, presetHelp, samplingFlags } from './restore-options.ts';
 
 const HELP = `
 Photos are damaged (as in the paper, unless told otherwise), restored by every method, and compared with what they were: PSNR over RGB and over
@@ -31,29 +39,28 @@ of --results, and those of --methods, a JSON file such as
 Intervals are of the mean over photos, by Student's t. A photo's prompt is the .txt file beside it, else --prompt, else empty.
 
 Examples:
-  $ npm run -s supir -- evaluate photos -o out/evaluation
-  $ npm run -s supir -- evaluate photos -o out/evaluation --lora demo/loras/landscape.safetensors --lora demo/loras/portrait.safetensors
-  $ npm run -s supir -- evaluate photos -o out/noisy --blur 0.8 --noise 20 --jpeg 50 --crop 256 --group faces=anna,otto
-  $ npm run -s supir -- evaluate photos -o out/evaluation --lpips alexnet.pth lpips-alex.safetensors --results other=other/results
+  $ ${COMMAND} evaluate photos -o out/evaluation
+  $ ${COMMAND} evaluate photos -o out/evaluation --lora demo/loras/landscape.safetensors --lora demo/loras/portrait.safetensors
+  $ ${COMMAND} evaluate photos -o out/noisy --blur 0.8 --noise 20 --jpeg 50 --crop 256 --group faces=anna,otto
+  $ ${COMMAND} evaluate photos -o out/evaluation --lpips alexnet.pth lpips-alex.safetensors --results other=other/results
 
 Exit codes: 0 done, 2 bad input or option, 3 no adapter or the GPU failed, 130 interrupted (what was there by then is in the tables).`;
 
-interface Flags extends DegradationFlags {
+interface Flags {
   output: string;
   model: string;
   lora?: LoraChoice[];
   methods?: string;
   results?: { name: string; value: string }[];
   group?: { name: string; value: string }[];
-  baseline: string;
-  crop: number;
-  damageSeed: number;
-  lpips?: string[];
-  figureRows: number;
-  prompt?: string;
   recursive?: boolean;
   resume?: boolean;
   json?: boolean;
+}
+
+/** What is wanted: the flags, the evaluation's options, and those of its restorations. */
+interface Wanted extends Flags, EvaluationOptions {
+  given: GivenOptions;
 }
 
 /** name=value; added to those before. */
@@ -72,30 +79,30 @@ export function evaluateCommand(): Command {
     .addOption(new Option('--lora <file:scale>', 'a method more: supir with this LoRA; may be given several times').argParser(lora))
     .option('--methods <file>', 'further methods, in JSON')
     .addOption(new Option('--results <name=folder>', "another program's results; may be given several times").argParser(named))
-    .option('--baseline <name>', 'the method that others are compared with', 'supir')
     .addOption(new Option('--group <name=photos>', 'tables of some photos too, names with commas; several times').argParser(named));
-  for (const option of degradationOptions()) command.addOption(option);
+  for (const option of optionFlags(EVALUATION)) command.addOption(option);
   command
-    .option('--damage-seed <n>', 'of the damage', number, 0)
-    .option('--crop <pixels>', "take each photo's middle, at most so many pixels a side; 0 takes all", number, 0)
-    .option('--lpips <files...>', "torchvision's AlexNet or VGG16, and the LPIPS heads for it")
-    .option('--figure-rows <n>', 'photos in figure.png', number, 8)
-    .option('--prompt <text>', 'what photos without a caption show')
-    .option('--seed <n>', 'seed of the sampler', number)
     .option('--recursive', 'look into folders within folders')
     .option('--resume', 'keep the results that the folder has already, of the same damage and methods')
     .option('--json', 'print results.json');
-  for (const option of samplingOptions()) command.addOption(option);
-  return command.addHelpText('after', HELP).action(evaluate);
+  for (const option of [...samplingFlags(), ...optionFlags(OPTIONS, ['seed'], 'SUPIR')]) command.addOption(option);
+  return command
+    .addHelpText('after', presetHelp)
+    .addHelpText('after', HELP)
+    .action((photos: string[], flags: Flags, command: Command) => {
+      const { prompt: _, ...given } = givenBy(command); // here it stands for missing captions
+      const options = { ...defaultsOf(EVALUATION), ...givenOptions(EVALUATION, command) };
+      return evaluate(photos, { ...flags, ...options, given });
+    });
 }
 
-async function evaluate(given: string[], flags: Flags & GivenOptions): Promise<void> {
+async function evaluate(named: string[], flags: Wanted): Promise<void> {
   const degradation = degradationOf(flags);
   const placing = { output: `${flags.output}/`, nameTemplate: '{name}', format: 'png', recursive: flags.recursive };
-  const files = photoFiles(given, placing).photos;
+  const files = photoFiles(named, placing).photos;
   const photos: Photo[] = [];
   for (const { input, caption } of files) {
-    const prompt = existsSync(caption) ? (await readFile(caption, 'utf8')).trim() : (flags.prompt ?? '');
+    const prompt = existsSync(caption) ? captionPrompt(await readFile(caption, 'utf8')) : (flags.prompt ?? '');
     photos.push({ name: basename(input, extname(input)), path: input, prompt });
   }
   const groups = Object.fromEntries((flags.group ?? []).map(({ name, value }) => [name, value.split(',')]));
@@ -113,7 +120,7 @@ async function evaluate(given: string[], flags: Flags & GivenOptions): Promise<v
     degradation,
     seed: flags.damageSeed,
     crop: flags.crop,
-    multiple: (await configOf(flags.model)).image_multiple,
+    multiple: readConfig(flags.model).image_multiple,
     photos: photos.map(({ name, prompt }) => ({ name, prompt })),
   };
   const identities = Object.fromEntries(methods.map(({ name, identity }) => [name, identity ?? null]));
@@ -125,7 +132,7 @@ async function evaluate(given: string[], flags: Flags & GivenOptions): Promise<v
     const summaries = rows.some(({ method }) => method === flags.baseline) ? summarize(rows, flags.baseline, groups) : [];
     return { settings, methods: identities, baseline: flags.baseline, rows, summaries };
   };
-  const metric = flags.lpips ? await openLpips(flags.lpips) : null;
+  const metric = flags.lpips.length > 0 ? await openLpips(flags.lpips) : null;
   let failure: unknown = null;
   try {
     await evaluateMethods(host, flags.output, photos, methods, {
@@ -159,9 +166,7 @@ async function evaluate(given: string[], flags: Flags & GivenOptions): Promise<v
     console.log(flags.json ? JSON.stringify(results(), null, 1) : tables);
   }
   if (interruption.signal.aborted)
-    throw Object.assign(new Interrupted(), {
-      message: `Interrupted; ${rows.length} pictures are in the tables of ${flags.output}, and --resume goes on from there.`,
-    });
+    throw new Interrupted(`${rows.length} pictures are in the tables of ${flags.output}, and --resume goes on from there.`);
   if (failure) throw failure;
 }
 
@@ -169,10 +174,23 @@ async function evaluate(given: string[], flags: Flags & GivenOptions): Promise<v
 async function knownRows(folder: string, settings: object, identities: Record<string, string | null>): Promise<Row[]> {
   const path = `${folder}/results.json`;
   if (!(await host.exists(path))) return [];
-  const before = JSON.parse(new TextDecoder().decode(await host.readFile(path)));
+  const before = parseResults(await host.readFile(path), path);
   if (JSON.stringify(before.settings) !== JSON.stringify(settings))
     throw new UserError(`${path} is of other photos or other damage. Leave --resume out to begin anew, or choose another folder.`);
-  return (before.rows as Row[]).filter(({ method }) => identities[method] && identities[method] === before.methods[method]);
+  return before.rows.filter(({ method }) => identities[method] && identities[method] === before.methods[method]);
+}
+
+/** An earlier results.json. Throws UserError where it is none. */
+function parseResults(bytes: Uint8Array, path: string): { settings: unknown; methods: Record<string, unknown>; rows: Row[] } {
+  const { settings, methods, rows } = Object(parseJsonBytes(bytes, path)) as Record<string, unknown>;
+  const isRow = (row: unknown) =>
+    isRecord(row) && typeof row.method === 'string' && typeof row.photo === 'string' && typeof row.psnr === 'number';
+  if (!isRecord(methods) || !Array.isArray(rows) || !rows.every(isRow))
+    throw new UserError(`${path} holds no results of an evaluation. Leave --resume out to begin again, or choose another folder.`, {
+      code: 'bad-results',
+      file: path,
+    });
+  return { settings, methods, rows: rows as Row[] };
 }
 
 /** On a device of its own: methods open and close theirs. */
@@ -181,18 +199,18 @@ async function openLpips(paths: readonly string[]): Promise<LpipsMetric> {
   return LpipsMetric.of(await openDevice({ gpu: await host.gpu(), settle: host.settle }), checkpoint);
 }
 
-/** What the JSON file of --methods holds. */
+/** One of the methods that the file of --methods adds. */
 interface GivenMethod {
   name: string;
   model?: string;
-  lora?: string[];
-  options?: GivenOptions;
+  loras: LoraChoice[];
+  options: GivenOptions;
 }
 
-async function methodsOf(flags: Flags & GivenOptions, signal: AbortSignal): Promise<Method[]> {
+async function methodsOf({ given, ...flags }: Wanted, signal: AbortSignal): Promise<Method[]> {
   const supir = async ({ model = flags.model, ...method }: Omit<SupirMethod, 'model'> & { model?: string }) => {
-    const options = { ...flags, prompt: undefined, ...method.options };
-    chooseOptions(options, await configOf(model)); // refuses impossible ones before any work
+    const options = { ...given, ...method.options };
+    chooseOptions(options, readConfig(model)); // refuses impossible ones before any work
     return supirMethod(host, { ...method, model, options }, signal);
   };
   const methods: Method[] = [BICUBIC, await supir({ name: 'stage1', options: { stage1Only: true } }), await supir({ name: 'supir' })];
@@ -201,38 +219,43 @@ async function methodsOf(flags: Flags & GivenOptions, signal: AbortSignal): Prom
     methods.push(await supir({ name: `${basename(choice.path, extname(choice.path))}${scale}`, loras: [choice] }));
   }
   for (const method of flags.methods === undefined ? [] : parseMethods(await host.readFile(flags.methods), flags.methods))
-    methods.push(await supir({ ...method, loras: (method.lora ?? []).flatMap((text) => loraOf(text, flags.methods!)) }));
+    methods.push(await supir(method));
   for (const { name, value } of flags.results ?? []) methods.push(await folderMethod(host, name, value));
   const names = methods.map(({ name }) => name);
   const twice = names.find((name, i) => names.indexOf(name) !== i || name === 'truth' || name === 'damaged');
-  if (twice !== undefined) throw new UserError(`The method name '${twice}' is taken; give the method another one.`);
+  if (twice !== undefined) throw new UserError(`The method name '${shown(twice)}' is taken; give the method another one.`);
   return methods;
+}
+
+/** Reads the file of --methods. Throws UserError naming the method and what in it is wrong. */
+function parseMethods(bytes: Uint8Array, file: string): GivenMethod[] {
+  const methods = parseJsonBytes(bytes, file);
+  const wrong = (what: string): UserError => new UserError(`${file}: ${what}.`, { code: 'bad-methods', file });
+  if (!Array.isArray(methods)) throw wrong(`it is ${kindOf(methods)}; it must be a list of methods`);
+  return methods.map((method: unknown, i) => {
+    if (!isRecord(method))
+      throw wrong(`method ${i + 1} is ${kindOf(method)}; it must be an object with a name and any of model, lora and options`);
+    const { name, model, lora: files = [], options = {}, ...others } = method;
+    if (typeof name !== 'string' || name === '') throw wrong(`the name of method ${i + 1} is ${shown(name)}; it must be a text`);
+    const place = `method '${shown(name)}'`;
+    const unknown = Object.keys(others)[0];
+    if (unknown !== undefined) throw wrong(`${place} has '${shown(unknown)}'; there are name, model, lora and options`);
+    if (model !== undefined && typeof model !== 'string')
+      throw wrong(`the model of ${place} is ${shown(model)}; it must be the name of a folder`);
+    if (!Array.isArray(files) || !files.every((each) => typeof each === 'string'))
+      throw wrong(`lora of ${place} is ${shown(files)}; it must be a list of texts such as "faces.safetensors:0.8"`);
+    if (!isRecord(options)) throw wrong(`the options of ${place} are ${shown(options)}; they must be an object`);
+    const { preset, ...rest } = options;
+    if (preset !== undefined && typeof preset !== 'string') throw wrong(`the preset of ${place} is ${shown(preset)}; it must be a name`);
+    const given = { ...readOptions(OPTIONS, rest, { file, place }), ...(preset === undefined ? {} : { preset }) };
+    return { name, ...(model === undefined ? {} : { model }), loras: files.flatMap((text) => loraOf(text, file)), options: given };
+  });
 }
 
 function loraOf(text: string, file: string): LoraChoice[] {
   try {
     return lora(text);
   } catch (error) {
-    throw new UserError(`${file}: '${text}' in 'lora' is wrong. ${(error as Error).message}`);
+    throw new UserError(`${file}: '${shown(text)}' in 'lora' is wrong. ${(error as Error).message}`, { code: 'bad-methods', file });
   }
-}
-
-function parseMethods(bytes: Uint8Array, file: string): GivenMethod[] {
-  let methods: unknown;
-  try {
-    methods = JSON.parse(new TextDecoder().decode(bytes));
-  } catch (error) {
-    throw new UserError(`${file} is not JSON: ${(error as Error).message}`);
-  }
-  const isText = (value: unknown) => typeof value === 'string';
-  const good = (method: GivenMethod) =>
-    isText(method?.name) && isText(method.model ?? '') && (method.lora ?? []).every(isText) && typeof (method.options ?? {}) === 'object';
-  if (!Array.isArray(methods) || !methods.every(good))
-    throw new UserError(`${file} must be a list of methods with a name and any of model, lora (a list of file:scale) and options.`);
-  for (const { name, options } of methods as GivenMethod[]) {
-    const unknown = Object.keys(options ?? {}).find((key) => !(key in DEFAULTS || key === 'preset'));
-    if (unknown !== undefined)
-      throw new UserError(`${file}: method '${name}' has an unknown option '${unknown}'; there are: ${Object.keys(DEFAULTS).join(', ')}.`);
-  }
-  return methods;
 }

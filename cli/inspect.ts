@@ -1,26 +1,29 @@
 /** `inspect <file|folder|url>...`: what files of weights are, what they hold, and what is missing to restore with them. Reads indices only. */
 import { Command, InvalidArgumentError, Option } from 'commander';
 import { UserError } from '../core/errors.ts';
+import { shown } from '../core/text.ts';
 import { host } from '../host/node.ts';
 import { SUPIR_SDXL } from '../models/config.ts';
 import { drawGraph } from '../models/graph-svg.ts';
 import { NETWORK_NAMES, type NetworkName, networkGraph } from '../models/network-graphs.ts';
-import { adviceFor, count, describe, inspection, shown } from '../restore/inspection.ts';
+import { adviceFor, count, describe, inspection, namesShown } from '../restore/inspection.ts';
 import { Checkpoint } from '../weights/checkpoint.ts';
 import { compareWeights, type WeightComparison } from '../weights/compare.ts';
 import { recognize } from '../weights/recognize.ts';
 import { elementCount, type TensorFile } from '../weights/tensor-file.ts';
-import { configOf } from './model-config.ts';
+import { words } from './messages.ts';
+import { readConfig } from './model-config.ts';
 import { checkOutput } from './photo-files.ts';
+import { COMMAND } from './program.ts';
 import { openInputs } from './weights-input.ts';
 
 const EXAMPLES = `
 Examples:
-  $ npm run -s supir -- inspect sd_xl_base_1.0_0.9vae.safetensors SUPIR-v0Q.ckpt
-  $ npm run -s supir -- inspect models/juggernaut-diffusers --tree 3
-  $ npm run -s supir -- inspect sd_xl_base_1.0_0.9vae.safetensors --compare sd_xl_base_q4.safetensors
-  $ npm run -s supir -- inspect --graph denoiser -o denoiser.svg
-  $ npm run -s supir -- inspect --graph decoder --model demo --size 256x256 --json`;
+  $ ${COMMAND} inspect sd_xl_base_1.0_0.9vae.safetensors SUPIR-v0Q.ckpt
+  $ ${COMMAND} inspect models/juggernaut-diffusers --tree 3
+  $ ${COMMAND} inspect sd_xl_base_1.0_0.9vae.safetensors --compare sd_xl_base_q4.safetensors
+  $ ${COMMAND} inspect --graph denoiser -o denoiser.svg
+  $ ${COMMAND} inspect --graph decoder --model demo --size 256x256 --json`;
 
 interface Flags {
   tree?: string | true;
@@ -55,15 +58,16 @@ function size(text: string): [number, number] {
 
 async function draw(network: NetworkName, { model, size: [width, height], output, json }: Flags): Promise<void> {
   if (output !== undefined) checkOutput(output, ['.svg']);
-  const config = model === undefined ? SUPIR_SDXL : await configOf(model);
+  const config = model === undefined ? SUPIR_SDXL : readConfig(model);
   const multiple = config.image_multiple;
   if (width % multiple || height % multiple)
     throw new UserError(`--size ${width}x${height}: both sides must be multiples of ${multiple} for ${config.name}.`);
   const graph = networkGraph(config, network, width, height);
   const svg = drawGraph(graph, `${network} of ${config.name} at ${width} × ${height} pixels`);
   if (output !== undefined) await host.writeFileAtomic(output, new TextEncoder().encode(svg));
-  if (json) console.log(JSON.stringify({ network, width, height, ...graph }));
+  if (json) console.log(JSON.stringify({ network, width, height, ...graph, ...(output === undefined ? {} : { output }) }));
   else if (output === undefined) process.stdout.write(svg);
+  else console.log(`Drawn in ${output}`);
 }
 
 async function inspect(paths: string[], flags: Flags): Promise<void> {
@@ -78,7 +82,7 @@ async function inspect(paths: string[], flags: Flags): Promise<void> {
     return;
   }
   for (const [i, file] of files.entries()) {
-    console.log(describe(file, adviceFor(file, found)));
+    console.log(describe(file, words({ message: adviceFor(file, found), code: file.code })));
     if (flags.tree) console.log(tree(recognized[i].model, flags.tree === true ? Number.POSITIVE_INFINITY : Number(flags.tree)));
   }
   if (usable > 0) console.log(missing ?? 'Together they are a complete model.');
@@ -116,11 +120,13 @@ function comparisonLines({ tensors, relative, onlyFirst, onlySecond, otherShapes
       .slice(0, SHOWN)
       .filter(({ max }) => max !== 0)
       .map(({ name, dtypes, relative, max }) =>
-        [relative.toExponential(3).padStart(14), max.toExponential(3).padStart(13), dtypes.join(' ').padEnd(10), name].join('  '),
+        [relative.toExponential(3).padStart(14), max.toExponential(3).padStart(13), dtypes.join(' ').padEnd(10), shown(name, 200)].join(
+          '  ',
+        ),
       ),
     ...(tensors.length > SHOWN ? [`and ${tensors.length - SHOWN} more that are closer; --json has them all`] : []),
     `${count(tensors.length, 'tensor')}, ${exact} of them equal; relative error over all ${relative.toExponential(3)}`,
-    ...lists.filter(([, names]) => names.length > 0).map(([title, names]) => `${title}: ${shown(names)}`),
+    ...lists.filter(([, names]) => names.length > 0).map(([title, names]) => `${title}: ${namesShown(names)}`),
   ];
 }
 
@@ -152,7 +158,7 @@ function tree(file: TensorFile, depth: number): string {
 function* lines({ children }: Branch, indent: string, depth: number): Generator<string> {
   if (depth < 1) return;
   for (const [key, child] of children) {
-    yield `${indent}${key}  ${child.leaf || `${count(child.tensors, 'tensor')}, ${count(child.parameters, 'parameter')}`}`;
+    yield `${indent}${shown(key, 200)}  ${child.leaf || `${count(child.tensors, 'tensor')}, ${count(child.parameters, 'parameter')}`}`;
     yield* lines(child, `${indent}  `, depth - 1);
   }
 }

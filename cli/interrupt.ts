@@ -3,17 +3,17 @@
 export class Interrupted extends Error {
   override name = 'Interrupted';
 
-  /** `goOn`: a sentence on how to go on. */
-  constructor(goOn = '') {
-    super(`Interrupted; no unfinished result was written.${goOn}`);
+  /** `what` happened to the work, and how to go on. */
+  constructor(what = 'no unfinished result was written.') {
+    super(`Interrupted; ${what}`);
   }
 }
 
 /** Ctrl-C and requests to end stop the work at its next step, with an `Interrupted`; a second one ends the process at once. */
-export function onInterrupt(restoreTerminal: () => void, goOn?: string): { signal: AbortSignal; done(): void } {
+export function onInterrupt(restoreTerminal: () => void, what?: string): { signal: AbortSignal; done(): void } {
   const controller = new AbortController();
   const interrupt = () => {
-    if (!controller.signal.aborted) return controller.abort(new Interrupted(goOn));
+    if (!controller.signal.aborted) return controller.abort(new Interrupted(what));
     restoreTerminal();
     process.exit(130);
   };

@@ -2,12 +2,14 @@
 /** The command line: `npm run -s supir -- <command>`. Errors are one paragraph; `--debug` adds the stack. */
 import { Command } from 'commander';
 import { DeviceError, UserError } from '../core/errors.ts';
+import { shownMessage } from '../core/text.ts';
 import { convertCommand } from './convert.ts';
 import { degradeCommand } from './degrade.ts';
 import { doctor } from './doctor.ts';
 import { evaluateCommand } from './evaluate.ts';
 import { inspectCommand } from './inspect.ts';
 import { Interrupted } from './interrupt.ts';
+import { words } from './messages.ts';
 import { planCommand } from './plan.ts';
 import { PartialFailure, restoreCommand } from './restore.ts';
 import { trainCommand } from './train.ts';
@@ -44,7 +46,8 @@ async function run(): Promise<number> {
   } catch (error) {
     // commander has printed its own message already.
     if ((error as { code?: string }).code?.startsWith('commander.')) return (error as { exitCode: number }).exitCode === 0 ? 0 : 2;
-    process.stderr.write(`${program.opts().debug ? (error as Error).stack : (error as Error).message}\n`);
+    process.stderr.write(`${words(error as Error)}\n`);
+    if (program.opts().debug) process.stderr.write(`${shownMessage((error as Error).stack ?? '')}\n`);
     if (error instanceof PartialFailure) return 1;
     if (error instanceof UserError) return 2;
     if (error instanceof DeviceError) return 3;

@@ -1,40 +1,48 @@
 /** `plan`: what each sampling step will be asked for, before anything is computed: noise levels, guidance and control scales. */
 import { Command } from 'commander';
 import { host } from '../host/node.ts';
-import { chooseOptions, type GivenOptions, type RestoreOptions } from '../restore/options.ts';
-import { type PlannedStep, plannedSteps } from '../restore/planned-steps.ts';
-import { configOf } from './model-config.ts';
+import { chooseOptions, type GivenOptions } from '../restore/choose-options.ts';
+import type { RestoreOptions } from '../restore/options.ts';
+import { type PlannedStep, plannedSteps } from '../restore/sampling.ts';
+import { readConfig } from './model-config.ts';
 import { checkOutput } from './photo-files.ts';
-import { modelOption, samplingOptions } from './restore-options.ts';
+import { COMMAND } from './program.ts';
+import { givenBy, modelOption, presetHelp, samplingFlags } from './restore-options.ts';
 import { type Panel, stepChart } from './step-chart.ts';
 
 const EXAMPLES = `
 Examples:
-  $ npm run -s supir -- plan --steps 20 --cfg 7.5 --cfg-start 4
-  $ npm run -s supir -- plan --preset quality --control-linear --control-start 0.5 --plot schedule.svg`;
+  $ ${COMMAND} plan --steps 20 --cfg 7.5 --cfg-start 4
+  $ ${COMMAND} plan --preset quality --control-linear --control-start 0.5 --plot schedule.svg`;
 
-type Flags = GivenOptions & { model: string; plot?: string; json?: boolean };
+interface Flags {
+  model: string;
+  plot?: string;
+  json?: boolean;
+}
 
 export function planCommand(): Command {
   const command = new Command('plan')
     .description('Shows noise, guidance and control scale of every sampling step.')
     .addOption(modelOption());
-  for (const option of samplingOptions()) command.addOption(option);
+  for (const option of samplingFlags()) command.addOption(option);
   return command
     .option('--plot <file.svg>', 'draw them')
     .option('--json', 'print a JSON object')
+    .addHelpText('after', presetHelp)
     .addHelpText('after', EXAMPLES)
-    .action((flags: Flags) => run(flags));
+    .action((flags: Flags, command: Command) => run(flags, givenBy(command)));
 }
 
-async function run(flags: Flags): Promise<void> {
+async function run(flags: Flags, given: GivenOptions): Promise<void> {
   if (flags.plot !== undefined) checkOutput(flags.plot, ['.svg']);
-  const options = chooseOptions(flags, await configOf(flags.model));
+  const options = chooseOptions(given, readConfig(flags.model));
   const steps = await plannedSteps(options);
   if (flags.plot !== undefined) await host.writeFileAtomic(flags.plot, new TextEncoder().encode(schedulePlot(options, steps)));
   if (flags.json)
     console.log(JSON.stringify({ sampler: options.sampler, steps, ...(flags.plot === undefined ? {} : { plot: flags.plot }) }));
   else console.log(table(steps));
+  if (flags.plot !== undefined && !flags.json) console.log(`Drawn in ${flags.plot}`);
 }
 
 /** The plan as an SVG file of three panels over the steps; light or dark as the reader's system is. */

@@ -1,33 +1,34 @@
-/** Progress on standard error: a bar with the step and the time left on a terminal, a line a stage elsewhere. Silent with --quiet and --json. */
+/** Progress on standard error: a bar over all of the work with the time left on a terminal, a line a stage or part elsewhere. Silent with --quiet and --json. */
 import { Presets, SingleBar } from 'cli-progress';
-import type { RestoreEvents, Stage } from '../restore/pipeline.ts';
+import type { Progress } from '../restore/progress.ts';
 
-const STAGES: Record<Stage, string> = {
-  encode: 'reading the degraded image',
-  stage1: 'decoding the stage-1 image',
-  reencode: 'encoding the stage-1 image',
-  text: 'reading the prompts',
-  plan: 'planning the network',
-  sample: 'sampling',
-  decode: 'decoding the result',
+/** What a stage does, and what its parts are. Stages that are not here have their names. */
+const STAGES: Readonly<Record<string, readonly [what: string, part: string]>> = {
+  compile: ['compiling shaders', ''],
+  encode: ['reading the degraded image', 'tile'],
+  stage1: ['decoding the stage-1 image', 'tile'],
+  reencode: ['encoding the stage-1 image', 'tile'],
+  text: ['reading the prompts', 'text'],
+  sample: ['sampling', 'step'],
+  decode: ['decoding the result', 'tile'],
 };
 
-export interface Progress extends RestoreEvents {
+export interface ShownProgress {
+  progress(progress: Progress): void;
   /** Removes the bar; call it before writing anything else, also after an error. */
   stop(): void;
 }
 
-export function progress(title: string): Progress {
+export function progress(title: string): ShownProgress {
   const terminal = process.stderr.isTTY === true;
   let bar: SingleBar | null = null;
-  let stageBegan = 0;
-  const stop = () => {
-    bar?.stop();
-    bar = null;
-  };
+  let shown = '';
   return {
-    stop,
-    stage(stage) {
+    stop() {
+      bar?.stop();
+      bar = null;
+    },
+    progress(now) {
       if (!bar && terminal) {
         bar = new SingleBar(
           // no gracefulExit: it would take signals away from the command, which ends the work by itself
@@ -36,24 +37,20 @@ export function progress(title: string): Progress {
         );
         bar.start(1, 0, { what: '' });
       }
-      if (bar) bar.update({ what: STAGES[stage] });
-      else process.stderr.write(`${title}: ${STAGES[stage]}\n`);
-      stageBegan = performance.now();
-    },
-    tile(done, of) {
-      const what = `tile ${done} of ${of}`;
-      if (bar) bar.update({ what });
-      else process.stderr.write(`${title}: ${what}\n`);
-    },
-    step({ step, steps }) {
-      const left = ((performance.now() - stageBegan) / step) * (steps - step);
-      const what = `step ${step} of ${steps}, ${duration(left)} left`;
-      if (bar) {
-        bar.setTotal(steps);
-        bar.update(step, { what });
-      } else process.stderr.write(`${title}: ${what}\n`);
+      const left = now.secondsLeft === null || now.share === 1 ? '' : `, ${duration(now.secondsLeft * 1000)} left`;
+      const what = inWords(now);
+      bar?.update(now.share, { what: what + left });
+      // Without a bar compiling is told once, not shader by shader.
+      const isNews = what !== shown && (now.stage !== 'compile' || now.done === 0);
+      if (!bar && isNews) process.stderr.write(`${title}: ${what}${left}\n`);
+      shown = what;
     },
   };
+}
+
+function inWords({ stage, done, total }: Progress): string {
+  const [what, part] = STAGES[stage] ?? [stage, ''];
+  return total > 1 && (done > 0 || stage === 'compile') ? `${what}: ${part && `${part} `}${done} of ${total}` : what;
 }
 
 /** Milliseconds in words: 0.4 s, 12 s, 3 min 05 s. */

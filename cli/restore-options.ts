@@ -1,13 +1,19 @@
 /** The options of `restore`, as commander reads them. */
-import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { Command, InvalidArgumentError, Option } from 'commander';
 import { UserError } from '../core/errors.ts';
-import { parseLoraScale } from '../restore/lora-scales.ts';
-import { DEFAULTS, type GivenOptions, PRESETS, type RestoreOptions } from '../restore/options.ts';
+import { shown } from '../core/text.ts';
+import { LoraScale } from '../models/lora-scale.ts';
+import { spelled } from '../options/spelling.ts';
+import type { GivenOptions } from '../restore/choose-options.ts';
+import { OPTION_KEYS, OPTIONS } from '../restore/options.ts';
+import { presetsOf } from '../restore/presets.ts';
 import type { LoraChoice } from '../restore/restorer.ts';
-import { parseNumber, parseSetting, SETTING_KEYS, SETTINGS, settingName } from '../restore/settings.ts';
 import type { WeightDType } from '../weights/attach.ts';
+import { words } from './messages.ts';
+import { readConfig } from './model-config.ts';
+import { argument, givenOptions, optionFlags } from './option-flags.ts';
+import { COMMAND } from './program.ts';
 import { memoryOption, weightsOption } from './weights-input.ts';
 
 /** The model that ships with the program; compiled files lie one folder deeper than sources. */
@@ -15,20 +21,21 @@ const DEMO = fileURLToPath(new URL(import.meta.url.endsWith('.ts') ? '../demo' :
 
 const EXAMPLES = `
 Examples:
-  $ npm run -s supir -- restore old.jpg -o new.png
-  $ npm run -s supir -- restore old.jpg -o new.png --upscale 2 --prompt "a lighthouse at dusk. " --seed 7
-  $ npm run -s supir -- restore old.jpg -o clean.png --stage1-only
-  $ npm run -s supir -- restore old.jpg -o new.png --memory 4 --dry-run
-  $ npm run -s supir -- restore old.jpg -o new.png --steps 2 --profile trace.json
-  $ npm run -s supir -- restore album --recursive -o restored --skip-existing --state .state
-  $ npm run -s supir -- restore old.jpg --from new.png -o again.png
+  $ ${COMMAND} restore old.jpg -o new.png
+  $ ${COMMAND} restore old.jpg -o new.png --upscale 2 --prompt "a lighthouse at dusk. " --seed 7
+  $ ${COMMAND} restore old.jpg -o clean.png --stage1-only
+  $ ${COMMAND} restore old.jpg -o new.png --memory 4 --dry-run
+  $ ${COMMAND} restore old.jpg -o new.png --steps 2 --profile trace.json
+  $ ${COMMAND} restore album --recursive -o restored --skip-existing --state .state
+  $ ${COMMAND} restore old.jpg --from new.png -o again.png
 
-Settings that are not given are those of the preset, else those that the model recommends (config.json), else SUPIR's own, shown above.
-With several photos -o is a folder. Without --prompt a photo takes its caption from the text file beside it (old.jpg: old.txt).
+Options are spelled alike everywhere: --cfg-start here, cfg_start in config.json, cfgStart in recipes; docs/options.md has them all. Settings that are not given are those of the preset, else those that the model recommends (config.json), else SUPIR's own, shown above.
+With several photos -o is a folder. Without --prompt a photo takes its caption from the text file beside it (old.jpg: old.txt). The quality words
+(--positive) follow a typed prompt as it is, so end it with a blank, as above; a caption from a file is separated from them.
 {name} in the names of --stage1, --compare, --preview, --report, --trace-to and --profile stands for the result's name, so that each of several results has its own.
 Exit codes: 0 done, 1 some photos of several failed, 2 bad input or option, 3 no adapter or the GPU failed, 130 interrupted.`;
 
-export type RestoreFlags = GivenOptions & {
+export interface RestoreFlags {
   output: string;
   model: string;
   lora?: LoraChoice[];
@@ -57,22 +64,14 @@ export type RestoreFlags = GivenOptions & {
   profile?: string;
   json?: boolean;
   quiet?: boolean;
-};
-
-/** What `parse` makes of a flag's text; what it refuses is told as the flag's. */
-function argument<T>(parse: (text: string) => T): (text: string) => T {
-  return (text) => {
-    try {
-      return parse(text);
-    } catch (error) {
-      if (error instanceof UserError) throw new InvalidArgumentError(error.message);
-      throw error;
-    }
-  };
 }
 
 /** A number, or commander's error. */
-export const number = argument(parseNumber);
+export const number = argument((text) => {
+  const value = Number(text);
+  if (text.trim() === '' || Number.isNaN(value)) throw new UserError('It must be a number.');
+  return value;
+});
 
 function quality(text: string): number {
   const value = number(text);
@@ -103,39 +102,12 @@ export function lora(text: string, before: LoraChoice[] = []): LoraChoice[] {
   const at = text.search(/:[^:/\\]*$/);
   const [path, scale] = at < 0 ? [text, '1'] : [text.slice(0, at), text.slice(at + 1)];
   try {
-    parseLoraScale(scale);
+    new LoraScale(scale);
   } catch (error) {
     throw new InvalidArgumentError((error as Error).message);
   }
   if (!path) throw new InvalidArgumentError('It must be file:scale, such as faces.safetensors:0.8.');
   return [...before, { path, scale: Number.isNaN(Number(scale)) ? scale : Number(scale) }];
-}
-
-/** The lines of a text file; a last empty one does not count. */
-function lines(path: string): string[] {
-  try {
-    return readFileSync(path, 'utf8').replace(/\n$/, '').split('\n');
-  } catch (error) {
-    throw new InvalidArgumentError(`It cannot be read: ${(error as Error).message}.`);
-  }
-}
-
-/** The flag of a restoration's option. Its default is shown but not set, so that the model's recommendation can come between. */
-function setting(key: keyof RestoreOptions): Option {
-  const spec = SETTINGS[key];
-  const flag = `--${settingName(key)}`;
-  if (spec.kind === 'flag') return new Option(flag, spec.help);
-  const option = new Option(`${flag} <${spec.of}>`, `${spec.help}${shownDefault(key)}`);
-  if (spec.kind === 'choice') return option.choices(spec.choices);
-  if (spec.kind === 'text') return option;
-  return option.argParser(spec.kind === 'lines' ? lines : argument((text) => parseSetting(spec, text)));
-}
-
-function shownDefault(key: keyof RestoreOptions): string {
-  const value = DEFAULTS[key];
-  if (key === 'minSize') return ` (default: the model's, SUPIR: ${value})`;
-  if (typeof value === 'object' || value === '') return '';
-  return ` (SUPIR: ${String(value).length > 40 ? `"${String(value).slice(0, 40)}..."` : value})`;
 }
 
 /** --model, of every command that needs one. */
@@ -145,9 +117,40 @@ export function modelOption(): Option {
 }
 
 /** What decides the steps of sampling. */
-export function samplingOptions(): Option[] {
-  const preset = new Option('--preset <name>', 'settings that go together').choices(Object.keys(PRESETS));
-  return [preset, ...SETTING_KEYS.filter((key) => SETTINGS[key].group === 'sampling').map(setting)];
+export function samplingFlags(): Option[] {
+  const preset = new Option('--preset <name>', "settings that go together: those of the model, or SUPIR's; listed at the end of this help");
+  return [preset, ...optionFlags(OPTIONS, SAMPLING, 'SUPIR')];
+}
+
+const SAMPLING = OPTION_KEYS.filter((key) => OPTIONS[key].group === 'sampling');
+const OTHERS = OPTION_KEYS.filter((key) => OPTIONS[key].group !== 'sampling');
+
+/** The options of a restoration that were given on the command line. */
+export function givenBy(command: Command): GivenOptions {
+  const { preset } = command.opts<{ preset?: string }>();
+  return { ...givenOptions(OPTIONS, command), ...(preset === undefined ? {} : { preset }) };
+}
+
+/** The presets of the model that is named, for the end of the help. */
+export function presetHelp({ command }: { command: Command }): string {
+  const { model } = command.opts<{ model: string }>();
+  let presets: ReturnType<typeof presetsOf>;
+  try {
+    presets = presetsOf(readConfig(model));
+  } catch (error) {
+    return `\nPresets: those of ${model} cannot be told. ${words(error as Error)}`;
+  }
+  const entries = Object.entries(presets);
+  const width = Math.max(0, ...entries.map(([name]) => shown(name, 40).length)) + 2;
+  const told = entries.map(([name, { help, values }]) => {
+    const list = Object.entries(values).map(([key, value]) => `${spelled(key, 'kebab')} ${shown(value, 40)}`);
+    return `  ${shown(name, 40).padEnd(width)}${shown(help)} (${list.join(', ')})`;
+  });
+  return [
+    '',
+    `Presets of the model ${model === DEMO ? 'that ships with the program' : model}:`,
+    ...(told.length > 0 ? told : ['  none']),
+  ].join('\n');
 }
 
 /** The command without its action. */
@@ -165,8 +168,7 @@ export function restoreDefinition(): Command {
     )
     .option('--lora-merge', 'change the weights by the LoRAs instead: quicker, and their scales are fixed')
     .addOption(weightsOption());
-  for (const option of samplingOptions()) command.addOption(option);
-  for (const key of SETTING_KEYS) if (SETTINGS[key].group !== 'sampling') command.addOption(setting(key));
+  for (const option of [...samplingFlags(), ...optionFlags(OPTIONS, OTHERS, 'SUPIR')]) command.addOption(option);
   return command
     .option('--stage1 <file>', 'write the stage-1 image too')
     .addOption(
@@ -200,5 +202,6 @@ export function restoreDefinition(): Command {
     .option('--profile <file.json>', 'print time per kernel, and write every dispatch as a trace that ui.perfetto.dev opens')
     .option('--quiet', 'no progress')
     .option('--json', 'print a line of JSON for every photo on standard output; no progress')
+    .addHelpText('after', presetHelp)
     .addHelpText('after', EXAMPLES);
 }

@@ -2,7 +2,8 @@
 import { existsSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import type { Command } from 'commander';
-import { UserError } from '../core/errors.ts';
+import { factsOf, UserError, type Warning } from '../core/errors.ts';
+import { shown } from '../core/text.ts';
 import { perfettoTrace } from '../gpu/perfetto.ts';
 import { type KernelTime, Profile } from '../gpu/profiler.ts';
 import { host } from '../host/node.ts';
@@ -11,20 +12,21 @@ import { thumbnail } from '../image/compose.ts';
 import { encodePng } from '../image/encode.ts';
 import type { Image } from '../image/image.ts';
 import { readPngText } from '../image/png-chunks.ts';
-import type { Speeds } from '../restore/forecast.ts';
-import { chooseOptions, type GivenOptions } from '../restore/options.ts';
+import { captionPrompt } from '../restore/caption.ts';
+import { chooseOptions, type GivenOptions } from '../restore/choose-options.ts';
 import { compareRecipes, parseRecipe, RECIPE_KEYWORD, type Recipe } from '../restore/recipe.ts';
-import { Restorer } from '../restore/restorer.ts';
-import { measureSpeeds } from '../restore/speed.ts';
+import { Restorer, Samples } from '../restore/restorer.ts';
+import { measureSpeeds, type Speeds } from '../restore/speed.ts';
 import { forecastLines } from './forecast-lines.ts';
 import { Interrupted, onInterrupt } from './interrupt.ts';
 import { kernelTable } from './kernel-table.ts';
 import { LogFile } from './log-file.ts';
+import { words } from './messages.ts';
 import { pathKey } from './output-path.ts';
 import { type PhotoFile, photoFiles } from './photo-files.ts';
 import { isPng, readPicture, writePicture } from './picture-files.ts';
-import { duration, type Progress, progress } from './progress.ts';
-import { type RestoreFlags, restoreDefinition } from './restore-options.ts';
+import { duration, progress, type ShownProgress } from './progress.ts';
+import { givenBy, type RestoreFlags, restoreDefinition } from './restore-options.ts';
 import {
   checkSideFiles,
   contactSheet,
@@ -62,8 +64,8 @@ export interface RestoreReport {
   peakGpuBytes: number;
   /** Steps that an earlier, interrupted run had done; with --state. */
   resumedAt: number;
-  /** Sentences for a person. */
-  warnings: string[];
+  /** What a person should know: a code, a sentence, and what they are about. */
+  warnings: Warning[];
   /** Everything that decides the pixels, the settings in force included. */
   recipe: Recipe;
   /** With --profile; the file. */
@@ -72,7 +74,7 @@ export interface RestoreReport {
 }
 
 export function restoreCommand(): Command {
-  return restoreDefinition().action((photos: string[], flags: RestoreFlags) => restore(photos, flags));
+  return restoreDefinition().action((photos: string[], flags: RestoreFlags, command: Command) => restore(photos, flags, givenBy(command)));
 }
 
 /** Some photos of several could not be restored. */
@@ -80,7 +82,7 @@ export class PartialFailure extends Error {
   override name = 'PartialFailure';
 }
 
-async function restore(named: string[], flags: RestoreFlags): Promise<void> {
+async function restore(named: string[], flags: RestoreFlags, given: GivenOptions): Promise<void> {
   const { photos, single, passedOver } = photoFiles(named, {
     ...flags,
     results: (photo, alone) => [
@@ -103,9 +105,9 @@ async function restore(named: string[], flags: RestoreFlags): Promise<void> {
   // One photo is read before the model, so that a wrong name is told at once.
   if (single) await readPicture(photos[0].input);
 
-  const work = new Work(flags, recipe, photos, single, log);
-  const goOn = flags.state === undefined ? '' : ' The same command goes on from the last step.';
-  const interruption = onInterrupt(() => work.shown?.stop(), goOn);
+  const work = new Work(flags, recipe?.options ?? given, recipe, photos, single, log);
+  const goOn = flags.state === undefined ? 'With --state <folder> it could go on' : 'The same command goes on';
+  const interruption = onInterrupt(() => work.shown?.stop(), `no unfinished result was written. ${goOn} from the last step.`);
   const restorer = await Restorer.load(
     host,
     flags.model,
@@ -160,16 +162,18 @@ function checkExisting(photos: PhotoFile[], { numSamples, overwrite, skipExistin
 
 /** What every photo of one command shares. */
 class Work {
-  shown: Progress | null = null;
+  shown: ShownProgress | null = null;
   private speeds: Speeds | null = null;
   private readonly flags: RestoreFlags;
+  private readonly given: GivenOptions;
   private readonly recipe: Recipe | null;
   private readonly photos: PhotoFile[];
   private readonly single: boolean;
   private readonly log: LogFile | null;
 
-  constructor(flags: RestoreFlags, recipe: Recipe | null, photos: PhotoFile[], single: boolean, log: LogFile | null) {
+  constructor(flags: RestoreFlags, given: GivenOptions, recipe: Recipe | null, photos: PhotoFile[], single: boolean, log: LogFile | null) {
     this.flags = flags;
+    this.given = given;
     this.recipe = recipe;
     this.photos = photos;
     this.single = single;
@@ -178,7 +182,7 @@ class Work {
 
   /** Tells what restoring a photo would take. */
   async forecast(restorer: Restorer, photo: PhotoFile): Promise<void> {
-    this.speeds ??= await measureSpeeds(restorer.model.networks);
+    this.speeds ??= await measureSpeeds(restorer.model);
     const forecast = restorer.forecast(await readPicture(photo.input), await this.options(photo), this.speeds);
     if (this.flags.json) this.print({ input: photo.input, output: photo.output, speeds: this.speeds, forecast });
     else for (const line of forecastLines(photo.input, forecast)) console.log(line);
@@ -196,9 +200,12 @@ class Work {
     }
     const { seed } = chooseOptions(given, restorer.model.config);
     const cells: { image: Image; label: string }[] = [];
+    const samples = new Samples();
     for (const [i, file] of files.entries()) {
       const there = skipExisting && existsSync(file.output);
-      const image = there ? await readPicture(file.output) : await this.restore(restorer, file, { ...given, seed: seed + i }, signal);
+      const image = there
+        ? await readPicture(file.output)
+        : await this.restore(restorer, file, { ...given, seed: seed + i }, signal, samples);
       cells.push({ image: thumbnail(image), label: `seed ${seed + i}` });
     }
     await host.writeFileAtomic(sheetPath(photo), encodePng(contactSheet(cells)));
@@ -206,7 +213,7 @@ class Work {
   }
 
   /** Restores and writes one photo, and reports on it. */
-  private async restore(restorer: Restorer, file: PhotoFile, given: GivenOptions, signal: AbortSignal): Promise<Image> {
+  private async restore(restorer: Restorer, file: PhotoFile, given: GivenOptions, signal: AbortSignal, samples?: Samples): Promise<Image> {
     const { flags } = this;
     const begun = performance.now();
     const photo = await readPicture(file.input);
@@ -214,11 +221,11 @@ class Work {
     const preview = previews(paths);
     this.shown = flags.quiet || flags.json ? null : progress(this.title(file));
     if (paths.profile !== undefined) restorer.device.profile = new Profile();
-    const warnings: string[] = [];
-    const warning = (text: string) => {
-      warnings.push(text);
+    const warnings: Warning[] = [];
+    const warning = (said: Warning) => {
+      warnings.push(said);
       this.shown?.stop();
-      if (!flags.json) process.stderr.write(`Warning: ${text}\n`);
+      if (!flags.json) process.stderr.write(`Warning: ${words(said)}\n`);
     };
     const checkRecipe = (now: Recipe) => {
       for (const difference of this.recipe ? compareRecipes(this.recipe, now) : []) warning(difference);
@@ -226,10 +233,7 @@ class Work {
     const result = await restorer.restore(photo, given, {
       ...this.shown,
       ...preview,
-      step: async (step) => {
-        await this.shown?.step?.(step);
-        await preview.step?.(step);
-      },
+      samples,
       warning,
       signal,
       name: file.input,
@@ -276,15 +280,15 @@ class Work {
   /** Reports a photo of several that could not be restored. */
   failed({ input, output }: PhotoFile, error: Error): void {
     this.shown?.stop();
-    this.print({ input, output, error: error.message });
-    if (!this.flags.json) process.stderr.write(`${error.message.includes(input) ? '' : `${input}: `}${error.message}\n`);
+    const facts = factsOf(error);
+    this.print({ input, output, error: error.message, ...facts });
+    if (!this.flags.json) process.stderr.write(`${facts.file === input ? '' : `${shown(input)}: `}${words(error)}\n`);
   }
 
   /** The recipe's options, else those of the command line with the caption beside the photo. */
   private async options(file: PhotoFile): Promise<GivenOptions> {
-    if (this.recipe) return this.recipe.options;
-    if (this.flags.prompt !== undefined || !existsSync(file.caption)) return this.flags;
-    return { ...this.flags, prompt: (await readFile(file.caption, 'utf8')).trim() };
+    if (this.recipe || this.given.prompt !== undefined || !existsSync(file.caption)) return this.given;
+    return { ...this.given, prompt: captionPrompt(await readFile(file.caption, 'utf8')) };
   }
 
   /** The photo's name, and of several which it is. */

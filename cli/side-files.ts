@@ -8,9 +8,9 @@ import { encodePng } from '../image/encode.ts';
 import type { Image } from '../image/image.ts';
 import { resize } from '../image/resize.ts';
 import type { RestoredPhoto } from '../restore/job.ts';
-import type { RestoreEvents } from '../restore/pipeline.ts';
 import { previewEvents } from '../restore/preview.ts';
 import { changeMap, fidelity } from '../restore/report.ts';
+import type { RestoreEvents } from '../restore/stage.ts';
 import { matcher, traceTo } from '../restore/trace.ts';
 import { comparePage } from './compare-page.ts';
 import { checkWritable, isFolder, pathKey } from './output-path.ts';
@@ -118,7 +118,7 @@ export function checkSideFiles(flags: SideFlags & { numSamples: number; log?: st
 }
 
 /** Listeners that write the pictures of --preview and the activations of --trace. */
-export function previews({ preview, trace, traceTo: folder }: SidePaths): Pick<RestoreEvents, 'stage1' | 'step' | 'trace'> {
+export function previews({ preview, trace, traceTo: folder }: SidePaths): Pick<RestoreEvents, 'picture' | 'step' | 'trace'> {
   const writer = (into: string) => ({
     file: (name: string, bytes: Uint8Array<ArrayBuffer>) => host.writeFileAtomic(join(into, `${name}.safetensors`), bytes),
     picture: (name: string, image: Image) => host.writeFileAtomic(join(into, `${name}.png`), encodePng(image)),

@@ -8,21 +8,22 @@ import { openDevice } from '../gpu/device.ts';
 import { host } from '../host/node.ts';
 import { sideBySide } from '../image/compose.ts';
 import { decode } from '../image/decode.ts';
+import { degradationOf } from '../image/degrade.ts';
 import { encodePng } from '../image/encode.ts';
 import { toUnit } from '../image/image.ts';
 import { LoraStack } from '../models/lora.ts';
 import { restorePhoto } from '../restore/job.ts';
-import { SupirModel } from '../restore/model-folder.ts';
+import { SUPIR } from '../restore/supir.ts';
+import { SupirModel } from '../restore/supir-model.ts';
 import { type DataEncoder, type DataOptions, loadImages, loadPictures } from '../train/data.ts';
 import { LoraTraining } from '../train/lora-training.ts';
 import { writeModelFolder } from '../train/model-files.ts';
 import { NETWORKS, type NetworkName, NetworkTraining } from '../train/network-training.ts';
 import { type RunResult, runTraining } from '../train/run.ts';
 import type { Training, TrainingItem, TrainingOptions } from '../train/training.ts';
-import { degradationOf } from './degrade-options.ts';
 import { Interrupted } from './interrupt.ts';
-import { number } from './restore-options.ts';
-import { type LoraFlags, loraDefinition, type NetworkFlags, type TrainFlags, trainDefinition, withConfig } from './train-options.ts';
+import { COMMAND } from './program.ts';
+import { type LoraSettings, type NetworkSettings, settingsOf, type TrainSettings, trainDefinition } from './train-options.ts';
 
 const FOLDER = `
 The folder given with -o holds the result (<name>.safetensors), the best one so far by validation, the state to resume from, a log (log.jsonl),
@@ -35,17 +36,17 @@ const LORA_HELP = `
 Each photo needs a caption in a .txt file of the same name, or --caption.${FOLDER}
 
 Examples:
-  $ npm run -s supir -- train lora photos/lakes -o out/lakes --steps 1000
-  $ npm run -s supir -- train lora photos/faces -o out/faces --mode restoration --size 256 --blur 1 3 --jpeg 30 90 --rank 16
-  $ npm run -s supir -- train lora photos/lakes -o out/lakes --steps 2000 --resume
+  $ ${COMMAND} train lora photos/lakes -o out/lakes --steps 1000
+  $ ${COMMAND} train lora photos/faces -o out/faces --mode restoration --size 256 --blur 1 3 --jpeg 30 90 --rank 16
+  $ ${COMMAND} train lora photos/lakes -o out/lakes --steps 2000 --resume
 ${EXIT}`;
 
 const networkHelp = (network: string) => `
 All weights of the part are trained. At the end the folder model within holds the whole model with the result in it, for --model.${FOLDER}
 
 Examples:
-  $ npm run -s supir -- train ${network} photos -o out/${network} --steps 1000 --batch 4 --crops 8 --ema 0.999 --validation held-out
-  $ npm run -s supir -- train ${network} photos -o out/${network} --config settings.json
+  $ ${COMMAND} train ${network} photos -o out/${network} --steps 1000 --batch 4 --crops 8 --ema 0.999 --validation held-out
+  $ ${COMMAND} train ${network} photos -o out/${network} --config settings.json
 ${EXIT}`;
 
 const DESCRIPTIONS: Record<NetworkName, string> = {
@@ -58,18 +59,16 @@ const DESCRIPTIONS: Record<NetworkName, string> = {
 export function trainCommand(): Command {
   const train = new Command('train').description('Trains adapters of the model, or parts of the model itself.');
   train.addCommand(
-    loraDefinition()
+    trainDefinition('lora', 'Trains a LoRA of the UNet on photos, for plain denoising or for restoration.')
       .addHelpText('after', LORA_HELP)
-      .action((photos: string, flags: LoraFlags, command: Command) => trainLora(photos, withConfig(flags, command))),
+      .action((photos: string, _: unknown, command: Command) => trainLora(photos, settingsOf(command, 'denoising'))),
   );
   for (const network of NETWORKS) {
     const mode = network === 'unet' || network === 'vae' ? 'denoising' : 'restoration';
-    const definition = trainDefinition(network, DESCRIPTIONS[network], mode);
-    if (network === 'vae') definition.option('--kl <x>', "weight of the latents' KL divergence", number, 1e-6);
     train.addCommand(
-      definition
+      trainDefinition(network, DESCRIPTIONS[network])
         .addHelpText('after', networkHelp(network))
-        .action((photos: string, flags: NetworkFlags, command: Command) => trainNetwork(network, photos, withConfig(flags, command))),
+        .action((photos: string, _: unknown, command: Command) => trainNetwork(network, photos, settingsOf(command, mode))),
     );
   }
   return train;
@@ -77,13 +76,13 @@ export function trainCommand(): Command {
 
 /** The model's encoders and text towers for loading data. */
 function encoderOf(model: SupirModel): DataEncoder {
-  const { networks, config } = model;
+  const { config } = model;
   const scale = config.vae.scale_factor;
   return {
     identity: [config.name, ...model.baseNames].join(' '),
     async latent(image, which) {
       const { width, height, data } = toUnit(image);
-      const { mean, logvar } = await networks.encode({ data, shape: [1, height, width, 3] }, which);
+      const { mean, logvar } = await model.encode({ data, shape: [1, height, width, 3] }, which);
       return {
         shape: mean.shape.slice(1),
         mean: mean.data.map((value) => scale * value),
@@ -91,55 +90,43 @@ function encoderOf(model: SupirModel): DataEncoder {
       };
     },
     async text(caption) {
-      const { context, vector } = await networks.condition(model.tokens(caption));
+      const { context, vector } = await model.condition(model.tokens(caption));
       return { context: context.data, vector: vector.data };
     },
   };
 }
 
-function sharedOptions(flags: TrainFlags): TrainingOptions & { mode: TrainFlags['mode']; minSnr: number | null; noiseOffset: number } {
-  return {
-    mode: flags.mode,
-    steps: flags.steps,
-    batch: flags.batch,
-    accumulate: flags.accumulate,
-    seed: flags.seed,
-    rate: flags.rate,
-    warmup: flags.warmup,
-    decay: flags.decay,
-    betas: flags.betas,
-    weightDecay: flags.weightDecay,
-    lambda: flags.lambda,
-    minSnr: flags.minSnr ?? null,
-    noiseOffset: flags.noiseOffset,
-    clip: flags.clip === 0 ? null : flags.clip,
-    ema: flags.ema ?? null,
-    checkpointing: flags.checkpointing,
-  };
+/** What stands in a training's state. */
+function sharedOptions(settings: TrainSettings) {
+  const { mode, steps, batch, accumulate, seed, rate, warmup, decay, betas, weightDecay, lambda, minSnr, noiseOffset } = settings;
+  const { clip, ema, checkpointing } = settings;
+  const optimizer = { rate, warmup, decay, betas, weightDecay, lambda, clip: clip === 0 ? null : clip, ema };
+  return { mode, steps, batch, accumulate, seed, minSnr, noiseOffset, checkpointing, ...optimizer };
 }
 
-function trainLora(photos: string, flags: LoraFlags): Promise<void> {
+function trainLora(photos: string, flags: LoraSettings): Promise<void> {
   return withModel(photos, flags, async (session) => {
-    const { networks } = session.model;
-    const { rank, alpha, targets, zero, name = 'lora' } = flags;
-    const shape = { rank, ...(alpha === undefined ? {} : { alpha }), targets, zero };
-    const training = new LoraTraining(networks.device, networks.supir, { ...sharedOptions(flags), ...shape });
+    const { model } = session;
+    const { rank, alpha, targets, zero } = flags;
+    const name = flags.name ?? 'lora';
+    const shape = { rank, ...(alpha === null ? {} : { alpha }), targets, zero };
+    const training = new LoraTraining(model.device, model.networks, { ...sharedOptions(flags), ...shape });
     try {
       const { images, validation } = await session.load((folder) => session.latents(folder));
-      networks.loras.stack = training.stack; // for samples
+      model.loras.stack = training.stack; // for samples
       session.say(`${training.adapters.length} layers, ${images.length} images, ${validation.length} to validate by`);
       await session.run(training, name, images, validation, () => training.encode(name, images.length, flags));
     } finally {
-      networks.loras.stack = new LoraStack([]);
+      model.loras.stack = new LoraStack([]);
       await training.dispose();
     }
   });
 }
 
-function trainNetwork(network: NetworkName, photos: string, flags: NetworkFlags): Promise<void> {
+function trainNetwork(network: NetworkName, photos: string, flags: NetworkSettings): Promise<void> {
   return withModel(photos, flags, async (session) => {
     const isPixels = network === 'vae' || network === 'denoise-encoder';
-    const { device, supir } = session.model.networks;
+    const { device, networks: supir } = session.model;
     const options = { ...sharedOptions(flags), network, ...(network === 'vae' ? { kl: flags.kl } : {}) };
     const training = await NetworkTraining.open<TrainingItem>(device, supir, options);
     try {
@@ -158,12 +145,12 @@ function trainNetwork(network: NetworkName, photos: string, flags: NetworkFlags)
 /** What every training does around its own part. */
 class Session {
   readonly model: SupirModel;
-  private readonly flags: TrainFlags;
+  private readonly flags: TrainSettings;
   private readonly photos: string;
   private readonly data: DataOptions;
   private readonly stopped: () => boolean;
 
-  constructor(model: SupirModel, photos: string, flags: TrainFlags, stopped: () => boolean) {
+  constructor(model: SupirModel, photos: string, flags: TrainSettings, stopped: () => boolean) {
     const { image_multiple, min_size } = model.config;
     this.model = model;
     this.flags = flags;
@@ -174,7 +161,7 @@ class Session {
       multiple: image_multiple,
       crops: flags.crops,
       shortSide: flags.shortSide,
-      caption: flags.caption ?? null,
+      caption: flags.caption,
       degradation: flags.mode === 'restoration' ? degradationOf(flags) : null,
       seed: flags.seed,
     };
@@ -189,7 +176,7 @@ class Session {
   /** The images to train on, and those to judge by. */
   async load<Item>(read: (folder: string) => Promise<Item[]>): Promise<{ images: Item[]; validation: Item[] }> {
     const { validation } = this.flags;
-    return { images: await read(this.photos), validation: validation === undefined ? [] : await read(validation) };
+    return { images: await read(this.photos), validation: validation === null ? [] : await read(validation) };
   }
 
   latents(folder: string) {
@@ -209,14 +196,14 @@ class Session {
     encode: () => Uint8Array<ArrayBuffer>,
   ): Promise<void> {
     const { flags } = this;
-    const samples = flags.sample ?? [];
+    const samples = flags.sample;
     const result: RunResult = await runTraining(host, training, images, validation, {
       folder: flags.output,
       name,
       encode,
       saveEvery: flags.saveEvery,
       validateEvery: flags.validateEvery,
-      resume: flags.resume ?? false,
+      resume: flags.resume,
       stopped: this.stopped,
       now: () => performance.now(),
       onStep: (report) => {
@@ -230,9 +217,8 @@ class Session {
       },
       ...(samples.length > 0 ? { sample: (step) => this.sample(samples, step) } : {}),
     });
-    if (result.interrupted)
-      throw Object.assign(new Interrupted(), { message: `Interrupted; step ${result.step} is saved, and --resume goes on from there.` });
-    const { device } = this.model.networks;
+    if (result.interrupted) throw new Interrupted(`step ${result.step} is saved, and --resume goes on from there.`);
+    const { device } = this.model;
     if (!flags.json)
       console.log(
         `${flags.output}/${name}.safetensors: ${result.step} steps, ${Math.round(device.memory.peak / 1e6)} MB of GPU memory at most`,
@@ -245,7 +231,7 @@ class Session {
     const pairs = { degradation: degradationOf(flags), seed: flags.seed, crop: 256, multiple: data.multiple };
     for (const [i, path] of paths.entries()) {
       const { truth, damaged } = makePair(await decode(await host.readFile(path), path), path, i, pairs);
-      const { image } = await restorePhoto(model, damaged, {});
+      const { image } = await restorePhoto(SUPIR, model, damaged, {});
       const parts = [
         { image: truth, label: 'truth' },
         { image: damaged, label: 'damaged' },
@@ -258,12 +244,12 @@ class Session {
 }
 
 /** Opens device and model, and closes them after the work. Ctrl-C stops at the next step, a second one at once. */
-async function withModel(photos: string, flags: TrainFlags, work: (session: Session) => Promise<void>): Promise<void> {
-  for (const folder of [photos, ...(flags.validation === undefined ? [] : [flags.validation])]) {
+async function withModel(photos: string, flags: TrainSettings, work: (session: Session) => Promise<void>): Promise<void> {
+  for (const folder of [photos, ...(flags.validation === null ? [] : [flags.validation])]) {
     if (!statSync(folder, { throwIfNoEntry: false })?.isDirectory())
       throw new UserError(`There is no folder ${folder} (looked at ${resolve(folder)}).`);
   }
-  for (const path of flags.sample ?? []) if (!statSync(path, { throwIfNoEntry: false })) throw new UserError(`There is no photo ${path}.`);
+  for (const path of flags.sample) if (!statSync(path, { throwIfNoEntry: false })) throw new UserError(`There is no photo ${path}.`);
   const device = await openDevice({ gpu: await host.gpu(), settle: host.settle });
   let model: SupirModel | null = null;
   let stopping = false;
@@ -274,7 +260,7 @@ async function withModel(photos: string, flags: TrainFlags, work: (session: Sess
   process.on('SIGINT', stop);
   process.on('SIGTERM', stop);
   try {
-    model = await SupirModel.openFolder(device, host, flags.model, { weights: flags.weights });
+    model = await SupirModel.openFolder(device, host, flags.model, { weights: flags.weights ?? undefined });
     await work(new Session(model, photos, flags, () => stopping));
   } finally {
     process.off('SIGINT', stop);

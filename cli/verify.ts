@@ -5,6 +5,7 @@ import { host } from '../host/node.ts';
 import { type CaseReport, type OutputComparison, type VerifyReport, verifyFolder } from '../verify/verify.ts';
 import type { WeightDType } from '../weights/attach.ts';
 import { openModelFolder } from '../weights/model-files.ts';
+import { COMMAND } from './program.ts';
 import { duration } from './progress.ts';
 import { memoryOption, weightsOption } from './weights-input.ts';
 
@@ -14,10 +15,10 @@ A line per case: its worst output, the error found and what is accepted there, t
 intermediate results that were compared too. The last line reads 'N passed, N failed', and ', N skipped' when any were.
 
 Examples:
-  $ npm run -s supir -- verify test/fixtures/golden
-  $ npm run -s supir -- verify golden --filter unet --stages
-  $ npm run -s supir -- verify golden --full checkpoints --filter full_ --weights q4
-  $ npm run -s supir -- verify golden --full checkpoints --filter full_ --memory 2
+  $ ${COMMAND} verify test/fixtures/golden
+  $ ${COMMAND} verify golden --filter unet --stages
+  $ ${COMMAND} verify golden --full checkpoints --filter full_ --weights q4
+  $ ${COMMAND} verify golden --full checkpoints --filter full_ --memory 2
 
 Exit codes: 0 all passed, 1 a case failed or none was run, 2 no such folder or bad option, 3 no adapter.`;
 

@@ -2,9 +2,11 @@
 import { UserError } from '../core/errors.ts';
 import type { Host } from '../host/host.ts';
 import { decode } from '../image/decode.ts';
-import { DEFAULTS, type GivenOptions } from '../restore/options.ts';
-import { fingerprint } from '../restore/recipe.ts';
+import { keyOf } from '../options/schema.ts';
+import type { GivenOptions } from '../restore/choose-options.ts';
+import { OPTIONS } from '../restore/options.ts';
 import { type LoraChoice, Restorer } from '../restore/restorer.ts';
+import { fingerprint } from '../weights/fingerprint.ts';
 import { openTensorFile } from '../weights/open.ts';
 import type { Method } from './evaluate.ts';
 
@@ -27,7 +29,9 @@ export async function supirMethod(
   signal?: AbortSignal,
 ): Promise<Method> {
   let loaded: Restorer | null = null;
-  const given = Object.entries(options).filter(([key, value]) => (key in DEFAULTS || key === 'preset') && value !== undefined);
+  const given = Object.entries(options).filter(
+    ([key, value]) => (keyOf(OPTIONS, key) !== undefined || key === 'preset') && value !== undefined,
+  );
   const files: unknown[] = [];
   for (const { path, ...how } of loras) {
     const file = await openTensorFile(await host.fileSource(path));

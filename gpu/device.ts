@@ -47,12 +47,12 @@ export async function openDevice(options: OpenOptions): Promise<Device> {
   const settle = options.settle ?? ((promise) => promise);
   const adapter = await settle(options.gpu.requestAdapter({ powerPreference: options.powerPreference ?? 'high-performance' }));
   if (!adapter)
-    throw new DeviceError('No WebGPU adapter answered. Run `npm run -s supir -- doctor` to see what is missing and how to mend it.');
+    throw new DeviceError('No WebGPU adapter answered: there is no graphics driver that serves it here.', { code: 'no-adapter' });
   const info = adapter.info;
   if (/null/i.test(`${info.vendor} ${info.architecture} ${info.device} ${info.description}`)) {
-    throw new DeviceError(
-      "Only Dawn's null adapter answered, which accepts commands but computes nothing. Run `npm run -s supir -- doctor`.",
-    );
+    throw new DeviceError("Only Dawn's null adapter answered, which accepts commands but computes nothing: a graphics driver is missing.", {
+      code: 'null-adapter',
+    });
   }
   const limits = adapter.limits;
   const matrix = options.schedule === 'matrix';
@@ -123,6 +123,14 @@ async function compiles(device: GPUDevice, code: string): Promise<boolean> {
   return (await device.popErrorScope()) === null;
 }
 
+/** Is told what a device does, as far as it takes time. Awaited; what it throws ends the work that it was told of. */
+export interface WorkObserver {
+  /** Of the shaders that a program still needs, so many are compiled. */
+  compiling(done: number, total: number): void | Promise<void>;
+  /** So many floating-point operations more are done. */
+  computed(flops: number): void | Promise<void>;
+}
+
 export class Device implements Buffers {
   readonly gpu: GPUDevice;
   readonly facts: AdapterFacts;
@@ -132,6 +140,8 @@ export class Device implements Buffers {
   readonly residency: Residency = new Residency(this);
   /** Set to collect time per kernel; see profiler.ts. */
   profile: Profile | null = null;
+  /** Set to be told of work as it is done, within a run of a program too. */
+  observer: WorkObserver | null = null;
   private readonly pipelines = new Map<string, Promise<GPUComputePipeline>>();
   /** Time in which at least one pipeline was being compiled, and the pipelines that are. */
   private readonly compiling = { ms: 0, pending: 0, since: 0 };

@@ -8,7 +8,7 @@ import { present, storageBytes } from '../core/shader.ts';
 import { showShape, sizeOf, type TensorData } from '../core/shape.ts';
 import type { Tensor } from '../core/tensor.ts';
 import { plan } from '../kernels/fusion.ts';
-import type { Device } from './device.ts';
+import type { Device, WorkObserver } from './device.ts';
 import type { ProgramWeights } from './residency.ts';
 import { GPU_COPY_DST, GPU_COPY_SRC, GPU_MAP_READ, GPU_STORAGE, GPU_UNIFORM } from './usage.ts';
 
@@ -43,6 +43,8 @@ export interface CompileOptions {
 /** What holds the values of each type on the host; f16 as bit patterns. */
 const ARRAYS = { f32: Float32Array, f16: Uint16Array, u32: Uint32Array };
 
+/** Floating-point operations between two words on the work that is done: at least so many, and at most so many words a run. */
+const [LEAST_TOLD, MOST_TOLD] = [2 ** 31, 16];
 /** From, where in it, to, where in it, bytes. */
 type Copy = [GPUBuffer, number, GPUBuffer, number, number];
 
@@ -65,7 +67,7 @@ export async function compile<Names extends string>(
   { kept = [], beside = 0 }: CompileOptions = {},
 ): Promise<Program<Names>> {
   const planned = plan(outputs, device.facts, device.gpu.limits, kept);
-  const compiling = Promise.all(planned.dispatches.map(({ shader }) => device.pipeline(shader)));
+  const compiling = pipelinesOf(device, planned);
   compiling.catch(() => undefined); // awaited below
   let program: Program<Names> | null = null;
   try {
@@ -78,6 +80,26 @@ export async function compile<Names extends string>(
     (program as Program<Names> | null)?.discard();
     throw error;
   }
+}
+
+/** The pipeline of every dispatch; the device's observer is told as those that are new are compiled. */
+async function pipelinesOf(device: Device, { dispatches }: Plan): Promise<GPUComputePipeline[]> {
+  const { observer } = device;
+  const before = device.pipelineCount;
+  const fresh = new Set<Promise<GPUComputePipeline>>();
+  const all = dispatches.map(({ shader }) => {
+    const count = device.pipelineCount;
+    const pipeline = device.pipeline(shader);
+    if (device.pipelineCount > count) fresh.add(pipeline);
+    return pipeline;
+  });
+  const total = device.pipelineCount - before;
+  let done = 0;
+  if (observer && total > 0) {
+    await observer.compiling(0, total);
+    await Promise.all([...fresh].map((pipeline) => pipeline.then(() => observer.compiling(++done, total))));
+  }
+  return Promise.all(all);
 }
 
 /** Plans, runs and frees a single tensor: `await evaluate(device, add(a, b))`. f16 results come back as f32. */
@@ -192,12 +214,16 @@ export class Program<Names extends string> {
     device.check();
     for (const { name } of from) if (this.inputs.has(name)) this.given.add(name);
     this.accept(inputs);
+    const told: Promise<void>[] = [];
     this.copy(from.map(({ name, at, bytes, buffer, offset }) => [buffer, offset, this.bufferOf(name, this.inputs), at, bytes]));
     for (const segment of weights.placement.segments) {
       await weights.fill(segment, signal);
-      const encoder = device.gpu.createCommandEncoder();
-      this.encode(encoder, this.steps.slice(segment.from, segment.to));
-      device.gpu.queue.submit([encoder.finish()]);
+      for (const steps of this.submissions(segment.from, segment.to)) {
+        const encoder = device.gpu.createCommandEncoder();
+        this.encode(encoder, steps);
+        device.gpu.queue.submit([encoder.finish()]);
+        if (device.observer) told.push(this.tell(device.observer, steps));
+      }
     }
     this.copy([
       ...to.map(({ name, at, bytes, buffer, offset }): Copy => [this.bufferOf(name, this.keptBuffers), at, buffer, offset, bytes]),
@@ -218,8 +244,35 @@ export class Program<Names extends string> {
     const bytes = staging.getMappedRange().slice(0);
     staging.unmap();
     device.check();
+    await Promise.all(told);
     await device.profile?.collect(device);
     return Object.fromEntries(this.outputs.map(({ name, value, offset }) => [name, decode(bytes, offset, value)])) as RunOutputs<Names>;
+  }
+
+  /** What is submitted at once: all, or, where somebody wants to know how far the work is, parts of some computing each. */
+  private submissions(from: number, to: number): Step[][] {
+    if (!this.device.observer) return [this.steps.slice(from, to)];
+    const total = this.steps.reduce((sum, { dispatch }) => sum + dispatch.flops, 0);
+    const most = Math.max(LEAST_TOLD, total / MOST_TOLD);
+    const parts: Step[][] = [[]];
+    let flops = 0;
+    for (const step of this.steps.slice(from, to)) {
+      if (flops >= most) {
+        parts.push([]);
+        flops = 0;
+      }
+      parts[parts.length - 1].push(step);
+      flops += step.dispatch.flops;
+    }
+    return parts;
+  }
+
+  private tell(observer: WorkObserver, steps: readonly Step[]): Promise<void> {
+    const flops = steps.reduce((sum, { dispatch }) => sum + dispatch.flops, 0);
+    const done = this.device.settle(this.device.gpu.queue.onSubmittedWorkDone());
+    const told = done.then(() => observer.computed(flops));
+    told.catch(() => undefined); // awaited when the run ends; a lost device is told by what it reads back
+    return told;
   }
 
   private bufferOf(name: string, among: ReadonlyMap<string, GPUBuffer>): GPUBuffer {

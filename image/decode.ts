@@ -1,8 +1,9 @@
 /** Image files to images. The format is told from the file's first bytes, never from its name. */
 import { UserError } from '../core/errors.ts';
+import type { FileContents } from './file-contents.ts';
 import { type Image, SIZE_LIMITS, type SizeLimits } from './image.ts';
 import { readJpeg } from './jpeg.ts';
-import { carriedMetadata, readOrientation } from './metadata.ts';
+import { readMetadata } from './metadata.ts';
 import { orient } from './orientation.ts';
 import { readPng } from './png.ts';
 import { readWebp } from './webp.ts';
@@ -34,8 +35,7 @@ export function imageFormat(bytes: Uint8Array): string | undefined {
   return FORMATS.find(([, signature]) => matches(signature))?.[0];
 }
 
-type Decoded = { image: Image; icc?: Uint8Array; exif?: Uint8Array };
-const readers: Record<string, (bytes: Uint8Array, name: string, limits: SizeLimits) => Decoded | Promise<Decoded>> = {
+const readers: Record<string, (bytes: Uint8Array, name: string, limits: SizeLimits) => FileContents | Promise<FileContents>> = {
   PNG: readPng,
   JPEG: readJpeg,
   WebP: readWebp,
@@ -54,8 +54,8 @@ export async function decode(bytes: Uint8Array, name: string, limits: SizeLimits
     const what = format ? `${format} files are not read` : 'this is not an image file that is known here';
     throw new UserError(`${name}: ${what}; convert it to PNG, JPEG or WebP.`);
   }
-  const { image, icc, exif } = await read(bytes, name, limits);
-  const metadata = carriedMetadata(icc, exif);
-  const { note } = image;
-  return { ...orient(image, readOrientation(exif)), ...(metadata ? { metadata } : {}), ...(note ? { note } : {}) };
+  const contents = await read(bytes, name, limits);
+  const { metadata, orientation, notes } = readMetadata(contents);
+  const note = [...contents.notes, ...notes].join(' ');
+  return { ...orient(contents.image, orientation), ...(metadata ? { metadata } : {}), ...(note ? { note } : {}) };
 }

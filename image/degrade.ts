@@ -1,7 +1,7 @@
 /** Damage on purpose, for training, evaluation and tests: blur, loss of resolution, noise and JPEG, in this order. (The usual degradation model, cf. Wang et al. 2021) */
 
-import { UserError } from '../core/errors.ts';
 import { TorchRandom } from '../core/random.ts';
+import { checkValue, keysOf, type Range, range, type Values } from '../options/schema.ts';
 import { gaussianBlur } from './blur.ts';
 import { encodeJpeg } from './encode.ts';
 import { type Image, SIZE_LIMITS } from './image.ts';
@@ -23,25 +23,29 @@ export interface Degradation {
   seed?: number;
 }
 
-/** A range [low, high] to draw from, or one value. */
-export type Range = number | readonly [number, number];
-
-export type DegradationRanges = Partial<Record<'blur' | 'scale' | 'noise' | 'jpeg', Range>> & Pick<Degradation, 'enlarge'>;
+export type DegradationRanges = Partial<Record<DegradationKey, Range>> & Pick<Degradation, 'enlarge'>;
 
 /** The degradation of the paper's figures: Gaussian blur of sigma 2, then a quarter of the size. (arXiv 2408.17060, sec. 4) */
 export const PAPER_DEGRADATION: DegradationRanges = { blur: 2, scale: 4 };
 
-/** What each kind of damage may be. */
-const LIMITS = { blur: [0, 1000], scale: [1, 1000], noise: [0, 1000], jpeg: [1, 100] } as const;
+/** The kinds of damage as options, each one value or a range to draw from. */
+export const DEGRADATION = {
+  blur: range(0, 1000, { group: 'damage', of: 'sigma', default: null, help: 'damage: Gaussian blur in pixels, one value or a range' }),
+  scale: range(1, 1000, { group: 'damage', of: 'factor', default: null, help: 'damage: loss of resolution, one value or a range' }),
+  noise: range(0, 1000, { group: 'damage', of: 'levels', default: null, help: 'damage: noise, in levels of 255, one value or a range' }),
+  jpeg: range(1, 100, { group: 'damage', of: 'quality', default: null, help: 'damage: JPEG quality, one value or a range' }),
+};
+type DegradationKey = keyof typeof DEGRADATION;
 
 /** Throws UserError for values out of range. */
 export function checkDegradation(ranges: DegradationRanges): void {
-  for (const [key, [least, most]] of Object.entries(LIMITS)) {
-    const range = ranges[key as keyof typeof LIMITS] ?? least;
-    for (const value of typeof range === 'number' ? [range] : range)
-      if (!(value >= least && value <= most))
-        throw new UserError(`The damage '${key}' of ${value} is out of range; it must be from ${least} to ${most}.`);
-  }
+  for (const key of keysOf(DEGRADATION)) if (ranges[key] !== undefined) checkValue(DEGRADATION, key, ranges[key]);
+}
+
+/** The damage that was chosen; the paper's where none was. */
+export function degradationOf(given: Partial<Values<typeof DEGRADATION>>): DegradationRanges {
+  const chosen = keysOf(DEGRADATION).flatMap((key) => (given[key] == null ? [] : [[key, given[key]]]));
+  return chosen.length > 0 ? Object.fromEntries(chosen) : PAPER_DEGRADATION;
 }
 
 /** A degradation drawn from ranges, each evenly; JPEG's quality is rounded. */

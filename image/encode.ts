@@ -15,10 +15,11 @@ export interface PngOptions {
 
 /** Bytes of an RGB PNG file of 8 or 16 bits, RGBA if the image has alpha, with its metadata. UserError for an empty image or text that PNG does not allow. */
 export function encodePng(image: Image | DeepImage, options: PngOptions = {}): Uint8Array<ArrayBuffer> {
-  const { width, height, metadata: { icc, exif } = {} } = image;
+  const { width, height, metadata: { icc, exif, colourChunks } = {} } = image;
   const chunks = Object.entries(options.text ?? {}).map(([keyword, text]) => textChunk(keyword, text));
   if (exif) chunks.unshift({ type: 'eXIf', data: sizedExif(exif, width, height) });
-  if (icc) chunks.unshift(profileChunk(icc));
+  if (colourChunks) chunks.unshift(...colourChunks);
+  else if (icc) chunks.unshift(profileChunk(icc));
   const png = new PNG({ width, height });
   const rgba = toRgba(image);
   if (rgba instanceof Uint8Array) png.data.set(rgba);

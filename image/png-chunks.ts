@@ -1,6 +1,7 @@
 /** The container of PNG files: chunks, their checksums and text. (PNG specification, third edition, sections 5 and 11.3.3) */
 import { UserError } from '../core/errors.ts';
 import { ascii, joinBytes } from './bytes.ts';
+import { adler32 } from './inflate.ts';
 
 export const PNG_SIGNATURE = Uint8Array.of(0x89, 0x50, 0x4e, 0x47, 0x0d, 0x0a, 0x1a, 0x0a);
 
@@ -23,29 +24,39 @@ export function crc32(bytes: Uint8Array): number {
   return ~crc >>> 0;
 }
 
+/** More chunks than any file has; each costs memory. */
+const MAX_CHUNKS = 1_000_000;
+
 /**
- * The chunks of a PNG file up to and including IEND; `end` is the offset after it, what follows is ignored. The data are views, not copies.
- * UserError if the file is not a PNG, is cut off, or a checksum is wrong.
+ * The chunks of a PNG file up to and including IEND; what follows is ignored. The data are views, not copies. `damaged` are the names of ancillary
+ * chunks whose checksums are wrong, which are left out. (sections 5.3 and 13.2) UserError if the file is not a PNG, is cut off, or another checksum
+ * is wrong.
  */
-export function readChunks(bytes: Uint8Array, name: string): { chunks: PngChunk[]; end: number } {
+export function readChunks(bytes: Uint8Array, name: string): { chunks: PngChunk[]; damaged: string[] } {
   if (!PNG_SIGNATURE.every((byte, i) => bytes[i] === byte)) throw new UserError(`${name}: not a PNG file.`);
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   const chunks: PngChunk[] = [];
-  for (let at = PNG_SIGNATURE.length; ; ) {
+  const damaged: string[] = [];
+  for (let at = PNG_SIGNATURE.length; chunks.length + damaged.length < MAX_CHUNKS; ) {
     if (at + 12 > bytes.length) throw new UserError(`${name}: the PNG file is cut off at byte ${bytes.length}; get a complete copy.`);
     const length = view.getUint32(at);
     const type = String.fromCharCode(...bytes.subarray(at + 4, at + 8));
+    if (!/^[A-Za-z]{4}$/.test(type)) throw new UserError(`${name}: the PNG file is damaged (no chunk at byte ${at}); get another copy.`);
     if (at + 12 + length > bytes.length) {
       throw new UserError(`${name}: the PNG file is cut off in chunk ${JSON.stringify(type)} at byte ${at}; get a complete copy.`);
     }
-    if (crc32(bytes.subarray(at + 4, at + 8 + length)) !== view.getUint32(at + 8 + length)) {
-      throw new UserError(`${name}: the PNG file is damaged in chunk ${JSON.stringify(type)} at byte ${at}; get another copy.`);
-    }
-    chunks.push({ type, data: bytes.subarray(at + 8, at + 8 + length) });
+    const sound = crc32(bytes.subarray(at + 4, at + 8 + length)) === view.getUint32(at + 8 + length);
+    if (sound) chunks.push({ type, data: bytes.subarray(at + 8, at + 8 + length) });
+    else if (isAncillary(type)) damaged.push(type);
+    else throw new UserError(`${name}: the PNG file is damaged in chunk ${JSON.stringify(type)} at byte ${at}; get another copy.`);
     at += 12 + length;
-    if (type === 'IEND') return { chunks, end: at };
+    if (type === 'IEND') return { chunks, damaged };
   }
+  throw new UserError(`${name}: the PNG file has more than ${MAX_CHUNKS} chunks; save it anew.`);
 }
+
+/** Whether a picture can be shown without a chunk: its name begins with a small letter. (section 5.4) */
+export const isAncillary = (type: string): boolean => type[0] >= 'a';
 
 /** A chunk's bytes in the file: length, type, data, checksum. */
 export function writeChunk({ type, data }: PngChunk): Uint8Array {
@@ -81,35 +92,33 @@ export function profileChunk(profile: Uint8Array): PngChunk {
     const last = at + length === profile.length ? 1 : 0;
     parts.push([last, length & 255, length >> 8, ~length & 255, (~length >> 8) & 255], block);
   }
-  const [a, b] = adler32(profile);
-  return { type: 'iCCP', data: joinBytes(...parts, [b >> 8, b & 255, a >> 8, a & 255]) };
+  const sum = adler32(profile);
+  return { type: 'iCCP', data: joinBytes(...parts, [sum >>> 24, (sum >> 16) & 255, (sum >> 8) & 255, sum & 255]) };
 }
 
-/** The two sums of zlib's checksum. */
-function adler32(bytes: Uint8Array): [a: number, b: number] {
-  let [a, b] = [1, 0];
-  for (const byte of bytes) {
-    a = (a + byte) % 65521;
-    b = (b + a) % 65521;
-  }
-  return [a, b];
-}
+/** Most bytes of a text that are read. */
+const TEXT_BYTES = 4_000_000;
 
-/** The texts of a PNG file by keyword (tEXt, and iTXt that is not compressed; a repeated keyword keeps its last text). UserError as `readChunks`. */
+/**
+ * The texts of a PNG file by keyword (tEXt, and iTXt that is not compressed; a repeated keyword keeps its last text), of each at most the first four
+ * million bytes. UserError as `readChunks`.
+ */
 export function readPngText(bytes: Uint8Array, name: string): Record<string, string> {
   const texts = new Map<string, string>();
   for (const { type, data } of readChunks(bytes, name).chunks) {
     const nul = data.indexOf(0);
     if ((type !== 'tEXt' && type !== 'iTXt') || nul < 1) continue;
     const keyword = latin1(data.subarray(0, nul));
-    if (type === 'tEXt') texts.set(keyword, latin1(data.subarray(nul + 1)));
+    if (type === 'tEXt') texts.set(keyword, latin1(data.subarray(nul + 1, nul + 1 + TEXT_BYTES)));
     else if (data[nul + 1] === 0) {
       const language = data.indexOf(0, nul + 3);
       const translated = data.indexOf(0, language + 1);
-      if (language > 0 && translated > 0) texts.set(keyword, new TextDecoder().decode(data.subarray(translated + 1)));
+      if (language > 0 && translated > 0)
+        texts.set(keyword, new TextDecoder().decode(data.subarray(translated + 1, translated + 1 + TEXT_BYTES)));
     }
   }
   return Object.fromEntries(texts);
 }
 
-const latin1 = (bytes: Uint8Array): string => Array.from(bytes, (byte) => String.fromCharCode(byte)).join('');
+/** Each byte a letter. */
+export const latin1 = (bytes: Uint8Array): string => Array.from(bytes, (byte) => String.fromCharCode(byte)).join('');

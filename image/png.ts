@@ -1,76 +1,37 @@
 /**
- * PNG files to images. pngjs decodes the pixels; everything it does not guard against is settled before it sees the file: sizes, checksums,
- * cut-off files, bytes after the end, and pixel data that are too few or too many.
+ * PNG files to images. The order of chunks and every length are checked first; then pixels are read row by row while they are inflated, so that
+ * memory is that of the picture, whatever a file claims. (PNG specification, third edition)
  */
-import { PNG } from 'pngjs';
 import { UserError } from '../core/errors.ts';
-import { joinBytes } from './bytes.ts';
+import type { FileContents } from './file-contents.ts';
 import { checkSize, type Image, type SizeLimits } from './image.ts';
-import { PNG_SIGNATURE, type PngChunk, readChunks } from './png-chunks.ts';
+import { adler32, inflate } from './inflate.ts';
+import { PNG_SIGNATURE, readChunks } from './png-chunks.ts';
+import { exifBlocks, readColours } from './png-metadata.ts';
+import { type PngHeader, PngRows, SAMPLES } from './png-rows.ts';
+import { type PngStructure, pngStructure } from './png-structure.ts';
 
-interface PngHeader {
-  width: number;
-  height: number;
-  /** bits of a pixel in the file */
-  bits: number;
-  interlaced: boolean;
-}
-
-/** Samples of a pixel by colour type: grey, RGB, palette, grey with alpha, RGB with alpha. */
-const SAMPLES: Record<number, number> = { 0: 1, 2: 3, 3: 1, 4: 2, 6: 4 };
 const DEPTHS: Record<number, number[]> = { 0: [1, 2, 4, 8, 16], 2: [8, 16], 3: [1, 2, 4, 8], 4: [8, 16], 6: [8, 16] };
 
 /**
  * A PNG of any kind (1 to 16 bits, grey, palette, RGB, alpha, tRNS, interlaced) as 8-bit RGB; 16 bits are rounded to v / 257. Alpha is kept if a
- * pixel is not opaque, and the colours under it are left as they are. UserError for damaged files and sizes above the limits. Also gives the
- * file's ICC profile and EXIF block (TIFF), if it has them.
+ * pixel is not opaque, and the colours under it are left as they are. Faults that leave the pixels whole get a note: ancillary chunks that are
+ * damaged or in the wrong place, data beyond the pixels, colours beyond the palette. UserError for other damage and sizes above the limits.
  */
-export async function readPng(
-  bytes: Uint8Array,
-  name: string,
-  limits: SizeLimits,
-): Promise<{
-  image: Image;
-  icc?: Uint8Array;
-  exif?: Uint8Array;
-}> {
-  const { width, height, bits, interlaced } = readHeader(bytes, name);
-  checkSize(width, height, name, limits); // before the rest of the file is read at all
-  const { chunks, end } = readChunks(bytes, name);
-  const size = pixelBytes(width, height, bits, interlaced);
-  const pixels = chunks.filter(({ type }) => type === 'IDAT').map(({ data }) => data);
-  const inflated = await inflate(pixels, size);
-  if (inflated === undefined) throw new UserError(`${name}: the PNG file is damaged (its zlib stream); get another copy or save it anew.`);
-  if (inflated !== size) {
-    const much = inflated < size ? 'fewer' : 'more';
-    throw new UserError(`${name}: the PNG file is damaged: it holds ${much} pixels than its header says; get another copy.`);
+export async function readPng(bytes: Uint8Array, name: string, limits: SizeLimits): Promise<FileContents> {
+  const header = readHeader(bytes, name);
+  checkSize(header.width, header.height, name, limits); // before the rest of the file is read at all
+  const { chunks, damaged } = readChunks(bytes, name);
+  const structure = pngStructure(chunks, header, name);
+  const { image, notes } = await readPixels(structure, header, name);
+  const left = [...damaged.map((type) => `${type} (wrong checksum)`), ...structure.left];
+  if (left.length > 0) {
+    const more = left.length > 5 ? ` and ${left.length - 5} more` : '';
+    notes.unshift(`parts of the PNG file were left out: ${left.slice(0, 5).join(', ')}${more}; its pixels are whole.`);
   }
-  const rgba = decodePixels(bytes.subarray(0, end), name);
-  const image: Image = { width, height, data: new Uint8Array(width * height * 3) };
-  const alpha = new Uint8Array(width * height);
-  let opaque = true;
-  for (let i = 0, from = 0, to = 0; i < alpha.length; i++, from += 4, to += 3) {
-    image.data[to] = rgba[from];
-    image.data[to + 1] = rgba[from + 1];
-    image.data[to + 2] = rgba[from + 2];
-    alpha[i] = rgba[from + 3];
-    if (alpha[i] !== 255) opaque = false;
-  }
-  if (!opaque) image.alpha = alpha;
-  return { image, icc: await readProfile(chunks), exif: chunks.find(({ type }) => type === 'eXIf')?.data };
-}
-
-/** pngjs on a complete file -> (height, width, 4) u8. */
-function decodePixels(bytes: Uint8Array, name: string): Uint8Array {
-  // pngjs reads Node's Buffer, or in browsers the one bundled with it; an image's data is one.
-  const buffer = new PNG({ width: Math.ceil(bytes.length / 4), height: 1 }).data.slice(0, bytes.length);
-  buffer.set(bytes);
-  try {
-    return PNG.sync.read(buffer).data;
-  } catch (error) {
-    const why = error instanceof Error ? error.message : String(error);
-    throw new UserError(`${name}: the PNG file is damaged (${why}); get another copy or save it anew.`);
-  }
+  const colours = await readColours(structure.ancillary);
+  const exif = await exifBlocks(structure.ancillary);
+  return { image, ...colours, exif, grey: header.color === 0 || header.color === 4, notes: [...notes, ...colours.notes] };
 }
 
 /** The IHDR chunk, which must come first. */
@@ -84,60 +45,92 @@ function readHeader(bytes: Uint8Array, name: string): PngHeader {
   if (!DEPTHS[color]?.includes(depth) || compression !== 0 || filter !== 0 || interlace > 1) {
     throw new UserError(`${name}: the PNG file's header is damaged (depth ${depth}, colour type ${color}); get another copy.`);
   }
-  return { width: view.getUint32(at + 8), height: view.getUint32(at + 12), bits: depth * SAMPLES[color], interlaced: interlace === 1 };
+  return { width: view.getUint32(at + 8), height: view.getUint32(at + 12), depth, color, interlaced: interlace === 1 };
 }
 
-/** Bytes of all rows, each with its filter byte; interlaced, of the seven passes of Adam7. */
-function pixelBytes(width: number, height: number, bits: number, interlaced: boolean): number {
-  // first column and row, column and row step of each pass
-  const adam7 = [
-    [0, 0, 8, 8],
-    [4, 0, 8, 8],
-    [0, 4, 4, 8],
-    [2, 0, 4, 4],
-    [0, 2, 2, 4],
-    [1, 0, 2, 2],
-    [0, 1, 1, 2],
-  ];
-  let size = 0;
-  for (const [left, top, across, down] of interlaced ? adam7 : [[0, 0, 1, 1]]) {
-    const [columns, rows] = [Math.ceil((width - left) / across), Math.ceil((height - top) / down)];
-    if (columns > 0 && rows > 0) size += rows * (1 + Math.ceil((columns * bits) / 8));
+async function readPixels(structure: PngStructure, header: PngHeader, name: string): Promise<{ image: Image; notes: string[] }> {
+  const { width, height } = header;
+  const image: Image = { width, height, data: new Uint8Array(width * height * 3) };
+  if (header.color > 3 || structure.transparency) image.alpha = new Uint8Array(width * height);
+  const painter = new Painter(image, header, structure);
+  const rows = new PngRows(header, (...row) => painter.put(...row));
+  let sum = 1;
+  const outcome = await inflate(structure.pixels, (bytes) => {
+    sum = adler32(bytes, sum);
+    return rows.take(bytes);
+  });
+  const damaged = (what: string) => new UserError(`${name}: the PNG file is damaged${what}; get another copy or save it anew.`);
+  if (rows.fault) throw damaged(` (${rows.fault})`);
+  if (!rows.complete) throw damaged(outcome === 'end' ? ': it holds fewer pixels than its header says' : ' (its zlib stream)');
+  if (image.alpha?.every((value) => value === 255)) delete image.alpha;
+  const notes: string[] = [];
+  // the stream ends with its checksum, whatever a host says of bytes that follow
+  const end = structure.pixels.subarray(-4).reduce((value, byte) => value * 256 + byte, 0);
+  if (rows.beyond || sum !== end) notes.push('the PNG file has data beyond its pixels, or a wrong checksum of them; its pixels are whole.');
+  if (painter.beyondPalette) notes.push('the PNG file has colours that are not in its palette; they are black.');
+  return { image, notes };
+}
+
+/** Rows of samples to pixels. (section 13.12 on depths, 11.3.1.1 on transparent colours) */
+class Painter {
+  /** Whether a pixel had a colour that the palette lacks. */
+  beyondPalette = false;
+  private readonly image: Image;
+  private readonly header: PngHeader;
+  private readonly structure: PngStructure;
+  /** sample to 8 bits */
+  private readonly levels: Uint8Array;
+  /** the samples of the colour that is transparent, of which only the file's depth counts */
+  private readonly key: number[];
+
+  constructor(image: Image, header: PngHeader, structure: PngStructure) {
+    this.image = image;
+    this.header = header;
+    this.structure = structure;
+    const most = 2 ** header.depth - 1;
+    this.levels = Uint8Array.from({ length: most + 1 }, (_, value) => Math.round((value * 255) / most));
+    const { transparency = [] } = structure;
+    this.key =
+      header.color === 3
+        ? []
+        : Array.from({ length: transparency.length / 2 }, (_, i) => ((transparency[2 * i] << 8) | transparency[2 * i + 1]) & most);
   }
-  return size;
-}
 
-/** More bytes than any profile has, tables of printers included. */
-const MAX_PROFILE = 2 ** 24;
-
-/** The ICC profile in a PNG's chunks; undefined also where it is damaged. */
-async function readProfile(chunks: PngChunk[]): Promise<Uint8Array | undefined> {
-  const data = chunks.find(({ type }) => type === 'iCCP')?.data;
-  const nul = data ? data.indexOf(0) : -1; // its name, NUL, the compression method 0, a zlib stream
-  if (!data || nul < 0 || data[nul + 1] !== 0) return undefined;
-  const parts: Uint8Array[] = [];
-  const size = await inflate([data.subarray(nul + 2)], MAX_PROFILE, (part) => parts.push(part));
-  return size !== undefined && size <= MAX_PROFILE ? joinBytes(...parts) : undefined;
-}
-
-/**
- * Inflates a zlib stream: how many bytes it gives; some number above `limit` if it gives more, undefined if it is damaged. pngjs does not count:
- * short data are noticed on Node but not on Deno, whose zlib it reads past the end, and interlaced data inflate without bound.
- */
-async function inflate(parts: Uint8Array[], limit: number, each?: (part: Uint8Array) => void): Promise<number | undefined> {
-  const reader = new Blob(parts as BlobPart[]).stream().pipeThrough(new DecompressionStream('deflate')).getReader();
-  try {
-    let size = 0;
-    while (size <= limit) {
-      const { done, value } = await reader.read();
-      if (done) break;
-      size += value.length;
-      each?.(value);
+  /** Puts a row of pixels from `first` on, `apart` from each other. */
+  put(row: Uint8Array, columns: number, first: number, apart: number): void {
+    const { data, alpha } = this.image;
+    const { color } = this.header;
+    const samples = SAMPLES[color];
+    const { levels, key } = this;
+    const hasAlpha = samples === 2 || samples === 4;
+    for (let x = 0, pixel = first, from = 0; x < columns; x++, pixel += apart, from += samples) {
+      if (color === 3) {
+        this.putIndex(this.sample(row, from), pixel);
+        continue;
+      }
+      const red = this.sample(row, from);
+      const green = samples > 2 ? this.sample(row, from + 1) : red;
+      const blue = samples > 2 ? this.sample(row, from + 2) : red;
+      data[3 * pixel] = levels[red];
+      data[3 * pixel + 1] = levels[green];
+      data[3 * pixel + 2] = levels[blue];
+      if (hasAlpha) alpha![pixel] = levels[this.sample(row, from + samples - 1)];
+      else if (key.length > 0) alpha![pixel] = red === key[0] && (samples === 1 || (green === key[1] && blue === key[2])) ? 0 : 255;
     }
-    return size;
-  } catch {
-    return undefined;
-  } finally {
-    reader.cancel().catch(() => {});
+  }
+
+  private putIndex(index: number, pixel: number): void {
+    const { palette, transparency } = this.structure;
+    const { data, alpha } = this.image;
+    if (3 * index >= palette.length) this.beyondPalette = true;
+    for (let c = 0; c < 3; c++) data[3 * pixel + c] = palette[3 * index + c];
+    if (alpha) alpha[pixel] = transparency![index] ?? 255;
+  }
+
+  private sample(row: Uint8Array, i: number): number {
+    const { depth } = this.header;
+    if (depth === 8) return row[i];
+    if (depth === 16) return (row[2 * i] << 8) | row[2 * i + 1];
+    return (row[(i * depth) >> 3] >> (8 - depth - ((i * depth) & 7))) & (2 ** depth - 1);
   }
 }

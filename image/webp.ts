@@ -3,6 +3,7 @@
  * fetch the module from beside the package; elsewhere it is read from the installed package, and nothing is downloaded.
  */
 import { UserError } from '../core/errors.ts';
+import type { FileContents } from './file-contents.ts';
 import { checkSize, type Image, type SizeLimits } from './image.ts';
 import { sizedExif } from './metadata.ts';
 import { readWebpHeader, withMetadata } from './webp-file.ts';
@@ -19,11 +20,7 @@ let encoder: Promise<Encoder> | undefined;
  * A still WebP, lossy or lossless, as 8-bit RGB with alpha where a pixel is not opaque, and its ICC profile and EXIF block. UserError for damaged and
  * animated files, sizes above the limits, and where the decoder is not installed.
  */
-export async function readWebp(
-  bytes: Uint8Array,
-  name: string,
-  limits: SizeLimits,
-): Promise<{ image: Image; icc?: Uint8Array; exif?: Uint8Array }> {
+export async function readWebp(bytes: Uint8Array, name: string, limits: SizeLimits): Promise<FileContents> {
   const { width, height, icc, exif } = readWebpHeader(bytes, name, limits);
   decoder ??= loadDecoder();
   const decode = await decoder;
@@ -39,7 +36,7 @@ export async function readWebp(
     alpha[i] = rgba[4 * i + 3];
   }
   if (alpha.some((value) => value !== 255)) image.alpha = alpha;
-  return { image, icc, exif };
+  return { image, icc, exif: exif ? [exif] : [], notes: [], grey: false };
 }
 
 /** Bytes of a lossy WebP file, quality 1 to 100, with the image's alpha and metadata. UserError for sides above 16383 or without the encoder. */

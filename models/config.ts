@@ -76,8 +76,10 @@ export interface SupirConfig {
   vae: VaeConfig;
   unet: SupirUnetConfig;
   text: TextConfig;
-  /** Sampler settings that suit this model, where they differ from SUPIR's defaults. */
-  recommended?: Record<string, number | string>;
+  /** Options that suit this model, where they differ from SUPIR's defaults, by their names (cfg_start); checked where they are used. */
+  recommended?: Record<string, unknown>;
+  /** Presets of this model in place of SUPIR's: name -> { help, values }; checked where they are used. */
+  presets?: Record<string, unknown>;
 }
 
 /** SDXL base with SUPIR v0. */
@@ -172,6 +174,7 @@ export function parseConfig(json: unknown, file: string): SupirConfig {
   };
   if (config.unet.channel_mult.length !== config.unet.transformer_depth.length)
     fail('unet.transformer_depth', 'as long as unet.channel_mult');
-  if (root.recommended !== undefined) config.recommended = section(root.recommended, 'recommended') as Record<string, number | string>;
+  if (root.recommended !== undefined) config.recommended = section(root.recommended, 'recommended');
+  if (root.presets !== undefined) config.presets = section(root.presets, 'presets');
   return config;
 }

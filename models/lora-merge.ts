@@ -18,6 +18,8 @@ export interface MergedLora {
 
 /** Weights with LoRAs merged into them, until `undo` is called. */
 export interface Merged {
+  /** Runs `body` while the weights' values are read as they were before; what is on the GPU stays. */
+  aside<T>(body: () => Promise<T>): Promise<T>;
   /** Gives the weights their own values back; on the GPU when they are next needed. */
   undo(device: Device): void;
 }
@@ -37,15 +39,27 @@ export function mergeLora(device: Device, loras: readonly MergedLora[]): Merged 
       changes.set(parameter, list);
     }
   }
+  for (const parameter of changes.keys()) {
+    if (!parameter.source)
+      throw new UserError(`The weight ${parameter.name} has no values to merge a LoRA into: attach a checkpoint first.`);
+    originals.set(parameter, parameter.source);
+  }
   for (const [parameter, list] of changes) {
-    const { source } = parameter;
-    if (!source) throw new UserError(`The weight ${parameter.name} has no values to merge a LoRA into: attach a checkpoint first.`);
-    originals.set(parameter, source);
+    const source = originals.get(parameter)!;
     // Weights in blocks are rounded to blocks anew, so blocks of the file are of no use.
     parameter.source = { read: async () => mergedValues(await source.read(), list), readRows: (rows) => source.readRows(rows) };
     device.residency.release(parameter);
   }
   return {
+    async aside(body) {
+      const merged = new Map([...originals.keys()].map((parameter) => [parameter, parameter.source]));
+      for (const [parameter, source] of originals) parameter.source = source;
+      try {
+        return await body();
+      } finally {
+        for (const [parameter, source] of merged) parameter.source = source;
+      }
+    },
     undo(on) {
       for (const [parameter, source] of originals) {
         parameter.source = source;

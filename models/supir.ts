@@ -61,6 +61,11 @@ export class Supir extends Module {
     return { eps: within('model.diffusion_model.', () => diffusion_model.forward(x, timestep, context, vector, control)) };
   }
 
+  /** How many project modules take control features into the UNet; 12 in SUPIR. */
+  get projectModules(): number {
+    return this.model.diffusion_model.project_modules.length;
+  }
+
   /** Frees all weights on the GPU. They are read again when next needed. */
   release(device: Device): void {
     device.residency.releaseAll(this);

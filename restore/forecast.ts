@@ -2,32 +2,28 @@
  * What a restoration will take, before it begins: memory, reading, arithmetic and, on an adapter whose speed is known, time. Its programs are
  * planned as they will be and pass through a ledger of weights as on the device, so GPU memory is told to the byte; nothing is allocated or run.
  */
-import { ShapeError, UserError } from '../core/errors.ts';
+
+import { UserError } from '../core/errors.ts';
 import { WeightLedger } from '../core/placement.ts';
 import type { Plan } from '../core/plan.ts';
-import type { Shape, Tensor } from '../core/tensor.ts';
+import type { Device } from '../gpu/device.ts';
 import { preparedSizes } from '../image/prepare.ts';
-import { plan } from '../kernels/fusion.ts';
-import { latentFactor } from '../models/config.ts';
-import type { EncoderName } from '../models/vae.ts';
-import type { Networks } from './networks.ts';
-import { isGuided, moduleScalesOf, type RestoreOptions, vaeTilingOf } from './options.ts';
-import type { Stage } from './pipeline.ts';
-import { samplingWindows } from './tiled-denoiser.ts';
-import { type ChosenTiling, forecastAutoencoder, VAE_TILING } from './tiled-vae.ts';
+import type { Model } from './model.ts';
+import type { RestoreOptions } from './options.ts';
+import type { Speeds } from './speed.ts';
+import type { Method, Size, StagePlan } from './stage.ts';
+import { VAE_TILING } from './tiled-vae.ts';
 
-export interface StageForecast {
-  stage: Stage;
-  /** How the stage divides its picture: not at all, in exact or published tiles of the autoencoder, or in windows of sampling. */
-  tiling: ChosenTiling | 'windows';
+export interface StageForecast extends Pick<StagePlan, 'tiling' | 'parts' | 'hostBytes'> {
+  stage: string;
+  /** The network that it runs. */
+  graph: string;
   /** Runs of programs: tiles, texts, or evaluations of UNet and control network. */
   runs: number;
   /** GPU memory at most, in bytes: of its programs beside weights, of its weights there, and of everything. */
   activations: number;
   weights: number;
   gpuBytes: number;
-  /** Feature maps on the host, in bytes. */
-  hostBytes: number;
   /** Weights read from files: when the stage begins, and again at every run. */
   loaded: number;
   streamed: number;
@@ -41,8 +37,8 @@ export type ResidencyKind = 'resident' | 'component' | 'streamed';
 
 export interface Forecast {
   /** Sizes in pixels: at which the networks work, and of the result. */
-  working: { width: number; height: number };
-  result: { width: number; height: number };
+  working: Size;
+  result: Size;
   /** GPU memory that may be used, in bytes, null for no limit; and where the number comes from. */
   budget: number | null;
   budgetFrom: 'given' | 'free memory' | 'largest stage' | 'no limit';
@@ -60,12 +56,6 @@ export interface Forecast {
   stages: StageForecast[];
 }
 
-/** How fast an adapter computes and files are read; speed.ts measures it. */
-export interface Speeds {
-  gflopPerSecond: number;
-  readPerSecond: number;
-}
-
 export interface ForecastSettings {
   /** GPU memory that may be used, in bytes; undefined to choose. */
   memory?: number;
@@ -81,33 +71,24 @@ const [SCRATCH, IN_FLIGHT] = [24 * 2 ** 20, 2 ** 26];
 /** Arrays of the size of the working image that are alive at once, f32. */
 const IMAGES = 8;
 
-/** A program's part of a stage. */
-interface Program {
-  plan: Plan;
-  runs: number;
-  /** GPU memory in use beside it and weights, in bytes: maps between programs. */
-  beside?: number;
-}
-
-interface PlannedStage {
-  stage: Stage;
-  tiling: StageForecast['tiling'];
-  hostBytes: number;
-  programs: Program[];
-}
+type PlannedStage = StagePlan & Pick<StageForecast, 'stage' | 'graph'>;
 
 /**
  * Forecasts the restoration of a photo of `size` pixels and chooses the memory for it. Throws UserError with the numbers when it does not fit, as
  * restoring would, ShapeError when a tensor exceeds the largest binding.
  */
-export function forecastRestore(
-  networks: Networks,
-  size: { width: number; height: number },
+export function forecastRestore<M extends Model, Inputs, Made>(
+  method: Method<M, Inputs, Made>,
+  model: M,
+  photo: Size,
   options: RestoreOptions,
   { memory, freeMemory = null, speeds = null }: ForecastSettings = {},
 ): Forecast {
-  const { device, supir } = networks;
-  const { width, height, width0, height0 } = preparedSizes(size.width, size.height, { ...options, multiple: supir.config.image_multiple });
+  const { device } = model;
+  const { width, height, width0, height0 } = preparedSizes(photo.width, photo.height, {
+    ...options,
+    multiple: model.config.image_multiple,
+  });
   const imageBytes = IMAGES * 4 * 3 * width * height;
   const beside = PROCESS_BYTES + SCRATCH + IN_FLIGHT + imageBytes;
   let budget = memory ?? Number.POSITIVE_INFINITY;
@@ -116,7 +97,8 @@ export function forecastRestore(
     budget = Math.max(0, 0.9 * (freeMemory + device.memory.bytes) - beside);
     budgetFrom = 'free memory';
   }
-  const stages = stagesOf(networks, { width, height }, options, budget);
+  const planning = { model, options, size: { width, height }, budget };
+  const stages = method.stages(options).map((stage) => ({ stage: stage.name, graph: stage.graph, ...stage.plan(planning) }));
   if (memory === undefined && !device.facts.software) {
     // A GPU does not tell how much memory it has: no more than the largest stage needs, and enough for the same tiles as without a limit.
     budget = Math.max(
@@ -151,79 +133,22 @@ export function forecastRestore(
   };
 }
 
-/** The stages of pipeline.ts with all their programs. */
-function stagesOf(
-  networks: Networks,
-  { width, height }: { width: number; height: number },
-  options: RestoreOptions,
-  budget: number,
-): PlannedStage[] {
-  const { device, supir, loras } = networks;
-  const { config, first_stage_model, conditioner } = supir;
-  const factor = latentFactor(config);
-  const tiling = vaeTilingOf(options);
-  const image: Shape = [1, height, width, 3];
-  const latent: Shape = [1, height / factor, width / factor, config.vae.z_channels];
-  const planOf = (outputs: Record<string, Tensor>) => plan(loras.stack.apply(outputs), device.facts, device.gpu.limits);
-  const autoencoder = (stage: Stage, half: 'encoder' | 'decoder', build: (x: Tensor) => Tensor, shape: Shape): PlannedStage => {
-    const { how, ...forecast } = forecastAutoencoder(device, half, build, shape, tiling, budget);
-    return { stage, tiling: how, ...forecast };
-  };
-  const encode = (stage: Stage, which: EncoderName) => autoencoder(stage, 'encoder', (x) => first_stage_model.encode(x, which), image);
-  const decode = (stage: Stage) => autoencoder(stage, 'decoder', (z) => first_stage_model.decode(z), latent);
-
-  const stages = [encode('encode', 'denoise_encoder'), decode('stage1')];
-  if (options.stage1Only) return stages;
-  const guided = isGuided(options);
-  const texts = Math.max(1, options.tilePrompts.length) + (guided ? 1 : 0);
-  const windows = samplingWindows(networks, latent, options.tile, options.tileStride);
-  const [first] = windows ?? [{ y0: 0, y1: latent[1], x0: 0, x1: latent[2] }];
-  const window = [1, first.y1 - first.y0, first.x1 - first.x0, latent[3]];
-  const scales = moduleScalesOf(options, networks.projectModules);
-  const denoiser = orSmallerTile(Math.max(window[1], window[2]), () =>
-    planOf(supir.denoiserGraph(window, config.text.context_length, guided ? 2 : 1, scales !== null)),
-  );
-  const text = planOf({ ...conditioner.forward() });
-  return [
-    ...stages,
-    encode('reencode', 'encoder'),
-    { stage: 'text', tiling: 'whole', hostBytes: 0, programs: new Array<Program>(texts).fill({ plan: text, runs: 1 }) },
-    {
-      stage: 'sample',
-      tiling: windows ? 'windows' : 'whole',
-      hostBytes: 0,
-      programs: [{ plan: denoiser, runs: options.steps * (windows?.length ?? 1) }],
-    },
-    decode('decode'),
-  ];
-}
-
-/** What `planned` returns; where a tensor is too large for the adapter, says which tile to try. */
-function orSmallerTile(side: number, planned: () => Plan): Plan {
-  try {
-    return planned();
-  } catch (error) {
-    if (!(error instanceof ShapeError)) throw error;
-    throw new ShapeError(`The stage 'sample' does not fit: ${error.message} Try --tile ${Math.ceil(side / 32) * 16}.`, { cause: error });
-  }
-}
-
 /** Lets the programs pass through a ledger, one after the other; `left`: bytes of weights that had left by the end of the stage. */
 function simulate(
   stages: PlannedStage[],
   budget: number,
-  { facts, gpu }: Networks['device'],
+  { facts, gpu }: Device,
   speeds: Speeds | null,
 ): (StageForecast & { left: number })[] {
   const ledger = new WeightLedger();
   ledger.budget = budget;
   let left = 0;
-  return stages.map(({ stage, tiling, hostBytes, programs }) => {
-    const forecast = { stage, tiling, runs: 0, activations: 0, weights: 0, gpuBytes: 0, hostBytes, loaded: 0, streamed: 0, gflop: 0 };
+  return stages.map(({ programs, ...stage }) => {
+    const forecast = { ...stage, runs: 0, activations: 0, weights: 0, gpuBytes: 0, loaded: 0, streamed: 0, gflop: 0 };
     let seconds = 0;
     for (const { plan: planned, runs, beside = 0 } of programs) {
       const before = ledger.bytes;
-      const { placement, leaving } = admit(ledger, planned, beside, gpu.limits.minStorageBufferOffsetAlignment, stage);
+      const { placement, leaving } = admit(ledger, planned, beside, gpu.limits.minStorageBufferOffsetAlignment, stage.stage);
       const gone = leaving.reduce((sum, weight) => sum + weight.bytes, 0);
       const loaded = ledger.bytes - before + gone;
       const slabs = placement.slabs.reduce((sum, slab) => sum + slab, 0);
@@ -237,9 +162,10 @@ function simulate(
       forecast.streamed = Math.max(forecast.streamed, placement.streamed);
       forecast.gflop += runs * gflop;
       if (speeds) {
-        const [computing, reading] = [gflop / speeds.gflopPerSecond, placement.streamed / speeds.readPerSecond];
+        const { gflopPerSecond, byGraph = {}, readPerSecond = Number.POSITIVE_INFINITY } = speeds;
+        const [computing, reading] = [gflop / (byGraph[stage.graph] ?? gflopPerSecond), placement.streamed / readPerSecond];
         // A software adapter computes with the processor that reads.
-        seconds += loaded / speeds.readPerSecond + runs * (facts.software ? computing + reading : Math.max(computing, reading));
+        seconds += loaded / readPerSecond + runs * (facts.software ? computing + reading : Math.max(computing, reading));
       }
       ledger.leave(placement);
     }
@@ -247,7 +173,7 @@ function simulate(
   });
 }
 
-function admit(ledger: WeightLedger, planned: Plan, beside: number, alignment: number, stage: Stage): ReturnType<WeightLedger['admit']> {
+function admit(ledger: WeightLedger, planned: Plan, beside: number, alignment: number, stage: string): ReturnType<WeightLedger['admit']> {
   try {
     return ledger.admit(planned, beside, alignment);
   } catch (error) {

@@ -2,6 +2,7 @@
  * What files of weights are, what they hold, and what is missing to restore with them, in words and numbers. Only indices are read. What both front
  * ends show.
  */
+import { listed, shown } from '../core/text.ts';
 import { SUPIR_SDXL } from '../models/config.ts';
 import { Supir } from '../models/supir.ts';
 import { expectedKeys } from '../weights/attach.ts';
@@ -25,6 +26,8 @@ export interface FileReport {
   file: string;
   title: string;
   refusal: string | null;
+  /** Which refusal it is, where front ends have more to say about it. */
+  code?: string;
   tensors: number;
   parameters: number;
   bytes: number;
@@ -65,7 +68,7 @@ export function adviceFor(found: FileReport, { files, missing }: Inspection): st
 
 function report(
   file: TensorFile,
-  { title, refusal, parts, unknown, model }: Recognized,
+  { title, refusal, code, parts, unknown, model }: Recognized,
   expected: Map<string, readonly number[]>,
 ): FileReport {
   const infos = file.names().map((name) => file.info(name));
@@ -74,6 +77,7 @@ function report(
     file: file.name,
     title,
     refusal,
+    ...(code === undefined ? {} : { code }),
     tensors: infos.length,
     parameters: total(({ shape }) => elementCount(shape)),
     bytes: total(({ begin, end }) => end - begin),
@@ -113,7 +117,7 @@ function advice(parts: readonly Part[]): string {
 /** A file in some lines of text. */
 export function describe(found: FileReport, advice: string): string {
   const lines = [
-    `${found.file}: ${found.title}, ${count(found.tensors, 'tensor')}, ${count(found.parameters, 'parameter')}, ${size(found.bytes)}`,
+    `${shown(found.file)}: ${found.title}, ${count(found.tensors, 'tensor')}, ${count(found.parameters, 'parameter')}, ${size(found.bytes)}`,
   ];
   const isOther = found.parts.length > 0 && found.parts.every(({ otherShapes }) => otherShapes > 0);
   for (const { title, tensors, parameters, dtypes, layout, missing, otherShapes } of found.parts) {
@@ -121,18 +125,18 @@ export function describe(found: FileReport, advice: string): string {
     lines.push(`  ${cells.join('  ')}`);
     if (otherShapes > 0 && !isOther)
       lines.push(`    ${grouped(otherShapes)} tensors have other shapes than the published model's: it needs a config.json of its own.`);
-    else if (missing.length > 0 && !isOther) lines.push(`    ${count(missing.length, 'tensor')} missing: ${shown(missing)}`);
+    else if (missing.length > 0 && !isOther) lines.push(`    ${count(missing.length, 'tensor')} missing: ${namesShown(missing)}`);
   }
   if (isOther) lines.push("  Its shapes are not the published model's: a config.json beside it must tell the sizes.");
   if (found.unknown.length > 0)
-    lines.push(`  passed over, of no part of the model: ${count(found.unknown.length, 'tensor')}: ${shown(found.unknown)}`);
-  if (found.ignored.length > 0) lines.push(`  passed over: ${shown(found.ignored)}`);
+    lines.push(`  passed over, of no part of the model: ${count(found.unknown.length, 'tensor')}: ${namesShown(found.unknown)}`);
+  if (found.ignored.length > 0) lines.push(`  passed over: ${namesShown(found.ignored)}`);
   if (advice) lines.push(`  ${advice}`);
   return lines.join('\n');
 }
 
-export const shown = (names: readonly string[]): string =>
-  names.slice(0, SHOWN).join(', ') + (names.length > SHOWN ? ` and ${grouped(names.length - SHOWN)} more` : '');
+/** The first of some names. */
+export const namesShown = (names: readonly string[]): string => listed(names, SHOWN);
 
 /** A number of things. */
 export const count = (n: number, what: string): string => `${grouped(n)} ${what}${n === 1 ? '' : 's'}`;

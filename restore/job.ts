@@ -4,11 +4,15 @@ import type { DeepImage, FloatImage, Image } from '../image/image.ts';
 import { toUnit } from '../image/image.ts';
 import { finish, finishDeep, prepare } from '../image/prepare.ts';
 import { resize } from '../image/resize.ts';
-import type { SupirModel } from './model-folder.ts';
-import type { Values } from './networks.ts';
-import { chooseOptions, type GivenOptions, isGuided, type RestoreOptions, unsuitable } from './options.ts';
-import { images, type RestoreEvents, restoreImages } from './pipeline.ts';
+import { chooseOptions, type GivenOptions } from './choose-options.ts';
+import { unsuitable } from './few-step.ts';
+import type { Model } from './model.ts';
+import { images, type Values } from './networks.ts';
+import type { RestoreOptions } from './options.ts';
+import { Results, runStages } from './pipeline.ts';
+import type { ProgressMeter } from './progress.ts';
 import type { SamplerState } from './run-state.ts';
+import type { Method, RestoreEvents, Size } from './stage.ts';
 
 export interface RestoredPhoto {
   image: Image;
@@ -19,42 +23,42 @@ export interface RestoredPhoto {
   /** The options that were in force. */
   options: RestoreOptions;
   /** Size at which the networks worked, in pixels. */
-  working: { width: number; height: number };
+  working: Size;
+}
+
+/** What a restoration takes over, and what tells of it. */
+export interface Progressing<Made> {
+  resume?: SamplerState | null;
+  results?: Results<Made>;
+  meter?: ProgressMeter | null;
 }
 
 /** Restores `photo`. Throws UserError for impossible options or sizes, DeviceError when the GPU fails, the signal's reason when aborted. */
-export async function restorePhoto(
-  model: SupirModel,
+export async function restorePhoto<M extends Model, Inputs, Made>(
+  method: Method<M, Inputs, Made>,
+  model: M,
   photo: Image,
   given: GivenOptions,
   events: RestoreEvents = {},
-  resume: SamplerState | null = null,
+  { resume = null, results = new Results<Made>(), meter = null }: Progressing<Made> = {},
 ): Promise<RestoredPhoto> {
   const options = chooseOptions(given, model.config);
-  const warning = unsuitable(options, model.baseNames);
+  const warning = unsuitable(options, model.baseNames, model.config);
   if (warning) await events.warning?.(warning);
   const { image, width, height, width0, height0 } = prepare(photo, {
     upscale: options.upscale,
     minSize: options.minSize,
     multiple: model.config.image_multiple,
   });
-  const unit: Values = { data: toUnit(image).data, shape: [1, height, width, 3] };
-  const prompts = options.tilePrompts.length > 0 ? options.tilePrompts : [options.prompt];
-  const texts = prompts.map((prompt) => prompt + options.positive);
-  const tokens = { positive: texts.map((text) => model.tokens(text)), negative: model.tokens(options.negative) };
-  if (!options.stage1Only) {
-    for (const text of isGuided(options) ? [...texts, options.negative] : texts) {
-      const cut = model.cutOff(text);
-      if (cut) await events.warning?.(`The prompt is longer than ${tokens.negative.tower1.length} tokens; its end is ignored: "${cut}"`);
-    }
-  }
-  const result = await restoreImages(model.networks, { image: unit, ...tokens, resume }, options, events);
+  const inputs = await method.inputs(model, { data: toUnit(image).data, shape: [1, height, width, 3] }, options, events);
+  const { made } = await runStages(method.stages(options), { model, options, inputs, events, resume }, results, meter);
 
   const alpha = photo.alpha && resizePlane(photo.alpha, photo, width0, height0);
   const extras = { ...(alpha ? { alpha } : {}), ...(photo.metadata ? { metadata: photo.metadata } : {}) };
   const hasNoColor = options.grey === 'keep' && isGrey(photo);
   const ofPhoto = (values: Values): FloatImage => (hasNoColor ? withoutColor(images(values)[0]) : images(values)[0]);
   const picture = (values: Values): Image => ({ ...finish(ofPhoto(values), width0, height0, 'round'), ...extras });
+  const result = method.result(made);
   return {
     image: picture(result.image),
     deep: () => ({ ...finishDeep(ofPhoto(result.image), width0, height0), ...extras }),

@@ -8,8 +8,8 @@
 import type { Image } from '../image/image.ts';
 import { fromUnit } from '../image/image.ts';
 import { resizeBicubic } from '../image/resize.ts';
-import type { Values } from './networks.ts';
-import { images, type RestoreEvents } from './pipeline.ts';
+import { images, type Values } from './networks.ts';
+import type { RestoreEvents } from './stage.ts';
 
 /** Weight of the pull to zero, as a share of a channel's energy: keeps the fit defined for plain pictures. */
 const RIDGE = 1e-4;
@@ -64,17 +64,17 @@ export class LatentPreview {
 }
 
 /**
- * Listeners for `restoreImages` or `Restorer.restore` that hand every picture to `write` under its name, and wait for it: 'stage1', then 'step-01'
+ * Listeners for `restoreImages` or `Restorer.restore` that hand every picture to `write` under its name, and wait for it: a stage's, such as 'stage1', then 'step-01'
  * and so on, with as many digits as the number of steps needs, two at least.
  */
 export function previewEvents(
   write: (name: string, picture: Image) => void | Promise<void>,
-): Required<Pick<RestoreEvents, 'stage1' | 'step'>> {
+): Required<Pick<RestoreEvents, 'picture' | 'step'>> {
   let preview: LatentPreview | null = null;
   return {
-    async stage1(image, latent) {
+    async picture(stage, image, latent) {
       preview = LatentPreview.fit(latent, image);
-      await write('stage1', fromUnit(images(image)[0], 'round'));
+      await write(stage, fromUnit(images(image)[0], 'round'));
     },
     async step({ step, steps, denoised }) {
       const digits = Math.max(2, String(steps).length);

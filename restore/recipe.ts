@@ -2,14 +2,16 @@
  * The recipe of a restoration: everything that decides its pixels. It travels inside the PNG it made, so that the picture can be made again,
  * and it identifies a run that was interrupted.
  */
-import { UserError } from '../core/errors.ts';
+import { UserError, type Warning } from '../core/errors.ts';
+import { isRecord } from '../core/json.ts';
+import { shown } from '../core/text.ts';
 import { VERSION } from '../core/version.ts';
-import { joinBytes } from '../image/bytes.ts';
 import type { Image } from '../image/image.ts';
-import type { WeightDType } from '../weights/attach.ts';
-import type { Checkpoint } from '../weights/checkpoint.ts';
-import type { LoraScaleText } from './lora-scales.ts';
-import type { RestoreOptions } from './options.ts';
+import type { LoraScaleText } from '../models/lora-scale.ts';
+import { readOptions, unsaidOf } from '../options/schema.ts';
+import { WEIGHT_DTYPES, type WeightDType } from '../weights/attach.ts';
+import { comparable } from '../weights/fingerprint.ts';
+import { OPTIONS, type RestoreOptions } from './options.ts';
 
 /** Keyword of the recipe's text chunk in a PNG. */
 export const RECIPE_KEYWORD = 'supir-webgpu recipe';
@@ -41,73 +43,138 @@ export async function makeRecipe(
   return { version: VERSION, model, loras, adapter, photo: { name, width, height, sha256: await sha256(photo.data) }, options };
 }
 
-/** The recipe in a text of a PNG (image/png-chunks.ts, readPngText). Throws UserError when there is none or it is damaged. */
+/** Most characters of a recipe: one has some three thousand, and prompts for tiles more. */
+const RECIPE_LENGTH = 2_000_000;
+
+/**
+ * The recipe in a text of a PNG (image/png-chunks.ts, readPngText). Options may have former names; those that it lacks are newer than it, and are as they
+ * were before there was a choice. Throws UserError when there is none, or naming what in it is not as it should be.
+ */
 export function parseRecipe(text: string | undefined, file: string): Recipe {
   if (text === undefined)
-    throw new UserError(`${file} carries no recipe: it was not written by this program, or another program saved it again.`);
+    throw new UserError(`${file} carries no recipe: it was not written by this program, or another program saved it again.`, {
+      code: 'no-recipe',
+      file,
+    });
+  const damaged = (what: string): UserError =>
+    new UserError(`The recipe in ${file} is damaged: ${what}. Give the options by hand.`, { code: 'damaged-recipe', file });
+  if (text.length > RECIPE_LENGTH) throw damaged(`it has ${text.length} characters`);
+  let recipe: unknown;
   try {
-    const recipe = JSON.parse(text) as Recipe;
-    if (typeof recipe.options === 'object' && typeof recipe.photo?.sha256 === 'string' && typeof recipe.model?.fingerprint === 'string')
-      return recipe;
-  } catch {}
-  throw new UserError(`The recipe in ${file} is damaged; give the options by hand.`);
+    recipe = JSON.parse(text);
+  } catch {
+    throw damaged('it is not JSON');
+  }
+  const section = (value: unknown, name: string): Record<string, unknown> => {
+    if (isRecord(value)) return value;
+    throw damaged(`${name} is ${shown(value)} and must be an object`);
+  };
+  const entry = <T>(of: Record<string, unknown>, name: string, key: string, right: string, good: (value: unknown) => boolean): T => {
+    if (good(of[key])) return of[key] as T;
+    throw damaged(`${name}${key} is ${shown(of[key])} and must be ${right}`);
+  };
+  const textOf = (of: Record<string, unknown>, name: string, key: string) =>
+    entry<string>(of, name, key, 'a text of at most 4096 characters', (value) => typeof value === 'string' && value.length <= 4096);
+  const side = (of: Record<string, unknown>, key: string) =>
+    entry<number>(of, 'photo.', key, 'a whole number from 1', (value) => Number.isSafeInteger(value) && (value as number) >= 1);
+  const optional = <Key extends string, T>(of: Record<string, unknown>, key: Key, read: () => T) =>
+    (of[key] === undefined ? {} : { [key]: read() }) as { [K in Key]?: T };
+
+  const root = section(recipe, 'it');
+  const [model, photo] = [section(root.model, 'model'), section(root.photo, 'photo')];
+  const weights = () => entry<WeightDType>(model, 'model.', 'weights', 'f16, q8 or q4', (value) => WEIGHT_DTYPES.includes(value as never));
+  const loras = entry<unknown[]>(root, '', 'loras', 'a list', Array.isArray).map((given, i) => {
+    const name = `loras[${i}].`;
+    const lora = section(given, `loras[${i}]`);
+    const isScale = (value: unknown) => typeof value === 'number' || (typeof value === 'string' && value.length <= 4096);
+    return {
+      name: textOf(lora, name, 'name'),
+      scale: entry<LoraScaleText>(lora, name, 'scale', 'a number or a text', isScale),
+      fingerprint: textOf(lora, name, 'fingerprint'),
+      ...optional(lora, 'merged', () => entry<boolean>(lora, name, 'merged', 'true or false', (value) => typeof value === 'boolean')),
+    };
+  });
+  return {
+    version: textOf(root, '', 'version'),
+    model: {
+      name: textOf(model, 'model.', 'name'),
+      fingerprint: textOf(model, 'model.', 'fingerprint'),
+      ...optional(model, 'weights', weights),
+    },
+    loras,
+    adapter: textOf(root, '', 'adapter'),
+    photo: {
+      name: textOf(photo, 'photo.', 'name'),
+      width: side(photo, 'width'),
+      height: side(photo, 'height'),
+      sha256: textOf(photo, 'photo.', 'sha256'),
+    },
+    options: { ...unsaidOf(OPTIONS), ...readOptions(OPTIONS, root.options, { file, place: 'the recipe' }) },
+  };
 }
 
 /**
- * What stands in the way of making the same picture again: one sentence each; empty when the pixels will be the same. The photo must match,
- * for another one would make another picture. Throws UserError where it does not.
+ * What stands in the way of making the same picture again: a warning each; empty when the pixels will be the same. The photo must match,
+ * for another one would make another picture. Throws UserError where photo, model or LoRA files do not.
  */
-export function compareRecipes(recipe: Recipe, now: Recipe): string[] {
+export function compareRecipes(recipe: Recipe, now: Recipe): Warning[] {
+  const [was, is] = [recipe.model, now.model];
   if (recipe.photo.sha256 !== now.photo.sha256) {
-    throw new UserError(
-      `The recipe is of ${recipe.photo.name} (${recipe.photo.width}x${recipe.photo.height}), and the photo given has other pixels. Give that photo.`,
-    );
+    const { name, width, height } = recipe.photo;
+    throw new UserError(`The recipe is of ${shown(name)} (${width}x${height}), and the photo given has other pixels. Give that photo.`, {
+      code: 'recipe-of-other-photo',
+    });
   }
-  if (recipe.model.fingerprint !== now.model.fingerprint) {
+  const differences: Warning[] = [];
+  const fingerprints = ({ model, loras }: Recipe) => [model, ...loras].map(({ fingerprint }) => fingerprint);
+  const isKnown = [...fingerprints(recipe), ...fingerprints(now)].every((each, _, [first]) => comparable(each, first));
+  if (!isKnown)
+    differences.push({
+      code: 'former-fingerprints',
+      message:
+        'The recipe is of an earlier version, whose fingerprints of models and LoRA files cannot be compared with those of today: whether they are the same is not known.',
+    });
+  if (isKnown ? was.fingerprint !== is.fingerprint : was.name !== is.name)
     throw new UserError(
-      `The recipe was made with the model '${recipe.model.name}' (${recipe.model.fingerprint.slice(0, 12)}), not '${now.model.name}' (${now.model.fingerprint.slice(0, 12)}). Give that model with --model.`,
+      `The recipe was made with the model '${shown(was.name)}' (${brief(was.fingerprint)}), not '${shown(is.name)}' (${brief(is.fingerprint)}). Give that model.`,
+      { code: 'recipe-of-other-model' },
     );
-  }
   const weights = ({ model }: Recipe) => model.weights ?? 'as the files hold them';
   if (weights(recipe) !== weights(now))
-    throw new UserError(
-      `The recipe was made with weights ${weights(recipe)}; now they are ${weights(now)}. ${recipe.model.weights ? `Give --weights ${recipe.model.weights}` : 'Leave --weights out'}.`,
-    );
+    throw new UserError(`The recipe was made with weights ${weights(recipe)}; now they are ${weights(now)}.`, {
+      code: 'recipe-of-other-weights',
+      values: { weights: was.weights ?? null },
+    });
   const list = ({ loras }: Recipe) =>
     loras
-      .map(({ name, scale, fingerprint, merged }) => `${name}:${scale}${merged ? ' merged' : ''} (${fingerprint.slice(0, 12)})`)
+      .map(({ name, scale, fingerprint, merged }) => {
+        const print = isKnown ? ` (${brief(fingerprint)})` : '';
+        return `${shown(name)}:${shown(scale)}${merged ? ' merged' : ''}${print}`;
+      })
       .join(', ') || 'none';
   if (list(recipe) !== list(now))
-    throw new UserError(
-      `The recipe was made with these LoRA files: ${list(recipe)}; now there are: ${list(now)}. Give the same with --lora.`,
-    );
-  const differences: string[] = [];
+    throw new UserError(`The recipe was made with these LoRA files: ${list(recipe)}; now there are: ${list(now)}. Give the same.`, {
+      code: 'recipe-of-other-loras',
+    });
   if (recipe.adapter !== now.adapter)
-    differences.push(`The recipe was made on another adapter (${recipe.adapter}); pixels may differ in the last bit.`);
-  if (recipe.version !== now.version) differences.push(`The recipe was made by version ${recipe.version}; this is ${now.version}.`);
+    differences.push({
+      code: 'other-adapter',
+      message: `The recipe was made on another adapter (${shown(recipe.adapter)}); pixels may differ in the last bit.`,
+    });
+  if (recipe.version !== now.version)
+    differences.push({
+      code: 'other-version',
+      message: `The recipe was made by version ${shown(recipe.version)}; this is ${now.version}.`,
+    });
   return differences;
 }
+
+const brief = (fingerprint: string): string => shown(fingerprint.slice(0, 12));
 
 /** 16 hexadecimal digits that tell runs apart. */
 export async function identity(recipe: Recipe): Promise<string> {
   const { name: _, ...photo } = recipe.photo;
   return (await sha256(new TextEncoder().encode(JSON.stringify({ ...recipe, photo })))).slice(0, 16);
-}
-
-/** Tensors that a fingerprint samples, and bytes of each: reading all of a 9 GB model would take longer than the restoration's start. */
-const [SAMPLES, SAMPLE_BYTES] = [32, 4096];
-
-/** SHA-256 over every tensor's name, dtype and shape and the first bytes of 32 tensors spread over the checkpoint. */
-export async function fingerprint(checkpoint: Pick<Checkpoint, 'bytes' | 'info' | 'names'>): Promise<string> {
-  const keys = checkpoint.names().sort();
-  const index = keys.map((key) => `${key} ${checkpoint.info(key).dtype} ${checkpoint.info(key).shape.join('x')}`).join('\n');
-  const parts = [new TextEncoder().encode(index)];
-  for (let i = 0; i < Math.min(SAMPLES, keys.length); i++) {
-    const key = keys[Math.floor((i * keys.length) / SAMPLES) % keys.length];
-    const { begin, end } = checkpoint.info(key);
-    parts.push(await checkpoint.bytes(key, 0, Math.min(SAMPLE_BYTES, end - begin)));
-  }
-  return sha256(joinBytes(...parts));
 }
 
 async function sha256(bytes: Uint8Array): Promise<string> {

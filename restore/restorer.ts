@@ -2,26 +2,34 @@
  * The restorer as a library user holds it: a device and a model, loaded once, that restore photo after photo. It keeps each run's state, goes on
  * from it, and when the device is lost opens a new one and goes on there, once.
  */
-
-import { DeviceError, MemoryError } from '../core/errors.ts';
+import { DeviceError, factsOf, MemoryError } from '../core/errors.ts';
 import { type Device, type OpenOptions, openDevice } from '../gpu/device.ts';
 import type { Host } from '../host/host.ts';
 import type { Image } from '../image/image.ts';
+import type { LoraScaleText } from '../models/lora-scale.ts';
+import type { LoraHandle } from '../models/lora-set.ts';
 import type { SamplerStep } from '../sampler/sampler.ts';
-import { type Forecast, forecastRestore, type Speeds } from './forecast.ts';
+import { fingerprint } from '../weights/fingerprint.ts';
+import { chooseOptions, type GivenOptions } from './choose-options.ts';
+import { type Forecast, forecastRestore } from './forecast.ts';
 import { type RestoredPhoto, restorePhoto } from './job.ts';
-import type { LoraScaleText } from './lora-scales.ts';
-import { type ModelOptions, SupirModel } from './model-folder.ts';
-import { chooseOptions, type GivenOptions } from './options.ts';
-import type { RestoreEvents } from './pipeline.ts';
-import { fingerprint, makeRecipe, type Recipe } from './recipe.ts';
+import { type AnyMethod, methodOf } from './methods.ts';
+import { Results } from './pipeline.ts';
+import { ProgressMeter } from './progress.ts';
+import { makeRecipe, type Recipe } from './recipe.ts';
 import { RunState, type SamplerState } from './run-state.ts';
+import type { Speeds } from './speed.ts';
+import type { ModelOptions, RestoreEvents, Size } from './stage.ts';
+import type { SupirMade } from './supir.ts';
+import type { SupirModel } from './supir-model.ts';
 
 export interface RestoreSettings extends RestoreEvents {
   /** The photo's name, for messages and the recipe. */
   name?: string;
   /** Folder that keeps the sampler's last step, to go on from after an interruption. */
   state?: string;
+  /** Keeps what no seed changes from one restoration of a photo to the next, of which only the seed may differ; else it is not used. */
+  samples?: Samples;
   /** Called with the recipe before the work begins; throwing stops it. */
   recipe?(recipe: Recipe): void | Promise<void>;
 }
@@ -34,7 +42,21 @@ export interface RestoredWithRecipe extends RestoredPhoto {
   finished(): Promise<void>;
 }
 
-/** A LoRA file and how strongly it acts, as lora-scales.ts reads it; 1 is as trained, 0 is off. */
+/** What restorations of one photo with several seeds share: encoding, stage 1 and prompts. */
+export class Samples {
+  private key = '';
+  private results = new Results<SupirMade>();
+
+  /** What was made for the same but another seed, or nothing. */
+  from({ model, loras, photo, options: { seed: _, ...options } }: Recipe, stages: Parameters<Results<SupirMade>['forAnotherSeed']>[0]) {
+    const key = JSON.stringify({ model, loras, photo, options });
+    this.results = key === this.key ? this.results.forAnotherSeed(stages) : new Results();
+    this.key = key;
+    return this.results;
+  }
+}
+
+/** A LoRA file and how strongly it acts, as lora-scale.ts reads it; 1 is as trained, 0 is off. */
 export interface LoraChoice {
   path: string;
   scale: LoraScaleText;
@@ -48,11 +70,9 @@ export interface RestorerOptions extends ModelOptions {
 }
 
 interface Opened {
-  device: Device;
+  method: AnyMethod;
   model: SupirModel;
   fingerprint: string;
-  /** Of the LoRA files, in order. */
-  loraFingerprints: string[];
 }
 
 /** What of the memory that was in use when the adapter ran out of it is asked for in a second try. */
@@ -61,16 +81,14 @@ const LESS_MEMORY = 0.75;
 export class Restorer {
   /** GPU memory that may be used, in bytes; undefined to choose it by the adapter and the machine. Counts from the next photo on. */
   memory: number | undefined;
+  /** How fast the device was, learnt from what it has restored; may be given from elsewhere. */
+  speeds: Speeds | null = null;
   private readonly host: Host;
-  private folder: string;
-  private loras: LoraChoice[];
   private options: RestorerOptions;
   private opened: Opened;
 
-  private constructor(host: Host, folder: string, loras: readonly LoraChoice[], options: RestorerOptions, opened: Opened) {
+  private constructor(host: Host, options: RestorerOptions, opened: Opened) {
     this.host = host;
-    this.folder = folder;
-    this.loras = [...loras];
     this.options = options;
     this.opened = opened;
   }
@@ -80,11 +98,17 @@ export class Restorer {
    * DeviceError without an adapter, UserError for a folder that is no model and for LoRA files that do not fit it.
    */
   static async load(host: Host, folder: string, loras: readonly LoraChoice[] = [], options: RestorerOptions = {}): Promise<Restorer> {
-    return new Restorer(host, folder, loras, options, await open(host, folder, loras, options));
+    const device = await deviceOf(host, options);
+    try {
+      return new Restorer(host, options, await openModel(device, host, folder, loras, options));
+    } catch (error) {
+      device.close();
+      throw error;
+    }
   }
 
   get device(): Device {
-    return this.opened.device;
+    return this.model.device;
   }
 
   get model(): SupirModel {
@@ -92,18 +116,11 @@ export class Restorer {
   }
 
   /**
-   * Another scale for LoRA file number `index`, from the next evaluation of the networks on: nothing is read or compiled again, and a
-   * restoration that runs goes on with it. Throws UserError for a scale that is none, or where the file was merged.
+   * Puts another LoRA file on the model. Its handle's scale may be changed at any time: nothing is read or compiled then, and a restoration that
+   * runs goes on with it. Throws UserError for a file that does not fit the model, and changes nothing then.
    */
-  setLoraScale(index: number, scale: LoraScaleText): void {
-    this.model.setLoraScale(index, scale);
-    this.loras[index] = { ...this.loras[index], scale };
-  }
-
-  /** Puts another LoRA file on the model. Throws UserError for one that does not fit it, and changes nothing then. */
-  async addLora(choice: LoraChoice): Promise<void> {
-    await putOn(this.opened, this.host, choice);
-    this.loras.push(choice);
+  async addLora({ path, scale, merge }: LoraChoice): Promise<LoraHandle> {
+    return this.model.addLora(await this.host.fileSource(path), scale, merge);
   }
 
   /**
@@ -112,8 +129,9 @@ export class Restorer {
    */
   async change(folder: string, loras: readonly LoraChoice[], options: ModelOptions = this.options): Promise<void> {
     const before = this.opened;
-    this.opened = await openModel(before.device, this.host, folder, loras, options);
-    [this.folder, this.loras, this.options] = [folder, [...loras], { ...this.options, ...options }];
+    this.opened = await openModel(this.device, this.host, folder, loras, options);
+    this.options = { ...this.options, ...options };
+    this.speeds = null;
     await before.model.close();
   }
 
@@ -126,11 +144,13 @@ export class Restorer {
     const recipe = await this.recipe(photo, name, given);
     await settings.recipe?.(recipe);
     const state = folder === undefined ? null : await RunState.open(this.host, folder, recipe);
-    if (photo.note) await settings.warning?.(`${name}: ${photo.note}`);
+    if (photo.note) await settings.warning?.({ code: 'photo', file: name, message: `${name}: ${photo.note}` });
     if (state && !state.saved && state.others > 0) {
-      await settings.warning?.(
-        `${folder} holds ${state.others === 1 ? 'the state of another run' : `states of ${state.others} other runs`}; this one starts anew.`,
-      );
+      await settings.warning?.({
+        code: 'other-states',
+        file: folder,
+        message: `${folder} holds ${state.others === 1 ? 'the state of another run' : `states of ${state.others} other runs`}; this one starts anew.`,
+      });
     }
     let last: SamplerState | null = state?.saved ?? null;
     const resumedAt = last?.startStep ?? 0;
@@ -139,77 +159,81 @@ export class Restorer {
       await state?.save(done);
       await settings.step?.(done);
     };
-    const run = () => {
-      this.device.residency.budget = this.forecast(photo, given).budget ?? Number.POSITIVE_INFINITY;
-      return restorePhoto(this.opened.model, photo, given, { ...settings, step }, last);
+    const { method, model } = this.opened;
+    const results = settings.samples?.from(recipe, method.stages(recipe.options)) ?? new Results<SupirMade>();
+    const run = async () => {
+      const forecast = this.forecast(photo, given);
+      this.device.residency.budget = forecast.budget ?? Number.POSITIVE_INFINITY;
+      const left = forecast.stages.filter(({ stage }) => !results.has(stage));
+      const meter = new ProgressMeter(left, (progress) => settings.progress?.(progress), this.speeds?.byGraph);
+      const restored = await restorePhoto(method, model, photo, given, { ...settings, step }, { resume: last, results, meter });
+      this.speeds = learnt(this.speeds, meter.speeds);
+      return restored;
     };
     let result: RestoredPhoto;
     try {
       result = await run();
     } catch (error) {
       if (!(error instanceof DeviceError)) throw error;
-      await settings.warning?.(
-        `${error.message} Trying once more on a new device${last ? `, from step ${(last as SamplerState).startStep}` : ''}.`,
-      );
+      await settings.warning?.({
+        ...factsOf(error),
+        code: 'device-replaced',
+        message: `${error.message} Trying once more on a new device${last ? `, from step ${(last as SamplerState).startStep}` : ''}.`,
+      });
       if (error instanceof MemoryError) this.memory = LESS_MEMORY * this.device.memory.peak;
-      await this.reopen();
+      await this.replaceDevice();
       result = await run();
     }
     return { ...result, recipe, resumedAt, finished: async () => state?.remove() };
   }
 
   /**
-   * What restoring a photo of this size with these options will take. Throws UserError with the numbers when it does not fit, and for impossible
-   * options or sizes.
+   * What restoring a photo of this size with these options will take; with `speeds` in what time. Throws UserError with the numbers when it does
+   * not fit, and for impossible options or sizes.
    */
-  forecast(size: { width: number; height: number }, given: GivenOptions, speeds: Speeds | null = null): Forecast {
-    const { networks, config } = this.model;
+  forecast(size: Size, given: GivenOptions, speeds: Speeds | null = this.speeds): Forecast {
+    const { method, model } = this.opened;
     const settings = { memory: this.memory, freeMemory: this.host.freeMemory(), speeds };
-    return forecastRestore(networks, size, chooseOptions(given, config), settings);
+    return forecastRestore(method, model, size, chooseOptions(given, model.config), settings);
   }
 
   /** The recipe that restoring `photo` with these options would have. */
   recipe(photo: Image, name: string, given: GivenOptions): Promise<Recipe> {
-    const { device, model, fingerprint, loraFingerprints } = this.opened;
+    const { model, fingerprint } = this.opened;
     const { weights } = this.options;
-    const { description, device: chip, vendor } = device.facts;
+    const { description, device: chip, vendor } = this.device.facts;
     return makeRecipe(
       photo,
       name,
       chooseOptions(given, model.config),
       { name: model.config.name, fingerprint, ...(weights ? { weights } : {}) },
-      model.loraFiles.map(({ file, scale, merged }, i) => ({
-        name: file.name,
+      model.loraFiles.map(({ handle: { name, scale, isMerged }, fingerprint }) => ({
+        name,
         scale,
-        fingerprint: loraFingerprints[i],
-        ...(merged ? { merged } : {}),
+        fingerprint,
+        ...(isMerged ? { merged: true } : {}),
       })),
       description || chip || vendor,
     );
   }
 
-  private async reopen(): Promise<void> {
-    this.opened.device.close();
-    await this.opened.model.checkpoint.close();
-    for (const { file } of this.opened.model.loraFiles) await file.close?.();
-    this.opened = await open(this.host, this.folder, this.loras, this.options);
+  /** The model stays open, with its LoRA files and their scales as they are now. */
+  private async replaceDevice(): Promise<void> {
+    const before = this.device;
+    this.model.release();
+    before.close();
+    this.model.moveTo(await deviceOf(this.host, this.options));
   }
 
   /** Frees the weights, closes the files and gives the device back. */
   async close(): Promise<void> {
-    await this.opened.model.close();
-    this.opened.device.close();
+    await this.model.close();
+    this.device.close();
   }
 }
 
-async function open(host: Host, folder: string, choices: readonly LoraChoice[], options: RestorerOptions): Promise<Opened> {
-  const device = await openDevice({ gpu: await host.gpu(), settle: host.settle, schedule: options.schedule });
-  try {
-    return await openModel(device, host, folder, choices, options);
-  } catch (error) {
-    device.close();
-    throw error;
-  }
+async function deviceOf(host: Host, { schedule }: RestorerOptions): Promise<Device> {
+  return openDevice({ gpu: await host.gpu(), settle: host.settle, schedule });
 }
 
 async function openModel(
@@ -219,18 +243,20 @@ async function openModel(
   choices: readonly LoraChoice[],
   options: ModelOptions,
 ): Promise<Opened> {
-  const model = await SupirModel.openFolder(device, host, folder, options);
+  const method = await methodOf(host, folder);
+  const model = await method.open(device, host, folder, options);
   try {
-    const opened: Opened = { device, model, fingerprint: await fingerprint(model.checkpoint), loraFingerprints: [] };
-    for (const choice of choices) await putOn(opened, host, choice);
-    return opened;
+    for (const { path, scale, merge } of choices) await model.addLora(await host.fileSource(path), scale, merge);
+    return { method, model, fingerprint: await fingerprint(model.checkpoint) };
   } catch (error) {
     await model.close();
     throw error;
   }
 }
 
-async function putOn({ model, loraFingerprints }: Opened, host: Host, { path, scale, merge }: LoraChoice): Promise<void> {
-  await model.addLora(await host.fileSource(path), scale, merge);
-  loraFingerprints.push(await fingerprint(model.loraFiles[model.loraFiles.length - 1].file));
+function learnt(before: Speeds | null, byGraph: Record<string, number>): Speeds {
+  const found = Object.values({ ...before?.byGraph, ...byGraph });
+  // Of a network that has not run yet, the mean of those that have.
+  const mean = found.length > 0 ? found.length / found.reduce((sum, speed) => sum + 1 / speed, 0) : 1;
+  return { gflopPerSecond: mean, ...before, byGraph: { ...before?.byGraph, ...byGraph } };
 }

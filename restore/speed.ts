@@ -5,8 +5,17 @@ import { SCRATCH_BYTES } from '../core/parameter-source.ts';
 import { constant, input } from '../core/tensor.ts';
 import { compile } from '../gpu/program.ts';
 import { linear } from '../kernels/linear.ts';
-import type { Speeds } from './forecast.ts';
-import type { Networks } from './networks.ts';
+import type { Model } from './model.ts';
+
+/** How fast an adapter computes, and a model's files are read. */
+export interface Speeds {
+  /** GFLOP/s, of networks that have not run yet. */
+  gflopPerSecond: number;
+  /** GFLOP/s by network, learnt from runs (progress.ts). */
+  byGraph?: Readonly<Record<string, number>>;
+  /** Bytes; left out where reading does not count. */
+  readPerSecond?: number;
+}
 
 /** A projection of 1024 tokens of SDXL's middle width. */
 const [ROWS, WIDTH] = [1024, 1280];
@@ -15,7 +24,7 @@ const RUNS = 3;
 const SAMPLE = 2 ** 25;
 
 /** Runs a matmul, compiled before, and reads some weights. */
-export async function measureSpeeds({ device, supir }: Networks): Promise<Speeds> {
+export async function measureSpeeds({ device, networks }: Model): Promise<Speeds> {
   const x = new Float32Array(ROWS * WIDTH).fill(0.5);
   const weight = constant(new Uint16Array(WIDTH * WIDTH).fill(0x3800), [WIDTH, WIDTH]);
   const program = await compile(device, { y: linear(input('x', [ROWS, WIDTH]), weight) });
@@ -30,15 +39,15 @@ export async function measureSpeeds({ device, supir }: Networks): Promise<Speeds
   } finally {
     program.dispose();
   }
-  return { gflopPerSecond: (2 * ROWS * WIDTH * WIDTH) / 1e6 / best, readPerSecond: await readingSpeed(supir) };
+  return { gflopPerSecond: (2 * ROWS * WIDTH * WIDTH) / 1e6 / best, readPerSecond: await readingSpeed(networks) };
 }
 
-/** Bytes of the largest network's weights in a second, converted as the GPU takes them. */
-async function readingSpeed(root: Networks['supir']): Promise<number> {
+/** Bytes of the networks' weights in a second, converted as the GPU takes them. */
+async function readingSpeed(root: object): Promise<number> {
   const scratch = new Uint8Array(SCRATCH_BYTES);
   let bytes = 0;
   const begun = performance.now();
-  for (const [, weight] of parameters(root.model.diffusion_model)) {
+  for (const [, weight] of parameters(root)) {
     if (bytes > SAMPLE) break;
     if (weight.kind === 'vector') continue;
     for (const piece of weight.pieces()) bytes += (await piece.read(scratch)).length;

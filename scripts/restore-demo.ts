@@ -12,7 +12,8 @@ import { encodePng } from '../image/encode.ts';
 import type { Image } from '../image/image.ts';
 import { psnr, ssim } from '../image/metrics.ts';
 import { restorePhoto } from '../restore/job.ts';
-import { SupirModel } from '../restore/model-folder.ts';
+import { SUPIR } from '../restore/supir.ts';
+import { SupirModel } from '../restore/supir-model.ts';
 import { DEGRADATIONS, DEMO_PHOTOS, type DemoPhoto, damagedPath, originalPath } from './demo-photos.ts';
 
 const OUT = 'out/demo';
@@ -40,7 +41,7 @@ async function show(model: SupirModel, photo: DemoPhoto): Promise<void> {
   const title = `${photo.name}, ${photo.damage}`;
   const begun = performance.now();
   const shown = progress(title);
-  const { image: restored, stage1 } = await restorePhoto(model, degraded, {}, shown).finally(shown.stop);
+  const { image: restored, stage1 } = await restorePhoto(SUPIR, model, degraded, {}, shown).finally(shown.stop);
   const took = duration(performance.now() - begun);
   console.log(
     `\n${title} (${Object.entries(damage)

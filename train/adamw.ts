@@ -6,7 +6,7 @@ import { UserError } from '../core/errors.ts';
 
 export interface AdamWOptions {
   /** Decay of the moments. Default [0.9, 0.999]. */
-  betas?: [number, number];
+  betas?: readonly number[];
   /** Added to the root of the second moment. Default 1e-8. */
   epsilon?: number;
   /** Share of a weight, times the learning rate, that is taken off at each step. Default 0.01. */

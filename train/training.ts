@@ -10,10 +10,12 @@ import { TorchRandom } from '../core/random.ts';
 import type { Shape, Tensor } from '../core/tensor.ts';
 import type { Device } from '../gpu/device.ts';
 import { compile, type Program, type RunInputs } from '../gpu/program.ts';
+import { checkValue, keysOf } from '../options/schema.ts';
 import { AdamW, type AdamWOptions } from './adamw.ts';
 import { Ema } from './ema.ts';
 import { type LearningRateOptions, learningRate } from './learning-rate.ts';
 import { addDecay } from './loss.ts';
+import { TRAINING } from './options.ts';
 import { TrainingStep } from './step.ts';
 
 export interface TrainingOptions extends AdamWOptions, LearningRateOptions {
@@ -72,9 +74,9 @@ export class Training<Item extends TrainingItem, Options extends TrainingOptions
 
   /** The weights are f32 on the GPU. Throws UserError for options out of range. */
   constructor(device: Device, task: Task<Item>, weights: readonly Parameter[], values: readonly Float32Array[], options: Options) {
-    for (const key of ['steps', 'batch', 'accumulate'] as const) {
-      const value = options[key] ?? 1;
-      if (!(Number.isInteger(value) && value >= 1)) throw new UserError(`'${key}' is ${value}; it must be a whole number of at least 1.`);
+    for (const key of keysOf(TRAINING)) {
+      const value = (options as unknown as Record<string, unknown>)[key];
+      if (value !== undefined && value !== null) checkValue(TRAINING, key, value);
     }
     learningRate(0, options.steps, options);
     this.device = device;

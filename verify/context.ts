@@ -4,7 +4,7 @@ import type { Tensor } from '../core/tensor.ts';
 import type { Device } from '../gpu/device.ts';
 import { compile, type RunInputs } from '../gpu/program.ts';
 import { Supir } from '../models/supir.ts';
-import { Networks } from '../restore/networks.ts';
+import { SupirModel } from '../restore/supir-model.ts';
 import type { WeightDType } from '../weights/attach.ts';
 import type { Checkpoint } from '../weights/checkpoint.ts';
 import type { CaseEntry, Golden, GoldenFolder } from './golden.ts';
@@ -25,7 +25,7 @@ export class VerifyContext {
   readonly folder: GoldenFolder;
   readonly device: Device;
   readonly choices: ModelChoices;
-  private readonly models = new Map<string, Promise<Networks>>();
+  private readonly models = new Map<string, Promise<SupirModel>>();
 
   constructor(folder: GoldenFolder, device: Device, choices: ModelChoices = {}) {
     this.folder = folder;
@@ -34,19 +34,19 @@ export class VerifyContext {
   }
 
   /** The seeded model that the case names. Weights are made when a program first needs them and stay until `dispose`. */
-  model({ weights }: CaseEntry): Promise<Networks> {
+  model({ weights }: CaseEntry): Promise<SupirModel> {
     const name = weights?.model ?? '';
-    let networks = this.models.get(name);
-    if (!networks) {
+    let model = this.models.get(name);
+    if (!model) {
       const { weights, published } = this.choices;
       const isPublished = !this.folder.index.models[name]?.config;
       const checkpoint = published && isPublished ? Promise.resolve(published) : this.folder.modelCheckpoint(name, ['sdxl', 'supir']);
-      networks = checkpoint.then(
-        (found) => new Networks(this.device, new Supir(modelConfig(this.folder, name)).attach(found, { dtype: weights })),
+      model = checkpoint.then(
+        (found) => new SupirModel(this.device, new Supir(modelConfig(this.folder, name)).attach(found, { dtype: weights })),
       );
-      this.models.set(name, networks);
+      this.models.set(name, model);
     }
-    return networks;
+    return model;
   }
 
   input(entry: CaseEntry, name: string): Promise<Golden> {
@@ -78,9 +78,9 @@ export class VerifyContext {
 
   /** Frees the weights of every model. */
   async dispose(): Promise<void> {
-    for (const networks of this.models.values()) {
-      await networks.then(
-        ({ supir }) => supir.release(this.device),
+    for (const model of this.models.values()) {
+      await model.then(
+        (model) => model.release(),
         () => undefined, // a model that could not be made has nothing to free; its cases have failed
       );
     }

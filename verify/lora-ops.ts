@@ -105,7 +105,7 @@ async function run(
 }
 
 async function loraUnet(entry: CaseEntry, context: VerifyContext): Promise<Results> {
-  const { supir } = await context.model(entry);
+  const { networks: supir } = await context.model(entry);
   const values: Record<string, Float32Array> = {};
   const t: Record<string, Tensor> = {};
   for (const name of ['xt', 'context', 'y', 'hint']) {
@@ -130,7 +130,7 @@ async function loraUnet(entry: CaseEntry, context: VerifyContext): Promise<Resul
 }
 
 async function loraText(entry: CaseEntry, context: VerifyContext): Promise<Results> {
-  const { supir } = await context.model(entry);
+  const { networks: supir } = await context.model(entry);
   const { tower1, tower2, eot } = supir.config.text;
   const [{ transformer }, { model }] = supir.conditioner.embedders;
   const [one, two] = [await context.input(entry, 'clip_l_tokens'), await context.input(entry, 'bigg_tokens')].map(({ data }) =>

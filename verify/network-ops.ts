@@ -16,7 +16,7 @@ const f32 = (golden: Golden) => Float32Array.from(golden.data);
 const ids = (golden: Golden) => Array.from(golden.data);
 
 async function clipL(entry: CaseEntry, context: VerifyContext): Promise<Results> {
-  const { supir } = await context.model(entry);
+  const { networks: supir } = await context.model(entry);
   const { transformer } = supir.conditioner.embedders[0];
   const tokens = ids(await context.input(entry, 'tokens'));
   const x = input('x', [1, tokens.length, supir.config.text.tower1.dim]);
@@ -25,7 +25,7 @@ async function clipL(entry: CaseEntry, context: VerifyContext): Promise<Results>
 }
 
 async function bigG(entry: CaseEntry, context: VerifyContext): Promise<Results> {
-  const { supir } = await context.model(entry);
+  const { networks: supir } = await context.model(entry);
   const { model } = supir.conditioner.embedders[1];
   const tokens = ids(await context.input(entry, 'tokens'));
   const x = input('x', [1, tokens.length, supir.config.text.tower2.dim]);
@@ -34,23 +34,23 @@ async function bigG(entry: CaseEntry, context: VerifyContext): Promise<Results> 
 }
 
 async function conditioner(entry: CaseEntry, context: VerifyContext): Promise<Results> {
-  const networks = await context.model(entry);
+  const model = await context.model(entry);
   const { original_size, crop, target_size } = entry.config;
   const sizes = [...original_size, ...crop, ...target_size];
   const text = async (prefix: string) => {
     const tower1 = ids(await context.input(entry, `${prefix}clip_l_tokens`));
-    return networks.condition({ tower1, tower2: ids(await context.input(entry, `${prefix}bigg_tokens`)) }, sizes);
+    return model.condition({ tower1, tower2: ids(await context.input(entry, `${prefix}bigg_tokens`)) }, sizes);
   };
   const [c, uc] = [await text(''), await text('uc_')];
   return { c_crossattn: c.context.data, c_vector: c.vector.data, uc_crossattn: uc.context.data, uc_vector: uc.vector.data };
 }
 
 async function vaeEncode(entry: CaseEntry, context: VerifyContext): Promise<Results> {
-  const networks = await context.model(entry);
-  const { mean, logvar } = await networks.encode(toChannelsLast(await context.input(entry, 'x')), entry.config.net);
+  const model = await context.model(entry);
+  const { mean, logvar } = await model.encode(toChannelsLast(await context.input(entry, 'x')), entry.config.net);
   const [m, v] = [mean, logvar].map(({ data, shape }) => toChannelsFirst(data, shape));
   const noise = entry.config.sample ? (await context.folder.tensor(entry, entry.noise![0])).data : null;
-  const scale = networks.supir.config.vae.scale_factor;
+  const scale = model.networks.config.vae.scale_factor;
   const perImage = m.length / mean.shape[0];
   return {
     moments: Float32Array.from({ length: 2 * m.length }, (_, i) => {
@@ -67,15 +67,15 @@ async function vaeDecode(entry: CaseEntry, context: VerifyContext): Promise<Resu
 }
 
 async function vaeDenoiseDecode(entry: CaseEntry, context: VerifyContext): Promise<Results> {
-  const networks = await context.model(entry);
-  const { mean } = await networks.encode(toChannelsLast(await context.input(entry, 'x')), 'denoise_encoder');
-  const x = await networks.decode({ ...mean, data: mean.data.map((value) => value * networks.supir.config.vae.scale_factor) });
+  const model = await context.model(entry);
+  const { mean } = await model.encode(toChannelsLast(await context.input(entry, 'x')), 'denoise_encoder');
+  const x = await model.decode({ ...mean, data: mean.data.map((value) => value * model.networks.config.vae.scale_factor) });
   return { x_stage1: toChannelsFirst(x.data, x.shape) };
 }
 
 /** One network of the autoencoder by itself: an encoder before quant_conv, or the decoder after post_quant_conv. */
 async function vaeNet(entry: CaseEntry, context: VerifyContext): Promise<Results> {
-  const { supir } = await context.model(entry);
+  const { networks: supir } = await context.model(entry);
   const x = entry.inputs.image ? unitImage(await context.input(entry, 'image')) : toChannelsLast(await context.input(entry, 'x'));
   const net: 'encoder' | 'denoise_encoder' | 'decoder' = entry.config.net;
   const y = supir.first_stage_model[net].forward(input('x', x.shape));
@@ -137,7 +137,7 @@ async function unetInputs(entry: CaseEntry, context: VerifyContext, names: strin
     tensors[name] = input(name, shape);
   }
   const timesteps = (await context.input(entry, 'timesteps')).data;
-  const width = (await context.model(entry)).supir.config.unet.model_channels;
+  const width = (await context.model(entry)).config.unet.model_channels;
   values.timestep = timestepEmbedding(timesteps, width);
   tensors.timestep = input('timestep', [timesteps.length, width]);
   return { values, tensors };
@@ -148,7 +148,7 @@ async function firstLayouts(results: Record<string, Float32Array>, tensors: Reco
 }
 
 async function glvControl(entry: CaseEntry, context: VerifyContext): Promise<Results> {
-  const { supir } = await context.model(entry);
+  const { networks: supir } = await context.model(entry);
   const { values, tensors: t } = await unetInputs(entry, context, ['hint', 'xt', 'context', 'y']);
   const features = supir.model.control_model.forward(t.xt, t.hint, t.timestep, t.context, t.y);
   const outputs = Object.fromEntries(features.map((feature, i) => [`control${i}`, feature]));
@@ -156,7 +156,7 @@ async function glvControl(entry: CaseEntry, context: VerifyContext): Promise<Res
 }
 
 async function unet(entry: CaseEntry, context: VerifyContext): Promise<Results> {
-  const { supir } = await context.model(entry);
+  const { networks: supir } = await context.model(entry);
   const controls = Object.keys(entry.inputs).filter((name) => name.startsWith('control'));
   const hint = 'hint' in entry.inputs ? ['hint'] : [];
   const { values, tensors: t } = await unetInputs(entry, context, ['xt', 'context', 'y', ...hint, ...controls]);
@@ -169,7 +169,7 @@ async function unet(entry: CaseEntry, context: VerifyContext): Promise<Results> 
 }
 
 async function denoiser(entry: CaseEntry, context: VerifyContext): Promise<Results> {
-  const networks = await context.model(entry);
+  const model = await context.model(entry);
   const [x, hint] = [toChannelsLast(await context.input(entry, 'x')), toChannelsLast(await context.input(entry, 'control'))];
   const [tokens, vector] = [await context.input(entry, 'crossattn'), await context.input(entry, 'vector')];
   const sigmas = (await context.input(entry, 'sigma')).data;
@@ -183,7 +183,7 @@ async function denoiser(entry: CaseEntry, context: VerifyContext): Promise<Resul
       shape: [1, ...shape.slice(1)],
     });
     const branch = { context: one(tokens), vector: one(vector) };
-    const planned = await networks.denoiser(one(hint), branch, branch);
+    const planned = await model.denoiser(one(hint), branch, branch);
     const result = await denoise(planned.network, new NoiseSchedule(), one(x).data, sigma, entry.config.control_scale);
     denoised.set(result.positive, i * size);
     planned.dispose();

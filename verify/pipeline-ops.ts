@@ -5,9 +5,9 @@ import { TorchRandom } from '../core/random.ts';
 import { fromUnit } from '../image/image.ts';
 import type { TokenPair } from '../models/conditioner.ts';
 import type { TextConfig } from '../models/config.ts';
-import type { TextConditioning, Values } from '../restore/networks.ts';
+import { images, type TextConditioning, type Values } from '../restore/networks.ts';
 import { type ColorFix, DEFAULTS, type RestoreOptions, vaeTilingOf } from '../restore/options.ts';
-import { images, type RestoredImages, restoreImages, samplerOf } from '../restore/pipeline.ts';
+import { restoreImages, type SupirMade } from '../restore/supir.ts';
 import { samplingWindows, tiledDenoiser } from '../restore/tiled-denoiser.ts';
 import type { Network } from '../sampler/denoiser.ts';
 import { sampleDpmpp2m } from '../sampler/dpmpp-2m.ts';
@@ -87,15 +87,15 @@ async function sampler(entry: CaseEntry, context: VerifyContext): Promise<Result
     center: center.data,
     noiseEveryStep: isTiled(entry),
   };
-  const networks = await context.model(entry);
-  const windows = samplingWindows(networks, center.shape, config.tile_size ?? 0, config.tile_stride ?? 0);
+  const model = await context.model(entry);
+  const windows = samplingWindows(model, center.shape, config.tile_size ?? 0, config.tile_stride ?? 0);
   const positives: TextConditioning[] = [];
   if (config.local) for (const i of windows!.keys()) positives.push(await conditioning(`tile${i}`));
   else positives.push(await conditioning('c'));
   const [control, negative] = [await values('control'), await conditioning('uc')];
   const denoiser = windows
-    ? await tiledDenoiser(networks, control, negative, positives, windows)
-    : await networks.denoiser(control, negative, positives[0]);
+    ? await tiledDenoiser(model, control, negative, positives, windows)
+    : await model.denoiser(control, negative, positives[0]);
   try {
     const network = notes.watch(denoiser.network);
     const run = isDpmpp2m(entry) ? sampleDpmpp2m(network, schedule, options) : sampleEdm(network, schedule, edmOptions);
@@ -116,9 +116,9 @@ const COLOR_FIX: Record<string, ColorFix> = { Wavelet: 'wavelet', AdaIn: 'adain'
 async function batchifySample(entry: CaseEntry, context: VerifyContext): Promise<Results> {
   const { config } = entry;
   await checkNoise(entry, context);
-  const networks = await context.model(entry);
+  const model = await context.model(entry);
   const ids = async (name: string) => Array.from((await context.input(entry, name)).data);
-  const { text } = networks.supir.config;
+  const { text } = model.config;
   const options: RestoreOptions = {
     ...DEFAULTS,
     sampler: isDpmpp2m(entry) ? 'dpmpp2m' : 'edm',
@@ -129,11 +129,11 @@ async function batchifySample(entry: CaseEntry, context: VerifyContext): Promise
     steps: config.steps,
     cfg: config.cfg_scale,
     cfgStart: config.use_linear_CFG ? config.cfg_scale_start : config.cfg_scale,
-    control: config.control_scale,
+    controlScale: config.control_scale,
     controlLinear: config.use_linear_control_scale ?? false,
     controlStart: config.control_scale_start ?? 0,
-    restoration: config.restoration_scale,
-    churn: config.s_churn,
+    restoreCfg: config.restoration_scale,
+    sChurn: config.s_churn,
     sNoise: config.s_noise,
     seed: config.seed,
     colorFix: COLOR_FIX[config.color_fix_type],
@@ -147,25 +147,23 @@ async function batchifySample(entry: CaseEntry, context: VerifyContext): Promise
     negative: padded(await ids('n_p_ids'), text),
   };
   const notes = new StepNotes(config.noise_shapes[0].map((_: number, axis: number) => config.noise_shapes[0][[0, 2, 3, 1][axis]]));
-  const result = await restoreImages(networks, inputs, options, { step: notes.onStep }, (network, noiseLevels, given) =>
-    samplerOf(options)(notes.watch(network), noiseLevels, given),
-  );
+  const result = await restoreImages(model, inputs, options, { step: notes.onStep }, (network) => notes.watch(network));
   const before: Results =
-    'before_color_fix' in entry.outputs ? { before_color_fix: first(await networks.decode(result.latent!, vaeTilingOf(options))) } : {};
+    'before_color_fix' in entry.outputs ? { before_color_fix: first(await model.decode(result.latent!, vaeTilingOf(options))) } : {};
   return { ...outputsOf(result), ...before, ...notes.results };
 }
 
-function outputsOf({ image, zLq, stage1, zStage1, latent, positive, negative }: RestoredImages): Results {
+function outputsOf({ image, zLq, stage1, zStage1, latent, positives, negative }: Partial<SupirMade>): Results {
   return {
-    samples: first(image),
-    samples_u8: images(image).flatMap((each) => [...fromUnit(each, 'truncate').data]),
-    z_denoise: first(zLq),
+    samples: first(image!),
+    samples_u8: images(image!).flatMap((each) => [...fromUnit(each, 'truncate').data]),
+    z_denoise: first(zLq!),
     // The same image for every sample of a batch, recorded once.
-    x_stage1: first({ data: images(stage1)[0].data, shape: [1, ...stage1.shape.slice(1)] }),
+    x_stage1: first({ data: images(stage1!)[0].data, shape: [1, ...stage1!.shape.slice(1)] }),
     z_stage1: first(zStage1!),
     latent: first(latent!),
-    c_crossattn: positive!.context.data,
-    c_vector: positive!.vector.data,
+    c_crossattn: positives![0].context.data,
+    c_vector: positives![0].vector.data,
     uc_crossattn: negative!.context.data,
     uc_vector: negative!.vector.data,
   };

@@ -8,10 +8,10 @@ import { type CaseEntry, toChannelsFirst, toChannelsLast, unitImage } from './go
 /** Encoder before quant_conv, or decoder after post_quant_conv, and its input. */
 async function bareNetwork(entry: CaseEntry, context: VerifyContext) {
   const net: EncoderName | 'decoder' = entry.config.net;
-  const { supir, device } = await context.model(entry);
+  const { networks, device } = await context.model(entry);
   const x = net === 'decoder' ? toChannelsLast(await context.input(entry, 'x')) : unitImage(await context.input(entry, 'image'));
   const half: 'encoder' | 'decoder' = net === 'decoder' ? 'decoder' : 'encoder';
-  return { x, device, half, build: (tensor: Tensor) => supir.first_stage_model[net].forward(tensor) };
+  return { x, device, half, build: (tensor: Tensor) => networks.first_stage_model[net].forward(tensor) };
 }
 
 async function vaeNet(entry: CaseEntry, context: VerifyContext): Promise<Results> {
@@ -31,11 +31,11 @@ async function tiledVaeNet(entry: CaseEntry, context: VerifyContext): Promise<Re
 }
 
 async function vaeEncodeTiled(entry: CaseEntry, context: VerifyContext): Promise<Results> {
-  const networks = await context.model(entry);
+  const model = await context.model(entry);
   const { net, encoder_tile_size, decoder_tile_size } = entry.config;
   const tiling = { ...VAE_TILING, how: 'published' as const, encoderTile: encoder_tile_size, decoderTile: decoder_tile_size };
-  const { mean } = await networks.encode(unitImage(await context.input(entry, 'image')), net, tiling);
-  const scale = networks.supir.config.vae.scale_factor;
+  const { mean } = await model.encode(unitImage(await context.input(entry, 'image')), net, tiling);
+  const scale = model.config.vae.scale_factor;
   return { z: toChannelsFirst(mean.data, mean.shape).map((value) => value * scale) };
 }
 

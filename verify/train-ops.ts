@@ -15,7 +15,7 @@ const norm = (values: Float32Array) => Math.sqrt(values.reduce((sum, value) => s
 
 async function loraTrain(entry: CaseEntry, context: VerifyContext): Promise<Results> {
   const { lr, zero_init, lam, rank, steps, betas, eps, weight_decay } = entry.config;
-  const { supir, device } = await context.model(entry);
+  const { networks: supir, device } = await context.model(entry);
   const unet = supir.model.diffusion_model;
   const prefix: string = entry.weights!.prefix!;
 

@@ -37,7 +37,7 @@ export function App() {
   }, []);
 
   const now = run.value;
-  const done = now && now.steps > 0 ? `${Math.round((100 * now.step) / now.steps)} % ` : '';
+  const done = now ? `${Math.floor(100 * (now.progress?.share ?? 0))} % ` : '';
   useEffect(() => {
     document.title = `${done}${TITLES[view.value]} - SUPIR in the browser`;
   });

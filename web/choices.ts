@@ -1,9 +1,13 @@
 /** The options that a person chose, and those in force with them. */
-import { computed, signal } from '@preact/signals';
+import { computed, effect, signal } from '@preact/signals';
 import type { SupirConfig } from '../models/config.ts';
 import { SUPIR_SDXL } from '../models/config.ts';
-import { chooseOptions, type GivenOptions, type Preset, type RestoreOptions } from '../restore/options.ts';
-import { parseSetting, SETTINGS } from '../restore/settings.ts';
+import { parseText } from '../options/schema.ts';
+import { spelled } from '../options/spelling.ts';
+import { chooseOptions, type GivenOptions } from '../restore/choose-options.ts';
+import { OPTIONS, type RestoreOptions } from '../restore/options.ts';
+import { presetsOf } from '../restore/presets.ts';
+import { words } from './messages.ts';
 import { model } from './session.ts';
 
 export const given = signal<GivenOptions>({});
@@ -11,19 +15,28 @@ export const given = signal<GivenOptions>({});
 export const memory = signal<number | null>(null);
 /** The same in bytes. */
 export const memoryBytes = computed(() => (memory.value === null ? null : memory.value * 1e9));
-/** What cannot be read of what was typed, by option. */
-export const typos = signal<Partial<Record<keyof RestoreOptions, string>>>({});
+/** What was typed and cannot be, and why, by option: nothing runs until it is mended. */
+export const typos = signal<Partial<Record<keyof RestoreOptions, { text: string; problem: string }>>>({});
 
 const config = (): SupirConfig => model.value?.report.config ?? SUPIR_SDXL;
+
+/** The presets of the model that is open. */
+export const presets = computed(() => presetsOf(config()));
+
+// A preset that another model had does not stay chosen.
+effect(() => {
+  const { preset, ...rest } = given.value;
+  if (preset !== undefined && !Object.hasOwn(presets.value, preset)) given.value = rest;
+});
 
 /** The options in force, or why there are none. */
 export const chosen = computed<{ options: RestoreOptions; problem: string | null }>(() => {
   const typo = Object.entries(typos.value)[0];
   try {
     const options = chooseOptions(given.value, config());
-    return { options, problem: typo ? `${typo[0]}: ${typo[1]}` : null };
+    return { options, problem: typo ? `${spelled(typo[0], 'kebab')}: ${typo[1].problem}` : null };
   } catch (error) {
-    return { options: chooseOptions({}, config()), problem: (error as Error).message };
+    return { options: chooseOptions({}, config()), problem: words(error as Error) };
   }
 });
 
@@ -37,19 +50,19 @@ export function choose<Key extends keyof RestoreOptions>(key: Key, value: Restor
 
 /** Takes what was typed for an option; an empty field goes back to the default, except where a text may be empty. */
 export function type(key: keyof RestoreOptions, text: string): void {
-  const { kind } = SETTINGS[key];
+  const { kind } = OPTIONS[key];
   if (text.trim() === '' && kind !== 'text') {
     choose(key, undefined);
     return;
   }
   try {
-    choose(key, parseSetting(SETTINGS[key], text) as never);
+    choose(key, parseText(OPTIONS[key], text) as never);
   } catch (error) {
-    typos.value = { ...typos.value, [key]: (error as Error).message };
+    typos.value = { ...typos.value, [key]: { text, problem: words(error as Error) } };
   }
 }
 
-export function choosePreset(preset: Preset | undefined): void {
+export function choosePreset(preset: string | undefined): void {
   const { preset: _, ...rest } = given.value;
   given.value = preset ? { ...rest, preset } : rest;
 }

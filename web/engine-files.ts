@@ -3,7 +3,7 @@
  * browser's private storage from an earlier visit. To the library they are folders of a host: `demo`, `own` and `lora`; all else, such as the
  * state of runs, is the private file system.
  */
-import { UserError } from '../core/errors.ts';
+import { factsOf, UserError, type Warning } from '../core/errors.ts';
 import { host as browserHost } from '../host/browser.ts';
 import type { Host } from '../host/host.ts';
 import { opfsStore } from '../host/opfs-store.ts';
@@ -37,7 +37,7 @@ export class EngineFiles {
   private readonly demo = new Map<string, Uint8Array>();
   private saving = true;
   /** Called once when the private storage takes nothing more. */
-  storageFull: ((text: string) => void) | null = null;
+  storageFull: ((warning: Warning) => void) | null = null;
 
   /** The host that the library works on. */
   readonly host: Host = {
@@ -62,7 +62,11 @@ export class EngineFiles {
       if (!this.saving) return;
       await browserHost.writeFileAtomic(path, bytes).catch((error) => {
         this.saving = false;
-        this.storageFull?.(`${error.message} The work goes on, but it cannot be taken up again if it is interrupted.`);
+        this.storageFull?.({
+          ...factsOf(error),
+          code: 'state-not-kept',
+          message: `${error.message} The work goes on, but it cannot be taken up again if it is interrupted.`,
+        });
       });
     },
   };

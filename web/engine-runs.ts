@@ -1,19 +1,22 @@
 /** Restorations as the page asks for them: one at a time, with events on the way; results stay here until the page forgets them. */
+
+import type { Warning } from '../core/errors.ts';
 import { decode, imageFormat } from '../image/decode.ts';
 import { encodePng } from '../image/encode.ts';
 import type { Image } from '../image/image.ts';
 import { readPngText } from '../image/png-chunks.ts';
 import { resize } from '../image/resize.ts';
-import { chooseOptions, type GivenOptions } from '../restore/options.ts';
-import { type PlannedStep, plannedSteps } from '../restore/planned-steps.ts';
+import { chooseOptions, type GivenOptions } from '../restore/choose-options.ts';
+import type { Forecast } from '../restore/forecast.ts';
 import { previewEvents } from '../restore/preview.ts';
 import { parseRecipe, RECIPE_KEYWORD, type Recipe } from '../restore/recipe.ts';
 import { differenceMap, type FidelityReport, fidelity } from '../restore/report.ts';
+import { type PlannedStep, plannedSteps } from '../restore/sampling.ts';
 import type { CallContext } from './call-context.ts';
 import type { Explorer } from './engine-explore.ts';
 import type { EngineModel } from './engine-model.ts';
 import { bitmapOf } from './pictures.ts';
-import type { Calls, DifferenceTo, Forecast, RestoreEvent, RestoreJob, RestoreResult } from './protocol.ts';
+import type { Calls, DifferenceTo, RestoreEvent, RestoreJob, RestoreResult } from './protocol.ts';
 
 /** Folder of the private file system that keeps the last step of runs. */
 const STATES = 'runs';
@@ -37,17 +40,18 @@ export class EngineRuns {
   }
 
   async restore(
-    { photo: file, name, given, memory, record }: RestoreJob,
+    { photo: file, name, given, memory, speeds, record }: RestoreJob,
     { emit, signal }: CallContext<RestoreEvent>,
   ): Promise<RestoreResult> {
     const begun = performance.now();
     const photo = await decode(new Uint8Array(await file.arrayBuffer()), name);
     const restorer = await this.model.restorer();
     restorer.memory = memory ?? undefined;
+    if (speeds) restorer.speeds = { ...speeds, ...restorer.speeds };
     const { model, device } = restorer;
     const compiled = device.compileMs;
     const options = chooseOptions(given, model.config);
-    const warning = (text: string) => emit({ kind: 'warning', text });
+    const warning = (said: Warning) => emit({ kind: 'warning', warning: said });
     this.model.files.storageFull = warning;
     const preview = previewEvents(async (what, picture) => {
       const bitmap = await bitmapOf(picture);
@@ -58,14 +62,9 @@ export class EngineRuns {
       name,
       signal,
       state: STATES,
-      warning: (text) => (text.startsWith(`${STATES} holds`) ? undefined : warning(text)), // other runs' states are no news here
-      stage: (stage) => emit({ kind: 'stage', stage }),
-      tile: (done, of) => emit({ kind: 'tile', done, of }),
-      stage1: preview.stage1,
-      step: async (step) => {
-        emit({ kind: 'step', step: step.step, steps: step.steps });
-        await preview.step(step);
-      },
+      warning: (said) => (said.code === 'other-states' ? undefined : warning(said)), // they are no news here
+      progress: (progress) => emit({ kind: 'progress', ...progress }),
+      ...preview,
       trace: recording?.tap,
     });
     const result = await running.finally(() => recording?.stop());
@@ -86,6 +85,7 @@ export class EngineRuns {
       working,
       png,
       recipe,
+      speeds: restorer.speeds,
       seconds: (performance.now() - begun) / 1000,
       compileSeconds: (device.compileMs - compiled) / 1000,
       peakGpuBytes: device.memory.peak,
@@ -99,12 +99,10 @@ export class EngineRuns {
   }
 
   /** What a restoration of a photo of this size will need. Throws UserError for impossible options, or where it cannot fit. */
-  async forecast({ width, height, given, memory }: Calls['forecast'][0]): Promise<Forecast> {
+  async forecast({ width, height, given, memory, speeds }: Calls['forecast'][0]): Promise<Forecast> {
     const restorer = await this.model.restorer();
     restorer.memory = memory ?? undefined;
-    const { working, result, peakGpuBytes, stages, gflop, why } = restorer.forecast({ width, height }, given);
-    const weights = Math.max(...stages.map((stage) => stage.weights));
-    return { ...working, result, weights, peak: peakGpuBytes, gflop, notes: why };
+    return restorer.forecast({ width, height }, given, speeds);
   }
 
   /** The recipe inside a picture that this program wrote; null for other pictures. */

@@ -1,11 +1,18 @@
 /** The page's side of the engine: calls go to the worker, results, events and errors come back. */
+import type { Facts } from '../core/errors.ts';
 import type { Call, Calls, FromEngine, ToEngine } from './protocol.ts';
 
-/** An error from the engine, with the name it has there: UserError, DeviceError, AbortError or that of a fault. */
-export class EngineError extends Error {
-  constructor(name: string, message: string) {
+/** An error from the engine, with the name it has there (UserError, DeviceError, AbortError or that of a fault) and its facts. */
+export class EngineError extends Error implements Facts {
+  readonly code?: string;
+  readonly option?: string;
+  readonly file?: string;
+  readonly values?: Facts['values'];
+
+  constructor(name: string, message: string, facts: Facts = {}) {
     super(message);
     this.name = name;
+    Object.assign(this, facts);
   }
 }
 
@@ -72,7 +79,7 @@ export class Engine {
       return;
     }
     this.pending.delete(message.id);
-    if ('error' in message) pending.reject(new EngineError(message.error.name, message.error.message));
+    if ('error' in message) pending.reject(new EngineError(message.error.name, message.error.message, message.error.facts));
     else pending.resolve(message.result);
   }
 }

@@ -68,7 +68,7 @@ function RunButton() {
   return (
     <button type="button" class="primary" disabled={!model.value || now !== null} onClick={begin}>
       <Icon name="play" />
-      {now ? `Step ${now.step} of ${now.steps}` : recorded.value ? 'Run again' : `Run ${photo.name}`}
+      {now ? `${Math.floor(100 * (now.progress?.share ?? 0))} % done` : recorded.value ? 'Run again' : `Run ${photo.name}`}
     </button>
   );
 }

@@ -1,10 +1,11 @@
 /** What the next restoration will take: size, memory and time. */
 import { useSignal, useSignalEffect } from '@preact/signals';
+import type { Forecast } from '../restore/forecast.ts';
 import { chosen, given, memoryBytes } from './choices.ts';
+import { words } from './messages.ts';
 import { selected } from './photos.ts';
-import type { Forecast } from './protocol.ts';
 import { adapter, engine, model } from './session.ts';
-import { estimate, expect } from './throughput.ts';
+import { speedsOf } from './throughput.ts';
 import { bytes, seconds } from './words.ts';
 
 /** Milliseconds of quiet before a forecast is asked for. */
@@ -15,23 +16,28 @@ export function ForecastStrip() {
   const problem = useSignal<string | null>(null);
   useSignalEffect(() => {
     const { width = 0, height = 0 } = selected.value ?? {};
-    const asked = { width: width || 256, height: height || 256, given: given.value, memory: memoryBytes.value };
+    const asked = {
+      width: width || 256,
+      height: height || 256,
+      given: given.value,
+      memory: memoryBytes.value,
+      speeds: speedsOf(adapter.value?.name, model.value?.report.config.name),
+    };
     const bad = chosen.value.problem;
     problem.value = bad;
     if (!model.value || bad) return;
     const timer = setTimeout(async () => {
       try {
         forecast.value = await engine().call('forecast', asked);
-        expect(forecast.value);
       } catch (error) {
-        problem.value = (error as Error).message;
+        problem.value = words(error as Error);
       }
     }, QUIET);
     return () => clearTimeout(timer);
   });
 
   const found = forecast.value;
-  const time = found && adapter.value && model.value ? estimate(adapter.value.name, model.value.report.config.name, found.gflop) : null;
+  const time = found?.seconds ?? null;
   return (
     <section class="card forecast" aria-label="Forecast">
       <dl>
@@ -41,14 +47,14 @@ export function ForecastStrip() {
         </div>
         <div>
           <dt>GPU memory</dt>
-          <dd>{found ? bytes(found.peak) : '...'}</dd>
+          <dd>{found ? bytes(found.peakGpuBytes) : '...'}</dd>
         </div>
         <div>
           <dt>Time</dt>
           <dd>{time === null ? <a href="#adapter">measure first</a> : `about ${seconds(time)}`}</dd>
         </div>
       </dl>
-      {found?.notes.map((note) => (
+      {found?.why.map((note) => (
         <p key={note} class="dim small">
           {note}
         </p>

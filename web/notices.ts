@@ -1,5 +1,6 @@
 /** What the page has to tell: errors, warnings and news, until they are put away. */
 import { signal } from '@preact/signals';
+import { words } from './messages.ts';
 
 export interface Notice {
   id: number;
@@ -18,15 +19,7 @@ export function putAway(id: number): void {
   notices.value = notices.value.filter((notice) => notice.id !== id);
 }
 
-/** Tells what went wrong, unless somebody stopped it. The command line's advice is the page's own. */
+/** Tells what went wrong, unless somebody stopped it. */
 export function tellError(error: unknown): void {
-  const { name, message } = error as Error;
-  if (name !== 'AbortError') tell('error', forPage(message));
-}
-
-/** A message of the library, without what only helps at a command line. */
-export function forPage(message: string): string {
-  return message
-    .replace(/ ?Run `npm run[^`]*`[^.]*\./g, ' The Adapter page says what can be done.')
-    .replaceAll(/ with --(model|lora)\b/g, '');
+  if ((error as Error).name !== 'AbortError') tell('error', words(error as Error));
 }

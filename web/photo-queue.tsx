@@ -1,4 +1,5 @@
 /** The photos that were given, with what has become of each. */
+import { chosen } from './choices.ts';
 import { Icon } from './icon.tsx';
 import { ChoosePhotos } from './photo-stage.tsx';
 import { type Photo, photos, removePhoto, restoreAll, run, selectedId, waiting } from './photos.ts';
@@ -44,7 +45,12 @@ export function PhotoQueue() {
       <div class="buttons">
         <ChoosePhotos label="Add" quiet />
         {left > 1 && (
-          <button type="button" class="primary" disabled={!model.value || run.value !== null} onClick={() => void restoreAll()}>
+          <button
+            type="button"
+            class="primary"
+            disabled={!model.value || run.value !== null || chosen.value.problem !== null}
+            onClick={() => void restoreAll()}
+          >
             <Icon name="play" />
             Restore all {left}
           </button>

@@ -1,6 +1,6 @@
 /** The chosen photo: where to drop one, the photo as it is, its restoration under way, or before and after. */
 import { useMemo } from 'preact/hooks';
-import type { Stage } from '../restore/pipeline.ts';
+import { chosen } from './choices.ts';
 import { Icon } from './icon.tsx';
 import { filesOf, takeFiles } from './intake.ts';
 import { Pane } from './pane.tsx';
@@ -12,13 +12,13 @@ import { Zoom } from './zoom.ts';
 
 const SAMPLES = ['astronaut', 'cat', 'dandelion'];
 
-const STAGES: Record<Stage | 'start', string> = {
-  start: 'Reading the photo',
+/** What a stage does, in a person's words. */
+const STAGES: Readonly<Record<string, string>> = {
+  compile: 'Compiling shaders',
   encode: 'Reading what is left of the photo',
   stage1: 'Removing the damage',
   reencode: 'Preparing for sampling',
   text: 'Reading the prompts',
-  plan: 'Planning the network',
   sample: 'Sampling',
   decode: 'Decoding the result',
 };
@@ -95,7 +95,12 @@ function Waiting({ photo }: { photo: Photo }) {
           </span>
           {photo.problem && <p class="problem">{photo.problem}</p>}
         </div>
-        <button type="button" class="primary" disabled={!model.value || run.value !== null} onClick={() => void restore(photo)}>
+        <button
+          type="button"
+          class="primary"
+          disabled={!model.value || run.value !== null || chosen.value.problem !== null}
+          onClick={() => void restore(photo)}
+        >
           <Icon name="play" />
           {again ? 'Go on' : 'Restore'}
         </button>
@@ -105,10 +110,10 @@ function Waiting({ photo }: { photo: Photo }) {
 }
 
 function Running({ photo, run }: { photo: Photo; run: Run }) {
-  const sampling = run.stage === 'sample';
-  const share = run.stage === 'decode' ? 1 : run.step / Math.max(1, run.steps);
-  const what = sampling && run.step > 0 ? `Step ${run.step} of ${run.steps}` : STAGES[run.stage];
-  const tile = run.tile && run.tile.of > 1 ? `, tile ${run.tile.done} of ${run.tile.of}` : '';
+  const { progress } = run;
+  const what = progress ? (STAGES[progress.stage] ?? progress.stage) : 'Reading the photo';
+  const part = progress && progress.total > 1 ? `, ${progress.done} of ${progress.total}` : '';
+  const left = progress?.secondsLeft ?? null;
   return (
     <div class="card stage">
       <div class="frame">
@@ -127,10 +132,10 @@ function Running({ photo, run }: { photo: Photo; run: Run }) {
         <div class="progress">
           <label for="progress">
             {what}
-            {tile}
-            {run.left !== null && sampling && <span class="dim">, {seconds(run.left / 1000)} left</span>}
+            {part}
+            {left !== null && progress!.share < 1 && <span class="dim">, {seconds(left)} left</span>}
           </label>
-          <progress id="progress" value={sampling || run.stage === 'decode' ? share : undefined} max="1" />
+          <progress id="progress" value={progress?.share} max="1" />
         </div>
         <button type="button" onClick={cancel}>
           <Icon name="stop" />
@@ -155,7 +160,7 @@ function Done({ photo, result }: { photo: Photo; result: Result }) {
           </span>
         </div>
         <div class="buttons">
-          <button type="button" disabled={run.value !== null} onClick={() => void restore(photo)}>
+          <button type="button" disabled={run.value !== null || chosen.value.problem !== null} onClick={() => void restore(photo)}>
             <Icon name="undo" />
             Again
           </button>

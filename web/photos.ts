@@ -1,11 +1,12 @@
 /** The queue of photos, the run that is under way, and the results. */
 import { computed, signal } from '@preact/signals';
-import type { Stage } from '../restore/pipeline.ts';
+import type { Progress } from '../restore/progress.ts';
 import { chosen, given, memoryBytes, takeRecipe } from './choices.ts';
-import { forPage, tell, tellError } from './notices.ts';
+import { words } from './messages.ts';
+import { tell, tellError } from './notices.ts';
 import type { RestoreEvent, RestoreResult } from './protocol.ts';
 import { adapter, engine, loras, model } from './session.ts';
-import { remember } from './throughput.ts';
+import { remember, speedsOf } from './throughput.ts';
 
 export interface Photo {
   id: number;
@@ -32,12 +33,8 @@ export interface Result extends RestoreResult {
 
 export interface Run {
   photoId: number;
-  stage: Stage | 'start';
-  step: number;
-  steps: number;
-  tile: { done: number; of: number } | null;
-  /** Milliseconds that the rest will take; null before the first step. */
-  left: number | null;
+  /** Null while the photo is read. */
+  progress: Progress | null;
   picture: ImageBitmap | null;
   pictureName: string;
   cancel: AbortController;
@@ -110,41 +107,33 @@ export async function restoreAll(): Promise<void> {
 
 /** Restores a photo, also one that was done before. False when it was cancelled. */
 export async function restore(photo: Photo): Promise<boolean> {
-  if (run.value || !model.value) return false;
+  if (run.value || !model.value || chosen.value.problem) return false;
   selectedId.value = photo.id;
   const cancelling = new AbortController();
-  const { options } = chosen.value;
   const begun: Run = {
     photoId: photo.id,
-    stage: 'start',
-    step: 0,
-    steps: options.steps,
-    tile: null,
-    left: null,
+    progress: null,
     picture: null,
     pictureName: '',
     cancel: cancelling,
   };
   run.value = begun;
   change(photo.id, { status: 'running', problem: null });
-  let stepsBegan = 0;
-  let before = -1; // steps that an earlier run had done
   const listen = (event: RestoreEvent) => {
     const now = run.value;
     if (now?.cancel !== cancelling) return; // cancelled meanwhile
-    if (event.kind === 'warning') tell('warning', forPage(event.text));
-    else if (event.kind === 'stage') {
-      if (event.stage === 'sample') [stepsBegan, before] = [performance.now(), -1];
-      run.value = { ...now, stage: event.stage, tile: null };
-    } else if (event.kind === 'tile') run.value = { ...now, tile: event };
-    else if (event.kind === 'picture') run.value = { ...now, picture: event.picture, pictureName: event.name };
-    else {
-      const { step, steps } = event;
-      if (before < 0) before = step - 1;
-      run.value = { ...now, step, steps, left: ((performance.now() - stepsBegan) / (step - before)) * (steps - step) };
-    }
+    if (event.kind === 'warning') tell('warning', words(event.warning));
+    else if (event.kind === 'progress') run.value = { ...now, progress: event };
+    else run.value = { ...now, picture: event.picture, pictureName: event.name };
   };
-  const job = { photo: photo.file, name: photo.name, given: given.value, memory: memoryBytes.value, record: record.value };
+  const job = {
+    photo: photo.file,
+    name: photo.name,
+    given: given.value,
+    memory: memoryBytes.value,
+    speeds: knownSpeeds(),
+    record: record.value,
+  };
   const label = describeChoice();
   const awake = await keepAwake();
   try {
@@ -154,11 +143,11 @@ export async function restore(photo: Photo): Promise<boolean> {
     ]);
     results.value = [...results.value, { ...result, photoId: photo.id, name: photo.name, label, recorded: job.record }];
     change(photo.id, { status: 'done' });
-    if (adapter.value && result.resumedAt === 0) remember(adapter.value.name, model.value.report.config.name, result);
+    if (adapter.value) remember(adapter.value.name, model.value.report.config.name, result.speeds);
     return true;
   } catch (error) {
     const stopped = (error as Error).name === 'AbortError';
-    change(photo.id, stopped ? { status: 'stopped' } : { status: 'failed', problem: forPage((error as Error).message) });
+    change(photo.id, stopped ? { status: 'stopped' } : { status: 'failed', problem: words(error as Error) });
     if (!stopped) tellError(error);
     return !stopped;
   } finally {
@@ -166,6 +155,8 @@ export async function restore(photo: Photo): Promise<boolean> {
     if (run.value?.cancel === cancelling) run.value = null;
   }
 }
+
+const knownSpeeds = () => speedsOf(adapter.value?.name, model.value?.report.config.name);
 
 /** Asks the system not to sleep while a run goes on; without that it sleeps, and the run goes on afterwards. */
 async function keepAwake(): Promise<() => void> {

@@ -3,14 +3,17 @@
  * pictures travel as bitmaps, which change hands without a copy.
  */
 import type { Schedule } from '../core/adapter.ts';
+import type { Facts, Warning } from '../core/errors.ts';
 import type { SupirConfig } from '../models/config.ts';
 import type { BlockGraph } from '../models/graph-blocks.ts';
+import type { GivenOptions } from '../restore/choose-options.ts';
+import type { Forecast } from '../restore/forecast.ts';
 import type { FileReport } from '../restore/inspection.ts';
-import type { GivenOptions } from '../restore/options.ts';
-import type { Stage } from '../restore/pipeline.ts';
-import type { PlannedStep } from '../restore/planned-steps.ts';
+import type { Progress } from '../restore/progress.ts';
 import type { Recipe } from '../restore/recipe.ts';
 import type { FidelityReport } from '../restore/report.ts';
+import type { PlannedStep } from '../restore/sampling.ts';
+import type { Speeds } from '../restore/speed.ts';
 
 /** What the browser's GPU offers and what was chosen for it. */
 export interface AdapterReport {
@@ -79,35 +82,22 @@ export interface ModelReport {
   files: string[];
 }
 
-export interface Forecast {
-  width: number;
-  height: number;
-  result: { width: number; height: number };
-  /** Bytes of GPU buffers at most. */
-  weights: number;
-  peak: number;
-  /** Floating-point operations of the whole run, in billions. */
-  gflop: number;
-  /** Sentences about how it will run. */
-  notes: string[];
-}
-
 export interface RestoreJob {
   photo: Blob;
   name: string;
   given: GivenOptions;
   /** Bytes of GPU memory that may be used; null lets the engine choose. */
   memory: number | null;
+  /** What is known of the adapter's speed. */
+  speeds: Speeds | null;
   /** Keep activations for the page's Explore view. */
   record: boolean;
 }
 
 export type RestoreEvent =
-  | { kind: 'stage'; stage: Stage }
-  | { kind: 'tile'; done: number; of: number }
-  | { kind: 'step'; step: number; steps: number }
+  | ({ kind: 'progress' } & Progress)
   | { kind: 'picture'; name: string; picture: ImageBitmap }
-  | { kind: 'warning'; text: string };
+  | { kind: 'warning'; warning: Warning };
 
 export interface RestoreResult {
   /** Names the result in later calls. */
@@ -122,6 +112,8 @@ export interface RestoreResult {
   /** The result as a PNG file with its recipe inside. */
   png: Blob;
   recipe: Recipe;
+  /** How fast the adapter was. */
+  speeds: Speeds | null;
   seconds: number;
   /** Of these, what compiling took; it is not needed again. */
   compileSeconds: number;
@@ -190,7 +182,7 @@ export interface Calls {
   scaleLora: [{ id: number; scale: number }, null, never];
   removeLora: [number, LoraState, never];
   plan: [GivenOptions, PlannedStep[], never];
-  forecast: [{ width: number; height: number; given: GivenOptions; memory: number | null }, Forecast, never];
+  forecast: [{ width: number; height: number; given: GivenOptions; memory: number | null; speeds: Speeds | null }, Forecast, never];
   readRecipe: [Blob, Recipe | null, never];
   restore: [RestoreJob, RestoreResult, RestoreEvent];
   difference: [{ id: number; to: DifferenceTo }, ImageBitmap, never];
@@ -210,4 +202,4 @@ export type FromEngine =
   | { id: number; event: unknown }
   | { id: number; result: unknown }
   /** `name` is the error's, such as UserError; 'AbortError' for what was cancelled. */
-  | { id: number; error: { name: string; message: string } };
+  | { id: number; error: { name: string; message: string; facts: Facts } };

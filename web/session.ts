@@ -2,7 +2,8 @@
 import { signal } from '@preact/signals';
 import { Engine } from './engine.ts';
 import { store, stored } from './local.ts';
-import { forPage, tell, tellError } from './notices.ts';
+import { words } from './messages.ts';
+import { tell, tellError } from './notices.ts';
 import type {
   AdapterReport,
   GivenFile,
@@ -53,7 +54,7 @@ export async function start(): Promise<void> {
   try {
     adapter.value = await engine().call('start', { schedule: schedule.value });
   } catch (error) {
-    adapterProblem.value = forPage((error as Error).message);
+    adapterProblem.value = words(error as Error);
   }
   keptFiles.value = await engine()
     .call('kept', null)

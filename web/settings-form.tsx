@@ -1,26 +1,14 @@
 /** The settings, made from the table that the command line's flags are made from: each under its usual name, with its sentence of help. */
-import { NUMBER_RANGES, PRESETS, type Preset, type RestoreOptions } from '../restore/options.ts';
-import { SETTING_GROUPS, SETTING_KEYS, SETTINGS, type SettingGroup, settingName } from '../restore/settings.ts';
-import { choose, choosePreset, chosen, given, memory, rollSeed, type, typos } from './choices.ts';
+import { shown } from '../core/text.ts';
+import type { Option } from '../options/schema.ts';
+import { spelled } from '../options/spelling.ts';
+import { OPTION_GROUPS, OPTION_KEYS, OPTIONS, type OptionGroup, type RestoreOptions } from '../restore/options.ts';
+import { choose, choosePreset, chosen, given, memory, presets, rollSeed, type, typos } from './choices.ts';
 import { Icon } from './icon.tsx';
 import { record } from './photos.ts';
 
-const GROUPS: Record<SettingGroup, string> = {
-  sampling: 'Sampling and guidance',
-  noise: 'Noise',
-  size: 'Size',
-  tiles: 'Tiles',
-  prompts: 'Prompts',
-  result: 'Result',
-  research: 'Research',
-};
-
-const PRESET_HELP: Record<Preset, string> = {
-  quality: 'more invented detail',
-  fidelity: 'closer to the photo',
-  lightning: 'for few-step bases',
-  fast: 'few steps, no guidance',
-};
+/** An option as people see it: cfg-start. */
+const labelOf = (key: keyof RestoreOptions) => spelled(key, 'kebab');
 
 /** What most people change. */
 export function Essentials() {
@@ -29,8 +17,8 @@ export function Essentials() {
       <fieldset class="presets">
         <legend>Preset</legend>
         <PresetChoice preset={undefined} name="model's own" help="what the model recommends" />
-        {(Object.keys(PRESETS) as Preset[]).map((preset) => (
-          <PresetChoice key={preset} preset={preset} name={preset} help={PRESET_HELP[preset]} />
+        {Object.entries(presets.value).map(([preset, { help }]) => (
+          <PresetChoice key={preset} preset={preset} name={shown(preset, 30)} help={shown(help)} />
         ))}
       </fieldset>
       <Setting name="prompt" />
@@ -49,7 +37,7 @@ export function Essentials() {
   );
 }
 
-function PresetChoice({ preset, name, help }: { preset: Preset | undefined; name: string; help: string }) {
+function PresetChoice({ preset, name, help }: { preset: string | undefined; name: string; help: string }) {
   return (
     <label title={help}>
       <input type="radio" name="preset" checked={given.value.preset === preset} onChange={() => choosePreset(preset)} />
@@ -64,22 +52,22 @@ export function AllSettings() {
   return (
     <details class="card all">
       <summary>
-        All settings <span class="dim">{changed(SETTING_KEYS.filter((key) => !ESSENTIAL.includes(key)))}</span>
+        All settings <span class="dim">{changed(OPTION_KEYS.filter((key) => !ESSENTIAL.includes(key)))}</span>
       </summary>
       <Memory />
-      {SETTING_GROUPS.map((group) => (
+      {(Object.keys(OPTION_GROUPS) as OptionGroup[]).map((group) => (
         <Group key={group} group={group} />
       ))}
     </details>
   );
 }
 
-function Group({ group }: { group: SettingGroup }) {
-  const keys = SETTING_KEYS.filter((key) => SETTINGS[key].group === group && !ESSENTIAL.includes(key));
+function Group({ group }: { group: OptionGroup }) {
+  const keys = OPTION_KEYS.filter((key) => OPTIONS[key].group === group && !ESSENTIAL.includes(key));
   return (
     <details class="group" open={group === 'sampling'}>
       <summary>
-        {GROUPS[group]} <span class="dim">{changed(keys)}</span>
+        {OPTION_GROUPS[group]} <span class="dim">{changed(keys)}</span>
       </summary>
       {keys.map((key) => (
         <Setting key={key} name={key} />
@@ -109,12 +97,11 @@ function changed(keys: readonly (keyof RestoreOptions)[]): string {
 
 /** One option: its name, its control, what it does, and the way back to its default. */
 function Setting({ name }: { name: keyof RestoreOptions }) {
-  const setting = SETTINGS[name];
+  const option = OPTIONS[name];
   const id = `set-${name}`;
   const isChanged = name in given.value;
   const typo = typos.value[name];
-  const help = setting.help.replaceAll('--', '');
-  if (setting.kind === 'flag') {
+  if (option.kind === 'flag') {
     return (
       <label class="check">
         <input
@@ -123,71 +110,79 @@ function Setting({ name }: { name: keyof RestoreOptions }) {
           onChange={(event) => choose(name, event.currentTarget.checked as never)}
         />
         <span>
-          <code>{settingName(name)}</code> <span class="help">{help}</span>
+          <code>{labelOf(name)}</code>{' '}
+          <span class="help" title={option.more}>
+            {option.help}
+          </span>
         </span>
       </label>
     );
   }
   return (
-    <div class={`setting ${setting.kind} ${isChanged ? 'changed' : ''}`}>
+    <div class={`setting ${option.kind} ${isChanged ? 'changed' : ''}`}>
       <label for={id}>
-        <code>{settingName(name)}</code>
+        <code>{labelOf(name)}</code>
       </label>
       <span class="value">
-        <Control name={name} id={id} invalid={typo !== undefined} />
-        {isChanged && (
+        <Control name={name} id={id} typed={typo?.text} />
+        {(isChanged || typo) && (
           <button type="button" class="quiet" title="Back to the default" onClick={() => choose(name, undefined)}>
             <Icon name="undo" />
-            <span class="sr">Back to the default of {settingName(name)}</span>
+            <span class="sr">Back to the default of {labelOf(name)}</span>
           </button>
         )}
       </span>
-      <p class="help" id={`${id}-help`}>
-        {help}
-        {typo && <span class="problem"> {typo}</span>}
+      <p class="help" id={`${id}-help`} title={option.more}>
+        {option.help}
+        {typo && <span class="problem"> {typo.problem}</span>}
       </p>
     </div>
   );
 }
 
-function Control({ name, id, invalid }: { name: keyof RestoreOptions; id: string; invalid: boolean }) {
-  const setting = SETTINGS[name];
+/** The control of an option; `typed` is what stands there and cannot be. */
+function Control({ name, id, typed }: { name: keyof RestoreOptions; id: string; typed: string | undefined }) {
+  const option: Option = OPTIONS[name];
   const value = chosen.value.options[name];
-  const common = { id, 'aria-describedby': `${id}-help`, 'aria-invalid': invalid || undefined };
-  if (setting.kind === 'choice') {
+  const common = { id, 'aria-describedby': `${id}-help`, 'aria-invalid': typed !== undefined || undefined };
+  if (option.kind === 'choice') {
     return (
       <select {...common} value={value as string} onChange={(event) => type(name, event.currentTarget.value)}>
-        {setting.choices.map((choice) => (
+        {option.choices.map((choice) => (
           <option key={choice}>{choice}</option>
         ))}
       </select>
     );
   }
-  if (setting.kind === 'number') {
-    const [least, most, integer] = NUMBER_RANGES[name]!;
+  if (option.kind === 'number') {
     return (
       <input
         {...common}
         type="number"
-        min={least}
-        max={most}
-        step={integer ? 1 : 'any'}
-        value={String(value)}
+        min={option.least}
+        max={option.most}
+        step={option.whole ? 1 : 'any'}
+        value={typed ?? String(value)}
         onChange={(event) => type(name, event.currentTarget.value)}
       />
     );
   }
-  if (setting.kind === 'text' || setting.kind === 'lines') {
-    const text = setting.kind === 'lines' ? (value as readonly string[]).join('\n') : (value as string);
+  if (option.kind === 'text' || option.kind === 'lines') {
+    const text = option.kind === 'lines' ? (value as readonly string[]).join('\n') : (value as string);
     return (
-      <textarea {...common} rows={name === 'prompt' ? 2 : 3} value={text} onChange={(event) => type(name, event.currentTarget.value)} />
+      <textarea
+        {...common}
+        rows={name === 'prompt' ? 2 : 3}
+        value={typed ?? text}
+        onChange={(event) => type(name, event.currentTarget.value)}
+      />
     );
   }
   return (
     <input
       {...common}
       type="text"
-      value={(value as readonly number[]).join(',')}
+      value={typed ?? (value as readonly number[]).join(',')}
       onChange={(event) => type(name, event.currentTarget.value)}
     />
   );

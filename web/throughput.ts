@@ -1,16 +1,14 @@
 /** How fast this browser's adapter was, for estimates of the next run: kept between visits, by adapter and model. */
 import { signal } from '@preact/signals';
+import type { Speeds } from '../restore/speed.ts';
 import { store, stored } from './local.ts';
-import type { Forecast, RestoreResult } from './protocol.ts';
 
-const KEY = 'throughput';
-type Rates = Record<string, number>;
+const KEY = 'speeds';
 
-/** Billions of floating-point operations a second, by `adapter model` of runs and `adapter` of benchmarks. */
-export const rates = signal<Rates>(read());
-let forecastGflop = 0;
+/** By `adapter model` of runs and `adapter` of benchmarks. */
+const known = signal<Record<string, Speeds>>(read());
 
-function read(): Rates {
+function read(): Record<string, Speeds> {
   try {
     return JSON.parse(stored(KEY) ?? '{}');
   } catch {
@@ -18,32 +16,23 @@ function read(): Rates {
   }
 }
 
-/** The work that the next run is measured by. */
-export function expect({ gflop }: Forecast): void {
-  forecastGflop = gflop;
+/** Learns from a run. */
+export function remember(adapter: string, model: string, speeds: Speeds | null): void {
+  if (speeds) keep(`${adapter} ${model}`, speeds);
 }
 
-/** Learns from a run that took so many seconds, compiling left out. */
-export function remember(
-  adapter: string,
-  model: string,
-  { seconds, compileSeconds }: Pick<RestoreResult, 'seconds' | 'compileSeconds'>,
-): void {
-  if (forecastGflop > 0) keep(`${adapter} ${model}`, forecastGflop / Math.max(0.01, seconds - compileSeconds));
-}
-
-/** Learns from a benchmark, for models that have not run yet. */
+/** Learns from a benchmark, in GFLOP/s, for models that have not run yet. */
 export function rememberBenchmark(adapter: string, gflops: readonly number[]): void {
-  keep(adapter, gflops.length / gflops.reduce((sum, each) => sum + 1 / each, 0));
+  keep(adapter, { gflopPerSecond: gflops.length / gflops.reduce((sum, each) => sum + 1 / each, 0) });
 }
 
-function keep(key: string, rate: number): void {
-  rates.value = { ...rates.value, [key]: rate };
-  store(KEY, JSON.stringify(rates.value));
+function keep(key: string, speeds: Speeds): void {
+  known.value = { ...known.value, [key]: speeds };
+  store(KEY, JSON.stringify(known.value));
 }
 
-/** Seconds that so much work will take, or null where nothing is known. */
-export function estimate(adapter: string, model: string, gflop: number): number | null {
-  const rate = rates.value[`${adapter} ${model}`] ?? rates.value[adapter];
-  return rate ? gflop / rate : null;
+/** What is known of an adapter with a model; null where nothing is. */
+export function speedsOf(adapter: string | undefined, model: string | undefined): Speeds | null {
+  if (adapter === undefined) return null;
+  return known.value[`${adapter} ${model}`] ?? known.value[adapter] ?? null;
 }

@@ -1,5 +1,5 @@
 /** The engine: a worker that answers the page's calls. Heavy calls wait for one another; a call that was cancelled ends with an AbortError. */
-import { UserError } from '../core/errors.ts';
+import { type Facts, factsOf, UserError } from '../core/errors.ts';
 import type { CallContext } from './call-context.ts';
 import { adapterReport, benchmark } from './engine-adapter.ts';
 import { Explorer } from './engine-explore.ts';
@@ -53,17 +53,7 @@ const handlers: Handlers = {
 };
 
 /** Calls that use the device or change the model: one at a time. */
-const SERIAL: ReadonlySet<Call> = new Set([
-  'start',
-  'benchmark',
-  'openModel',
-  'addLora',
-
-  'removeLora',
-  'restore',
-  'forecast',
-  'network',
-]);
+const SERIAL: ReadonlySet<Call> = new Set(['start', 'benchmark', 'openModel', 'addLora', 'removeLora', 'restore', 'forecast', 'network']);
 
 const cancels = new Map<number, AbortController>();
 let last: Promise<unknown> = Promise.resolve();
@@ -103,8 +93,8 @@ function bitmapsIn(value: unknown, depth = 0): ImageBitmap[] {
 }
 
 /** Faults, unlike errors that a person can mend, go to the console with their stack. */
-function described(error: unknown): { name: string; message: string } {
+function described(error: unknown): { name: string; message: string; facts: Facts } {
   const { name, message } = error instanceof Error ? error : new Error(String(error));
   if (!(error instanceof UserError) && !['AbortError', 'DeviceError'].includes(name)) console.error(error);
-  return { name, message };
+  return { name, message, facts: factsOf(error) };
 }

@@ -21,6 +21,8 @@ export interface AttachOptions {
 }
 
 export type WeightDType = 'f16' | 'f32' | BlockDType;
+/** Those that a person may choose for a model. */
+export const WEIGHT_DTYPES = ['f16', 'q8', 'q4'] as const satisfies WeightDType[];
 
 /** Names every weight below `root` `prefix` + its path and points it at the checkpoint. Existence and shapes are Checkpoint.checkKeys' business. */
 export function attach(root: object, prefix: string, checkpoint: Checkpoint, { dtype }: AttachOptions = {}): void {

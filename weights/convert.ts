@@ -6,12 +6,10 @@ import { quantise } from '../core/blocks.ts';
 import { storedOrder } from '../core/stored-order.ts';
 import { blockKind, storedInBlocks } from './block-entries.ts';
 import { blocksOf, byteLength, encode, type FloatDType, isFloat, isStoredBlocks, type NumberArray, type StoredBlocks } from './dtype.ts';
+import { fingerprint } from './fingerprint.ts';
 import { planSafetensors, type SafetensorsPlan, type TensorEntry } from './safetensors-writer.ts';
 import { checkBlockValues, checkF16Overflow, elementCount, type TensorFile } from './tensor-file.ts';
 import { valueWindows, WINDOW } from './value-windows.ts';
-
-/** Tensors whose first bytes go into the fingerprint. */
-const SAMPLES = 64;
 
 /** What real numbers become. Of Q8 and Q4 only the weights of storedInBlocks, the others then become F16. */
 export type ConvertedDType = FloatDType | StoredBlocks;
@@ -23,7 +21,7 @@ export interface Conversion {
 }
 
 /**
- * Plans the conversion of a file. Real numbers become `dtype`, integers stay as they are. The header carries a digest of samples of the source,
+ * Plans the conversion of a file. Real numbers become `dtype`, integers stay as they are. The header carries the source's fingerprint,
  * so that equal headers mean equal files.
  */
 export async function convert(file: TensorFile, dtype: ConvertedDType): Promise<Conversion> {
@@ -58,17 +56,4 @@ export async function convert(file: TensorFile, dtype: ConvertedDType): Promise<
     if (array instanceof Uint16Array && wanted === 'F16') checkF16Overflow(file.name, name, values, array, first);
     return new Uint8Array(array.buffer, array.byteOffset, array.byteLength);
   }
-}
-
-/** Hexadecimal SHA-256 over names, dtypes and shapes of all tensors and the first bytes of some. */
-async function fingerprint(file: TensorFile): Promise<string> {
-  const names = file.names();
-  const index = names.map((name) => `${name} ${file.info(name).dtype} ${file.info(name).shape}`).join('\n');
-  const parts: Uint8Array<ArrayBuffer>[] = [new TextEncoder().encode(index)];
-  for (let i = 0; i < names.length; i += Math.ceil(names.length / SAMPLES)) {
-    const { begin, end } = file.info(names[i]);
-    parts.push(await file.bytes(names[i], 0, Math.min(256, end - begin)));
-  }
-  const digest = new Uint8Array(await crypto.subtle.digest('SHA-256', await new Blob(parts).arrayBuffer()));
-  return Array.from(digest, (byte) => byte.toString(16).padStart(2, '0')).join('');
 }

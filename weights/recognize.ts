@@ -1,5 +1,6 @@
 /** Says what a file of weights is from the names and shapes in it, never from its own name. */
 import { UserError } from '../core/errors.ts';
+import { shown } from '../core/text.ts';
 import { COMPONENT_NAMES, COMPONENTS, type Component, componentOf, isIgnored, type LayoutName, layoutsOf } from './layouts.ts';
 import { elementCount, type TensorFile } from './tensor-file.ts';
 import { toSingle } from './translate.ts';
@@ -19,6 +20,8 @@ export interface Recognized {
   title: string;
   /** Why it cannot be part of a model, and what to do instead; null if it can. */
   refusal: string | null;
+  /** Which refusal it is, where front ends have more to say about it. */
+  code?: string;
   parts: Part[];
   /** Tensors that no component has, and that are not passed over by name. */
   unknown: string[];
@@ -37,12 +40,13 @@ const SDXL_TEXT = /^conditioner\.embedders\.(0\.transformer|1\.model)\./;
  * Files that are something else, by marks among their names; the first that fits counts. It does where the marks are more than the names that speak
  * against it: a key that a conversion left behind makes a model nothing else.
  */
-const FOREIGN: readonly { title: string; marks: RegExp; against: RegExp | null; refusal: string }[] = [
+const FOREIGN: readonly { title: string; marks: RegExp; against: RegExp | null; refusal: string; code?: string }[] = [
   {
     title: 'LoRA',
     marks: /(^|[._])lora_(up|down|A|B|unet|te\d?)([._]|$)|\.lora\.(up|down)\.|\.(hada_w\d|lokr_w\d)|\.dora_scale$/,
     against: MODEL,
-    refusal: 'It changes a model and is none by itself: give it with --lora, and give the checkpoint of SDXL that it was made for.',
+    code: 'is-lora',
+    refusal: 'It changes a model and is none by itself: apply it to the checkpoint of SDXL that it was made for.',
   },
   {
     title: 'ControlNet',
@@ -96,7 +100,8 @@ const FOREIGN: readonly { title: string; marks: RegExp; against: RegExp | null; 
     title: 'language model',
     marks: /^(model\.layers\.\d+\.self_attn|language_model\.|lm_head\.|model\.mm_projector)/,
     against: MODEL,
-    refusal: 'It is no part of SUPIR; captions are given as text, with --prompt.',
+    code: 'is-captioner',
+    refusal: 'It is no part of SUPIR; captions are given as text.',
   },
 ];
 
@@ -108,7 +113,10 @@ export function recognize(file: TensorFile): Recognized {
     if (marked.length === 0 || !against) return marked.length > 0;
     return marked.length > names.filter((name) => against.test(name) && !marks.test(name)).length;
   });
-  if (foreign) return { title: foreign.title, refusal: foreign.refusal, parts: [], unknown: [], model: file };
+  if (foreign) {
+    const { title, refusal, code } = foreign;
+    return { title, refusal, code, parts: [], unknown: [], model: file };
+  }
   const layouts = layoutsOf(file);
   const rules = layouts.flatMap((layout) => layout.rules);
   const model = rules.length > 0 ? toSingle(file, rules) : file;
@@ -170,6 +178,6 @@ function refusalOf(model: TensorFile, parts: readonly Part[], unknown: readonly 
 }
 
 /** @throws UserError naming the file and what to use instead, unless it can be part of a model. */
-export function checkUsable(file: TensorFile, { title, refusal }: Recognized): void {
-  if (refusal) throw new UserError(`${file.name} is a ${title}. ${refusal}`);
+export function checkUsable(file: TensorFile, { title, refusal, code }: Recognized): void {
+  if (refusal) throw new UserError(`${shown(file.name)} is a ${title}. ${refusal}`, { code, file: file.name });
 }

@@ -52,7 +52,7 @@ test("the paper's damage by itself, small; and what is refused", async ({ folder
   const image = await decode(readFileSync(output), output);
   assert.equal(image, degrade(photo, { blur: 2, scale: 4, enlarge: false }));
   assert.equal([image.width, image.height], [10, 6]);
-  assertRefused(refused[0], /'scale' of 0\.5 is out of range; it must be from 1 to 1000/, 'scale');
+  assertRefused(refused[0], /argument '0\.5' is invalid\. It must be a number from 1 to 1000/, 'scale');
   assertRefused(refused[1], /it is the photo itself/, 'itself');
   assert.equal(readdirSync(folder).sort(), ['a.png', 'b.png']);
 });

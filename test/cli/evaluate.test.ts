@@ -66,14 +66,17 @@ test('what is refused, before any work', async ({ folder }) => {
     [[join(folder, 'empty')], /No PNG, JPEG or WebP photo was found/],
     [[input, '--baseline', 'best'], /no method 'best' to compare with; there are: bicubic, stage1, supir/],
     [[input, '--group', 'g=a,z'], /--group names photos that are not there: z/],
-    [[input, '--methods', bad], /bad\.json must be a list of methods with a name/],
-    [[input, ...method('a.json', { options: { step: 3 } })], /method 'm' has an unknown option 'step'/],
-    [[input, ...method('b.json', { options: { steps: 0 } })], /'steps' is 0/],
+    [[input, '--methods', bad], /bad\.json: the name of method 1 is undefined; it must be a text/],
+    [[input, ...method('a.json', { options: { step: 3 } })], /a\.json, method 'm': there is no option 'step'; there are: sampler/],
+    [
+      [input, ...method('b.json', { options: { steps: 0 } })],
+      /b\.json, method 'm': the option 'steps' is 0; it must be an integer from 1 to 1000/,
+    ],
     [[input, ...method('c.json', { lora: ['x:high'] })], /'x:high' in 'lora' is wrong/],
     [[input, ...method('d.json', { lora: [join(folder, 'x')] })], /Cannot open .*x: it does not exist/],
     [[input, '--results', `supir=${input}`], /name 'supir' is taken/],
     [[input, '--lpips', join(input, 'a.png')], /a\.png/],
-    [[input, '--scale', '0'], /'scale' of 0 is out of range/],
+    [[input, '--scale', '0'], /'--scale <factor\.\.\.>' argument '0' is invalid\. It must be a number from 1 to 1000/],
   ];
   await inPairs(cases, async ([args, message]) => assertRefused(await supir(['evaluate', ...args, '-o', output]), message, args.join(' ')));
   assert.not.ok(readdirSync(folder).includes('out'));

@@ -48,14 +48,16 @@ test('photos that cannot be read', async ({ folder, photo }) => {
 
 test('options that cannot be', async ({ folder, photo }) => {
   const cases: [args: string[], message: RegExp][] = [
-    [['--steps', 'NaN'], /'--steps <n>' argument 'NaN' is invalid\. It must be a number/],
-    [['--steps', '-3'], /'steps' is -3; it must be an integer from 1 to 1000/],
-    [['--steps', '2.5'], /'steps' is 2\.5; it must be an integer/],
-    [['--cfg', 'Infinity'], /'cfg' is Infinity; it must be a number from 0 to 100/],
-    [['--seed', '-1'], /'seed' is -1/],
-    [['--upscale', '0'], /'upscale' is 0/],
+    [['--steps', 'NaN'], /'--steps <n>' argument 'NaN' is invalid\. It must be an integer from 1 to 1000/],
+    [['--steps', '-3'], /'--steps <n>' argument '-3' is invalid\. It must be an integer from 1 to 1000/],
+    [['--steps', '2.5'], /argument '2\.5' is invalid\. It must be an integer/],
+    [['--cfg', 'Infinity'], /'--cfg <scale>' argument 'Infinity' is invalid\. It must be a number from 0 to 100/],
+    [['--seed', '-1'], /'--seed <n>' argument '-1' is invalid/],
+    [['--upscale', '0'], /'--upscale <factor>' argument '0' is invalid/],
     [['--min-size', ''], /'--min-size <pixels>' argument '' is invalid/],
     [['--color-fix', 'sepia'], /'--color-fix <how>' argument 'sepia' is invalid\. Allowed choices are wavelet, adain, none/],
+    [['--s-churn', '1', '--churn', '2'], /--s-churn is given under two of its names: give one/],
+    [['--preset', 'best'], /no preset 'best' for the model supir-demo; there are: .*`npm run -s supir -- restore --model <folder> --help`/],
     [['--no-such-option'], /unknown option '--no-such-option'/],
     [['--bits', '12'], /'--bits <8\|16>' argument '12' is invalid\. It must be 8 or 16/],
     [['--bits', '16', '-o', 'out.jpg'], /Cannot write out\.jpg with 16 bits: only PNG files have them/],

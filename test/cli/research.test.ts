@@ -9,8 +9,8 @@ import { crop } from '../../image/compose.ts';
 import { decode } from '../../image/decode.ts';
 import { encodePng } from '../../image/encode.ts';
 import { SUPIR_SDXL } from '../../models/config.ts';
-import { chooseOptions } from '../../restore/options.ts';
-import { type PlannedStep, plannedSteps } from '../../restore/planned-steps.ts';
+import { chooseOptions } from '../../restore/choose-options.ts';
+import { type PlannedStep, plannedSteps } from '../../restore/sampling.ts';
 import { projectFile } from '../support/fixtures.ts';
 import { assertRefused, inPairs, supir } from './run-cli.ts';
 
@@ -25,8 +25,8 @@ test.before.each(async (context) => {
 test.after.each((context) => rmSync(context.folder, { recursive: true, force: true }));
 
 test('the plan is what the samplers do', async () => {
-  const steps = (given: object) => plannedSteps(chooseOptions({ churn: 5, ...given }, SUPIR_SDXL));
-  const edm = await steps({ steps: 10, cfg: 4, cfgStart: 1, control: 1, controlLinear: true, controlStart: 0.5 });
+  const steps = (given: object) => plannedSteps(chooseOptions({ sChurn: 5, ...given }, SUPIR_SDXL));
+  const edm = await steps({ steps: 10, cfg: 4, cfgStart: 1, controlScale: 1, controlLinear: true, controlStart: 0.5 });
   assert.is(edm.length, 10);
   assert.ok(Math.abs(edm[0].sigma - 14.6146) < 1e-3, `${edm[0].sigma}`);
   assert.ok(Math.abs(edm[0].sigmaHat / edm[0].sigma - Math.SQRT2) < 1e-9, 'churn of 5 in 10 steps is at its limit');
@@ -60,7 +60,7 @@ test('plan prints a table and draws', async ({ folder }) => {
 
 test('the plot is well-formed for one step and for many', async () => {
   for (const steps of [1, 2, 50, 1000]) {
-    const options = chooseOptions({ steps, cfg: 0, cfgStart: 0, control: 0 }, SUPIR_SDXL);
+    const options = chooseOptions({ steps, cfg: 0, cfgStart: 0, controlScale: 0 }, SUPIR_SDXL);
     const svg = schedulePlot(options, await plannedSteps(options));
     assert.not.match(svg, /NaN|Infinity|undefined/, `${steps} steps`);
     assert.is(svg.match(/<text/g)?.length, svg.match(/<\/text>/g)?.length);

@@ -62,11 +62,11 @@ test('what is refused, before any work', async ({ folder, photos }) => {
     [['vae', join(folder, 'none')], /There is no folder/],
     [['unet', photos, '--sample', join(folder, 'none.png')], /There is no photo .*none\.png/],
     [['control', photos, '--caption', 'a', '--mode', 'denoising'], /its mode must be 'restoration'/],
-    [['unet', photos, ...config({ rates: 1 })], /there is no option 'rates'\. See train unet --help/],
-    [['unet', photos, ...config({ rate: 'fast' })], /'rate' is "fast"\. It must be a number/],
-    [['unet', photos, ...config({ resume: 1 })], /'resume' must be true or false/],
-    [['unet', photos, ...config('{')], /cannot be read as JSON/],
-    [['lora', photos, '--betas', '0.9'], /It must be two numbers/],
+    [['unet', photos, ...config({ rates: 1 })], /\.json: there is no option 'rates'; there are: mode, steps.*min_snr/],
+    [['unet', photos, ...config({ rate: 'fast' })], /\.json: the option 'rate' is 'fast'; it must be a number/],
+    [['unet', photos, ...config({ resume: 1 })], /the option 'resume' is 1; it must be true or false/],
+    [['unet', photos, ...config('{')], /\.json is not JSON/],
+    [['lora', photos, '--betas', '0.9'], /It must be a list of 2 numbers from 0/],
   ];
   await inPairs(cases, async ([args, message]) => {
     assertRefused(await supir(['train', ...args, '-o', join(folder, 'out'), '--json']), message, args.join(' '));

@@ -7,7 +7,8 @@ import { decode } from '../../image/decode.ts';
 import { degrade } from '../../image/degrade.ts';
 import { psnr } from '../../image/metrics.ts';
 import { restorePhoto } from '../../restore/job.ts';
-import { SupirModel } from '../../restore/model-folder.ts';
+import { SUPIR } from '../../restore/supir.ts';
+import { SupirModel } from '../../restore/supir-model.ts';
 import { bytesSource } from '../../weights/byte-source.ts';
 import { readLora } from '../../weights/lora.ts';
 import { openTensorFile } from '../../weights/open.ts';
@@ -25,11 +26,11 @@ test('both LoRAs: every layer is found, and a face gains', async () => {
     const model = await SupirModel.open(device, open);
     if (name !== 'none') {
       const source = await open(`loras/${name}.safetensors`);
-      const weights = [...parameters(model.networks.supir)].map(([, parameter]) => parameter);
+      const weights = [...parameters(model.networks)].map(([, parameter]) => parameter);
       assert.is((await readLora(await openTensorFile(source), weights)).layers.length, 132);
       await model.addLora(source, 1);
     }
-    quality[name] = psnr(truth, (await restorePhoto(model, damaged, {})).image);
+    quality[name] = psnr(truth, (await restorePhoto(SUPIR, model, damaged, {})).image);
     await model.close();
   }
   const { none, landscape, portrait } = quality;

@@ -8,9 +8,9 @@ import { input } from '../../core/tensor.ts';
 import { compile } from '../../gpu/program.ts';
 import { waveletColorFix } from '../../image/color-fix.ts';
 import { timestepEmbedding } from '../../models/timestep-embedding.ts';
-import { SupirModel } from '../../restore/model-folder.ts';
-import type { TextConditioning, Values } from '../../restore/networks.ts';
-import { images, sampleMoments } from '../../restore/pipeline.ts';
+import { images, type TextConditioning, type Values } from '../../restore/networks.ts';
+import { sampleMoments } from '../../restore/supir.ts';
+import { SupirModel } from '../../restore/supir-model.ts';
 import { sampleEdm } from '../../sampler/edm.ts';
 import { restorationGuided } from '../../sampler/guidance.ts';
 import { NoiseSchedule } from '../../sampler/schedule.ts';
@@ -23,7 +23,6 @@ import { projectFile } from '../support/fixtures.ts';
 const open = async (name: string) => bytesSource(name, await projectFile(`demo/${name}`));
 const reference = await openSafetensors(await open('reference.safetensors'));
 const model = await SupirModel.open(await testDevice(), open);
-const { networks } = model;
 
 /** Sampling as the reference's metadata tells it. */
 const STEPS = 4;
@@ -41,7 +40,7 @@ const compared = new Set<string>();
 let before: { buffers: number; bytes: number };
 
 test.before(() => {
-  before = { ...networks.device.memory };
+  before = { ...model.device.memory };
 });
 
 async function expected(name: string): Promise<Values> {
@@ -72,7 +71,7 @@ for (const which of ['positive', 'negative'] as const) {
     const tokens = model.tokens(reference.metadata.get(which)!);
     assert.equal(tokens.tower1, await reference.ints(`text/${which}/tokens1`));
     assert.equal(tokens.tower2, await reference.ints(`text/${which}/tokens2`));
-    text[which] = await networks.condition(tokens);
+    text[which] = await model.condition(tokens);
     await check(`text/${which}/context`, text[which].context.data);
     await check(`text/${which}/vector`, text[which].vector.data);
   });
@@ -85,12 +84,12 @@ for (const size of ['small', 'wide']) {
     const x = unitImage({ data: await reference.f64(`${size}/lq_u8`), shape: reference.info(`${size}/lq_u8`).shape });
     await check(`${size}/x`, x.data);
     const scale = model.config.vae.scale_factor;
-    const { mean } = await networks.encode(x, 'denoise_encoder');
+    const { mean } = await model.encode(x, 'denoise_encoder');
     zLq = { shape: mean.shape, data: mean.data.map((value) => value * scale) };
     await check(`${size}/z_lq`, zLq.data);
-    stage1 = await networks.decode(zLq);
+    stage1 = await model.decode(zLq);
     await check(`${size}/x_stage1`, stage1.data);
-    const moments = await networks.encode(stage1, 'encoder');
+    const moments = await model.encode(stage1, 'encoder');
     const z = mean.shape[3];
     const both = Float32Array.from({ length: 2 * mean.data.length }, (_, i) => {
       const { data } = i % (2 * z) < z ? moments.mean : moments.logvar;
@@ -102,7 +101,7 @@ for (const size of ['small', 'wide']) {
   });
 
   test(`${size}: control features, and the UNet with and without them`, async () => {
-    const { diffusion_model, control_model } = networks.supir.model;
+    const { diffusion_model, control_model } = model.networks.model;
     const [xt, hint] = [await expected(`${size}/unet/xt`), await expected(`${size}/z_lq`)];
     const [context, vector] = [await expected('text/positive/context'), await expected('text/positive/vector')];
     const width = model.config.unet.model_channels;
@@ -121,7 +120,7 @@ for (const size of ['small', 'wide']) {
       eps_no_control: diffusion_model.forward(t.xt, t.timestep, t.context, t.vector, null),
     };
     assert.is(features.length, 10);
-    const program = await compile(networks.device, outputs);
+    const program = await compile(model.device, outputs);
     const results = await program.run({ xt: xt.data, hint: hint.data, timestep, context: context.data, vector: vector.data });
     program.dispose();
     for (const [name, data] of Object.entries(results)) await check(`${size}/unet/${name}`, data);
@@ -129,7 +128,7 @@ for (const size of ['small', 'wide']) {
 
   test(`${size}: every sampling step, the result and its colour fix`, async () => {
     const noises = await Promise.all(Array.from({ length: STEPS + 1 }, (_, i) => expected(`${size}/edm/noise${i}`)));
-    const denoiser = await networks.denoiser(zLq, text.negative, text.positive);
+    const denoiser = await model.denoiser(zLq, text.negative, text.positive);
     let drawn = 0;
     const data = await sampleEdm(denoiser.network, new NoiseSchedule(), {
       ...EDM,
@@ -146,7 +145,7 @@ for (const size of ['small', 'wide']) {
     denoiser.dispose();
     assert.is(drawn, STEPS + 1);
     await check(`${size}/edm/z`, data);
-    const image = await networks.decode({ data, shape: zLq.shape });
+    const image = await model.decode({ data, shape: zLq.shape });
     await check(`${size}/edm/image`, image.data);
     await check(`${size}/edm/image_wavelet`, waveletColorFix(images(image)[0], images(stage1)[0]).data);
   });
@@ -161,7 +160,7 @@ test('everything that the reference records was compared or used', async () => {
 });
 
 test('closing the model frees all that it made', async () => {
-  const { memory } = networks.device;
+  const { memory } = model.device;
   assert.ok(memory.buffers > before.buffers);
   await model.close();
   assert.is(memory.buffers, before.buffers);

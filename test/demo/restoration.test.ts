@@ -7,7 +7,8 @@ import { isGrey } from '../../image/grey.ts';
 import { luma } from '../../image/luma.ts';
 import { psnr } from '../../image/metrics.ts';
 import { restorePhoto } from '../../restore/job.ts';
-import { SupirModel } from '../../restore/model-folder.ts';
+import { SUPIR } from '../../restore/supir.ts';
+import { SupirModel } from '../../restore/supir-model.ts';
 import { bytesSource } from '../../weights/byte-source.ts';
 import { testDevice } from '../support/device.ts';
 import { projectFile } from '../support/fixtures.ts';
@@ -22,6 +23,7 @@ test('a damaged photo comes out closer to the original; a step needs no new pipe
   const pipelines: number[] = [];
   const live: number[] = [];
   const { image, stage1, options } = await restorePhoto(
+    SUPIR,
     model,
     damaged,
     { prompt: 'a photo of a woman, ', steps: 5 },
@@ -50,16 +52,19 @@ test('a photo without colour stays exactly grey, and takes the tint that network
   const model = await SupirModel.open(device, async (name) => bytesSource(name, await projectFile(`demo/${name}`)));
   const { width, height, data } = crop(await decode(await projectFile('demo/photos/cat-noisy.jpg'), 'cat'), 96, 32, 64, 64);
   const photo = { width, height, data: Uint8Array.from(data, (_, i) => data[i - (i % 3)]) };
-  const { image, stage1, deep } = await restorePhoto(model, photo, { steps: 1 });
+  const { image, stage1, deep } = await restorePhoto(SUPIR, model, photo, { steps: 1 });
   assert.equal([isGrey(photo), isGrey(image), isGrey(stage1), isGrey(deep())], [true, true, true, true]);
-  const free = await restorePhoto(model, photo, { steps: 1, grey: 'free' });
+  const free = await restorePhoto(SUPIR, model, photo, { steps: 1, grey: 'free' });
   assert.not(isGrey(free.image));
   const [grey, tinted] = [luma(image), luma(free.image)];
   const isWhole = (i: number) => free.image.data.subarray(3 * i, 3 * i + 3).every((value) => value > 0 && value < 255);
   const inside = [...grey.keys()].filter(isWhole);
   assert.ok(inside.length > grey.length / 2 && inside.every((i) => Math.abs(grey[i] - tinted[i]) <= 1), 'the same brightness');
   const touched = { ...photo, data: photo.data.with(5, photo.data[5] ^ 1) };
-  assert.not(isGrey((await restorePhoto(model, touched, { stage1Only: true })).image), 'a photo with a little colour is a colour photo');
+  assert.not(
+    isGrey((await restorePhoto(SUPIR, model, touched, { stage1Only: true })).image),
+    'a photo with a little colour is a colour photo',
+  );
   await model.close();
 });
 

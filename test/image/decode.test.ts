@@ -82,8 +82,10 @@ test('palette, with and without transparency', async () => {
   assert.equal(await decodePng(png), { width: 3, height: 1, data: Uint8Array.of(7, 8, 9, 4, 5, 6, 1, 2, 3) });
   const seen = await decodePng({ ...png, chunks: [palette, { type: 'tRNS', data: Uint8Array.of(40, 255) }] });
   assert.equal(seen.alpha, Uint8Array.of(255, 255, 40));
-  await refuses(decodePng({ ...png, rows: [0, 0b11010000] }), /test\.png: the PNG file is damaged/);
-  await refuses(decodePng({ ...png, chunks: [] }), /test\.png: the PNG file is damaged/);
+  const beyond = await decodePng({ ...png, rows: [0, 0b11010000] });
+  assert.equal([...beyond.data], [0, 0, 0, 4, 5, 6, 1, 2, 3]);
+  assert.match(beyond.note!, /not in its palette; they are black/);
+  await refuses(decodePng({ ...png, chunks: [] }), /test\.png: the PNG file is damaged \(no palette\)/);
 });
 
 test('a transparent colour', async () => {
@@ -96,8 +98,10 @@ test('interlaced', async () => {
   // 2x2: pass 1 has the pixel (0,0), pass 6 (1,0), pass 7 the second row
   const png: RawPng = { width: 2, height: 2, depth: 8, color: 0, interlaced: true, rows: [0, 1, 0, 2, 0, 3, 4] };
   assert.equal([...(await decodePng(png)).data], grey(1, 2, 3, 4));
-  await refuses(decodePng({ ...png, rows: [...(png.rows as number[]), 0, 0] }), /more pixels than its header says/);
-  await refuses(decodePng({ ...png, rows: [0, 1, 0, 2] }), /damaged/);
+  const more = await decodePng({ ...png, rows: [...(png.rows as number[]), 0, 0] });
+  assert.equal([...more.data], grey(1, 2, 3, 4));
+  assert.match(more.note!, /data beyond its pixels/);
+  await refuses(decodePng({ ...png, rows: [0, 1, 0, 2] }), /fewer pixels than its header says/);
 });
 
 test('bytes after the end of a PNG are ignored', async () => {
@@ -128,7 +132,7 @@ test('JPEG: grey', async () => {
 test('JPEG: halved colour planes are enlarged as libjpeg does', async () => {
   const decoded = await decode(await fixture('image/chroma-420.jpg'), 'chroma-420.jpg');
   const reference = await decode(await fixture('image/chroma-420.png'), 'chroma-420.png'); // Chromium's decoder, libjpeg-turbo
-  assert.ok(largestDifference(decoded, reference) <= 3); // repeating the pixels instead: 86
+  assert.is(largestDifference(decoded, reference), 0);
 });
 
 test('JPEG: Adobe marker 0 and components R, G, B mean RGB', async () => {
@@ -243,21 +247,6 @@ test('JPEG kinds that are not supported are named', async () => {
   await refuses(decode(frame(0xc9, 8, 3), 'x'), /arithmetic/);
 });
 
-test('a JPEG of thousands of scans is refused', async () => {
-  const file = encodeJpeg(gradient(8, 8), 90);
-  const scan = [0xff, 0xda, 0, 8, 1, 1, 0, 0, 63, 0];
-  await refuses(
-    decode(
-      joinBytes(
-        file.subarray(0, -2),
-        new Uint8Array(300 * scan.length).map((_, i) => scan[i % scan.length]),
-      ),
-      'x',
-    ),
-    /200 scans/,
-  );
-});
-
 test('sizes are refused before any pixel is decoded', async () => {
   const start = performance.now();
   const png = (width: number, height: number) => decodePng({ width, height, depth: 8, color: 2, rows: [0] });
@@ -292,7 +281,6 @@ test('every cut-off file is refused', async () => {
 test('a PNG whose pixels are too few, or whose zlib stream is broken', async () => {
   const png: RawPng = { width: 3, height: 3, depth: 8, color: 0, rows: [0, 1, 2, 3, 0, 4, 5, 6, 0, 7, 8, 9] };
   await refuses(decodePng({ ...png, rows: (png.rows as number[]).slice(0, 8) }), /fewer pixels than its header says/);
-  await refuses(decodePng({ ...png, rows: [...(png.rows as number[]), 0] }), /more pixels than its header says/);
   await refuses(decodePng({ ...png, rows: [9, ...(png.rows as number[]).slice(1)] }), /damaged .*filter/);
   await refuses(decodePng({ ...png, depth: 3 }), /header is damaged \(depth 3/);
   const flipped = makePng(png);

@@ -84,10 +84,6 @@ export function makeCmykJpeg(blocks: number[][], adobe: number | null): Uint8Arr
       bits += `${size.toString(2).padStart(4, '0')}${size ? value.toString(2).padStart(size, '0') : ''}0`;
     }
   });
-  const coded = (bits.match(/.{1,8}/g) ?? []).flatMap((byte) => {
-    const value = Number.parseInt(byte.padEnd(8, '1'), 2);
-    return value === 0xff ? [value, 0] : [value];
-  });
   const components = [1, 2, 3, 4];
   return joinBytes(
     [0xff, 0xd8],
@@ -97,9 +93,17 @@ export function makeCmykJpeg(blocks: number[][], adobe: number | null): Uint8Arr
     marker(0xc4, 0x00, 0, 0, 0, 12, ...new Array<number>(12).fill(0), ...Array.from({ length: 12 }, (_, size) => size)),
     marker(0xc4, 0x10, 1, ...new Array<number>(15).fill(0), 0),
     marker(0xda, 4, ...components.flatMap((id) => [id, 0]), 0, 63, 0),
-    coded,
+    scanBytes(bits),
     [0xff, 0xd9],
   );
+}
+
+/** A JPEG scan's bits, written with 0 and 1, as bytes: ones at the end, and a 0 after every FF. (ITU T.81, F.1.2.3) */
+export function scanBytes(bits: string): number[] {
+  return (bits.match(/.{1,8}/g) ?? []).flatMap((byte) => {
+    const value = Number.parseInt(byte.padEnd(8, '1'), 2);
+    return value === 0xff ? [value, 0] : [value];
+  });
 }
 
 export { ascii, joinBytes };

@@ -5,12 +5,16 @@ import { UserError } from '../../core/errors.ts';
 import { type Parameter, parameters } from '../../core/module.ts';
 import { TorchRandom } from '../../core/random.ts';
 import { sizeOf } from '../../core/tensor.ts';
-import { fixedLoraScale, type LoraScaleText, loraBlock, parseLoraScale, withControl } from '../../restore/lora-scales.ts';
-import { Networks, type TextConditioning, type Values } from '../../restore/networks.ts';
+import { LoraScale, type LoraScaleText, loraBlock } from '../../models/lora-scale.ts';
+import { LoraSet, withControl } from '../../models/lora-set.ts';
+import type { TextConditioning, Values } from '../../restore/networks.ts';
+import { SupirModel } from '../../restore/supir-model.ts';
 import { sampleEdm } from '../../sampler/edm.ts';
 import { sampleEuler } from '../../sampler/euler.ts';
 import { NoiseSchedule } from '../../sampler/schedule.ts';
+import { bytesSource } from '../../weights/byte-source.ts';
 import type { Lora } from '../../weights/lora.ts';
+import { encodeSafetensors } from '../../weights/safetensors-writer.ts';
 import { testDevice } from '../support/device.ts';
 import { tinySupir } from '../support/tiny-supir.ts';
 
@@ -37,20 +41,20 @@ const hint: Values = { shape: [1, 4, 4, 4], data: random.randn(64) };
 const x = random.randn(64);
 const tokens = { tower1: [18, 3, 4, 19, 19, 19], tower2: [18, 3, 4, 19, 0, 0] };
 
-async function withNetworks<T>(scales: LoraScaleText[], body: (networks: Networks, text: TextConditioning) => Promise<T>): Promise<T> {
-  const networks = new Networks(device, supir);
-  for (const [i, scale] of scales.entries()) networks.loras.add(device, files[i], scale);
+async function withNetworks<T>(scales: LoraScaleText[], body: (model: SupirModel, text: TextConditioning) => Promise<T>): Promise<T> {
+  const model = new SupirModel(device, supir);
+  for (const [i, scale] of scales.entries()) model.loras.add(device, files[i], scale);
   try {
-    return await body(networks, await networks.condition(tokens));
+    return await body(model, await model.condition(tokens));
   } finally {
-    networks.loras.release(device);
+    model.loras.release(device);
   }
 }
 
 /** The prediction at some point of a run. */
 const predict = (scales: LoraScaleText[], progress = 0) =>
-  withNetworks(scales, async (networks, text) => {
-    const denoiser = await networks.denoiser(hint, null, text);
+  withNetworks(scales, async (model, text) => {
+    const denoiser = await model.denoiser(hint, null, text);
     const { positive } = await denoiser.network({ x, timestep: 400, controlScale: 1, progress });
     denoiser.dispose();
     return positive;
@@ -59,29 +63,22 @@ const predict = (scales: LoraScaleText[], progress = 0) =>
 const apart = (a: Float32Array, b: Float32Array) => Math.max(...a.map((value, i) => Math.abs(value - b[i])));
 
 test('scales as they are written', () => {
-  assert.equal(parseLoraScale(0.8), [{ block: '', from: 0.8, to: 0.8 }]);
-  assert.equal(parseLoraScale('-.5..1e-1'), [{ block: '', from: -0.5, to: 0.1 }]);
-  assert.equal(parseLoraScale('1, 0@text,0.2..1@unet.input.4'), [
-    { block: '', from: 1, to: 1 },
-    { block: 'text', from: 0, to: 0 },
-    { block: 'unet.input.4', from: 0.2, to: 1 },
-  ]);
-  for (const text of ['', 'x', '1..', '1@', '1@@text', '0.5;1', 'NaN', '1..2..3', '1,,2']) {
+  const places = ['text.1', 'unet.input.4', 'unet.input.5', 'unet.middle'];
+  const at = (text: LoraScaleText, progress: number) => places.map((block) => new LoraScale(text).at(block, progress));
+  assert.equal(at(0.8, 0.5), [0.8, 0.8, 0.8, 0.8]);
+  assert.equal(at('-.5..1e-1', 0.5), [-0.2, -0.2, -0.2, -0.2]);
+  assert.equal(at('1, 0@text,0.2..1@unet.input.4', 0), [0, 0.2, 1, 1]);
+  assert.equal(at('1, 0@text,0.2..1@unet.input.4', 1), [0, 1, 1, 1]);
+  assert.equal(at('2@unet.input', 1), [0, 2, 2, 0]);
+  assert.equal([new LoraScale('1..1').isFixed, new LoraScale('1,0..1@text').isFixed], [true, false]);
+  const long = '1'.repeat(100_000);
+  for (const text of ['', 'x', '1..', '1@', '1@@text', '0.5;1', 'NaN', '1..2..3', '1,,2', long, `${long}..${long}x`, `1@${long}`]) {
     assert.throws(
-      () => parseLoraScale(text),
-      (error: Error) => error instanceof UserError && /is no LoRA scale/.test(error.message),
+      () => new LoraScale(text),
+      (error: Error) => error instanceof UserError && /is no LoRA scale/.test(error.message) && error.message.length < 300,
     );
   }
-  const fixed = fixedLoraScale('0.5,2@unet.output,0@text.2');
-  assert.equal(
-    [
-      'model.diffusion_model.output_blocks.3.1.proj_in.weight',
-      'conditioner.embedders.1.model.x.weight',
-      'model.diffusion_model.out.2.weight',
-    ].map(fixed),
-    [2, 0, 0.5],
-  );
-  assert.throws(() => fixedLoraScale('0..1'), /merged into the weights has one scale/);
+  assert.throws(() => new LoraSet().add(device, files[0], '0..1', true), /merged into the weights has one scale/);
 });
 
 test('the block of every weight', () => {
@@ -109,9 +106,9 @@ test('a slider: two files, scales set between evaluations, nothing read, made or
   const expected: Float32Array[] = [];
   for (const each of scales) expected.push(await predict(each));
   assert.ok(apart(expected[0], expected[1]) > 1e-3 && apart(expected[0], expected[2]) > 1e-3, 'they act');
-  await withNetworks([1, 1], async (networks) => {
-    const text = await networks.condition(tokens);
-    const denoiser = await networks.denoiser(hint, null, text);
+  await withNetworks([1, 1], async (model) => {
+    const text = await model.condition(tokens);
+    const denoiser = await model.denoiser(hint, null, text);
     await denoiser.network({ x, timestep: 400, controlScale: 1 });
     const [pipelines, buffers] = [device.pipelineCount, device.memory.buffers];
     let reads = 0;
@@ -124,9 +121,10 @@ test('a slider: two files, scales set between evaluations, nothing read, made or
       };
     });
     for (const [i, each] of scales.entries()) {
-      for (const [index, scale] of each.entries()) networks.loras.set(index, scale);
+      const handles = [...model.loras];
+      for (const [index, scale] of each.entries()) handles[index].scale = scale;
       // The towers' part of a scale takes effect where the prompt is read again.
-      const { context, vector } = await networks.condition(tokens);
+      const { context, vector } = await model.condition(tokens);
       const { positive } = await denoiser.evaluate({ x, timestep: 400, controlScale: 1 }, { context: context.data, vector: vector.data });
       assert.equal(positive, expected[i], `${each}`);
     }
@@ -166,9 +164,9 @@ test('a rule for control applies layers of the UNet there too, where the file ha
     layers: files[0].layers.filter(({ parameter }) => parameter.name.startsWith('model.diffusion_model.')),
     notes: [],
   };
-  assert.is(withControl(unet, '0.5', weights), unet);
-  assert.is(withControl(files[0], '1@control', weights), files[0], 'it has its own');
-  const both = withControl(unet, '0.5,1@control', weights);
+  assert.is(withControl(unet, new LoraScale('0.5'), weights), unet);
+  assert.is(withControl(files[0], new LoraScale('1@control'), weights), files[0], 'it has its own');
+  const both = withControl(unet, new LoraScale('0.5,1@control'), weights);
   const added = both.layers.slice(unet.layers.length);
   const first = unet.layers.filter(({ parameter }) => /(input|middle)_block/.test(parameter.name));
   assert.equal(
@@ -179,11 +177,46 @@ test('a rule for control applies layers of the UNet there too, where the file ha
 });
 
 test('a block without a layer is refused by name', async () => {
-  const networks = new Networks(device, supir);
+  const model = new SupirModel(device, supir);
   assert.throws(
-    () => networks.loras.add(device, files[0], '1,0@unet.input.7'),
+    () => model.loras.add(device, files[0], '1,0@unet.input.7'),
     /no layer in the block 'unet.input.7'; it has layers in: control\..*, unet\.middle/,
   );
+});
+
+test('a refused LoRA changes nothing, merged ones stay merged; one that is taken off is gone', async () => {
+  const plain = await predict([]);
+  await withNetworks([], async (model, text) => {
+    const now = async () => {
+      const denoiser = await model.denoiser(hint, null, text);
+      const { positive } = await denoiser.network({ x, timestep: 400, controlScale: 1 });
+      denoiser.dispose();
+      return positive;
+    };
+    const unet = { ...files[0], layers: files[0].layers.filter(({ parameter }) => !parameter.name.startsWith('conditioner')) };
+    const merged = model.loras.add(device, unet, 0.5, true);
+    const with1 = await now();
+    assert.ok(apart(with1, plain) > 1e-3);
+    let closed = 0;
+    const bad = { ...bytesSource('bad.safetensors', encodeSafetensors([['x', { dtype: 'F32', shape: [1], data: new Float32Array(1) }]])) };
+    const refused = await model.addLora({ ...bad, close: async () => void closed++ }, 1).catch((error) => error);
+    assert.instance(refused, UserError);
+    assert.is(closed, 1);
+    for (const [scale, merge] of [
+      ['1,0@unet.input.7', false],
+      ['0..1', true],
+    ] as const)
+      assert.throws(() => model.loras.add(device, files[1], scale, merge), /one scale in all steps|no layer in the block/);
+    assert.equal([...model.loras], [merged]);
+    assert.equal(await now(), with1);
+    const second = model.loras.add(device, files[1], 0.5);
+    const both = await now();
+    assert.ok(apart(both, with1) > 1e-3);
+    model.loras.remove(device, second);
+    assert.equal(await now(), with1);
+    model.loras.remove(device, merged);
+    assert.equal(await now(), plain);
+  });
 });
 
 test('no buffer stays', async () => {

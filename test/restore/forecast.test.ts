@@ -5,6 +5,7 @@ import { UserError } from '../../core/errors.ts';
 import { host } from '../../host/node.ts';
 import type { Image } from '../../image/image.ts';
 import type { Forecast } from '../../restore/forecast.ts';
+import type { Progress } from '../../restore/progress.ts';
 import { Restorer } from '../../restore/restorer.ts';
 import { measureSpeeds } from '../../restore/speed.ts';
 
@@ -31,7 +32,7 @@ async function restored(memory: number | undefined): Promise<{ forecast: Forecas
   const forecast = restorer.forecast(photo, options);
   const { image } = await restorer.restore(photo, options);
   assert.is(device.memory.peak, forecast.peakGpuBytes);
-  model.networks.supir.release(device);
+  model.release();
   assert.equal({ buffers: device.memory.buffers, bytes: device.memory.bytes }, { buffers: 0, bytes: 0 });
   return { forecast, image: image.data };
 }
@@ -40,8 +41,8 @@ const stageOf = ({ stages }: Forecast, name: string) => stages.find(({ stage }) 
 
 test('with speeds there is a time, which grows with the steps', async () => {
   restorer.memory = undefined;
-  const speeds = await measureSpeeds(restorer.model.networks);
-  assert.ok(speeds.gflopPerSecond > 0 && speeds.readPerSecond > 0);
+  const speeds = await measureSpeeds(restorer.model);
+  assert.ok(speeds.gflopPerSecond > 0 && speeds.readPerSecond! > 0);
   assert.is(restorer.forecast(photo, options).seconds, null);
   const [few, many] = [2, 20].map((steps) => restorer.forecast(photo, { ...options, steps }, speeds));
   const computing = (many.gflop - few.gflop) / speeds.gflopPerSecond;
@@ -87,14 +88,14 @@ test('an adapter that runs out of memory is asked for less in a second try', asy
     const { gpu } = own.device;
     const pop = gpu.popErrorScope.bind(gpu);
     let scopes = Number.NEGATIVE_INFINITY;
-    const stage = (name: string) => void (name === 'plan' && (scopes = 0));
+    const progress = ({ stage, done }: Progress) => void (stage === 'sample' && done === 0 && scopes < 0 && (scopes = 0));
     // The inner scope is that of validation, the outer one that of memory.
     gpu.popErrorScope = async () => {
       const error = await pop();
       return ++scopes === 2 ? ({ message: 'no room' } as GPUError) : error;
     };
     const warnings: string[] = [];
-    await own.restore(photo, options, { stage, warning: (text) => void warnings.push(text) });
+    await own.restore(photo, options, { progress, warning: ({ message }) => void warnings.push(message) });
     assert.is(warnings.length, 1);
     assert.match(warnings[0], /^Out of GPU memory while placing .*no room.*Trying once more/);
     assert.ok(own.memory! > 0);
@@ -108,7 +109,7 @@ test('what does not fit is refused before the work begins, with the numbers', as
   restorer.memory = 3 * MB;
   const { device } = restorer;
   let begun = false;
-  const error = await restorer.restore(photo, options, { stage: () => void (begun = true) }).then(
+  const error = await restorer.restore(photo, options, { progress: () => void (begun = true) }).then(
     () => null,
     (cause) => cause,
   );

@@ -5,15 +5,17 @@ import { TorchRandom } from '../../core/random.ts';
 import { input, type Shape, scalar, sizeOf } from '../../core/tensor.ts';
 import { compile } from '../../gpu/program.ts';
 import { SUPIR_SDXL } from '../../models/config.ts';
-import { Networks, type Values } from '../../restore/networks.ts';
-import { chooseOptions, type GivenOptions, moduleScalesOf } from '../../restore/options.ts';
+import { chooseOptions, type GivenOptions } from '../../restore/choose-options.ts';
+import type { Values } from '../../restore/networks.ts';
+import { moduleScalesOf } from '../../restore/options.ts';
+import { SupirModel } from '../../restore/supir-model.ts';
 import { testDevice } from '../support/device.ts';
 import { TINY, tinySupir } from '../support/tiny-supir.ts';
 
 const device = await testDevice();
 const supir = await tinySupir();
-const networks = new Networks(device, supir);
-const modules = networks.projectModules;
+const model = new SupirModel(device, supir);
+const modules = supir.projectModules;
 const random = new TorchRandom(3);
 const values = (shape: Shape): Values => ({ shape, data: random.randn(sizeOf(shape)) });
 const { unet } = TINY;
@@ -24,7 +26,7 @@ test('factors act as the control scale does; each module has its own; no pipelin
   const [hint, x] = [values([1, 4, 6, 4]), values([1, 4, 6, 4])];
   const text = { context: values([1, 6, unet.context_dim]), vector: values([1, unet.adm_in_channels]) };
   const predict = async (controlScale: number, scales: number[] | null) => {
-    const denoiser = await networks.denoiser(hint, null, text, { moduleScales: scales });
+    const denoiser = await model.denoiser(hint, null, text, { moduleScales: scales });
     const { positive } = await denoiser.network({ x: x.data, timestep: 400, controlScale });
     denoiser.dispose();
     return positive.slice();

@@ -46,7 +46,7 @@ test('the listeners hand out stage 1 and then each step, in the size of the pict
   const events = previewEvents((name, picture) => void written.push([name, picture]));
   const step = { steps: 120, sigma: 1, sigmaHat: 1, cfg: 1, controlScale: 1, latent: latent.data };
   await events.step({ ...step, step: 1, denoised: latent.data }); // before stage 1 there is nothing to map with
-  await events.stage1(image, latent);
+  await events.picture('stage1', image, latent);
   await events.step({ ...step, step: 7, denoised: latent.data });
   await events.step({ ...step, step: 8, denoised: latent.data.map((value) => -value) });
   assert.equal(

@@ -11,7 +11,7 @@ import { encodePng } from '../../image/encode.ts';
 import type { Image } from '../../image/image.ts';
 import { psnr } from '../../image/metrics.ts';
 import { readPngText } from '../../image/png-chunks.ts';
-import { recommendedByLora } from '../../restore/options.ts';
+import { recommendedByLora } from '../../restore/few-step.ts';
 import { compareRecipes, identity, makeRecipe, parseRecipe, RECIPE_KEYWORD, type Recipe } from '../../restore/recipe.ts';
 import { type RestoredWithRecipe, Restorer } from '../../restore/restorer.ts';
 import type { SamplerStep } from '../../sampler/sampler.ts';
@@ -71,7 +71,7 @@ test('a lost device is replaced once, and the run goes on to the same bits', asy
   const warnings: string[] = [];
   let lost = false;
   const result = await restorer.restore(photo, options, {
-    warning: (text) => void warnings.push(text),
+    warning: ({ message }) => void warnings.push(message),
     step({ step }) {
       if (step === 2 && !lost) {
         lost = true;
@@ -87,7 +87,11 @@ test('a lost device is replaced once, and the run goes on to the same bits', asy
 test('a state of another run is left alone, with a warning', async () => {
   writeFileSync(join(folder, '0123456789abcdef.state.safetensors'), 'x');
   const warnings: string[] = [];
-  const result = await restorer.restore(photo, { ...options, steps: 1 }, { state: folder, warning: (text) => void warnings.push(text) });
+  const result = await restorer.restore(
+    photo,
+    { ...options, steps: 1 },
+    { state: folder, warning: ({ message }) => void warnings.push(message) },
+  );
   await result.finished();
   assert.equal(warnings, [`${folder} holds the state of another run; this one starts anew.`]);
   assert.equal(readdirSync(folder), ['0123456789abcdef.state.safetensors']);
@@ -106,7 +110,11 @@ test('a damaged state is refused, and says what to do', async () => {
 test('what of a prompt is cut off is told; the negative one counts only with guidance', async () => {
   const told = async (given: object) => {
     const warnings: string[] = [];
-    await restorer.restore(photo, { ...options, steps: 1, positive: '', ...given }, { warning: (text) => void warnings.push(text) });
+    await restorer.restore(
+      photo,
+      { ...options, steps: 1, positive: '', ...given },
+      { warning: ({ message }) => void warnings.push(message) },
+    );
     return warnings;
   };
   const long = `${'a '.repeat(75)}lighthouse at dusk`;
@@ -166,11 +174,12 @@ test('a LoRA acts by its strength, is told by the recipe, and at 0 changes no bi
   };
   results.push(await adapted.restore(photo, options, { step: end }));
   const pipelines = adapted.device.pipelineCount;
-  adapted.setLoraScale(0, 1);
+  const [handle] = adapted.model.loras;
+  handle.scale = 1;
   results.push(await adapted.restore(photo, options, { step: end }));
   await adapted.restore(photo, options, {
     step(done) {
-      adapted.setLoraScale(0, 0);
+      handle.scale = 0;
       end(done);
     },
   });
@@ -179,7 +188,8 @@ test('a LoRA acts by its strength, is told by the recipe, and at 0 changes no bi
   assert.is(adapted.device.memory.buffers, 0);
   const merged = await Restorer.load(host, demo, [{ path, scale: 1, merge: true }]);
   const { image, recipe } = await merged.restore(photo, options);
-  assert.throws(() => merged.setLoraScale(0, 0.5), /was merged/);
+  const [fixed] = merged.model.loras;
+  assert.throws(() => (fixed.scale = 0.5), /was merged/);
   const distilled = join(folder, 'sdxl_lightning_4step_lora.safetensors');
   writeFileSync(distilled, encodeSafetensors(tensors));
   await merged.model.addLora(await host.fileSource(distilled), 1);
@@ -212,7 +222,9 @@ test('a recipe of another photo, model or adapter is told', async () => {
   const model = { name: 'm', fingerprint: 'f'.repeat(64) };
   const changed: Partial<Recipe>[] = [{ photo: (await makeRecipe(other, 'x', recipe.options, model, [], 'a')).photo }, { model }];
   for (const change of changed) assert.throws(() => compareRecipes(recipe, { ...recipe, ...change }), /Give that/);
-  assert.match(compareRecipes(recipe, { ...recipe, adapter: 'another' })[0], /another adapter/);
+  assert.match(compareRecipes(recipe, { ...recipe, adapter: 'another' })[0].message, /another adapter/);
+  const earlier = { ...recipe, model: { ...recipe.model, fingerprint: 'f'.repeat(64) } };
+  assert.match(compareRecipes(earlier, recipe)[0].message, /of an earlier version, whose fingerprints .* cannot be compared/);
   assert.throws(() => parseRecipe(undefined, 'a.png'), /carries no recipe/);
   assert.throws(() => parseRecipe('{', 'a.png'), /damaged/);
 });

@@ -12,9 +12,9 @@ test('stage by stage equals the whole, bit by bit', async () => {
   const model = await supir.SupirModel.open(device, async (name) => supir.bytesSource(name, await projectFile(`demo/${name}`)));
   const photo = crop(await supir.decode(await projectFile('demo/photos/cat-noisy.jpg'), 'cat'), 80, 80, 80, 64);
   const options = supir.chooseOptions({ steps: 2, seed: 7, cfg: 2, prompt: 'a cat. ' }, model.config);
-  const whole = await supir.restorePhoto(model, photo, options);
+  const whole = await supir.restorePhoto(supir.SUPIR, model, photo, options);
 
-  const { networks, config } = model;
+  const { config } = model;
   const random = new supir.TorchRandom(options.seed);
   const noise = ([, h, w, c]: readonly number[]) => {
     const drawn = random.randn(h * w * c);
@@ -23,26 +23,26 @@ test('stage by stage equals the whole, bit by bit', async () => {
   const scale = config.vae.scale_factor;
   const { image: prepared, width, height, width0, height0 } = supir.prepare(photo, { minSize: config.min_size, multiple: config.image_multiple }); // biome-ignore format: as in the guide
   const x = { data: supir.toUnit(prepared).data, shape: [1, height, width, 3] };
-  const { mean } = await networks.encode(x, 'denoise_encoder');
+  const { mean } = await model.encode(x, 'denoise_encoder');
   const zLq = { ...mean, data: mean.data.map((value) => value * scale) };
-  const stage1 = await networks.decode(zLq);
-  const moments = await networks.encode(stage1, 'encoder');
+  const stage1 = await model.decode(zLq);
+  const moments = await model.encode(stage1, 'encoder');
   const zStage1 = supir.sampleMoments(moments, noise(zLq.shape), scale);
-  const positive = await networks.condition(model.tokens(options.prompt + options.positive));
-  const negative = await networks.condition(model.tokens(options.negative));
-  const denoiser = await networks.denoiser(zLq, negative, positive, { moduleScales: null, tap: null });
+  const positive = await model.condition(model.tokens(options.prompt + options.positive));
+  const negative = await model.condition(model.tokens(options.negative));
+  const denoiser = await model.denoiser(zLq, negative, positive, { moduleScales: null, tap: null });
   const latent = await supir.sampleEdm(denoiser.network, new supir.NoiseSchedule(), {
     steps: options.steps,
     noise: () => noise(zLq.shape),
     cfg: options.cfg,
     cfgStart: options.cfgStart,
-    sChurn: options.churn,
+    sChurn: options.sChurn,
     sNoise: options.sNoise,
-    restoreCfg: options.restoration,
+    restoreCfg: options.restoreCfg,
     center: zStage1.data,
   });
   denoiser.dispose();
-  const result = await networks.decode({ data: latent, shape: zLq.shape });
+  const result = await model.decode({ data: latent, shape: zLq.shape });
   const unit = ({ data }: supir.Values) => ({ width, height, channels: 3, data });
   const restored = supir.finish(supir.waveletColorFix(unit(result), unit(stage1)), width0, height0, 'round');
   assert.equal(restored.data, whole.image.data);

@@ -4,10 +4,11 @@ import * as assert from 'uvu/assert';
 import { UserError } from '../../core/errors.ts';
 import { fromUnit } from '../../image/image.ts';
 import { measureSeams } from '../../image/seams.ts';
-import { SupirModel } from '../../restore/model-folder.ts';
-import type { Values } from '../../restore/networks.ts';
-import { chooseOptions, type GivenOptions } from '../../restore/options.ts';
-import { images, type RestoreEvents, restoreImages } from '../../restore/pipeline.ts';
+import { chooseOptions, type GivenOptions } from '../../restore/choose-options.ts';
+import { images, type Values } from '../../restore/networks.ts';
+import type { RestoreEvents } from '../../restore/stage.ts';
+import { restoreImages } from '../../restore/supir.ts';
+import { SupirModel } from '../../restore/supir-model.ts';
 import { samplingWindows, tiledDenoiser } from '../../restore/tiled-denoiser.ts';
 import { bytesSource } from '../../weights/byte-source.ts';
 import { testDevice } from '../support/device.ts';
@@ -15,7 +16,6 @@ import { projectFile } from '../support/fixtures.ts';
 
 const device = await testDevice();
 const model = await SupirModel.open(device, async (name) => bytesSource(name, await projectFile(`demo/${name}`)));
-const { networks } = model;
 const FACTOR = 4;
 
 test.after(() => model.close());
@@ -33,11 +33,11 @@ function picture(h: number, w: number): Values {
 }
 
 /** Whatever the model recommends. */
-const OPTIONS: GivenOptions = { cfg: 2, cfgStart: 1, churn: 5, sNoise: 1.003, restoration: 1, colorFix: 'none' };
+const OPTIONS: GivenOptions = { cfg: 2, cfgStart: 1, sChurn: 5, sNoise: 1.003, restoreCfg: 1, colorFix: 'none' };
 
 async function restore(image: Values, given: GivenOptions, prompts = [''], events: RestoreEvents = {}) {
   const texts = { positive: prompts.map((prompt) => model.tokens(prompt)), negative: model.tokens('blurry') };
-  return restoreImages(networks, { image, ...texts }, chooseOptions({ ...OPTIONS, ...given }, model.config), events);
+  return restoreImages(model, { image, ...texts }, chooseOptions({ ...OPTIONS, ...given }, model.config), events);
 }
 
 test('no seams: across the tiles’ borders the picture changes no more than elsewhere', async () => {
@@ -63,13 +63,13 @@ test('no seams: across the tiles’ borders the picture changes no more than els
 });
 
 test('sampling takes a tile’s memory whatever the image, and frees it', async () => {
-  const text = await networks.condition(model.tokens(''));
+  const text = await model.condition(model.tokens(''));
   const peakOf = async (h: number, w: number) => {
     const hint = { data: new Float32Array(h * w * 8), shape: [1, h, w, 8] };
-    const windows = samplingWindows(networks, hint.shape, 16, 0)!;
+    const windows = samplingWindows(model, hint.shape, 16, 0)!;
     const before = { ...device.memory };
     device.memory.peak = before.bytes;
-    const { network, dispose } = await tiledDenoiser(networks, hint, text, [text], windows);
+    const { network, dispose } = await tiledDenoiser(model, hint, text, [text], windows);
     await network({ x: hint.data, timestep: 500, controlScale: 1 });
     dispose();
     assert.equal([device.memory.buffers, device.memory.bytes], [before.buffers, before.bytes]);
@@ -94,7 +94,7 @@ test('a prompt for each tile changes its tile; their number must be that of the 
     return sum;
   };
   assert.ok(change(22) > 100 * change(0), `at the right ${change(22)}, at the left ${change(0)}`);
-  const working = { stage: () => assert.unreachable('work began') };
+  const working = { picture: () => assert.unreachable('work began') };
   const refused = await restore(image, options, ['a', 'b', 'c'], working).catch((error) => error);
   assert.instance(refused, UserError);
   assert.match(refused.message, /3 prompts for 2 tiles/);
@@ -103,10 +103,10 @@ test('a prompt for each tile changes its tile; their number must be that of the 
 });
 
 test('a picture smaller than a tile is sampled whole, and tiles must suit the UNet', async () => {
-  assert.is(samplingWindows(networks, [1, 16, 16, 8], 16, 8), null);
-  assert.is(samplingWindows(networks, [1, 200, 200, 8], 0, 0), null);
-  assert.is(samplingWindows(networks, [1, 16, 24, 8], 16, 0)!.length, 2);
-  assert.throws(() => samplingWindows(networks, [1, 16, 24, 8], 14, 0), /multiple of 4/);
+  assert.is(samplingWindows(model, [1, 16, 16, 8], 16, 8), null);
+  assert.is(samplingWindows(model, [1, 200, 200, 8], 0, 0), null);
+  assert.is(samplingWindows(model, [1, 16, 24, 8], 16, 0)!.length, 2);
+  assert.throws(() => samplingWindows(model, [1, 16, 24, 8], 14, 0), /multiple of 4/);
   const image = picture(64, 64);
   const [a, b] = [await restore(image, { steps: 2, tile: 16 }), await restore(image, { steps: 2, tile: 0 })];
   assert.equal(a.latent!.data, b.latent!.data);
@@ -137,9 +137,9 @@ test('guidance of 1 with and without the negative branch agree', async () => {
   const [hint, x] = [picture(16, 16), picture(16, 16)].map(({ data }) =>
     Float32Array.from({ length: 16 * 16 * 8 }, (_, i) => data[i % data.length]),
   );
-  const [positive, negative] = [await networks.condition(model.tokens('a cat')), await networks.condition(model.tokens('blurry'))];
+  const [positive, negative] = [await model.condition(model.tokens('a cat')), await model.condition(model.tokens('blurry'))];
   const of = async (branch: typeof negative | null) => {
-    const denoiser = await networks.denoiser({ data: hint, shape: [1, 16, 16, 8] }, branch, positive);
+    const denoiser = await model.denoiser({ data: hint, shape: [1, 16, 16, 8] }, branch, positive);
     const result = await denoiser.network({ x, timestep: 300, controlScale: 1 });
     denoiser.dispose();
     return result;

@@ -13,7 +13,8 @@ import { groupMoments } from '../../kernels/group-moments.ts';
 import { groupNorm, normalizeGroups } from '../../kernels/group-norm.ts';
 import { FeatureMap, partition } from '../../models/feature-map.ts';
 import { runTiled } from '../../models/tiled-graph.ts';
-import type { Networks, Values } from '../../restore/networks.ts';
+import type { Values } from '../../restore/networks.ts';
+import type { SupirModel } from '../../restore/supir-model.ts';
 import { forecastAutoencoder, publishedTiles, runAutoencoder, VAE_TILING } from '../../restore/tiled-vae.ts';
 import type { VerifyContext } from '../../verify/context.ts';
 import type { CaseEntry } from '../../verify/golden.ts';
@@ -25,11 +26,11 @@ import { sampler } from '../support/sample.ts';
 
 const device = await testDevice();
 let context: VerifyContext;
-let networks: Networks;
+let model: SupirModel;
 
 test.before(async () => {
   context = await goldenContext(device);
-  networks = await context.model({ weights: { model: 'tiny' } } as CaseEntry);
+  model = await context.model({ weights: { model: 'tiny' } } as CaseEntry);
 });
 test.after(() => context.dispose());
 
@@ -45,8 +46,8 @@ const farthest = (a: Values, b: Values) => {
 /** Largest difference accepted on values of about unit size; the requirement is 1e-3. */
 const TOLERANCE = 3e-5;
 
-const decoder = (z: Tensor) => networks.supir.first_stage_model.decode(z);
-const encoder = (x: Tensor) => networks.supir.first_stage_model.encode(x, 'encoder');
+const decoder = (z: Tensor) => model.networks.first_stage_model.decode(z);
+const encoder = (x: Tensor) => model.networks.first_stage_model.encode(x, 'encoder');
 const exact = (tileBytes: number) => ({ ...VAE_TILING, how: 'exact' as const, tileBytes });
 const WHOLE = { ...VAE_TILING, how: 'off' as const };
 
@@ -72,7 +73,7 @@ test('encoder: exact tiles equal the whole, also where the reductions meet odd s
 /** Runs with `budget` bytes for everything; what was on the GPU at most beside what was there before. */
 async function peakOf(budget: number, run: () => Promise<unknown>): Promise<number> {
   const { residency, memory } = device;
-  networks.supir.release(device);
+  model.release();
   const before = { ...memory };
   memory.peak = memory.bytes;
   residency.budget = before.bytes + budget;
@@ -82,7 +83,7 @@ async function peakOf(budget: number, run: () => Promise<unknown>): Promise<numb
     residency.budget = Number.POSITIVE_INFINITY;
   }
   const peak = memory.peak - before.bytes;
-  networks.supir.release(device);
+  model.release();
   assert.equal([memory.buffers, memory.bytes], [before.buffers, before.bytes]);
   return peak;
 }

@@ -6,7 +6,8 @@ import { input, type Shape, sizeOf } from '../../core/tensor.ts';
 import { evaluate } from '../../gpu/program.ts';
 import { concat } from '../../kernels/copy.ts';
 import { timestepEmbedding } from '../../models/timestep-embedding.ts';
-import { Networks, type Values } from '../../restore/networks.ts';
+import type { Values } from '../../restore/networks.ts';
+import { SupirModel } from '../../restore/supir-model.ts';
 import { matcher, mosaic, traceTo } from '../../restore/trace.ts';
 import { bytesSource } from '../../weights/byte-source.ts';
 import { openSafetensors } from '../../weights/safetensors.ts';
@@ -15,7 +16,7 @@ import { TINY, tinySupir } from '../support/tiny-supir.ts';
 
 const device = await testDevice();
 const supir = await tinySupir();
-const networks = new Networks(device, supir);
+const model = new SupirModel(device, supir);
 const random = new TorchRandom(5);
 const values = (shape: Shape): Values => ({ shape, data: random.randn(sizeOf(shape)) });
 const { unet } = TINY;
@@ -33,7 +34,7 @@ test('a trace takes what its names say, in files and pictures, and changes nothi
     picture: async (name: string) => void pictures.push(name),
   };
   const predict = async (names: string[] | null) => {
-    const denoiser = await networks.denoiser(hint, negative, positive, { tap: names && traceTo(writer, names) });
+    const denoiser = await model.denoiser(hint, negative, positive, { tap: names && traceTo(writer, names) });
     const result = await denoiser.network({ x: x.data, timestep: 400, controlScale: 1 });
     const again = await denoiser.network({ x: x.data, timestep: 400, controlScale: 1 });
     assert.equal(again.positive, result.positive);
@@ -80,7 +81,7 @@ test('a trace takes what its names say, in files and pictures, and changes nothi
 test('names that are not there are refused with those that are; patterns are names with *', async () => {
   const writer = { file: async () => {}, picture: async () => {} };
   try {
-    await networks.denoiser(hint, null, positive, { tap: traceTo(writer, ['output_blocks.0']) });
+    await model.denoiser(hint, null, positive, { tap: traceTo(writer, ['output_blocks.0']) });
     assert.unreachable('it was not refused');
   } catch (error) {
     assert.match(

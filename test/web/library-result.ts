@@ -3,8 +3,9 @@ import { decode } from '../../image/decode.ts';
 import type { Image } from '../../image/image.ts';
 import { readPngText } from '../../image/png-chunks.ts';
 import { restorePhoto } from '../../restore/job.ts';
-import { SupirModel } from '../../restore/model-folder.ts';
 import { parseRecipe, RECIPE_KEYWORD } from '../../restore/recipe.ts';
+import { SUPIR } from '../../restore/supir.ts';
+import { SupirModel } from '../../restore/supir-model.ts';
 import { bytesSource } from '../../weights/byte-source.ts';
 import { testDevice } from '../support/device.ts';
 import { projectFile } from '../support/fixtures.ts';
@@ -16,7 +17,7 @@ export const furthest = (a: Uint8Array, b: Uint8Array) => a.reduce((most, value,
 export async function besideLibrary(png: Uint8Array, photo: Image): Promise<{ steps: number; apart: number }> {
   const { options } = parseRecipe(readPngText(png, 'result')[RECIPE_KEYWORD], 'result');
   const model = await SupirModel.open(await testDevice(), async (name) => bytesSource(name, await projectFile(`demo/${name}`)));
-  const { image } = await restorePhoto(model, photo, options);
+  const { image } = await restorePhoto(SUPIR, model, photo, options);
   await model.close();
   const { width, height, data } = await decode(png, 'result');
   if (width !== image.width || height !== image.height)

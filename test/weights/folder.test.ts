@@ -4,7 +4,7 @@ import { UserError } from '../../core/errors.ts';
 import type { Device } from '../../gpu/device.ts';
 import { SUPIR_SDXL } from '../../models/config.ts';
 import { Supir } from '../../models/supir.ts';
-import { SupirModel } from '../../restore/model-folder.ts';
+import { SupirModel } from '../../restore/supir-model.ts';
 import { expectedKeys } from '../../weights/attach.ts';
 import { type ByteSource, bytesSource } from '../../weights/byte-source.ts';
 import { type FolderAccess, openFolder } from '../../weights/folder.ts';

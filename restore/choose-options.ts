@@ -1,0 +1,32 @@
+/**
+ * The options of a restoration in force: SUPIR's defaults, what a model folder recommends (config.json, `recommended`), a preset, and what a person gives.
+ */
+import { UserError } from '../core/errors.ts';
+import { keyOf, readOptions } from '../options/schema.ts';
+import { DEFAULTS, OPTIONS, type RestoreOptions } from './options.ts';
+import { presetOf, type Recommending } from './presets.ts';
+
+/** What a caller gives: some options, and a preset for the rest. */
+export type GivenOptions = Partial<RestoreOptions> & { preset?: string };
+
+/**
+ * SUPIR's defaults, then the model's recommendations, then the preset, then what was given, which may be spelled in any case or by an alias. Other
+ * properties of `given` are ignored. Throws UserError naming the first impossible option, and a preset that is not the model's.
+ */
+export function chooseOptions(given: GivenOptions, config: Recommending): RestoreOptions {
+  const recommended = { minSize: config.min_size, ...readOptions(OPTIONS, config.recommended ?? {}, RECOMMENDED, 'snake') };
+  const preset = given.preset === undefined ? {} : presetOf(given.preset, config).values;
+  const known = Object.fromEntries(Object.entries(given).filter(([name]) => keyOf(OPTIONS, name) !== undefined));
+  const options: RestoreOptions = { ...DEFAULTS, ...recommended, ...preset, ...readOptions(OPTIONS, known, {}) };
+  if (options.tile > 0 && options.tileStride > options.tile)
+    throw new UserError(
+      `Tiles of ${options.tile} with a stride of ${options.tileStride} leave gaps: the stride must be at most the tile.`,
+      {
+        code: 'tile-gaps',
+        option: 'tileStride',
+      },
+    );
+  return options;
+}
+
+const RECOMMENDED = { file: 'config.json', place: "'recommended'" };

@@ -1,0 +1,44 @@
+/** The sampler that the options name, with all that they say to it; and what it will ask of every step, before anything is computed. */
+import type { Network } from '../sampler/denoiser.ts';
+import { sampleDpmpp2m } from '../sampler/dpmpp-2m.ts';
+import { sampleEdm } from '../sampler/edm.ts';
+import { sampleEuler } from '../sampler/euler.ts';
+import type { SamplerOptions, SamplerStep } from '../sampler/sampler.ts';
+import { NoiseSchedule } from '../sampler/schedule.ts';
+import type { RestoreOptions } from './options.ts';
+
+/** What a run adds to the options; `center` and `noiseEveryStep` (of tiled sampling) matter to EDM only, `denoised` to DPM++. */
+export type SamplingRun = Pick<SamplerOptions, 'noise' | 'onStep' | 'signal' | 'startStep' | 'latent'> & {
+  center: Float32Array;
+  /** Of the step that a resumed run goes on from. */
+  denoised?: Float32Array;
+  noiseEveryStep: boolean;
+};
+
+/** Samples a latent with the sampler, steps and scales of the options, which bear the samplers' own names. */
+export function sample(network: Network, options: RestoreOptions, run: SamplingRun): Promise<Float32Array> {
+  const schedule = new NoiseSchedule();
+  const all = { ...options, controlStart: options.controlLinear ? options.controlStart : undefined, ...run };
+  if (options.sampler === 'dpmpp2m') return sampleDpmpp2m(network, schedule, all);
+  if (options.sampler === 'euler') return sampleEuler(network, schedule, all);
+  return sampleEdm(network, schedule, all);
+}
+
+/** A step of the plan. */
+export type PlannedStep = Pick<SamplerStep, 'step' | 'sigma' | 'sigmaHat' | 'cfg' | 'controlScale'>;
+
+/**
+ * The steps that a restoration with these options takes: noise levels, guidance and control scales. The sampler itself runs, on a latent of one
+ * value and a network that answers zero, so that the plan cannot differ from the restoration.
+ */
+export async function plannedSteps(options: RestoreOptions): Promise<PlannedStep[]> {
+  const steps: PlannedStep[] = [];
+  const zero = () => new Float32Array(1);
+  await sample(async () => ({ negative: zero(), positive: zero() }), options, {
+    noise: zero,
+    noiseEveryStep: false,
+    center: zero(),
+    onStep: ({ step, sigma, sigmaHat, cfg, controlScale }) => void steps.push({ step, sigma, sigmaHat, cfg, controlScale }),
+  });
+  return steps;
+}

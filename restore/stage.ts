@@ -1,0 +1,107 @@
+/**
+ * A method of restoration as data: a list of stages, each with its name, the graph that it builds, what it will run on a device, and how it runs. The
+ * pipeline executes the list, the forecast adds it up, progress is told by it, and drawings take their graphs from it. Another method is another list.
+ */
+
+import type { Warning } from '../core/errors.ts';
+import type { Plan } from '../core/plan.ts';
+import type { Tensor } from '../core/tensor.ts';
+import type { Device } from '../gpu/device.ts';
+import type { SamplerStep } from '../sampler/sampler.ts';
+import type { WeightDType } from '../weights/attach.ts';
+import type { FolderAccess } from '../weights/folder.ts';
+import type { Model } from './model.ts';
+import type { Tap, Values } from './networks.ts';
+import type { RestoreOptions } from './options.ts';
+import type { Progress } from './progress.ts';
+import type { SamplerState } from './run-state.ts';
+import type { ChosenTiling } from './tiled-vae.ts';
+
+/** In pixels, at which the networks work. */
+export interface Size {
+  width: number;
+  height: number;
+}
+
+/** Called as work goes on; awaited, so that a slow listener slows the work rather than queueing. */
+export interface RestoreEvents {
+  /** Something that the person should know and that does not stop the work. */
+  warning?(warning: Warning): void | Promise<void>;
+  /** A stage begins, a part of it is done, or a shader is compiled. */
+  progress?(progress: Progress): void | Promise<void>;
+  /** A stage has made a picture, (N, H, W, 3) in [-1, 1], not clamped, decoded from a latent (N, h, w, z). */
+  picture?(stage: string, image: Values, latent: Values): void | Promise<void>;
+  /** A sampling step is done. */
+  step?(step: SamplerStep): void | Promise<void>;
+  /** Takes activations out of the networks that a sampler calls. */
+  trace?: Tap;
+  signal?: AbortSignal;
+}
+
+/** What a stage is planned for. */
+export interface Planning<M extends Model> {
+  model: M;
+  options: RestoreOptions;
+  size: Size;
+  /** Bytes of GPU memory. */
+  budget: number;
+}
+
+/** What a stage will run. */
+export interface StagePlan {
+  /** How it divides its picture: not at all, in exact or published tiles of the autoencoder, or in windows of sampling. */
+  tiling: ChosenTiling | 'windows';
+  /** What a person counts: tiles, texts, steps. */
+  parts: number;
+  /** Feature maps on the host, in bytes. */
+  hostBytes: number;
+  /** One after the other; beside: GPU memory in use beside a program and weights, in bytes. */
+  programs: { plan: Plan; runs: number; beside?: number }[];
+}
+
+/** What every stage of one restoration is given. */
+export interface Job<M extends Model, Inputs> {
+  model: M;
+  options: RestoreOptions;
+  inputs: Inputs;
+  events: RestoreEvents;
+  /** Where an interrupted run goes on in sampling. */
+  resume: SamplerState | null;
+}
+
+export interface Stage<M extends Model, Inputs, Made> {
+  readonly name: string;
+  /** The network that it runs, as drawings call it; stages of one network are equally fast. */
+  readonly graph: string;
+  /** Whether the seed changes what it makes. What stages before the first such one make serves every seed. */
+  readonly isSeeded: boolean;
+  /** Its graph, undivided, for one image; no weights and no device are needed. */
+  build(networks: M['networks'], options: RestoreOptions, size: Size): Record<string, Tensor>;
+  /** Throws UserError or ShapeError where it cannot be run. */
+  plan(planning: Planning<M>): StagePlan;
+  /** The share of it that an interrupted run had done. */
+  begunAt?(job: Job<M, Inputs>): number;
+  /** Frees every GPU buffer but the weights. Throws the signal's reason when aborted, DeviceError when the GPU fails. */
+  run(job: Job<M, Inputs>, made: Made): Promise<Partial<Made>>;
+}
+
+export interface ModelOptions {
+  /** How matrices and convolutions lie on the GPU: f16, or rounded to blocks of 8 or 4 bits (q8, q4). Default: as the files hold them. */
+  weights?: WeightDType;
+}
+
+export interface Method<M extends Model = Model, Inputs = unknown, Made = unknown> {
+  readonly name: string;
+  /** Whether a folder holds a model of this method. */
+  recognises(access: FolderAccess, folder: string): Promise<boolean>;
+  /** Opens a folder. Throws UserError for one that is no model. */
+  open(device: Device, access: FolderAccess, folder: string, options: ModelOptions): Promise<M>;
+  /** Networks without weights, of the model that a config.json describes; to be drawn. */
+  networks(config: M['config']): M['networks'];
+  /** In the order in which they run. */
+  stages(options: RestoreOptions): readonly Stage<M, Inputs, Made>[];
+  /** What the stages work on, of the prepared photo, (1, H, W, 3) in [-1, 1]. Throws UserError for what cannot work, before any of it is begun. */
+  inputs(model: M, image: Values, options: RestoreOptions, events: RestoreEvents): Promise<Inputs>;
+  /** The result, colours fixed, and the picture in which nothing is invented; both (N, H, W, 3) in [-1, 1], not clamped. */
+  result(made: Partial<Made>): { image: Values; stage1: Values };
+}

@@ -1,0 +1,205 @@
+/**
+ * SUPIR as a model on a device: opened from a folder whose config.json tells sizes and file names, or from files of the published model in any
+ * layout, which need nothing beside them; and its networks as calls on host arrays, of which each plans its graph for the size at hand, runs it and
+ * frees its buffers. Arrays are dense and channels-last. Latents are in unit scale, as SUPIR's sampler sees them (the autoencoder's times scale_factor).
+ */
+
+import { UserError } from '../core/errors.ts';
+import { watch } from '../core/observe.ts';
+import type { Tensor } from '../core/tensor.ts';
+import type { Device } from '../gpu/device.ts';
+import { compile } from '../gpu/program.ts';
+import { pixelAttention } from '../models/attention-inputs.ts';
+import type { TokenPair } from '../models/conditioner.ts';
+import { SUPIR_SDXL, type SupirConfig } from '../models/config.ts';
+import { Supir } from '../models/supir.ts';
+import { ClipTokenizer } from '../models/tokenizer.ts';
+import type { EncoderName } from '../models/vae.ts';
+import type { ByteSource } from '../weights/byte-source.ts';
+import type { Checkpoint } from '../weights/checkpoint.ts';
+import type { FolderAccess } from '../weights/folder.ts';
+import { openModelFiles, openModelFolder } from '../weights/model-files.ts';
+import { openTensorFile } from '../weights/open.ts';
+import type { TensorFile } from '../weights/tensor-file.ts';
+import { recommendedByLora } from './few-step.ts';
+import { Model } from './model.ts';
+import { readModelConfig } from './model-config.ts';
+import { type DenoiserOptions, DenoisingNetwork, type TextConditioning, textInputs, type Values } from './networks.ts';
+import type { ModelOptions } from './stage.ts';
+import { runAutoencoder, type TilingEvents, VAE_TILING } from './tiled-vae.ts';
+
+/** Opens a file of the folder by name. */
+export type OpenFile = (name: string) => Promise<ByteSource>;
+
+export class SupirModel extends Model<Supir> {
+  private readonly tokenizer: ClipTokenizer | null;
+
+  /** `networks` with their weights attached; without a tokenizer texts are given as token ids. */
+  constructor(device: Device, networks: Supir, tokenizer: ClipTokenizer | null = null, checkpoint: Checkpoint | null = null) {
+    super(device, networks, checkpoint);
+    this.tokenizer = tokenizer;
+  }
+
+  /**
+   * Opens a folder: by its config.json where it has one, else as the published SDXL and SUPIR checkpoints that lie in it.
+   * Throws UserError as `open` and `openFiles`.
+   */
+  static async openFolder(device: Device, access: FolderAccess, path: string, options: ModelOptions = {}): Promise<SupirModel> {
+    if ((await access.list(path)).includes('config.json'))
+      return SupirModel.open(device, (name) => access.fileSource(`${path}/${name}`), options);
+    try {
+      return await SupirModel.ofPublished(device, await openModelFolder(access, path), options);
+    } catch (error) {
+      if (!(error instanceof UserError)) throw error;
+      throw new UserError(`${error.message} (${path} has no config.json, so the published model's sizes are expected.)`, { cause: error });
+    }
+  }
+
+  /**
+   * Opens checkpoints of the published sizes, in load order: SDXL whole or in parts, and SUPIR. Which file is what is told by its contents.
+   * Throws UserError naming what is missing, of no use, or of another size.
+   */
+  static async openFiles(device: Device, files: readonly TensorFile[], options: ModelOptions = {}): Promise<SupirModel> {
+    return SupirModel.ofPublished(device, openModelFiles(files), options);
+  }
+
+  private static async ofPublished(device: Device, checkpoint: Checkpoint, { weights }: ModelOptions): Promise<SupirModel> {
+    try {
+      const networks = new Supir(SUPIR_SDXL).attach(checkpoint, { dtype: weights });
+      const { clipTokenizerJson } = await import('../models/clip-vocabulary.ts');
+      return new SupirModel(device, networks, new ClipTokenizer(await clipTokenizerJson()), checkpoint);
+    } catch (error) {
+      await checkpoint.close();
+      throw error;
+    }
+  }
+
+  /**
+   * Reads config.json, the tokenizer and the checkpoints' indices; weights are read when first needed.
+   * Throws UserError for missing files, wrong entries, and checkpoints that do not fit the configuration.
+   */
+  static async open(device: Device, open: OpenFile, { weights }: ModelOptions = {}): Promise<SupirModel> {
+    const json = await readJson(await open('config.json'));
+    const config = readModelConfig(json, 'config.json');
+    const files = (json as { files?: Record<string, unknown> }).files;
+    const named = (key: string): string => {
+      const name = files?.[key];
+      if (typeof name !== 'string')
+        throw new UserError(`config.json: 'files.${key}' must name a file of the model folder. See demo/config.json.`);
+      return name;
+    };
+    const tokenizer = new ClipTokenizer((await readJson(await open(named('tokenizer')))) as object);
+    if (tokenizer.start !== config.text.sot || tokenizer.end !== config.text.eot) {
+      throw new UserError(
+        `${named('tokenizer')} starts texts with token ${tokenizer.start} and ends them with ${tokenizer.end}; config.json says ${config.text.sot} and ${config.text.eot}. Are they of one model?`,
+      );
+    }
+    const opened: Pick<ByteSource, 'close'>[] = [];
+    try {
+      const files: TensorFile[] = [];
+      for (const key of ['sdxl', 'supir']) {
+        const source = await open(named(key));
+        opened.push(source);
+        files.push(await openTensorFile(source));
+      }
+      const checkpoint = openModelFiles(files);
+      return new SupirModel(device, new Supir(config).attach(checkpoint, { dtype: weights }), tokenizer, checkpoint);
+    } catch (error) {
+      for (const source of opened) await source.close?.();
+      throw error;
+    }
+  }
+
+  /** Sizes and recommendations; those of a LoRA that distils to few steps before the model's own. */
+  get config(): SupirConfig {
+    const { config } = this.networks;
+    const recommended = [...this.loras].map(({ name }) => recommendedByLora(name)).filter((each) => each !== undefined);
+    return recommended.length === 0 ? config : { ...config, recommended: Object.assign({}, config.recommended, ...recommended) };
+  }
+
+  /** File names of the SDXL checkpoint and of LoRAs, and the model's name, which tell what kind of base it is. */
+  get baseNames(): readonly string[] {
+    const base = this.checkpoint.fileOf('model.diffusion_model.time_embed.0.weight');
+    return [base, this.networks.config.name, ...[...this.loras].map(({ name }) => name)];
+  }
+
+  /** Token ids for both towers. Texts longer than the context keep their beginning. */
+  tokens(text: string): TokenPair {
+    const length = this.networks.config.text.context_length;
+    return {
+      tower1: [...this.words.encodePadded(text, { length, pad: 'eot' })],
+      tower2: [...this.words.encodePadded(text, { length, pad: 'zero' })],
+    };
+  }
+
+  /** The end of a text that does not fit the context and is ignored; empty where all fits. */
+  cutOff(text: string): string {
+    return this.words.cutOff(text, this.networks.config.text.context_length);
+  }
+
+  private get words(): ClipTokenizer {
+    if (!this.tokenizer) throw new UserError('This model was made without a tokenizer: give token ids.');
+    return this.tokenizer;
+  }
+
+  /** x (N, H, W, 3) in [-1, 1], sides multiples of the latent factor -> mean and log variance, each (N, H / f, W / f, z), not scaled. */
+  async encode(x: Values, which: EncoderName, tiling = VAE_TILING, events: TilingEvents = {}): Promise<{ mean: Values; logvar: Values }> {
+    const encode = (tensor: Tensor) => this.networks.first_stage_model.encode(tensor, which);
+    const { data, shape } = await runAutoencoder(this.device, 'encoder', encode, x, tiling, events);
+    const z = this.config.vae.z_channels;
+    const half = (from: number): Values => ({
+      shape: [...shape.slice(0, 3), z],
+      data: new Float32Array(data.length / 2).map((_, i) => data[Math.floor(i / z) * 2 * z + from + (i % z)]),
+    });
+    return { mean: half(0), logvar: half(z) };
+  }
+
+  /** Latent (N, h, w, z) in unit scale -> image (N, f h, f w, 3), not clamped. */
+  async decode(latent: Values, tiling = VAE_TILING, events: TilingEvents = {}): Promise<Values> {
+    const z = latent.data.map((value) => value / this.config.vae.scale_factor);
+    const decode = (tensor: Tensor) => this.networks.first_stage_model.decode(tensor);
+    return runAutoencoder(this.device, 'decoder', decode, { data: z, shape: latent.shape }, tiling, events);
+  }
+
+  /** Token ids of one text -> what they condition. `sizes` as in Conditioner.inputs; `signal` stops the loading of weights. */
+  async condition(tokens: TokenPair, sizes?: number[], signal?: AbortSignal): Promise<TextConditioning> {
+    const { conditioner } = this.networks;
+    const graph = conditioner.forward();
+    const { context, vector } = await this.evaluate({ ...graph }, await conditioner.inputs(tokens, sizes), signal);
+    return { context: { data: context, shape: graph.context.shape }, vector: { data: vector, shape: graph.vector.shape } };
+  }
+
+  /**
+   * Plans UNet and control network for N latents of h x w and returns what a sampler calls, once a step.
+   * hint (N, h, w, z): the degraded image's latent. Conditionings hold N texts each, or one for all; both of one length.
+   * Without a negative one there is no guidance: the positive branch answers for both, at half the work.
+   * Throws UserError when a tap wants none of the activations that there are.
+   */
+  async denoiser(
+    hint: Values,
+    negative: TextConditioning | null,
+    positive: TextConditioning,
+    { moduleScales = null, tap = null, signal }: DenoiserOptions = {},
+  ): Promise<DenoisingNetwork> {
+    const constants = { hint: hint.data, ...textInputs(hint.shape[0], negative, positive) };
+    const build = () => this.networks.denoiserGraph(hint.shape, positive.context.shape[1], negative ? 2 : 1, moduleScales !== null);
+    const { result: graph, tensors, names } = watch((name) => tap?.wanted(name) ?? false, build);
+    if (tap && Object.keys(tensors).length === 0)
+      throw new UserError(`None of the activations has the name that a trace asks for. There are: ${names.join(', ')}.`);
+    for (const [name, { q, k }] of tap?.attention ? pixelAttention(graph) : [])
+      if (tap!.attention!(name)) Object.assign(tensors, { [`${name}.q`]: q, [`${name}.k`]: k });
+    const program = await compile<'eps'>(this.device, this.loras.apply({ ...tensors, ...graph }), signal);
+    return new DenoisingNetwork(program, constants, this.loras, this.config.unet.model_channels, moduleScales, tap);
+  }
+}
+
+async function readJson(source: ByteSource): Promise<unknown> {
+  try {
+    return JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(await source.read(0, source.size)));
+  } catch (error) {
+    if (error instanceof UserError) throw error;
+    throw new UserError(`${source.name} is not JSON: ${(error as Error).message}`);
+  } finally {
+    await source.close?.();
+  }
+}

@@ -1,0 +1,315 @@
+/**
+ * SUPIR's restoration as a list of stages. (arXiv 2401.13627, sec. 3)
+ *
+ * 1. encode: the denoise encoder reads the degraded image; its mean is the control latent.
+ * 2. stage1: decoding that gives the stage-1 image: degradation removed, nothing invented.
+ * 3. reencode: SDXL's own encoder reads the stage-1 image, which is what restoration guidance pulls to.
+ * 4. text: the text towers read the prompts.
+ * 5. sample: the sampler turns noise into the restored latent.
+ * 6. decode: it becomes a picture, which takes its colours from the stage-1 image.
+ */
+import { ShapeError } from '../core/errors.ts';
+import { TorchCudaRandom } from '../core/philox.ts';
+import type { Plan } from '../core/plan.ts';
+import { TorchRandom } from '../core/random.ts';
+import { input, type Shape, type Tensor } from '../core/tensor.ts';
+import { shown } from '../core/text.ts';
+import { adainColorFix, waveletColorFix } from '../image/color-fix.ts';
+import type { FloatImage } from '../image/image.ts';
+import { plan } from '../kernels/fusion.ts';
+import type { TokenPair } from '../models/conditioner.ts';
+import { latentFactor, type SupirConfig } from '../models/config.ts';
+import { Supir } from '../models/supir.ts';
+import type { EncoderName } from '../models/vae.ts';
+import type { Network } from '../sampler/denoiser.ts';
+import { images, type TextConditioning, type Values } from './networks.ts';
+import { isGuided, moduleScalesOf, type RestoreOptions, vaeTilingOf } from './options.ts';
+import { Results, runStages } from './pipeline.ts';
+import type { SamplerState } from './run-state.ts';
+import { sample } from './sampling.ts';
+import type { Job, Method, RestoreEvents, Size, Stage, StagePlan } from './stage.ts';
+import { SupirModel } from './supir-model.ts';
+import { checkPrompts, samplingWindows, tiledDenoiser } from './tiled-denoiser.ts';
+import { forecastAutoencoder } from './tiled-vae.ts';
+
+export interface SupirInputs {
+  /** Degraded images (N, H, W, 3) in [-1, 1]; sides multiples of the model's image_multiple. */
+  image: Values;
+  /** One text for the whole image, or one for each tile of the latent, row by row. */
+  positive: TokenPair | TokenPair[];
+  negative: TokenPair;
+}
+
+/** Latents in unit scale, channels-last. */
+export interface SupirMade {
+  zLq: Values;
+  stage1: Values;
+  /** Of the stage-1 image, not scaled. */
+  moments: { mean: Values; logvar: Values };
+  /** One, or one for each tile. */
+  positives: TextConditioning[];
+  /** Null without guidance. */
+  negative: TextConditioning | null;
+  zStage1: Values;
+  latent: Values;
+  /** (N, H, W, 3) in [-1, 1], not clamped, colours fixed. */
+  image: Values;
+}
+
+interface SupirJob extends Job<SupirModel, SupirInputs> {
+  /** Stands in for the networks that a sampler calls. */
+  wrap?: (network: Network) => Network;
+}
+
+type SupirStage = Stage<SupirModel, SupirInputs, SupirMade>;
+
+const imageShape = ({ width, height }: Size): Shape => [1, height, width, 3];
+
+function latentShape(config: SupirConfig, { width, height }: Size): Shape {
+  const factor = latentFactor(config);
+  return [1, height / factor, width / factor, config.vae.z_channels];
+}
+
+/** A half of the autoencoder: `build` of `shape`, in tiles where it must. */
+function autoencoder(
+  half: 'encoder' | 'decoder',
+  shape: (config: SupirConfig, size: Size) => Shape,
+  build: (networks: Supir, x: Tensor) => Tensor,
+): Pick<SupirStage, 'build' | 'plan'> {
+  return {
+    build: (networks, _, size) => ({ y: build(networks, input('x', shape(networks.config, size))) }),
+    plan({ model: { device, networks }, options, size, budget }): StagePlan {
+      const graph = (x: Tensor) => build(networks, x);
+      const { how, hostBytes, programs } = forecastAutoencoder(
+        device,
+        half,
+        graph,
+        shape(networks.config, size),
+        vaeTilingOf(options),
+        budget,
+      );
+      const tiles = programs.reduce((sum, { runs }) => sum + runs, 0);
+      return { tiling: how, parts: tiles, hostBytes, programs };
+    },
+  };
+}
+
+const encoder = (which: EncoderName) =>
+  autoencoder(
+    'encoder',
+    (_, size) => imageShape(size),
+    ({ first_stage_model }, x) => first_stage_model.encode(x, which),
+  );
+
+const decoder = autoencoder('decoder', latentShape, ({ first_stage_model }, z) => first_stage_model.decode(z));
+
+/** How a run of the autoencoder may be stopped, and in which tiles it goes. */
+const tilesOf = ({ options, events }: SupirJob) => [vaeTilingOf(options), { signal: events.signal }] as const;
+
+const ENCODE: SupirStage = {
+  name: 'encode',
+  graph: 'denoise_encoder',
+  isSeeded: false,
+  ...encoder('denoise_encoder'),
+  async run(job) {
+    const { mean } = await job.model.encode(job.inputs.image, 'denoise_encoder', ...tilesOf(job));
+    return { zLq: map(mean, (value) => value * job.model.config.vae.scale_factor) };
+  },
+};
+
+const STAGE1: SupirStage = {
+  name: 'stage1',
+  graph: 'decoder',
+  isSeeded: false,
+  ...decoder,
+  async run(job, { zLq }) {
+    const stage1 = await job.model.decode(zLq, ...tilesOf(job));
+    await job.events.picture?.('stage1', stage1, zLq);
+    return { stage1 };
+  },
+};
+
+const REENCODE: SupirStage = {
+  name: 'reencode',
+  graph: 'encoder',
+  isSeeded: false,
+  ...encoder('encoder'),
+  run: async (job, { stage1 }) => ({ moments: await job.model.encode(stage1, 'encoder', ...tilesOf(job)) }),
+};
+
+const TEXT: SupirStage = {
+  name: 'text',
+  graph: 'text',
+  isSeeded: false,
+  build: ({ conditioner }) => ({ ...conditioner.forward() }),
+  plan({ model, options }) {
+    const texts = Math.max(1, options.tilePrompts.length) + (isGuided(options) ? 1 : 0);
+    return {
+      tiling: 'whole',
+      parts: texts,
+      hostBytes: 0,
+      programs: [{ plan: planned(model, { ...model.networks.conditioner.forward() }), runs: texts }],
+    };
+  },
+  async run({ model, inputs, options, events: { signal } }) {
+    const positives: TextConditioning[] = [];
+    for (const text of [inputs.positive].flat()) positives.push(await model.condition(text, undefined, signal));
+    return { positives, negative: isGuided(options) ? await model.condition(inputs.negative, undefined, signal) : null };
+  },
+};
+
+const SAMPLE: SupirStage = {
+  name: 'sample',
+  graph: 'denoiser',
+  isSeeded: true,
+  build: (networks, options, size) => denoiserGraph(networks, options, latentShape(networks.config, size)),
+  plan({ model, options, size }) {
+    const latent = latentShape(model.config, size);
+    const windows = samplingWindows(model, latent, options.tile, options.tileStride);
+    const [{ y0, y1, x0, x1 }] = windows ?? [{ y0: 0, y1: latent[1], x0: 0, x1: latent[2] }];
+    const window = [1, y1 - y0, x1 - x0, latent[3]];
+    const denoiser = orSmallerTile(Math.max(window[1], window[2]), () => planned(model, denoiserGraph(model.networks, options, window)));
+    return {
+      tiling: windows ? 'windows' : 'whole',
+      parts: options.steps,
+      hostBytes: 0,
+      programs: [{ plan: denoiser, runs: options.steps * (windows?.length ?? 1) }],
+    };
+  },
+  begunAt: ({ resume, options }) => (resume ? resume.startStep / options.steps : 0),
+  async run({ model, options, events, resume, wrap }: SupirJob, { zLq, moments, positives, negative }) {
+    const random = new TorchRandom(options.seed);
+    // The published program draws the stage-1 latent's noise on the CPU also where it has a GPU.
+    const samplerRandom = options.rng === 'torch-cuda' ? new TorchCudaRandom(options.seed) : random;
+    const zStage1 = sampleMoments(moments, channelsLastNoise(random, zLq.shape), model.config.vae.scale_factor);
+    const windows = samplingWindows(model, zLq.shape, options.tile, options.tileStride);
+    const settings = { moduleScales: moduleScalesOf(options, model.networks.projectModules), tap: events.trace, signal: events.signal };
+    const denoiser = windows
+      ? await tiledDenoiser(model, zLq, negative, positives, windows, settings)
+      : await model.denoiser(zLq, negative, positives[0], settings);
+    try {
+      const data = await sample(wrap?.(denoiser.network) ?? denoiser.network, options, {
+        noise: () => channelsLastNoise(samplerRandom, zLq.shape),
+        noiseEveryStep: windows !== null,
+        center: zStage1.data,
+        onStep: events.step,
+        signal: events.signal,
+        ...resume,
+      });
+      return { zStage1, latent: { data, shape: zLq.shape } };
+    } finally {
+      denoiser.dispose();
+    }
+  },
+};
+
+const DECODE: SupirStage = {
+  name: 'decode',
+  graph: 'decoder',
+  isSeeded: true,
+  ...decoder,
+  async run(job, { latent, stage1 }) {
+    return { image: fixColors(await job.model.decode(latent, ...tilesOf(job)), stage1, job.options.colorFix) };
+  },
+};
+
+export const SUPIR: Method<SupirModel, SupirInputs, SupirMade> = {
+  name: 'SUPIR',
+  // The only method so far: what its folders lack, its own opening tells.
+  recognises: async () => true,
+  open: SupirModel.openFolder,
+  networks: (config) => new Supir(config),
+  stages: ({ stage1Only }) => (stage1Only ? [ENCODE, STAGE1] : [ENCODE, STAGE1, REENCODE, TEXT, SAMPLE, DECODE]),
+  async inputs(model, image, options, events) {
+    const prompts = options.tilePrompts.length > 0 ? options.tilePrompts : [options.prompt];
+    const texts = prompts.map((prompt) => prompt + options.positive);
+    const inputs = { image, positive: texts.map((text) => model.tokens(text)), negative: model.tokens(options.negative) };
+    if (options.stage1Only) return inputs;
+    for (const text of isGuided(options) ? [...texts, options.negative] : texts) {
+      const cut = model.cutOff(text);
+      if (cut)
+        await events.warning?.({
+          code: 'prompt-cut',
+          message: `The prompt is longer than ${inputs.negative.tower1.length} tokens; its end is ignored: "${shown(cut, 400)}"`,
+        });
+    }
+    checkTexts(model, inputs, options);
+    return inputs;
+  },
+  result: ({ stage1, image }) => ({ image: image ?? stage1!, stage1: stage1! }),
+};
+
+/** Runs all stages on images of one size. Throws as `runStages`, and UserError for texts that do not suit the tiles. */
+export async function restoreImages(
+  model: SupirModel,
+  inputs: SupirInputs & { resume?: SamplerState | null },
+  options: RestoreOptions,
+  events: RestoreEvents = {},
+  wrap?: (network: Network) => Network,
+): Promise<Partial<SupirMade> & Pick<SupirMade, 'image' | 'stage1' | 'zLq'>> {
+  if (!options.stage1Only) checkTexts(model, inputs, options);
+  const job: SupirJob = { model, inputs, options, events, resume: inputs.resume ?? null, wrap };
+  const { made } = await runStages(SUPIR.stages(options), job, new Results<SupirMade>());
+  return { ...made, zLq: made.zLq!, ...SUPIR.result(made) };
+}
+
+function checkTexts(model: SupirModel, { image, positive }: SupirInputs, options: RestoreOptions): void {
+  const [, height, width] = image.shape;
+  const windows = samplingWindows(model, latentShape(model.config, { width, height }), options.tile, options.tileStride);
+  checkPrompts([positive].flat().length, windows);
+}
+
+function denoiserGraph(networks: Supir, options: RestoreOptions, shape: Shape): Record<string, Tensor> {
+  const scales = moduleScalesOf(options, networks.projectModules);
+  return networks.denoiserGraph(shape, networks.config.text.context_length, isGuided(options) ? 2 : 1, scales !== null);
+}
+
+const planned = ({ loras, device }: SupirModel, graph: Record<string, Tensor>): Plan =>
+  plan(loras.apply(graph), device.facts, device.gpu.limits);
+
+/** What `plan` returns; where a tensor is too large for the adapter, says which tile to try. */
+function orSmallerTile(side: number, plan: () => Plan): Plan {
+  try {
+    return plan();
+  } catch (error) {
+    if (!(error instanceof ShapeError)) throw error;
+    const tile = Math.ceil(side / 32) * 16;
+    throw new ShapeError(`The stage 'sample' does not fit: ${error.message} Try a tile of ${tile}.`, {
+      code: 'sampling-too-large',
+      option: 'tile',
+      values: { tile },
+      cause: error,
+    });
+  }
+}
+
+/** scale (mean + exp(logvar / 2) noise), logvar clamped to [-30, 20]. */
+export function sampleMoments({ mean, logvar }: { mean: Values; logvar: Values }, noise: Float32Array, scale: number): Values {
+  return map(mean, (value, i) => scale * (value + Math.exp(Math.min(20, Math.max(-30, logvar.data[i])) / 2) * noise[i]));
+}
+
+function map(values: Values, f: (value: number, i: number) => number): Values {
+  return { shape: values.shape, data: values.data.map(f) };
+}
+
+/** Unit-normal noise drawn in the reference's order (N, C, H, W), laid out (N, H, W, C). */
+function channelsLastNoise(random: { randn(n: number): Float32Array }, [n, h, w, c]: readonly number[]): Float32Array {
+  const drawn = random.randn(n * c * h * w);
+  const noise = new Float32Array(drawn.length);
+  for (let i = 0, from = 0; i < n; i++) {
+    for (let channel = 0; channel < c; channel++) {
+      for (let pixel = 0; pixel < h * w; pixel++, from++) noise[(i * h * w + pixel) * c + channel] = drawn[from];
+    }
+  }
+  return noise;
+}
+
+function fixColors(content: Values, style: Values, fix: RestoreOptions['colorFix']): Values {
+  if (fix === 'none') return content;
+  const apply = fix === 'wavelet' ? waveletColorFix : adainColorFix;
+  const fixed = new Float32Array(content.data.length);
+  images(content).forEach((image: FloatImage, i) => {
+    fixed.set(apply(image, images(style)[i]).data, i * image.data.length);
+  });
+  return { shape: content.shape, data: fixed };
+}
