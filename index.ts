@@ -28,7 +28,7 @@ export { psnr, ssim } from './image/metrics.ts';
 export { finish, prepare } from './image/prepare.ts';
 export { encodeWebp } from './image/webp.ts';
 export { attention } from './kernels/attention.ts';
-export { add, div, maximum, minimum, mul, sub } from './kernels/binary.ts';
+export { add, div, equal, greater, less, maximum, minimum, mul, sub } from './kernels/binary.ts';
 export { conv2d } from './kernels/conv2d.ts';
 export { concat, pad, permute, slice, upsampleNearest } from './kernels/copy.ts';
 export { gatherRows } from './kernels/gather-rows.ts';
@@ -40,7 +40,25 @@ export { linear, matmul } from './kernels/linear.ts';
 export { max, mean, sum } from './kernels/reduce.ts';
 export { reshape } from './kernels/reshape.ts';
 export { softmax } from './kernels/softmax.ts';
-export { abs, affine, cast, exp, gelu, quickGelu, sigmoid, silu, sqrt, square, tanh } from './kernels/unary.ts';
+export {
+  abs,
+  affine,
+  cast,
+  cos,
+  exp,
+  gelu,
+  leakyRelu,
+  log,
+  quickGelu,
+  relu,
+  sigmoid,
+  silu,
+  sin,
+  sqrt,
+  square,
+  tanh,
+} from './kernels/unary.ts';
+export { where } from './kernels/where.ts';
 export { modulate } from './kernels/zero-sft.ts';
 export { parseConfig, SUPIR_SDXL, type SupirConfig } from './models/config.ts';
 export { type BlockGraph, blocksOf } from './models/graph-blocks.ts';

@@ -74,7 +74,7 @@ struct Params { ${present(spec.params)
 ${present(spec.bindings)
   .map(([name, binding], i) => declare(name, binding, i + 1))
   .join('\n')}
-${spec.code}
+${present(spec.bindings).some(([, { dtype, write }]) => write && dtype === 'f16') ? `${PACK_HALVES}\n` : ''}${spec.code}
 @compute @workgroup_size(${spec.workgroup})${spec.matrices ? ' @subgroup_size(32)' : ''}
 fn main(@builtin(workgroup_id) group_id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_index) local: u32${
     spec.matrices ? ', @builtin(subgroup_id) subgroup: u32' : ''
@@ -91,6 +91,19 @@ export function elementType(binding: { dtype: DType; width: 1 | 4 }): string {
   return binding.width === 4 ? `vec4<${scalar}>` : scalar;
 }
 
+/**
+ * pack2x16float for every number: WGSL leaves open what it makes of those beyond f16's range, and SwiftShader makes NaN of 70000 and infinity. From
+ * 65520 on the nearest f16 is infinity.
+ */
+const PACK_HALVES = `fn pack_halves(v: vec2<f32>) -> u32 {
+  let size = bitcast<vec2<u32>>(v) & vec2<u32>(0x7fffffffu);
+  let beyond = size >= vec2<u32>(0x477ff000u);
+  let packed = pack2x16float(select(clamp(v, vec2<f32>(-65504.0), vec2<f32>(65504.0)), vec2<f32>(0.0), beyond));
+  let ends = select(vec2<u32>(0x7c00u), vec2<u32>(0x7e00u), size > vec2<u32>(0x7f800000u)) | ((bitcast<vec2<u32>>(v) >> vec2<u32>(16u)) & vec2<u32>(0x8000u));
+  let bits = select(vec2<u32>(packed & 0xffffu, packed >> 16u), ends, beyond);
+  return bits.x | (bits.y << 16u);
+}`;
+
 function declare(name: string, binding: Binding, index: number): string {
   const { dtype, width, write } = binding;
   const element = elementType(binding);
@@ -100,7 +113,7 @@ function declare(name: string, binding: Binding, index: number): string {
   if (write) {
     if (halves && width === 1) throw new Error(`${name}: an f16 output needs width 4`);
     if (isBlocks(dtype)) throw new Error(`${name}: kernels do not write ${dtype}`);
-    const value = halves ? 'vec2<u32>(pack2x16float(v.xy), pack2x16float(v.zw))' : 'v';
+    const value = halves ? 'vec2<u32>(pack_halves(v.xy), pack_halves(v.zw))' : 'v';
     lines.push(`fn ${name}_store(i: u32, v: ${element}) { ${name}[i] = ${value}; }`);
   } else {
     const load = isBlocks(dtype)

@@ -1,6 +1,7 @@
 /**
  * A planned graph on a device, replayed: pipelines, buffers and bind groups are made once, a run writes what changed and loops over dispatches.
  */
+import { dequantise, isBlocks } from '../core/blocks.ts';
 import { DeviceError, ShapeError, UserError } from '../core/errors.ts';
 import { fromF16 } from '../core/half.ts';
 import { type Plan, type PlannedDispatch, paramBytes, type Value } from '../core/plan.ts';
@@ -379,6 +380,7 @@ export class Program<Names extends string> {
 function decode(bytes: ArrayBuffer, offset: number, value: Value): Float32Array {
   const count = sizeOf(value.shape);
   if (value.dtype === 'f32') return new Float32Array(bytes, offset, count).slice();
+  if (isBlocks(value.dtype)) return dequantise(value.dtype, new Uint8Array(bytes, offset, storageBytes(value.dtype, count)), count);
   if (value.dtype === 'u32') return Float32Array.from(new Uint32Array(bytes, offset, count));
   return Float32Array.from(new Uint16Array(bytes, offset, count), fromF16);
 }

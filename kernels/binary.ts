@@ -1,17 +1,17 @@
 /**
- * binary: y = f(a, b) elementwise with broadcasting: axes are matched from the last, and an axis of size 1 repeats. (NumPy's rule)
+ * binary: y = f(a, b) elementwise with broadcasting (broadcast.ts).
  * a, b f32 | f16; y f32. One pipeline for every function: which one is a uniform.
  */
-import { ShapeError } from '../core/errors.ts';
 import { apply, type Op } from '../core/op.ts';
 import { type DType, elementType, shader } from '../core/shader.ts';
-import { describe, type Shape, sizeOf, type Tensor } from '../core/tensor.ts';
-import { numbered } from './axes.ts';
+import type { Tensor } from '../core/tensor.ts';
+import { numbered, U32 } from './axes.ts';
+import { broadcastShape, walkOver } from './broadcast.ts';
 import { sumTo } from './sum-axis.ts';
 import { affine } from './unary.ts';
 import { unaryGradient } from './unary-gradient.ts';
 
-const FUNCTIONS = ['add', 'sub', 'mul', 'div', 'max', 'min'] as const;
+const FUNCTIONS = ['add', 'sub', 'mul', 'div', 'max', 'min', 'greater', 'less', 'equal'] as const;
 export type BinaryFunction = (typeof FUNCTIONS)[number];
 
 export interface BinaryAttrs {
@@ -26,64 +26,42 @@ export const mul = binary('mul');
 export const div = binary('div');
 export const maximum = binary('max');
 export const minimum = binary('min');
+/** 1 where a > b, else 0; comparisons have no derivative. */
+export const greater = binary('greater');
+/** 1 where a < b, else 0. */
+export const less = binary('less');
+/** 1 where a = b, else 0. */
+export const equal = binary('equal');
 
 export const binaryOp: Op<BinaryAttrs, { a: Tensor; b: Tensor }> = {
   name: 'binary',
 
   infer({ a, b }, { fn }) {
-    const rank = Math.max(a.shape.length, b.shape.length);
-    const [sa, sb] = [align(a.shape, rank), align(b.shape, rank)];
-    const shape = sa.map((size, i) => (size === 1 ? sb[i] : size));
-    if (shape.some((size, i) => sb[i] !== 1 && sb[i] !== size))
-      throw new ShapeError(`${fn}: ${describe(a)} and ${describe(b)} do not broadcast.`);
-    if (collapse(sa, sb, shape).length > 4)
-      throw new ShapeError(`${fn}: ${describe(a)} and ${describe(b)} broadcast over more than four separate axes.`);
-    return { shape, dtype: 'f32' };
+    return { shape: broadcastShape(fn, [a, b]), dtype: 'f32' };
   },
 
   lower({ a, b }, output, { fn }, to) {
-    const axes = collapse(align(a.shape, output.shape.length), align(b.shape, output.shape.length), output.shape);
-    const inner = axes[3];
-    const loads = inner.size % 4 === 0 && inner.a === 1 && inner.b === 1 ? 4 : 1;
-    if (loads === 4) {
-      inner.size /= 4;
-      for (const axis of axes.slice(0, 3)) {
-        axis.a /= 4;
-        axis.b /= 4;
-      }
-    }
-    const count = sizeOf(output.shape) / loads;
+    const { loads, count, sizes, steps } = walkOver([a, b], output.shape);
+    const [, n1, n2, n3] = sizes;
     to.dispatch({
       shader: binaryShader(loads, a.dtype, b.dtype),
       operands: { a, b, y: output },
-      params: {
-        count,
-        fn_code: FUNCTIONS.indexOf(fn),
-        n1: axes[1].size,
-        n2: axes[2].size,
-        n3: axes[3].size,
-        ...numbered(
-          'a',
-          axes.map((axis) => axis.a),
-        ),
-        ...numbered(
-          'b',
-          axes.map((axis) => axis.b),
-        ),
-      },
+      params: { count, fn_code: FUNCTIONS.indexOf(fn), n1, n2, n3, ...numbered('a', steps[0]), ...numbered('b', steps[1]) },
       threads: count,
     });
   },
 
   gradient(result, upstream) {
     const { a, b } = result.source.inputs;
-    const [byA, byB] = slopes(result.source.attrs.fn, upstream, a, b, result);
+    const { fn } = result.source.attrs;
+    if (fn === 'greater' || fn === 'less' || fn === 'equal') return { a: null, b: null };
+    const [byA, byB] = slopes(fn, upstream, a, b, result);
     return { a: sumTo(byA, a.shape), b: sumTo(byB, b.shape) };
   },
 };
 
 /** The derivatives by both operands, in the result's shape. Where max and min have equal operands, all of it goes to b. */
-function slopes(fn: BinaryFunction, g: Tensor, a: Tensor, b: Tensor, result: Tensor): [Tensor, Tensor] {
+function slopes(fn: 'add' | 'sub' | 'mul' | 'div' | 'max' | 'min', g: Tensor, a: Tensor, b: Tensor, result: Tensor): [Tensor, Tensor] {
   switch (fn) {
     case 'add':
       return [g, g];
@@ -96,40 +74,10 @@ function slopes(fn: BinaryFunction, g: Tensor, a: Tensor, b: Tensor, result: Ten
       return [byA, affine(mul(byA, result), -1, 0)];
     }
     default: {
-      const byA = unaryGradient(g, fn === 'max' ? sub(a, b) : sub(b, a), 'ramp');
+      const byA = unaryGradient(g, fn === 'max' ? sub(a, b) : sub(b, a), 'relu');
       return [byA, sub(g, byA)];
     }
   }
-}
-
-const U32 = ['u32', 'u32', 'u32', 'u32'] as const;
-
-function align(shape: Shape, rank: number): number[] {
-  return [...new Array(rank - shape.length).fill(1), ...shape];
-}
-
-interface Axis {
-  size: number;
-  /** Elements from one index to the next; 0 where the operand repeats. */
-  a: number;
-  b: number;
-}
-
-/** Merges neighbouring axes that both operands walk through without a gap, and fills up to four. */
-function collapse(a: number[], b: number[], shape: Shape): Axis[] {
-  const merged: Axis[] = [];
-  let [strideA, strideB] = [1, 1];
-  for (let i = shape.length - 1; i >= 0; i--) {
-    const axis = { size: shape[i], a: a[i] === 1 ? 0 : strideA, b: b[i] === 1 ? 0 : strideB };
-    strideA *= a[i];
-    strideB *= b[i];
-    const next = merged[0];
-    if (axis.size === 1) continue;
-    if (next && axis.a === next.a * next.size && axis.b === next.b * next.size) next.size *= axis.size;
-    else merged.unshift(axis);
-  }
-  while (merged.length < 4) merged.unshift({ size: 1, a: 0, b: 0 });
-  return merged;
 }
 
 function binaryShader(loads: 1 | 4, a: DType, b: DType) {
@@ -167,7 +115,10 @@ fn run(id: u32, group: u32, local: u32) {
     case 2u: { v = a * b; }
     case 3u: { v = a / b; }
     case 4u: { v = max(a, b); }
-    default: { v = min(a, b); }
+    case 5u: { v = min(a, b); }
+    case 6u: { v = select(${type}(0.0), ${type}(1.0), a > b); }
+    case 7u: { v = select(${type}(0.0), ${type}(1.0), a < b); }
+    default: { v = select(${type}(0.0), ${type}(1.0), a == b); }
   }
   y_store(id, v);
 }`,

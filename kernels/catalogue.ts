@@ -26,6 +26,7 @@ import { rankScales } from './rank-scales.ts';
 import { max, sum } from './reduce.ts';
 import { softmax } from './softmax.ts';
 import { cast, gelu, quickGelu, silu } from './unary.ts';
+import { where } from './where.ts';
 import { modulate } from './zero-sft.ts';
 
 export interface CatalogueShader {
@@ -113,6 +114,9 @@ function* graphs(): Generator<Tensor> {
       yield softmax(x);
       yield sum(x);
       yield max(x);
+      yield sum(x, { axis: 0 });
+      yield max(x, { axis: 0 });
+      for (const a of FLOATS) for (const b of FLOATS) yield where(x, of(x.shape, a), of(x.shape, b));
       yield geglu(of([3, 2 * c], dtype));
       yield gatherRows(of([3, c], dtype), of([2], 'u32'));
       for (const other of FLOATS) yield add(x, of([2, 3, 3, c], other));

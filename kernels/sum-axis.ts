@@ -1,5 +1,5 @@
 /**
- * sumAxis: y[o, i] = sum over k of x[o, k, i], one axis of x summed away where it stands. What broadcasting, repetition and biases need in
+ * sumAxis: y[o, i] = sum over k of x[o, k, i], one axis of x summed away where it stands; `lowerAlongAxis` takes the maximum too. What broadcasting, repetition and biases need in
  * their gradients.
  * x f32 | f16, seen as (outer, length, inner); y f32. Accumulates in f32. Long axes are cut into slices, whose sums a second dispatch adds up.
  */
@@ -39,32 +39,46 @@ export const sumAxisOp: Op<{ axis: number }, { x: Tensor }> = {
 
   lower({ x }, output, { axis }, to) {
     const length = x.shape[axis];
-    const inner = sizeOf(x.shape.slice(axis + 1));
-    const outer = sizeOf(x.shape) / length / inner;
-    const slices = Math.ceil(length / PER_THREAD);
-    if (slices === 1) return lowerSum(to, x, output, outer, length);
-    const partial = to.scratch('sums of slices', [outer, slices, inner]);
-    lowerSum(to, x, partial, outer, length, slices);
-    lowerSum(to, partial, output, outer, slices);
+    lowerAlongAxis(to, 'sum', x, output, sizeOf(x.shape.slice(0, axis)), length);
   },
 };
 
+type Combination = 'sum' | 'max';
+
+/** Emits the dispatches that reduce x, (outer, length, inner), along its middle axis: y (outer, inner). */
+export function lowerAlongAxis(to: Lowering, fn: Combination, x: Operand, y: Operand, outer: number, length: number): void {
+  const slices = Math.ceil(length / PER_THREAD);
+  if (slices === 1) {
+    lowerSlices(to, fn, x, y, outer, length);
+    return;
+  }
+  const partial = to.scratch(fn === 'sum' ? 'sums of slices' : 'maxima of slices', [outer, slices, sizeOf(y.shape) / outer]);
+  lowerSlices(to, fn, x, partial, outer, length, slices);
+  lowerSlices(to, fn, partial, y, outer, slices);
+}
+
 /** Emits the dispatch that sums `from`, (outer, length, inner), over its middle axis in `slices` parts: y (outer, slices, inner). */
 export function lowerSum(to: Lowering, from: Operand, y: Operand, outer: number, length: number, slices = 1): void {
+  lowerSlices(to, 'sum', from, y, outer, length, slices);
+}
+
+function lowerSlices(to: Lowering, fn: Combination, from: Operand, y: Operand, outer: number, length: number, slices = 1): void {
   const inner = sizeOf(y.shape) / outer / slices;
   const loads = inner % 4 === 0 ? 4 : 1;
   const threads = (outer * slices * inner) / loads;
   to.dispatch({
-    shader: sumAxisShader(loads, from.dtype),
+    shader: axisShader(fn, loads, from.dtype),
     operands: { x: from, y },
     params: { count: threads, inner: inner / loads, length, slices, per_slice: Math.ceil(length / slices) },
     threads,
   });
 }
 
-function sumAxisShader(loads: 1 | 4, x: DType) {
+function axisShader(fn: Combination, loads: 1 | 4, x: DType) {
+  const [zero, first] = [`${elementType({ dtype: 'f32', width: loads })}(0.0)`, 'x_load((base + first) * p.inner + column)'];
+  const element = 'x_load((base + k) * p.inner + column)';
   return shader({
-    name: `sumAxis ${x} x${loads}`,
+    name: `${fn}Axis ${x} x${loads}`,
     bindings: {
       x: { dtype: x, width: loads },
       y: { dtype: 'f32', width: loads, write: true },
@@ -79,8 +93,8 @@ fn run(id: u32, group: u32, local: u32) {
   let first = (row % p.slices) * p.per_slice;
   let end = min(first + p.per_slice, p.length);
   let base = (row / p.slices) * p.length;
-  var total = ${elementType({ dtype: 'f32', width: loads })}(0.0);
-  for (var k = first; k < end; k++) { total += x_load((base + k) * p.inner + column); }
+  var total = ${fn === 'sum' ? zero : first};
+  for (var k = first; k < end; k++) { ${fn === 'sum' ? `total += ${element};` : `total = max(total, ${element});`} }
   y_store(id, total);
 }`,
   });

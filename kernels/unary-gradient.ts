@@ -1,34 +1,50 @@
 /**
- * unaryGradient: dx = g f'(x) elementwise, for the functions of unary.ts and the ramp max(x, 0), whose slope at 0 is taken as 0.
+ * unaryGradient: dx = g f'(x) elementwise, for the functions of unary.ts; relu's and leakyRelu's slope at 0 is that below 0.
  * g f32 and x f32 | f16 of one shape; dx f32. One pipeline for every function: which one is a uniform.
  */
 import { apply, type Op } from '../core/op.ts';
 import { type DType, elementType, shader } from '../core/shader.ts';
-import { sizeOf, type Tensor } from '../core/tensor.ts';
+import { type Scalar, sizeOf, type Tensor } from '../core/tensor.ts';
 import { activationWgsl } from './activation.ts';
+import { tanhWgsl, trigonometryWgsl } from './functions.ts';
 
-const FUNCTIONS = ['silu', 'gelu', 'quickGelu', 'exp', 'sigmoid', 'tanh', 'sqrt', 'abs', 'square', 'ramp'] as const;
+const FUNCTIONS = [
+  'silu',
+  'gelu',
+  'quickGelu',
+  'exp',
+  'sigmoid',
+  'tanh',
+  'sqrt',
+  'abs',
+  'square',
+  'relu',
+  'leakyRelu',
+  'log',
+  'sin',
+  'cos',
+] as const;
 export type Sloped = (typeof FUNCTIONS)[number];
 
-/** g f'(x). */
-export function unaryGradient(g: Tensor, x: Tensor, fn: Sloped): Tensor {
-  return apply(unaryGradientOp, { g, x }, { fn });
+/** g f'(x); `slope` is leakyRelu's below 0. */
+export function unaryGradient(g: Tensor, x: Tensor, fn: Sloped, slope: Scalar = 0): Tensor {
+  return apply(unaryGradientOp, { g, x }, { fn, slope });
 }
 
-export const unaryGradientOp: Op<{ fn: Sloped }, { g: Tensor; x: Tensor }> = {
+export const unaryGradientOp: Op<{ fn: Sloped; slope: Scalar }, { g: Tensor; x: Tensor }> = {
   name: 'unaryGradient',
 
   infer({ x }) {
     return { shape: x.shape, dtype: 'f32' };
   },
 
-  lower({ g, x }, output, { fn }, to) {
+  lower({ g, x }, output, { fn, slope }, to) {
     const size = sizeOf(x.shape);
     const loads = size % 4 === 0 ? 4 : 1;
     to.dispatch({
       shader: unaryGradientShader(loads, x.dtype),
       operands: { g, x, y: output },
-      params: { count: size / loads, fn_code: FUNCTIONS.indexOf(fn) },
+      params: { count: size / loads, fn_code: FUNCTIONS.indexOf(fn), slope },
       threads: size / loads,
     });
   },
@@ -52,11 +68,13 @@ function unaryGradientShader(loads: 1 | 4, x: DType) {
       x: { dtype: x, width: loads },
       y: { dtype: 'f32', width: loads, write: true },
     },
-    params: { count: 'u32', fn_code: 'u32' },
+    params: { count: 'u32', fn_code: 'u32', slope: 'f32' },
     workgroup: 64,
     code: `
 ${activationWgsl(type)}
 ${slopeWgsl(type)}
+${tanhWgsl(type)}
+${trigonometryWgsl(type)}
 fn slope(x: ${type}) -> ${type} {
   let one = ${type}(1.0);
   switch (p.fn_code) {
@@ -65,11 +83,15 @@ fn slope(x: ${type}) -> ${type} {
     case 2u: { let s = sigmoid(1.702 * x); return s * (one + 1.702 * x * (one - s)); }
     case 3u: { return exp(x); }
     case 4u: { let s = sigmoid(x); return s * (one - s); }
-    case 5u: { let t = tanh(clamp(x, ${type}(-15.0), ${type}(15.0))); return one - t * t; }
+    case 5u: { let t = exact_tanh(x); return one - t * t; }
     case 6u: { return 0.5 / sqrt(x); }
     case 7u: { return sign(x); }
     case 8u: { return 2.0 * x; }
-    default: { return select(${type}(0.0), one, x > ${type}(0.0)); }
+    case 9u: { return select(${type}(0.0), one, x > ${type}(0.0)); }
+    case 10u: { return select(${type}(p.slope), one, x > ${type}(0.0)); }
+    case 11u: { return one / x; }
+    case 12u: { return cosine(x); }
+    default: { return -sine(x); }
   }
 }
 fn run(id: u32, group: u32, local: u32) {

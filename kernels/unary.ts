@@ -6,10 +6,28 @@ import { apply, type Op } from '../core/op.ts';
 import { type DType, elementType, shader } from '../core/shader.ts';
 import { type Scalar, sizeOf, type Tensor } from '../core/tensor.ts';
 import { activationWgsl } from './activation.ts';
+import { tanhWgsl, trigonometryWgsl } from './functions.ts';
 import { unaryGradient } from './unary-gradient.ts';
 
 // The first four codes are those of activation.ts.
-const FUNCTIONS = ['affine', 'silu', 'gelu', 'quickGelu', 'exp', 'sigmoid', 'tanh', 'sqrt', 'abs', 'square', 'cast'] as const;
+const FUNCTIONS = [
+  'affine',
+  'silu',
+  'gelu',
+  'quickGelu',
+  'exp',
+  'sigmoid',
+  'tanh',
+  'sqrt',
+  'abs',
+  'square',
+  'cast',
+  'log',
+  'relu',
+  'leakyRelu',
+  'sin',
+  'cos',
+] as const;
 export type UnaryFunction = (typeof FUNCTIONS)[number];
 
 export interface UnaryAttrs {
@@ -19,7 +37,8 @@ export interface UnaryAttrs {
   dtype: DType;
 }
 
-const unary = (fn: UnaryFunction) => (x: Tensor) => apply(unaryOp, { x }, { fn, scale: 1, shift: 0, dtype: 'f32' });
+const unary = (fn: Exclude<UnaryFunction, 'affine' | 'cast' | 'leakyRelu'>) => (x: Tensor) =>
+  apply(unaryOp, { x }, { fn, scale: 1, shift: 0, dtype: 'f32' });
 
 /** x sigmoid(x) */
 export const silu = unary('silu');
@@ -34,6 +53,19 @@ export const tanh = unary('tanh');
 export const sqrt = unary('sqrt');
 export const abs = unary('abs');
 export const square = unary('square');
+
+/** The natural logarithm, of values > 0. */
+export const log = unary('log');
+/** max(x, 0); its slope at 0 is taken as 0. */
+export const relu = unary('relu');
+/** Of radians, |x| up to 8192. */
+export const sin = unary('sin');
+export const cos = unary('cos');
+
+/** x where x > 0, else slope x. */
+export function leakyRelu(x: Tensor, slope: Scalar): Tensor {
+  return apply(unaryOp, { x }, { fn: 'leakyRelu', scale: slope, shift: 0, dtype: 'f32' });
+}
 
 /** scale x + shift, with numbers or scalars of the program. */
 export function affine(x: Tensor, scale: Scalar, shift: Scalar): Tensor {
@@ -71,7 +103,7 @@ export const unaryOp: Op<UnaryAttrs, { x: Tensor }> = {
     const { fn, scale } = attrs;
     if (x.dtype === 'u32') return { x: null };
     if (fn === 'affine') return { x: affine(upstream, scale, 0) };
-    return { x: fn === 'cast' ? upstream : unaryGradient(upstream, x, fn) };
+    return { x: fn === 'cast' ? upstream : unaryGradient(upstream, x, fn, fn === 'leakyRelu' ? scale : 0) };
   },
 };
 
@@ -87,6 +119,8 @@ function unaryShader(loads: 1 | 4, x: DType, y: DType) {
     workgroup: 64,
     code: `
 ${activationWgsl(type)}
+${tanhWgsl(type)}
+${trigonometryWgsl(type)}
 fn run(id: u32, group: u32, local: u32) {
   if (id >= p.count) { return; }
   let x = ${type}(x_load(id));
@@ -98,10 +132,15 @@ fn run(id: u32, group: u32, local: u32) {
     case 3u: { v = quickGelu(x); }
     case 4u: { v = exp(x); }
     case 5u: { v = ${type}(1.0) / (${type}(1.0) + exp(-x)); }
-    case 6u: { v = tanh(clamp(x, ${type}(-15.0), ${type}(15.0))); } // some drivers divide infinities
+    case 6u: { v = exact_tanh(x); }
     case 7u: { v = sqrt(x); }
     case 8u: { v = abs(x); }
     case 9u: { v = x * x; }
+    case 11u: { v = log(x); }
+    case 12u: { v = select(x, ${type}(0.0), x <= ${type}(0.0)); } // not max: a NaN stays one
+    case 13u: { v = select(x, p.scale * x, x <= ${type}(0.0)); }
+    case 14u: { v = sine(x); }
+    case 15u: { v = cosine(x); }
     default: {}
   }
   y_store(id, v);

@@ -218,4 +218,28 @@ test('a trace holds every dispatch with its operation, arithmetic, bytes and rat
     assert.is(program.plan.flops, 2 * 3 * 5 * 4);
   }));
 
+test('inputs, constants, weights and views of them are outputs like others', () =>
+  atBaseline(async (device) => {
+    const x = input('x', [4]);
+    const halves = constant(encodeF16([1, 2, 3]), [3]);
+    const whole = constant(Uint32Array.of(4_000_000_000, 5), [2]);
+    const blocks = new Parameter([32, 64], 'matrix');
+    blocks.dtype = 'q8';
+    device.residency.upload(blocks, new Float32Array(2048).fill(0.5));
+    const joined = concat([x, x]);
+    const outputs = { x, again: x, view: reshape(x, [2, 2]), halves, whole, blocks: blocks.tensor, joined, double: affine(x, 2, 0) };
+    const program = await compile(device, outputs);
+    const results = await program.run({ x: Float32Array.of(5, 6, 7, 8) });
+    program.dispose();
+    device.residency.release(blocks);
+    for (const name of ['x', 'again', 'view'] as const) assert.equal([...results[name]], [5, 6, 7, 8]);
+    assert.equal([...results.halves], [1, 2, 3]);
+    assert.equal([...results.whole], [4_000_000_000, 5]);
+    assert.equal([...results.joined], [5, 6, 7, 8, 5, 6, 7, 8]);
+    assert.equal([...results.double], [10, 12, 14, 16]);
+    assert.is(results.blocks.length, 2048);
+    assert.ok(results.blocks.every((value) => Math.abs(value - 0.5) < 0.5 / 256));
+    assert.equal([...(await evaluate(device, constant(Float32Array.of(3), [1])))], [3], 'a graph without an operation');
+  }));
+
 test.run();

@@ -3,8 +3,9 @@ import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { UserError } from '../../core/errors.ts';
 import { constant, type Tensor } from '../../core/tensor.ts';
+import { evaluate } from '../../gpu/program.ts';
 import { attention } from '../../kernels/attention.ts';
-import { add, div, maximum, minimum, mul, sub } from '../../kernels/binary.ts';
+import { add, div, equal, greater, less, maximum, minimum, mul, sub } from '../../kernels/binary.ts';
 import { conv2d } from '../../kernels/conv2d.ts';
 import { concat, pad, permute, repeat, slice, upsampleNearest } from '../../kernels/copy.ts';
 import { gatherRows } from '../../kernels/gather-rows.ts';
@@ -16,18 +17,41 @@ import { linear, matmul } from '../../kernels/linear.ts';
 import { max, mean, sum } from '../../kernels/reduce.ts';
 import { reshape } from '../../kernels/reshape.ts';
 import { softmax } from '../../kernels/softmax.ts';
-import { abs, affine, cast, exp, gelu, quickGelu, sigmoid, silu, sqrt, square, tanh } from '../../kernels/unary.ts';
+import {
+  abs,
+  affine,
+  cast,
+  cos,
+  exp,
+  gelu,
+  leakyRelu,
+  log,
+  quickGelu,
+  relu,
+  sigmoid,
+  silu,
+  sin,
+  sqrt,
+  square,
+  tanh,
+} from '../../kernels/unary.ts';
+import { where } from '../../kernels/where.ts';
 import { modulate } from '../../kernels/zero-sft.ts';
+import { check } from '../support/check.ts';
+import { testDevice } from '../support/device.ts';
 import { checkGradient } from '../support/gradient.ts';
 import * as reference from '../support/reference.ts';
 import { sampler, type Values } from '../support/sample.ts';
 
+const refused = (text: RegExp) => (error: Error) => error instanceof UserError && text.test(error.message);
+
 test('elementwise functions', async () => {
   const draw = sampler(1);
-  const cases = { silu, gelu, quickGelu, exp, sigmoid, tanh, abs, square };
+  const cases = { silu, gelu, quickGelu, exp, sigmoid, tanh, abs, square, relu, sin, cos, leakyRelu: (x: Tensor) => leakyRelu(x, 0.3) };
   const refs: Record<string, (x: number) => number> = {
     ...{ silu: reference.silu, gelu: reference.gelu, quickGelu: reference.quickGelu, exp: Math.exp, sigmoid: reference.sigmoid },
-    ...{ tanh: Math.tanh, abs: Math.abs, square: (x: number) => x * x },
+    ...{ tanh: Math.tanh, abs: Math.abs, square: (x: number) => x * x, sin: Math.sin, cos: Math.cos },
+    ...{ relu: (x: number) => Math.max(x, 0), leakyRelu: (x: number) => (x > 0 ? x : 0.3 * x) },
   };
   for (const [name, fn] of Object.entries(cases)) {
     for (const shape of [
@@ -39,6 +63,7 @@ test('elementwise functions', async () => {
     }
     await checkGradient(name, [draw([3, 5], { dtype: 'f16' })], fn, (x) => reference.map(x, refs[name]), [{ ulps: 16 }]);
   }
+  await checkGradient('log', [draw([3, 5], { mean: 9 })], log, (x) => reference.map(x, Math.log), [{ ulps: 8 }]);
   await checkGradient('sqrt', [draw([3, 5], { mean: 9 })], sqrt, (x) => reference.map(x, Math.sqrt), [{ ulps: 8 }]);
   await checkGradient(
     'affine',
@@ -210,8 +235,82 @@ test('rows: softmax, geglu, sum and mean', async () => {
   for (const c of [5, 8]) await checkGradient('geglu', [draw([3, 2 * c])], geglu, reference.geglu, [{ ulps: 16 }]);
   const total = (row: Float64Array) => row.reduce((a, b) => a + b, 0);
   const drop = (x: Values) => ({ ...x, shape: x.shape.slice(0, -1) });
-  await checkGradient('sum', [draw([3, 7])], sum, (x) => drop(reference.rows(x, (row) => [total(row)])));
-  await checkGradient('mean', [draw([3, 7])], mean, (x) => drop(reference.rows(x, (row) => [total(row) / 7])), [{ ulps: 2 }]);
+  await checkGradient(
+    'sum',
+    [draw([3, 7])],
+    (x) => sum(x),
+    (x) => drop(reference.rows(x, (row) => [total(row)])),
+  );
+  await checkGradient(
+    'mean',
+    [draw([3, 7])],
+    (x) => mean(x),
+    (x) => drop(reference.rows(x, (row) => [total(row) / 7])),
+    [{ ulps: 2 }],
+  );
+});
+
+test('sums, means and maxima along any axis', async () => {
+  const draw = sampler(17);
+  const cases = { sum: [sum, reference.sumOf], mean: [mean, (values: Float64Array) => reference.sumOf(values) / values.length] } as const;
+  for (const [name, [f, exact]] of Object.entries(cases))
+    for (const axis of [0, 1, 2])
+      await checkGradient(
+        `${name} along ${axis}`,
+        [draw([3, 5, 4])],
+        (x) => f(x, { axis, keep: true }),
+        (x) => reference.reduced(x, axis, exact),
+        [{ ulps: 2 }],
+      );
+  for (const axis of [0, 1, 2])
+    await checkGradient(
+      `max along ${axis}`,
+      [draw([3, 5, 4])],
+      (x) => max(x, { axis, keep: true }),
+      (x) => reference.reduced(x, axis, (values) => Math.max(...values)),
+    );
+  const ties = constant(Float32Array.of(1, 3, 3, 0, 3), [5]);
+  const [slope] = gradient(max(ties), [ties]);
+  const shared = await evaluate(await testDevice(), slope);
+  assert.equal([...shared], [...Float32Array.of(0, 1 / 3, 1 / 3, 0, 1 / 3)]);
+});
+
+test('choices, and comparisons that have no derivative', async () => {
+  const draw = sampler(18);
+  const condition = draw([3, 1, 5]);
+  await checkGradient(
+    'where',
+    [draw([2, 3, 4, 5]), draw([4, 1])],
+    (a, b) => where(greater(condition.tensor, constant(new Float32Array(1), [1])), a, b),
+    (a, b) =>
+      reference.where(
+        reference.map(condition, (value) => Number(value > 0)),
+        a,
+        b,
+      ),
+  );
+  const x = constant(Float32Array.of(1, 2), [2]);
+  for (const compare of [greater, less, equal])
+    assert.throws(() => gradient(sum(compare(x, affine(x, 2, 0))), [x]), refused(/does not depend/));
+});
+
+test('a cross-entropy written with these', async () => {
+  const draw = sampler(19);
+  const [rows, classes] = [5, 7];
+  const labels = Float32Array.from({ length: rows * classes }, (_, i) => (i % classes === (3 * Math.floor(i / classes)) % classes ? 1 : 0));
+  const chosen = constant(labels, [rows, classes]);
+  const loss = (x: Tensor) => {
+    const shifted = sub(x, max(x, { keep: true }));
+    const logs = sub(shifted, log(sum(exp(shifted), { keep: true })));
+    return affine(mean(sum(mul(logs, chosen)), { axis: 0 }), -1, 0);
+  };
+  const exact = (x: Values) => {
+    const logs = reference.rows(x, (row) => row.map((value) => value - Math.log(row.reduce((all, each) => all + Math.exp(each), 0))));
+    return { shape: [1], data: Float64Array.of(-logs.data.reduce((all, value, i) => all + value * labels[i], 0) / rows) };
+  };
+  const x = draw([rows, classes], { std: 3 });
+  await check('cross-entropy', loss(x.tensor), exact(x), { terms: 7, ulps: 16 });
+  await checkGradient('cross-entropy', [x], loss, exact, [{ terms: 7, ulps: 16 }]);
 });
 
 test('what moves data', async () => {
@@ -301,8 +400,6 @@ test('modulation', async () => {
 
 test('what has no rule says so', () => {
   const x = sampler(10)([3, 5]).tensor;
-  const refused = (text: RegExp) => (error: Error) => error instanceof UserError && text.test(error.message);
-  assert.throws(() => gradient(max(x), [x], { upstream: constant(new Float32Array(3), [3]) }), refused(/no rule for the maximum/));
   const g = gradient(sum(sum(silu(x))), [x])[0];
   assert.throws(() => gradient(sum(sum(g)), [x]), refused(/'unaryGradient'.* has no gradient rule/));
 });

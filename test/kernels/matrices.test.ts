@@ -147,4 +147,14 @@ test('shaders with subgroup matrices compile', async () => {
   }
 });
 
+test('emulated halves really are rounded: what a pair of halves cannot hold is gone', async () => {
+  const device = await matrixDevice();
+  if (device.facts.features.has(MATRIX_FEATURE)) return skip('native subgroup matrices round as their GPU does');
+  // 2^-10 + 2^-31 is a number of f32; as 64 (high + low / 2048) its last bit lies below the smallest half.
+  const x = sampleOf(new Array(32).fill(2 ** -10 + 2 ** -31), [2, 16]);
+  const w = sampleOf(new Array(64).fill(1), [4, 16], 'f16');
+  const rounded = await evaluate(device, linear(x.tensor, w.tensor));
+  assert.equal([...rounded], new Array(8).fill(2 ** -6));
+});
+
 test.run();

@@ -2,15 +2,17 @@
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { ShapeError } from '../../core/errors.ts';
-import { input, type Tensor } from '../../core/tensor.ts';
+import { constant, input, type Tensor } from '../../core/tensor.ts';
+import { evaluate } from '../../gpu/program.ts';
 import { groupNorm } from '../../kernels/group-norm.ts';
 import { layerNorm } from '../../kernels/layer-norm.ts';
 import { max, mean, sum } from '../../kernels/reduce.ts';
 import { softmax } from '../../kernels/softmax.ts';
 import { gelu, silu } from '../../kernels/unary.ts';
 import { check, checkExact } from '../support/check.ts';
+import { testDevice } from '../support/device.ts';
 import * as reference from '../support/reference.ts';
-import { sampleOf, sampler } from '../support/sample.ts';
+import { sampleOf, sampler, type Values } from '../support/sample.ts';
 
 /** Mean and variance of n elements are each good to u sqrt(n) or better, 1 / sqrt and the final products to some ulps. */
 const norm = (n: number) => ({ terms: n / 64, ulps: 8 });
@@ -148,6 +150,33 @@ test('sum, mean and max over rows short and long, f16', async () => {
       exact((row) => row.reduce((a, b) => Math.max(a, b), Number.NEGATIVE_INFINITY)),
     );
   }
+});
+
+test('sum, mean and max along other axes, long and short, f16', async () => {
+  const draw = sampler(28);
+  const largest = (values: Float64Array) => values.reduce((a, b) => Math.max(a, b), Number.NEGATIVE_INFINITY);
+  for (const [shape, dtype, axis] of [
+    [[2, 5, 7], 'f32', 0],
+    [[3, 131, 4], 'f32', 1],
+    [[2, 300, 3], 'f16', -2],
+    [[5, 2, 1], 'f32', 0],
+  ] as const) {
+    const x = draw(shape, { dtype });
+    const at = axis < 0 ? axis + shape.length : axis;
+    const terms = shape[at];
+    const kept = (f: (values: Float64Array) => number) => reference.reduced(x, at, f);
+    const dropped = (values: Values) => ({ ...values, shape: values.shape.filter((_, i) => i !== at) });
+    await check(`sum, axis ${axis}`, sum(x.tensor, { axis }), dropped(kept(reference.sumOf)), { terms, ulps: 2 });
+    const exact = kept((values) => reference.sumOf(values) / terms);
+    await check(`mean, axis ${axis}`, mean(x.tensor, { axis, keep: true }), exact, { terms, ulps: 2 });
+    await checkExact(`max, axis ${axis}`, max(x.tensor, { axis, keep: true }), kept(largest));
+  }
+  const x = draw([2, 3, 5]);
+  await checkExact('max, of all', max(x.tensor, { axis: [0, 1, 2] }), { shape: [1], data: Float64Array.of(largest(x.data)) });
+  const least = constant(new Float32Array(6).fill(Number.NEGATIVE_INFINITY), [2, 3]);
+  for (const axis of [0, 1])
+    assert.ok((await evaluate(await testDevice(), max(least, { axis }))).every((value) => value === Number.NEGATIVE_INFINITY));
+  for (const axis of [3, [0, -3]]) assert.throws(() => sum(x.tensor, { axis }), /no axis/);
 });
 
 test('many rows: more workgroups than one dimension holds', async () => {

@@ -239,3 +239,23 @@ export function modulate(x: Values, gamma: Values, beta: Values, raw: Values, sc
   const data = x.data.map((value, i) => scale * (value * (1 + gamma.data[i]) + beta.data[i]) + (1 - scale) * raw.data[i]);
   return { shape: x.shape, data };
 }
+
+/** Reduces one axis, which stays with size 1. */
+export function reduced(x: Values, axis: number, f: (values: Float64Array) => number): Values {
+  const shape = x.shape.with(axis, 1);
+  return build(shape, (index) => f(Float64Array.from({ length: x.shape[axis] }, (_, i) => at(x, index.with(axis, i)))));
+}
+
+export const sumOf = (values: Float64Array): number => values.reduce((sum, value) => sum + value, 0);
+
+/** condition == 0 ? b : a, of one shape or single values. */
+export function where(condition: Values, a: Values, b: Values): Values {
+  const marked = broadcast(
+    broadcast(condition, a, (c) => c),
+    b,
+    (c) => c,
+  );
+  const one = broadcast(marked, a, (_, value) => value);
+  const other = broadcast(marked, b, (_, value) => value);
+  return { shape: marked.shape, data: marked.data.map((c, i) => (c === 0 ? other : one).data[i]) };
+}
