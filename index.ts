@@ -73,6 +73,7 @@ export { runTiled } from './models/tiled-graph.ts';
 export { chooseOptions, type GivenOptions } from './restore/choose-options.ts';
 export { type Forecast, forecastRestore } from './restore/forecast.ts';
 export { type RestoredPhoto, restorePhoto } from './restore/job.ts';
+export { type Moments, sampleMoments } from './restore/latents.ts';
 export { Model } from './restore/model.ts';
 export { type DenoiserOptions, DenoisingNetwork, images, type Tap, type TextConditioning, type Values } from './restore/networks.ts';
 export { DEFAULTS, OPTIONS, type RestoreOptions } from './restore/options.ts';
@@ -86,7 +87,7 @@ export { type LoraChoice, type RestoredWithRecipe, Restorer, type RestoreSetting
 export { plannedSteps } from './restore/sampling.ts';
 export { measureSpeeds, type Speeds } from './restore/speed.ts';
 export type { Job, Method, ModelOptions, Planning, RestoreEvents, Stage, StagePlan } from './restore/stage.ts';
-export { restoreImages, SUPIR, type SupirInputs, type SupirMade, sampleMoments } from './restore/supir.ts';
+export { restoreImages, SUPIR, type SupirInputs, type SupirMade } from './restore/supir.ts';
 export { SupirModel } from './restore/supir-model.ts';
 export { type TraceWriter, traceTo } from './restore/trace.ts';
 export { sampleDdim } from './sampler/ddim.ts';

@@ -22,6 +22,7 @@ import { openModelFiles, openModelFolder } from '../weights/model-files.ts';
 import { openTensorFile } from '../weights/open.ts';
 import type { TensorFile } from '../weights/tensor-file.ts';
 import { recommendedByLora } from './few-step.ts';
+import { type Moments, splitMoments } from './latents.ts';
 import { Model } from './model.ts';
 import { readModelConfig } from './model-config.ts';
 import { type DenoiserOptions, DenoisingNetwork, type TextConditioning, textInputs, type Values } from './networks.ts';
@@ -143,15 +144,9 @@ export class SupirModel extends Model<Supir> {
   }
 
   /** x (N, H, W, 3) in [-1, 1], sides multiples of the latent factor -> mean and log variance, each (N, H / f, W / f, z), not scaled. */
-  async encode(x: Values, which: EncoderName, tiling = VAE_TILING, events: TilingEvents = {}): Promise<{ mean: Values; logvar: Values }> {
+  async encode(x: Values, which: EncoderName, tiling = VAE_TILING, events: TilingEvents = {}): Promise<Moments> {
     const encode = (tensor: Tensor) => this.networks.first_stage_model.encode(tensor, which);
-    const { data, shape } = await runAutoencoder(this.device, 'encoder', encode, x, tiling, events);
-    const z = this.config.vae.z_channels;
-    const half = (from: number): Values => ({
-      shape: [...shape.slice(0, 3), z],
-      data: new Float32Array(data.length / 2).map((_, i) => data[Math.floor(i / z) * 2 * z + from + (i % z)]),
-    });
-    return { mean: half(0), logvar: half(z) };
+    return splitMoments(await runAutoencoder(this.device, 'encoder', encode, x, tiling, events));
   }
 
   /** Latent (N, h, w, z) in unit scale -> image (N, f h, f w, 3), not clamped. */

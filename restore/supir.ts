@@ -22,6 +22,7 @@ import { latentFactor, type SupirConfig } from '../models/config.ts';
 import { Supir } from '../models/supir.ts';
 import type { EncoderName } from '../models/vae.ts';
 import type { Network } from '../sampler/denoiser.ts';
+import { channelsLastNoise, map, sampleMoments } from './latents.ts';
 import { images, type TextConditioning, type Values } from './networks.ts';
 import { isGuided, moduleScalesOf, type RestoreOptions, vaeTilingOf } from './options.ts';
 import { Results, runStages } from './pipeline.ts';
@@ -281,27 +282,6 @@ function orSmallerTile(side: number, plan: () => Plan): Plan {
       cause: error,
     });
   }
-}
-
-/** scale (mean + exp(logvar / 2) noise), logvar clamped to [-30, 20]. */
-export function sampleMoments({ mean, logvar }: { mean: Values; logvar: Values }, noise: Float32Array, scale: number): Values {
-  return map(mean, (value, i) => scale * (value + Math.exp(Math.min(20, Math.max(-30, logvar.data[i])) / 2) * noise[i]));
-}
-
-function map(values: Values, f: (value: number, i: number) => number): Values {
-  return { shape: values.shape, data: values.data.map(f) };
-}
-
-/** Unit-normal noise drawn in the reference's order (N, C, H, W), laid out (N, H, W, C). */
-function channelsLastNoise(random: { randn(n: number): Float32Array }, [n, h, w, c]: readonly number[]): Float32Array {
-  const drawn = random.randn(n * c * h * w);
-  const noise = new Float32Array(drawn.length);
-  for (let i = 0, from = 0; i < n; i++) {
-    for (let channel = 0; channel < c; channel++) {
-      for (let pixel = 0; pixel < h * w; pixel++, from++) noise[(i * h * w + pixel) * c + channel] = drawn[from];
-    }
-  }
-  return noise;
 }
 
 function fixColors(content: Values, style: Values, fix: RestoreOptions['colorFix']): Values {

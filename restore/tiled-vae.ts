@@ -36,7 +36,7 @@ export interface VaeTiling {
 export const VAE_TILING: VaeTiling = { how: 'auto', mostWhole: 2 ** 30, tileBytes: 32 * 2 ** 20, encoderTile: 512, decoderTile: 64 };
 
 /** Border of the published tiles: pixels for the encoder, latent pixels for the decoder. */
-const BORDER = { encoder: 32, decoder: 11 };
+export const BORDER = { encoder: 32, decoder: 11 };
 
 /** A graph of feature maps for an input of any size (N, H, W, C). */
 export type BuildGraph = (x: Tensor) => Tensor;
@@ -341,4 +341,9 @@ function channelSpread(data: Float32Array, c: number): { mean: Float64Array; dev
   for (let i = 0; i < data.length; i++) mean[i % c] += data[i] / count;
   for (let i = 0; i < data.length; i++) deviation[i % c] += (data[i] - mean[i % c]) ** 2 / (count - 1);
   return { mean, deviation: deviation.map(Math.sqrt) };
+}
+
+/** The corners of published tiles as recorded runs list them: x0, x1, y0, y1 of each. */
+export function tileCorners(tiles: readonly PublishedTile[], part: 'read' | 'written'): number[] {
+  return tiles.flatMap(({ [part]: { rows, columns } }) => [columns.start, columns.end, rows.start, rows.end]);
 }

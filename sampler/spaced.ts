@@ -18,8 +18,12 @@ export interface SpacedStep {
 }
 
 export interface SpacedOptions extends DiffusionSamplerOptions {
-  /** Changes the estimate of the clean latent before it is used, such as restoration guidance does. */
-  correct?: (x0: Float32Array, step: SpacedStep) => Promise<Float32Array>;
+  /** Changes the estimate of the clean latent before it is used, as restoration guidance does. */
+  correct?: {
+    /** How many draws of noise it takes in a step. */
+    draws(step: SpacedStep): number;
+    apply(x0: Float32Array, step: SpacedStep, draws: Float32Array[]): Promise<Float32Array>;
+  };
 }
 
 /**
@@ -67,16 +71,17 @@ export async function sampleSpaced(network: Network, diffusion: Diffusion, optio
   let x = startLatent(options, 0);
 
   for (let i = 0; i < steps; i++) {
+    const level = levels[steps - 1 - i];
+    const own = Array.from({ length: correct?.draws(level) ?? 0 }, noise);
     const draw = noise();
-    if (i < startStep) continue; // done before; only its draw is taken
+    if (i < startStep) continue; // done before; only its draws are taken
     signal?.throwIfAborted();
 
-    const level = levels[steps - 1 - i];
     const { timestep, alphaCumprod, posteriorMeanCoef1, posteriorMeanCoef2, posteriorVariance } = level;
     const cfg = scaleAt(options, timestep);
     const predicted = await guidedPrediction(network, { x, timestep, controlScale, progress: progressAt(i, steps) }, cfg);
     const denoised = cleanFrom(diffusion.parameterization, x, predicted, alphaCumprod);
-    const target = correct ? await correct(denoised, level) : denoised;
+    const target = correct ? await correct.apply(denoised, level, own) : denoised;
     const mean = x.map((v, j) => posteriorMeanCoef1 * target[j] + posteriorMeanCoef2 * v);
     x = i < steps - 1 ? addNoise(mean, draw, Math.sqrt(posteriorVariance)) : mean;
     const sigma = Math.sqrt((1 - alphaCumprod) / alphaCumprod);

@@ -12,9 +12,9 @@ import type { Operation, Results, VerifyContext } from './context.ts';
 import { type CaseEntry, toChannelsFirst, toChannelsLast } from './golden.ts';
 
 /** What the published BSRNet is made of. */
-const BSRNET = { nf: 64, nb: 23, gc: 32, scale: 4 };
+export const BSRNET = { nf: 64, nb: 23, gc: 32, scale: 4 };
 
-interface Cleaners {
+export interface Cleaners {
   bsrnet?: { nf: number; nb: number; gc: number; sf: number };
   swinir?: typeof SWINIR;
   scunet?: typeof SCUNET;

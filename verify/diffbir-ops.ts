@@ -1,8 +1,10 @@
 /** The golden operations of DiffBIR's networks: text tower, autoencoder, IRControlNet, and the UNet with and without it. */
-import { input } from '../core/tensor.ts';
+import { input, type Tensor } from '../core/tensor.ts';
 import { addedFeatures, IrControlNet } from '../models/ir-control-net.ts';
 import { SD21, StableDiffusion, type StableDiffusionConfig } from '../models/stable-diffusion.ts';
 import { timestepEmbedding } from '../models/timestep-embedding.ts';
+import { BORDER, publishedTiles, runAutoencoder, runPublishedTiles, tileCorners, VAE_TILING } from '../restore/tiled-vae.ts';
+import type { Values } from '../restore/values.ts';
 import { attach } from '../weights/attach.ts';
 import type { Operation, Results, VerifyContext } from './context.ts';
 import { type CaseEntry, type Golden, toChannelsFirst, toChannelsLast, unitImage } from './golden.ts';
@@ -77,9 +79,9 @@ async function vaeEncode(entry: CaseEntry, context: VerifyContext): Promise<Resu
   const { first_stage_model } = new StableDiffusion(diffbirConfig(entry, context));
   attach(first_stage_model, entry.weights!.prefix!, await context.folder.checkpoint(entry));
   const picture = unitImage(await context.input(entry, 'image'));
-  const y = first_stage_model.encode(input('x', picture.shape));
-  const run = await context.runOnce(first_stage_model, { y }, { x: picture.data });
-  const moments = toChannelsFirst(run.y, y.shape);
+  const encode = (x: Tensor) => first_stage_model.encode(x);
+  const { y, boxes } = await autoencoded(entry, context, first_stage_model, 'encoder', encode, picture);
+  const moments = toChannelsFirst(y.data, y.shape);
   const [n, h, w, c] = y.shape;
   const half = (c / 2) * h * w;
   const noise = entry.config.sample ? (await context.folder.tensor(entry, entry.noise![0])).data : null;
@@ -88,7 +90,7 @@ async function vaeEncode(entry: CaseEntry, context: VerifyContext): Promise<Resu
     const spread = noise ? Math.exp(Math.min(20, Math.max(-30, moments[at + half])) / 2) * noise[i] : 0;
     return vae.scale_factor * (moments[at] + spread);
   });
-  return { moments, z };
+  return { moments, z, ...boxes };
 }
 
 async function vaeDecode(entry: CaseEntry, context: VerifyContext): Promise<Results> {
@@ -96,9 +98,29 @@ async function vaeDecode(entry: CaseEntry, context: VerifyContext): Promise<Resu
   const { first_stage_model } = new StableDiffusion(diffbirConfig(entry, context));
   attach(first_stage_model, entry.weights!.prefix!, await context.folder.checkpoint(entry));
   const { data, shape } = toChannelsLast(await context.input(entry, 'z'));
-  const x = first_stage_model.decode(input('z', shape));
-  const run = await context.runOnce(first_stage_model, { x }, { z: data.map((value) => value / vae.scale_factor) });
-  return { x: toChannelsFirst(run.x, x.shape) };
+  const z = { data: data.map((value) => value / vae.scale_factor), shape };
+  const { y, boxes } = await autoencoded(entry, context, first_stage_model, 'decoder', (x) => first_stage_model.decode(x), z);
+  return { x: toChannelsFirst(y.data, y.shape), ...boxes };
+}
+
+/** Half of the autoencoder, whole or in the published tiles. */
+async function autoencoded(
+  { config }: CaseEntry,
+  { device }: VerifyContext,
+  module: object,
+  half: 'encoder' | 'decoder',
+  build: (x: Tensor) => Tensor,
+  x: Values,
+): Promise<{ y: Values; boxes: Results }> {
+  const tile: number | undefined = config?.tile_size;
+  try {
+    if (!tile) return { y: await runAutoencoder(device, half, build, x, { ...VAE_TILING, how: 'off' }), boxes: {} };
+    const y = await runPublishedTiles(device, half, build, x, tile, 'normal');
+    const tiles = publishedTiles(x.shape[1], x.shape[2], tile, BORDER[half], y.shape[1] / x.shape[1]);
+    return { y, boxes: { input_boxes: tileCorners(tiles, 'read'), output_boxes: tileCorners(tiles, 'written') } };
+  } finally {
+    device.residency.releaseAll(module);
+  }
 }
 
 /** Values and graph inputs of the UNet and of IRControlNet. */

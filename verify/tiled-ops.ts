@@ -1,7 +1,7 @@
 /** The golden operations of the tiled autoencoder: bare networks whole and in the published tiles, and encoding as a whole. */
 import type { Tensor } from '../core/tensor.ts';
 import type { EncoderName } from '../models/vae.ts';
-import { type PublishedMode, publishedTiles, runAutoencoder, runPublishedTiles, VAE_TILING } from '../restore/tiled-vae.ts';
+import { type PublishedMode, publishedTiles, runAutoencoder, runPublishedTiles, tileCorners, VAE_TILING } from '../restore/tiled-vae.ts';
 import type { Operation, Results, VerifyContext } from './context.ts';
 import { type CaseEntry, toChannelsFirst, toChannelsLast, unitImage } from './golden.ts';
 
@@ -25,9 +25,7 @@ async function tiledVaeNet(entry: CaseEntry, context: VerifyContext): Promise<Re
   const { tile_size, pad, mode } = entry.config as { tile_size: number; pad: number; mode: PublishedMode };
   const y = await runPublishedTiles(device, half, build, x, tile_size, mode);
   const tiles = publishedTiles(x.shape[1], x.shape[2], tile_size, pad, y.shape[1] / x.shape[1]);
-  const boxes = (name: 'read' | 'written') =>
-    tiles.flatMap(({ [name]: { rows, columns } }) => [columns.start, columns.end, rows.start, rows.end]);
-  return { y: toChannelsFirst(y.data, y.shape), input_boxes: boxes('read'), output_boxes: boxes('written') };
+  return { y: toChannelsFirst(y.data, y.shape), input_boxes: tileCorners(tiles, 'read'), output_boxes: tileCorners(tiles, 'written') };
 }
 
 async function vaeEncodeTiled(entry: CaseEntry, context: VerifyContext): Promise<Results> {

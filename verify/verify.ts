@@ -9,6 +9,7 @@ import type { Checkpoint } from '../weights/checkpoint.ts';
 import { cleanerOperations } from './cleaner-ops.ts';
 import { type Operation, VerifyContext } from './context.ts';
 import { diffbirOperations } from './diffbir-ops.ts';
+import { diffbirPipelineOperations } from './diffbir-pipeline-ops.ts';
 import { type CaseEntry, type Comparison, compare, GoldenFolder, type OpenFile } from './golden.ts';
 import { gradientOperations } from './gradient-ops.ts';
 import { hostOperations } from './host-ops.ts';
@@ -30,6 +31,7 @@ export const OPERATIONS: Readonly<Record<string, Operation>> = {
   ...scheduleOperations,
   ...cleanerOperations,
   ...diffbirOperations,
+  ...diffbirPipelineOperations,
 };
 
 export interface OutputComparison extends Comparison {

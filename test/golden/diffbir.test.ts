@@ -6,7 +6,19 @@ import { OPERATIONS } from '../../verify/verify.ts';
 import { testDevice } from '../support/device.ts';
 import { goldenCases, goldenContext, passGolden } from '../support/golden.ts';
 
-const COUNTS = { rrdb: 3, swinir: 6, scunet: 5, text: 3, vae: 5, control: 3, unet: 8 };
+const COUNTS = {
+  rrdb: 3,
+  swinir: 8,
+  scunet: 5,
+  text: 3,
+  vae: 5,
+  control: 3,
+  unet: 8,
+  prepost: 10,
+  sampler: 20,
+  guidance: 4,
+  end_to_end: 5,
+};
 
 let context: VerifyContext;
 

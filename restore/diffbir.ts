@@ -1,0 +1,348 @@
+/**
+ * DiffBIR's restoration on host arrays. (arXiv 2308.15070, sec. 3)
+ *
+ * 1. The picture is enlarged to the wanted size, or the cleaner does it.
+ * 2. The cleaner removes degradation. What it gives is not clamped, and has at least `minSide` pixels along its short side.
+ * 3. The first stage encodes it; its mean is the condition latent, which IRControlNet reads.
+ * 4. The text tower reads the prompts.
+ * 5. A sampler turns noise, or the noised condition latent, into the restored latent, which is decoded.
+ * 6. Colours are taken from the cleaned picture, and the size becomes the wanted one.
+ */
+import { UserError } from '../core/errors.ts';
+import { TorchRandom } from '../core/random.ts';
+import type { Shape } from '../core/shape.ts';
+import { input, type Tensor } from '../core/tensor.ts';
+import type { Device } from '../gpu/device.ts';
+import { compile, type RunInputs } from '../gpu/program.ts';
+import { waveletColorFix } from '../image/color-fix.ts';
+import type { FloatImage, Image } from '../image/image.ts';
+import { cropTo, padToMultiple } from '../image/pad.ts';
+import { resize, resizeBicubic } from '../image/resize.ts';
+import type { Cleaner, CleanerConfig, DiffBir } from '../models/diffbir.ts';
+import { timestepEmbedding } from '../models/timestep-embedding.ts';
+import { sampleDdim } from '../sampler/ddim.ts';
+import type { Network } from '../sampler/denoiser.ts';
+import { type Diffusion, diffuse, type Parameterization } from '../sampler/diffusion.ts';
+import { sampleDpmSolver } from '../sampler/dpm-solver.ts';
+import { EDM_SOLVERS, type EdmSolver, type EdmSolverOptions, sampleEdmSolver } from '../sampler/edm-solvers.ts';
+import type { SamplerStep } from '../sampler/sampler.ts';
+import { alphasCumprod } from '../sampler/schedule.ts';
+import { type SpacedOptions, sampleSpaced } from '../sampler/spaced.ts';
+import { cropWindow, type TileWindow, tiledNetwork, tileWindows } from '../sampler/tiles.ts';
+import { channelsLastNoise, type Moments, sampleMoments, splitMoments } from './latents.ts';
+import { runTiled } from './tiled-image.ts';
+import { runAutoencoder, type TilingEvents, VAE_TILING, type VaeTiling } from './tiled-vae.ts';
+import type { Values } from './values.ts';
+
+/** By the published program's names. */
+export const DIFFBIR_SAMPLERS = [
+  'spaced',
+  'ddim',
+  'dpm++_m2',
+  ...(Object.keys(EDM_SOLVERS) as EdmSolver[]).map((name) => `edm_${name}` as const),
+] as const;
+export type DiffBirSampler = (typeof DIFFBIR_SAMPLERS)[number];
+
+/** Runs the sampler of that name. Throws what it throws. */
+export function sampleDiffBir(
+  sampler: DiffBirSampler,
+  network: Network,
+  diffusion: Diffusion,
+  options: EdmSolverOptions & SpacedOptions,
+): Promise<Float32Array> {
+  if (sampler === 'spaced') return sampleSpaced(network, diffusion, options);
+  if (sampler === 'ddim') return sampleDdim(network, diffusion, options);
+  if (sampler === 'dpm++_m2') return sampleDpmSolver(network, diffusion, options);
+  return sampleEdmSolver(sampler.slice('edm_'.length) as EdmSolver, network, diffusion, options);
+}
+
+/** What the base predicts, and the schedule that goes with it: v comes with zero terminal SNR. */
+export function diffusionOf(parameterization: Parameterization): Diffusion {
+  return { parameterization, alphasCumprod: alphasCumprod({ zeroTerminalSnr: parameterization === 'v' }) };
+}
+
+/** A tile and the distance to the next, in the units that the option names. */
+export interface Tiles {
+  size: number;
+  stride: number;
+}
+
+export interface DiffBirOptions {
+  /** Factor on width and height; sizes are cut to whole pixels. */
+  upscale: number;
+  /** Whether the cleaner enlarges by itself, as BSRNet does; the picture is enlarged before it otherwise. */
+  cleanerEnlarges: boolean;
+  /** The cleaned picture's short side is enlarged to at least this many pixels while working; the published program's 512. */
+  minSide: number;
+  sampler: DiffBirSampler;
+  /** Strength of IRControlNet, 0 to 1 and a little above. */
+  strength: number;
+  /** What sampling starts from: noise, or the condition latent noised to the last level. */
+  start: 'noise' | 'condition';
+  /** Level, 0 to 999, to which the condition latent is noised for IRControlNet; 0 for none. */
+  noiseAugmentation: number;
+  /** Results of different noise. */
+  samples: number;
+  seed: number;
+  sampling: Omit<EdmSolverOptions, 'noise' | 'controlScale' | 'onStep' | 'signal'>;
+  /** Tiles of the cleaner in pixels of its input, and of the latent in latent pixels; null runs whole. */
+  cleanerTiles: Tiles | null;
+  latentTiles: Tiles | null;
+  vaeTiling: VaeTiling;
+  /** Multiple to which the cleaned picture is padded: 64, or 8 where the published program was asked for tiles. */
+  padding: number;
+}
+
+export interface DiffBirEvents extends TilingEvents {
+  cleaned?(image: FloatImage): void | Promise<void>;
+  step?(step: SamplerStep): void | Promise<void>;
+}
+
+export interface DiffBirResult {
+  /** In [0, 1], colours fixed, of the wanted size, not clamped. */
+  images: FloatImage[];
+  cleaned: FloatImage;
+  /** Condition latent, (1, h, w, z). */
+  condition: Values;
+  /** (N, h, w, z) */
+  latent: Values;
+  /** (N, H, W, 3) in [-1, 1], with the padding. */
+  decoded: Values;
+}
+
+/** DiffBIR's networks on a device; every program and its buffers are freed after use, and weights stay within the device's budget. */
+export class DiffBirNetworks {
+  readonly device: Device;
+  readonly model: DiffBir;
+  readonly cleaner: { net: Cleaner; config: CleanerConfig };
+  readonly diffusion: Diffusion;
+
+  /** parameterization: what the base predicts. All weights are attached. */
+  constructor(device: Device, model: DiffBir, cleaner: { net: Cleaner; config: CleanerConfig }, parameterization: Parameterization) {
+    this.device = device;
+    this.model = model;
+    this.cleaner = cleaner;
+    this.diffusion = diffusionOf(parameterization);
+  }
+
+  /** The cleaner on a picture in [0, 1] of any size. -> its size times the cleaner's own factor, not clamped */
+  async clean(image: FloatImage): Promise<FloatImage> {
+    const { net, config } = this.cleaner;
+    const { width, height } = image;
+    const padded =
+      config.kind === 'swinir'
+        ? padToMultiple(image, 64, 'zero')
+        : config.kind === 'scunet'
+          ? padToMultiple(image, 64, 'replicate')
+          : image;
+    const y = net.forward(input('x', [1, padded.height, padded.width, 3]));
+    const [, h, w] = y.shape;
+    const { data } = await this.once({ y }, { x: padded.data }).then((result) => ({ data: result.y }));
+    const factor = h / padded.height;
+    return cropTo({ width: w, height: h, channels: 3, data }, factor * width, factor * height);
+  }
+
+  /** Pictures (N, H, W, 3) in [-1, 1], sides multiples of 8 -> mean and log variance of their latents, (N, h, w, z), not scaled. */
+  async moments(x: Values, tiling: VaeTiling = VAE_TILING, events: TilingEvents = {}): Promise<Moments> {
+    const encode = (tensor: Tensor) => this.model.base.first_stage_model.encode(tensor);
+    return splitMoments(await runAutoencoder(this.device, 'encoder', encode, x, tiling, events));
+  }
+
+  /** The latent that moments and noise make, in the networks' scale. */
+  sampled(moments: Moments, noise: Float32Array): Float32Array {
+    return sampleMoments(moments, noise, this.model.base.config.vae.scale_factor).data;
+  }
+
+  /** The mean latent (N, h, w, z) of pictures, in the networks' scale. */
+  async encode(x: Values, tiling: VaeTiling = VAE_TILING, events: TilingEvents = {}): Promise<Values> {
+    const { mean } = await this.moments(x, tiling, events);
+    const { scale_factor } = this.model.base.config.vae;
+    return { shape: mean.shape, data: mean.data.map((value) => scale_factor * value) };
+  }
+
+  /** Latent (N, h, w, z) in the networks' scale -> pictures (N, 8 h, 8 w, 3), not clamped. */
+  async decode({ data, shape }: Values, tiling: VaeTiling = VAE_TILING, events: TilingEvents = {}): Promise<Values> {
+    const { scale_factor } = this.model.base.config.vae;
+    const decode = (tensor: Tensor) => this.model.base.first_stage_model.decode(tensor);
+    return runAutoencoder(this.device, 'decoder', decode, { data: data.map((value) => value / scale_factor), shape }, tiling, events);
+  }
+
+  /** Token ids of one text, as many as the tower's context is long -> (1, L, D) */
+  async condition(tokens: readonly number[]): Promise<Values> {
+    const { model } = this.model.base.cond_stage_model;
+    const x = input('x', [1, tokens.length, this.model.base.config.text.dim]);
+    const context = model.forward(x);
+    const result = await this.once({ context }, { x: await model.tokenTable.source!.readRows([...tokens]) });
+    return { data: result.context, shape: context.shape };
+  }
+
+  /**
+   * What a sampler calls, for N latents beside `hint` (N, h, w, z); texts (1, L, D), for every latent. A program serves each number of branches that is
+   * asked for, made when it first is.
+   */
+  denoiser(hint: Values, negative: Values, positive: Values) {
+    const { unet } = this.model.base.config;
+    const [n] = hint.shape;
+    const programs = new Map<1 | 2, Awaited<ReturnType<typeof compile>>>();
+    const context = (branches: 1 | 2) => {
+      const texts = (branches === 2 ? [negative, positive] : [positive]).flatMap((text) => new Array<Values>(n).fill(text));
+      const data = new Float32Array(texts.length * positive.data.length);
+      for (const [i, text] of texts.entries()) data.set(text.data, i * text.data.length);
+      return data;
+    };
+    const evaluate = async ({ x, timestep, controlScale, unguided }: Parameters<Network>[0], own = hint.data) => {
+      const branches = unguided ? 1 : 2;
+      const fixed = !programs.has(branches);
+      const program =
+        programs.get(branches) ?? (await compile(this.device, this.model.denoiserGraph(hint.shape, positive.shape[1], branches)));
+      programs.set(branches, program);
+      const { prediction } = await program.run({
+        ...(fixed ? { context: context(branches) } : {}),
+        ...{ x, hint: own, timestep: timestepEmbedding([timestep], unet.model_channels), controlScale },
+      });
+      return { negative: prediction.subarray(0, x.length), positive: prediction.subarray(prediction.length - x.length) };
+    };
+    return {
+      evaluate,
+      dispose: () => {
+        for (const program of programs.values()) program.dispose();
+      },
+    };
+  }
+
+  private async once<Names extends string>(outputs: Record<Names, Tensor>, inputs: RunInputs): Promise<Record<Names, Float32Array>> {
+    const program = await compile(this.device, outputs);
+    try {
+      return await program.run(inputs);
+    } finally {
+      program.dispose();
+    }
+  }
+}
+
+/** Windows of a latent, or null where it is sampled whole: a side smaller than the tile turns tiles off. */
+function latentWindows([, h, w]: Shape, tiles: Tiles | null): TileWindow[] | null {
+  return tiles && h >= tiles.size && w >= tiles.size && (h > tiles.size || w > tiles.size)
+    ? tileWindows(h, w, tiles.size, tiles.stride)
+    : null;
+}
+
+/** The short side becomes `size`, the long one as much longer as it was, cut to whole pixels. */
+export function resizeShortSide(image: FloatImage, size: number): FloatImage {
+  const { width, height } = image;
+  const short = Math.min(width, height);
+  const to = (side: number) => (side === short ? size : Math.trunc(side * (size / short)));
+  return resizeBicubic(image, to(width), to(height), { antialias: true });
+}
+
+/** The cleaned picture, in [0, 1] and not clamped, and the size that the result is to have. */
+export async function cleanPicture(
+  networks: DiffBirNetworks,
+  photo: Image,
+  { upscale, cleanerEnlarges, minSide, cleanerTiles }: Pick<DiffBirOptions, 'upscale' | 'cleanerEnlarges' | 'minSide' | 'cleanerTiles'>,
+): Promise<{ cleaned: FloatImage; width: number; height: number }> {
+  const [width, height] = [Math.trunc(photo.width * upscale), Math.trunc(photo.height * upscale)];
+  const enlarged = cleanerEnlarges || upscale === 1 ? photo : resize(photo, width, height, 'bicubic');
+  let x: FloatImage = {
+    ...{ width: enlarged.width, height: enlarged.height, channels: 3 },
+    data: Float32Array.from(enlarged.data, (value) => value / 255),
+  };
+  const tiled = cleanerTiles !== null && Math.min(x.width, x.height) >= cleanerTiles.size;
+  const early = networks.cleaner.config.kind === 'swinir' && !tiled;
+  if (early && Math.min(x.width, x.height) < minSide) x = resizeShortSide(x, minSide);
+  const { config } = networks.cleaner;
+  const factor = config.kind === 'rrdb' ? config.scale : 1;
+  const run = (tile: FloatImage) => networks.clean(tile);
+  let cleaned = tiled ? await runTiled(x, cleanerTiles.size, cleanerTiles.stride, factor, run) : await run(x);
+  if (Math.min(cleaned.width, cleaned.height) < minSide || (cleanerEnlarges && Math.min(width, height) < minSide))
+    cleaned = resizeShortSide(cleaned, minSide);
+  else if (cleanerEnlarges && (cleaned.width !== width || cleaned.height !== height))
+    cleaned = resizeBicubic(cleaned, width, height, { antialias: true });
+  return { cleaned, width, height };
+}
+
+/** Runs all stages. `positive` and `negative` are token ids. Throws UserError for options that do not go together, the signal's reason when aborted. */
+export async function restoreDiffBir(
+  networks: DiffBirNetworks,
+  photo: Image,
+  positive: readonly number[],
+  negative: readonly number[],
+  options: DiffBirOptions,
+  events: DiffBirEvents = {},
+): Promise<DiffBirResult> {
+  const { samples, noiseAugmentation } = options;
+  const { alphasCumprod: levels } = networks.diffusion;
+  const random = new TorchRandom(options.seed);
+  const { cleaned, width, height } = await cleanPicture(networks, photo, options);
+  await events.cleaned?.(cleaned);
+  events.signal?.throwIfAborted();
+
+  const padded = padToMultiple(cleaned, options.padding, 'zero');
+  const image = { shape: [1, padded.height, padded.width, 3], data: padded.data.map((value) => 2 * value - 1) };
+  const condition = await networks.encode(image, options.vaeTiling, events);
+  const texts = { positive: await networks.condition(positive), negative: await networks.condition(negative) };
+
+  const windows = latentWindows(condition.shape, options.latentTiles);
+  const single = windows ? condition : paddedLatent(condition, 8);
+  const [, h, w, z] = single.shape;
+  const shape = [samples, h, w, z];
+  const clean = repeated(single.data, samples);
+  const draw = () => channelsLastNoise(random, shape);
+  let start = draw();
+  if (options.start === 'condition') start = diffuse(clean, start, levels[levels.length - 1]);
+  if (!(Number.isInteger(noiseAugmentation) && noiseAugmentation >= 0 && noiseAugmentation < levels.length))
+    throw new UserError(`The noise augmentation is a level from 0 to ${levels.length - 1}, not ${noiseAugmentation}.`);
+  const hint = noiseAugmentation > 0 ? diffuse(clean, draw(), levels[noiseAugmentation]) : clean;
+
+  const first = windows?.[0];
+  const tile = first ? { h: first.y1 - first.y0, w: first.x1 - first.x0 } : { h, w };
+  const hints = windows?.map((window) => cropWindow(hint, shape, window));
+  const denoiser = networks.denoiser({ shape: [samples, tile.h, tile.w, z], data: hints?.[0] ?? hint }, texts.negative, texts.positive);
+  let sampled: Float32Array;
+  try {
+    const network: Network = windows
+      ? tiledNetwork((asked, index) => denoiser.evaluate(asked, hints![index]), windows, shape)
+      : (asked) => denoiser.evaluate(asked);
+    let started = false;
+    const noise = () => {
+      const values = started ? draw() : start;
+      started = true;
+      return values;
+    };
+    sampled = await sampleDiffBir(options.sampler, network, networks.diffusion, {
+      ...options.sampling,
+      ...{ noise, controlScale: options.strength, onStep: events.step, signal: events.signal },
+    });
+  } finally {
+    denoiser.dispose();
+  }
+
+  const [, latentHeight, latentWidth] = condition.shape;
+  const corner = { y0: 0, y1: latentHeight, x0: 0, x1: latentWidth };
+  const latent = { data: cropWindow(sampled, shape, corner), shape: [samples, latentHeight, latentWidth, z] };
+  const decoded = await networks.decode(latent, options.vaeTiling, events);
+  const pixels = padded.width * padded.height * 3;
+  const images = Array.from({ length: samples }, (_, i) => {
+    const unit = { width: padded.width, height: padded.height, channels: 3, data: decoded.data.subarray(i * pixels, (i + 1) * pixels) };
+    return finishPicture(cropTo(unit, cleaned.width, cleaned.height), cleaned, width, height);
+  });
+  return { images, cleaned, condition, latent, decoded };
+}
+
+/** The decoded picture in [-1, 1] with the colours of the cleaned one, in [0, 1] and of the wanted size. */
+export function finishPicture(unit: FloatImage, cleaned: FloatImage, width: number, height: number): FloatImage {
+  const fixed = waveletColorFix({ ...unit, data: unit.data.map((value) => (value + 1) / 2) }, cleaned);
+  return resizeBicubic(fixed, width, height, { antialias: true });
+}
+
+/** A latent (1, h, w, z) with zeros to the right and below. */
+function paddedLatent({ data, shape: [, height, width, channels] }: Values, multiple: number): Values {
+  const padded = padToMultiple({ width, height, channels, data }, multiple, 'zero');
+  return { data: padded.data, shape: [1, padded.height, padded.width, channels] };
+}
+
+function repeated(values: Float32Array, times: number): Float32Array {
+  const all = new Float32Array(values.length * times);
+  for (let i = 0; i < times; i++) all.set(values, i * values.length);
+  return all;
+}
