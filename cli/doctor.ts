@@ -97,7 +97,7 @@ export async function diagnose(): Promise<Diagnosis> {
       diagnosis.hint = `A GPU is present but locked (${locked.join(', ')}): sudo usermod -aG render,video $USER, then log in again.`;
     }
   } catch (error) {
-    diagnosis.problem = (error as Error).message.replace(/ Run `[^`]*doctor`.*/, ''); // that is what we are doing
+    diagnosis.problem = (error as Error).message;
     diagnosis.mend = mend();
   }
   return diagnosis;

@@ -24,9 +24,11 @@ const ADVICE: Readonly<Record<string, Saying>> = {
   'steps-of-distillation': ({ values }) => `That is --steps ${values?.steps}.`,
   'no-preset': () => `\`${COMMAND} restore --model <folder> --help\` tells what they are.`,
   'is-lora': () => 'Name it with --lora, beside a model.',
+  'no-dawn': () => '`npm install webgpu` installs it again.',
+  'no-webp': () => '`npm install @jsquash/webp` installs it.',
   'is-captioner': () => 'Captions are given with --prompt.',
-  'unfinished-state': () => 'Give --resume to go on from it.',
-  'nothing-to-resume': () => 'Leave --resume out to begin.',
+  'state-there': () => 'Give --resume to go on from it.',
+  'no-state': () => 'Leave --resume out to begin.',
 };
 
 /** An error or a warning for the terminal; what it holds from outside is shown, never obeyed. */

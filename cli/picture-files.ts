@@ -1,5 +1,6 @@
 /** Pictures from and to files. */
 import { extname } from 'node:path';
+import { factsOf, UserError } from '../core/errors.ts';
 import { host } from '../host/node.ts';
 import { decode } from '../image/decode.ts';
 import { encodeJpeg, encodePng } from '../image/encode.ts';
@@ -9,7 +10,11 @@ import { RECIPE_KEYWORD, type Recipe } from '../restore/recipe.ts';
 
 /** Reads a file of any format that is known. Throws UserError. */
 export async function readPicture(path: string): Promise<Image> {
-  return decode(await host.readFile(path), path);
+  try {
+    return await decode(await host.readFile(path), path);
+  } catch (error) {
+    throw error instanceof UserError ? new UserError(error.message, { ...factsOf(error), file: path, cause: error }) : error;
+  }
 }
 
 /** Writes a picture in the format that the name's ending says; a PNG carries the recipe, and only a PNG has 16 bits. Throws UserError. */

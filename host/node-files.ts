@@ -24,8 +24,8 @@ export function fileError(verb: string, path: string, cause: unknown): UserError
     EMFILE: 'too many files are open',
     ELOOP: 'its links lead in a circle',
   };
-  const why = (code && reasons[code]) ?? (cause instanceof Error ? cause.message : String(cause));
-  return new UserError(`Cannot ${verb} ${path}: ${why}.`, { cause });
+  const why = (code && reasons[code]) ?? (code ? `the system answers ${code}` : 'the system gives no reason');
+  return new UserError(`Cannot ${verb} ${path}: ${why}.`, { code: 'file-trouble', file: path, values: { system: code ?? null }, cause });
 }
 
 /** Files that are open for reading, by device and inode, with how often. */

@@ -1,6 +1,7 @@
 /** Node, and Bun: WebGPU from Dawn's Node binding (npm `webgpu`), files from node:fs. */
 import { freemem } from 'node:os';
 import { DeviceError } from '../core/errors.ts';
+import { shown } from '../core/text.ts';
 import type { Host } from './host.ts';
 import { useNotedDriver } from './node-driver.ts';
 import { nodeFiles } from './node-files.ts';
@@ -17,9 +18,13 @@ async function gpu(): Promise<GPU> {
     dawn = create(['enable-dawn-features=allow_unsafe_apis']);
     return dawn;
   } catch (cause) {
-    throw new DeviceError(`Dawn does not load on ${process.platform} ${process.arch}: ${(cause as Error).message}. Run \`npm ci\` again.`, {
-      cause,
-    });
+    throw new DeviceError(
+      `Dawn (the package webgpu) does not load on ${process.platform} ${process.arch}: ${shown((cause as Error).message, 400)}`,
+      {
+        code: 'no-dawn',
+        cause,
+      },
+    );
   }
 }
 

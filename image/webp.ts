@@ -75,7 +75,10 @@ async function installed<T>(load: () => Promise<T>): Promise<T> {
   try {
     return await load();
   } catch (cause) {
-    throw new UserError('WebP files need the package @jsquash/webp; run `npm install @jsquash/webp`, or use PNG or JPEG.', { cause });
+    throw new UserError('WebP files need the package @jsquash/webp, which is not installed. Use PNG or JPEG, or install it.', {
+      code: 'no-webp',
+      cause,
+    });
   }
 }
 

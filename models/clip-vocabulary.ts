@@ -3,6 +3,7 @@
  * tokens. (Radford et al. 2021, sec. 2.4; merges: byte-pair encoding, Sennrich et al. 2016)
  */
 import { CLIP_MERGES } from './clip-merges.ts';
+import { clipForm } from './tokenizer.ts';
 
 const WORD_END = '</w>';
 
@@ -28,36 +29,7 @@ export async function clipTokenizerJson(): Promise<object> {
     merges.push(`${left} ${right}`);
     tokens.push(left + right);
   }
-  const special = ['<|startoftext|>', '<|endoftext|>'].map((content, i) => ({ id: tokens.length + i, content }));
-  const flags = { single_word: false, lstrip: false, rstrip: false, normalized: true, special: true };
-  const words = "<\\|startoftext\\|>|<\\|endoftext\\|>|'s|'t|'re|'ve|'m|'ll|'d|[\\p{L}]+|[\\p{N}]|[^\\s\\p{L}\\p{N}]+";
-  return {
-    version: '1.0',
-    truncation: null,
-    padding: null,
-    added_tokens: special.map((token) => ({ ...token, ...flags })),
-    normalizer: {
-      type: 'Sequence',
-      normalizers: [{ type: 'NFC' }, { type: 'Replace', pattern: { Regex: '\\s+' }, content: ' ' }, { type: 'Lowercase' }],
-    },
-    pre_tokenizer: {
-      type: 'Sequence',
-      pretokenizers: [
-        { type: 'Split', pattern: { Regex: words }, behavior: 'Removed', invert: true },
-        { type: 'ByteLevel', add_prefix_space: false, trim_offsets: true, use_regex: true },
-      ],
-    },
-    post_processor: null,
-    decoder: { type: 'ByteLevel', add_prefix_space: true, trim_offsets: true, use_regex: true },
-    model: {
-      type: 'BPE',
-      dropout: null,
-      unk_token: special[1].content,
-      continuing_subword_prefix: '',
-      end_of_word_suffix: WORD_END,
-      fuse_unk: false,
-      vocab: Object.fromEntries([...tokens, ...special.map(({ content }) => content)].map((token, id) => [token, id])),
-      merges,
-    },
-  };
+  const [start, end] = [tokens.length, tokens.length + 1];
+  tokens.push('<|startoftext|>', '<|endoftext|>');
+  return clipForm({ vocab: Object.fromEntries(tokens.map((token, id) => [token, id])), merges, start, end });
 }

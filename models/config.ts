@@ -172,6 +172,8 @@ export function parseConfig(json: unknown, file: string): SupirConfig {
       eot: number('eot' in text ? text : two, 'text.tower2', 'eot', 0),
     },
   };
+  const { layer_index, layers } = config.text.tower1;
+  if (layer_index >= layers) fail('text.tower1.layer_index', `below text.tower1.layers, which is ${layers}, and not ${layer_index}`);
   if (config.unet.channel_mult.length !== config.unet.transformer_depth.length)
     fail('unet.transformer_depth', 'as long as unet.channel_mult');
   if (root.recommended !== undefined) config.recommended = section(root.recommended, 'recommended');

@@ -3,7 +3,7 @@
  * planned as they will be and pass through a ledger of weights as on the device, so GPU memory is told to the byte; nothing is allocated or run.
  */
 
-import { UserError } from '../core/errors.ts';
+import { factsOf, UserError } from '../core/errors.ts';
 import { WeightLedger } from '../core/placement.ts';
 import type { Plan } from '../core/plan.ts';
 import type { Device } from '../gpu/device.ts';
@@ -178,7 +178,7 @@ function admit(ledger: WeightLedger, planned: Plan, beside: number, alignment: n
     return ledger.admit(planned, beside, alignment);
   } catch (error) {
     if (!(error instanceof UserError)) throw error;
-    throw new UserError(`The stage '${stage}' does not fit: ${error.message}`, { cause: error });
+    throw new UserError(`The stage '${stage}' does not fit: ${error.message}`, { ...factsOf(error), cause: error });
   }
 }
 

@@ -4,7 +4,8 @@
  * frees its buffers. Arrays are dense and channels-last. Latents are in unit scale, as SUPIR's sampler sees them (the autoencoder's times scale_factor).
  */
 
-import { UserError } from '../core/errors.ts';
+import { factsOf, UserError } from '../core/errors.ts';
+import { parseJsonBytes } from '../core/json.ts';
 import { watch } from '../core/observe.ts';
 import type { Tensor } from '../core/tensor.ts';
 import type { Device } from '../gpu/device.ts';
@@ -52,7 +53,10 @@ export class SupirModel extends Model<Supir> {
       return await SupirModel.ofPublished(device, await openModelFolder(access, path), options);
     } catch (error) {
       if (!(error instanceof UserError)) throw error;
-      throw new UserError(`${error.message} (${path} has no config.json, so the published model's sizes are expected.)`, { cause: error });
+      throw new UserError(`${error.message} (${path} has no config.json, so the published model's sizes are expected.)`, {
+        ...factsOf(error),
+        cause: error,
+      });
     }
   }
 
@@ -89,12 +93,17 @@ export class SupirModel extends Model<Supir> {
         throw new UserError(`config.json: 'files.${key}' must name a file of the model folder. See demo/config.json.`);
       return name;
     };
-    const tokenizer = new ClipTokenizer((await readJson(await open(named('tokenizer')))) as object);
+    const tokenizer = new ClipTokenizer(await readJson(await open(named('tokenizer'))));
     if (tokenizer.start !== config.text.sot || tokenizer.end !== config.text.eot) {
       throw new UserError(
         `${named('tokenizer')} starts texts with token ${tokenizer.start} and ends them with ${tokenizer.end}; config.json says ${config.text.sot} and ${config.text.eot}. Are they of one model?`,
       );
     }
+    const rows = Math.min(config.text.tower1.vocab, config.text.tower2.vocab);
+    if (tokenizer.highest >= rows)
+      throw new UserError(
+        `${named('tokenizer')} has a token of number ${tokenizer.highest}, and the model's tables have ${rows} rows. Are they of one model?`,
+      );
     const opened: Pick<ByteSource, 'close'>[] = [];
     try {
       const files: TensorFile[] = [];
@@ -188,12 +197,14 @@ export class SupirModel extends Model<Supir> {
   }
 }
 
+/** Most bytes of config.json or tokenizer.json: CLIP's has two million. */
+const JSON_BYTES = 64e6;
+
 async function readJson(source: ByteSource): Promise<unknown> {
   try {
-    return JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(await source.read(0, source.size)));
-  } catch (error) {
-    if (error instanceof UserError) throw error;
-    throw new UserError(`${source.name} is not JSON: ${(error as Error).message}`);
+    if (source.size > JSON_BYTES)
+      throw new UserError(`${source.name} has ${source.size} bytes, which is too much for a model folder's file.`);
+    return parseJsonBytes(await source.read(0, source.size), source.name);
   } finally {
     await source.close?.();
   }

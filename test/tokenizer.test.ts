@@ -58,6 +58,37 @@ test('what is not a tokenizer of CLIP is refused', () => {
   );
 });
 
+test('entities of HTML become what they stand for', () => {
+  assert.equal(tokenizer.encode('cats &amp; dogs'), tokenizer.encode('cats & dogs'));
+  assert.equal(
+    tokenizer.encode('a &amp;lt; b &#39;x&#x27; caf&eacute;'),
+    tokenizer.encode("a < b 'x' café"),
+    'also those that were escaped twice',
+  );
+  assert.equal(tokenizer.encode('R&D &foo;'), tokenizer.encode('R & D & foo ;'), 'what is none stays');
+});
+
+test('a tokenizer whose numbers, merges or patterns are not CLIP’s is refused, and its patterns are never run', () => {
+  const refuses = (change: object, why: RegExp) => assert.throws(() => new ClipTokenizer({ ...json, ...change }), why);
+  const vocab = (id: unknown) => ({ model: { ...json.model, vocab: { ...json.model.vocab, '!': id } } });
+  refuses(vocab('x'), /the number of its token ! is x, which is no whole number from 0/);
+  for (const id of [null, 1.5, -1, 2 ** 53, Number.NaN, []])
+    refuses(vocab(id), /the number of its token ! is .*, which is no whole number/);
+  refuses({ model: { ...json.model, merges: 'a b' } }, /'model\.merges' are no list/);
+  refuses({ model: { ...json.model, merges: ['a'] } }, /its merge a is no pair of tokens/);
+  refuses({ model: { ...json.model, merges: [5] } }, /its merge 5 is no pair/);
+  refuses({ model: { ...json.model, type: 'WordPiece' } }, /its kind is WordPiece, not BPE/);
+  refuses({ model: null }, /its 'model' is null and no object/);
+  refuses({ added_tokens: [{ id: 0.5, content: '<|endoftext|>' }] }, /the number of <\|endoftext\|> is 0\.5/);
+  const split = (Regex: string) => ({ pre_tokenizer: { type: 'Split', pattern: { Regex }, behavior: 'Removed', invert: true } });
+  refuses(split('[a-z]+'), /splits or replaces by the pattern .*\[a-z\]\+.*, which is not CLIP's/);
+  refuses({ normalizer: { type: 'Sequence', normalizers: [{ type: 'Precompiled' }] } }, /treats texts by .*Precompiled/);
+  refuses({ normalizer: 'NFC' }, /treats texts by NFC/);
+  const pairs = { ...json, model: { ...json.model, merges: json.model.merges.map((merge: string) => merge.split(' ')) } };
+  assert.equal(new ClipTokenizer(pairs).encode('a lighthouse'), tokenizer.encode('a lighthouse'), 'the newer spelling of merges');
+  assert.is(tokenizer.highest, tokenizer.end);
+});
+
 test('what is cut off is told in the words of the text', () => {
   assert.is(tokenizer.cutOff('a '.repeat(75)), '');
   assert.is(tokenizer.cutOff(`${'a '.repeat(75)}cat, then  the end.`), 'cat, then  the end.');

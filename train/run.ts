@@ -61,7 +61,7 @@ export async function runTraining<Item extends TrainingItem>(
   const log: LogLine[] = [];
   const hasState = await files.exists(path('state.safetensors'));
   if (options.resume) {
-    if (!hasState) throw new UserError(`${folder} holds no state to resume from. Leave out the resuming to start anew.`);
+    if (!hasState) throw new UserError(`${folder} holds no state of a training to go on from.`, { code: 'no-state', file: folder });
     const source = await files.fileSource(path('state.safetensors'));
     try {
       await restoreState(training, await openTensorFile(source), data);
@@ -73,7 +73,7 @@ export async function runTraining<Item extends TrainingItem>(
     // Lines of steps after the last save will come again.
     log.splice(0, log.length, ...log.filter(({ step }) => step <= training.step));
   } else if (hasState) {
-    throw new UserError(`${folder} already holds a training. Resume it, or choose another folder.`);
+    throw new UserError(`${folder} already holds a training. Resume it, or choose another folder.`, { code: 'state-there', file: folder });
   }
 
   const judged = () => log.flatMap((line) => ('validation' in line ? [{ step: line.step, loss: line.validation }] : []));

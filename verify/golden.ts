@@ -3,6 +3,7 @@
  * files it names. Layouts there are NCHW; toChannelsLast and toChannelsFirst translate.
  */
 import { UserError } from '../core/errors.ts';
+import { parseJsonBytes } from '../core/json.ts';
 import type { ByteSource } from '../weights/byte-source.ts';
 import type { Checkpoint } from '../weights/checkpoint.ts';
 import { openSafetensors, type Safetensors } from '../weights/safetensors.ts';
@@ -131,10 +132,7 @@ export class GoldenFolder {
 async function readJson(open: OpenFile, name: string): Promise<unknown> {
   const source = await open(name);
   try {
-    return JSON.parse(new TextDecoder().decode(await source.read(0, source.size)));
-  } catch (error) {
-    if (error instanceof UserError) throw error;
-    throw new UserError(`${name} is not JSON: ${(error as Error).message}`);
+    return parseJsonBytes(await source.read(0, source.size), name);
   } finally {
     await source.close?.();
   }

@@ -51,8 +51,8 @@ export function* readBlockEntries(file: string, text: string, tensors: ReadonlyM
   let json: unknown;
   try {
     json = JSON.parse(text);
-  } catch (error) {
-    return fail(`is not JSON (${(error as Error).message})`);
+  } catch {
+    return fail('is not JSON');
   }
   if (typeof json !== 'object' || json === null || Array.isArray(json)) return fail('is not an object');
   if (duplicateKey(text) !== undefined) fail('names a tensor twice');

@@ -93,8 +93,8 @@ function parseHeader(file: string, header: Uint8Array): Map<string, unknown> {
   try {
     text = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(header);
     json = JSON.parse(text);
-  } catch (error) {
-    throw new UserError(`${file}: its header is not valid UTF-8 JSON (${error instanceof Error ? error.message : error}). ${CURE}`);
+  } catch (cause) {
+    throw new UserError(`${file}: its header is not valid UTF-8 JSON. ${CURE}`, { file, cause });
   }
   if (!isObject(json) || text[0] !== '{')
     throw new UserError(`${file}: its header is JSON but not an object that starts with "{". ${CURE}`);
