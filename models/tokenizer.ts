@@ -95,7 +95,8 @@ export function clipTokensOf(json: unknown): ClipTokens {
     const text = Array.isArray(merge) ? merge.join(' ') : merge;
     return typeof text === 'string' && /^[^ ]+ [^ ]+$/.test(text) ? text : refuse(`its merge ${shown(merge)} is no pair of tokens`);
   });
-  checkPatterns([root.normalizer, root.pre_tokenizer], refuse);
+  const foreign = foreignStep([root.normalizer, root.pre_tokenizer]);
+  if (foreign !== null) refuse(`it ${foreign}`);
   const special = (token: string): number => {
     const added = Array.isArray(root.added_tokens) ? root.added_tokens.find((each) => isRecord(each) && each.content === token) : undefined;
     const id = (added as { id?: unknown } | undefined)?.id ?? vocab[token];
@@ -110,18 +111,21 @@ export function clipTokensOf(json: unknown): ClipTokens {
 const STEPS: readonly unknown[] = ['Sequence', 'NFC', 'Replace', 'Lowercase', 'Split', 'ByteLevel'];
 const PATTERNS: readonly unknown[] = ['\\s+', WORDS, WORDS_AND_MARKS];
 
-function checkPatterns(steps: readonly unknown[], refuse: (what: string) => never): void {
+/** What is foreign among the steps, as the end of "it ..."; null where there is nothing. */
+function foreignStep(steps: readonly unknown[]): string | null {
   for (const step of steps) {
     if (step === null || step === undefined) continue;
-    if (!isRecord(step) || !STEPS.includes(step.type)) return refuse(`it treats texts by ${shown(step)}, which CLIP does not`);
+    if (!isRecord(step) || !STEPS.includes(step.type)) return `treats texts by ${shown(step)}, which CLIP does not`;
     const { pattern } = step;
     if (pattern !== undefined && !(isRecord(pattern) && PATTERNS.includes(pattern.Regex)))
-      return refuse(`it splits or replaces by the pattern ${shown(pattern)}, which is not CLIP's`);
+      return `splits or replaces by the pattern ${shown(pattern)}, which is not CLIP's`;
     const inner = step.normalizers ?? step.pretokenizers ?? [];
     if (!Array.isArray(inner) || inner.length > 8 || inner.some((each) => isRecord(each) && each.type === 'Sequence'))
-      return refuse(`it treats texts by ${shown(step)}, which CLIP does not`);
-    checkPatterns(inner, refuse);
+      return `treats texts by ${shown(step)}, which CLIP does not`;
+    const found = foreignStep(inner);
+    if (found !== null) return found;
   }
+  return null;
 }
 
 export class ClipTokenizer {

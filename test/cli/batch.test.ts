@@ -61,12 +61,16 @@ test('a folder: good photos are restored, bad ones told, the summary says how ma
   const prompts = lines.flatMap(({ recipe }) => (recipe ? [[recipe.photo.name.slice(-5), recipe.options.prompt]] : [])).sort();
   assert.equal(prompts, [
     ['a.png', ''],
-    ['b.jpg', 'a woman.'],
+    ['b.jpg', 'a woman. '],
   ]);
 
   assert.equal(readdirSync(stages, { recursive: true }).sort(), ['a.png', 'inner', join('inner', 'b.png')]);
   const alone = await supir(['restore', join(photos, 'inner', 'b.jpg'), '-o', join(folder, 'b.png'), '--stage1-only', '--json']);
-  assert.is((JSON.parse(alone.stdout) as RestoreReport).recipe.options.prompt, 'a woman.', 'a single photo has its caption too');
+  assert.is(
+    (JSON.parse(alone.stdout) as RestoreReport).recipe.options.prompt,
+    'a woman. ',
+    'a single photo has its caption too, with a blank before the quality words',
+  );
 
   const again = await supir(['restore', photos, '--recursive', '-o', results, '--skip-existing', ...quick]);
   assert.match(again.stdout, /^0 restored, 2 failed, 2 skipped$/m);
