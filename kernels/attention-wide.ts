@@ -60,8 +60,8 @@ export function wideAttention({ q, k, v }: Readonly<Record<'q' | 'k' | 'v', Oper
       batch: images,
       activation: 'none',
     });
-  lowerTranspose(to, { ...v, shape: [images, keys, channels] }, columns);
   product({ ...q, shape: [images, queries, channels] }, { ...k, shape: [images, keys, channels] }, scores, channels, keys);
+  lowerTranspose(to, { ...v, shape: [images, keys, channels] }, columns);
   lowerSoftmax(to, scores, weights, channels ** -0.5);
   product(weights, columns, { ...output, shape: [images, queries, channels] }, keys, channels);
 }

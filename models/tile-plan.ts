@@ -120,7 +120,7 @@ export interface TilePlan {
 
 /** Plans the graphs of all kinds. Throws ShapeError when an operation cannot be divided. */
 export function planTiles(kinds: GraphKind[], options: TilingOptions, facts: AdapterFacts, limits: PlanLimits): TilePlan {
-  let reserve = 8 * options.tileBytes;
+  let reserve = 9 * options.tileBytes;
   for (let attempt = 0; ; attempt++) {
     const planned = new Planner(kinds, options, facts, limits, reserve).result();
     const excess = planned.gpuBytes - options.budget;

@@ -78,7 +78,7 @@ class TiledRun {
     const known = new Set(options.moments?.keys());
     this.plan = planTiles(kinds, { ...options, known }, device.facts, device.gpu.limits);
     this.graphs = graphs.map(({ output, input }) => ({ kind: outputs.indexOf(output), maps: [input] }));
-    this.pace = new Pace(device);
+    this.pace = new Pace(device, options.budget);
   }
 
   release(): void {
@@ -188,13 +188,19 @@ class TiledRun {
       await this.withPrograms([join], [], async ([program]) => {
         await program.run({}, { from: sums.graphs(index), to: sums.joined(index) });
       });
-    for (const buffer of sums.release()) this.free(buffer);
+    let freed = 0;
+    const free = (held: Held) => {
+      freed += held.allocated;
+      this.free(held);
+    };
+    for (const buffer of sums.release()) free(buffer);
     for (const each of last)
       for (const { maps } of this.graphs) {
         const done = maps[each];
-        if (done instanceof Held) this.free(done);
+        if (done instanceof Held) free(done);
         maps[each] = null;
       }
+    await this.pace.freed(freed);
   }
 
   /** Compiles programs, those of `prepare` being placed beside the first one ever, and disposes of them when `body` is done. */
@@ -223,6 +229,7 @@ class TiledRun {
     } finally {
       for (const program of programs) program.dispose();
     }
+    await this.pace.freed(others);
   }
 
   private async runForm(
@@ -444,21 +451,26 @@ class Sums {
 const QUANTUM = 0.25;
 /** Floating-point operations after which it looks in any case. */
 const MOST_AHEAD = 2 ** 40;
+/** Bytes of buffers that may have been freed while the GPU still works on them: until it is done they take room beside what comes next. */
+const MOST_LINGERING = 2 ** 28;
 
 /**
- * Lets the host run ahead of the GPU, but not far, so that progress is told and an abort takes effect in time, and no more is on its way than a
- * driver should hold. How much work that is, is learnt.
+ * Lets the host run ahead of the GPU, but not far: so that progress is told and an abort takes effect in time, no more is on its way than a driver
+ * should hold, and buffers that were freed are gone soon. How much work that is, is learnt.
  */
 class Pace {
   private readonly device: Device;
+  private readonly mostLingering: number;
   private ahead = 0;
   /** Work to hand over before the next look. */
   private share = 1;
   private looks: Promise<void>[] = [];
   private lookedAt = performance.now();
+  private lingering = 0;
 
-  constructor(device: Device) {
+  constructor(device: Device, budget: number) {
     this.device = device;
+    this.mostLingering = Math.min(MOST_LINGERING, budget / 4);
   }
 
   /** To be called when so many operations were handed over. */
@@ -467,14 +479,28 @@ class Pace {
     if (this.ahead < this.share) return;
     const work = this.ahead;
     this.ahead = 0;
-    const { device } = this;
-    const look = device.settle(device.gpu.queue.onSubmittedWorkDone()).then(() => {
+    const look = this.look().then(() => {
       const now = performance.now();
       this.share = Math.min(MOST_AHEAD, (QUANTUM * work) / Math.max(1e-3, (now - this.lookedAt) / 1000));
       this.lookedAt = now;
     });
-    this.looks.push(look.catch(() => undefined)); // a lost device, which the next check tells
+    this.looks.push(look);
     if (this.looks.length > 1) await this.looks.shift();
-    device.check();
+    this.device.check();
+  }
+
+  /** To be called when so many bytes of buffers were freed. */
+  async freed(bytes: number): Promise<void> {
+    this.lingering += bytes;
+    if (this.lingering > this.mostLingering) await this.look();
+  }
+
+  /** Ends when the GPU is done with all that it was given; a lost device is told by the next check. */
+  private look(): Promise<void> {
+    const { device, lingering } = this;
+    const done = device.settle(device.gpu.queue.onSubmittedWorkDone()).catch(() => undefined);
+    return done.then(() => {
+      this.lingering -= Math.min(this.lingering, lingering);
+    });
   }
 }

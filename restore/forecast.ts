@@ -14,7 +14,7 @@ import type { Speeds } from './speed.ts';
 import type { Method, Size, StagePlan } from './stage.ts';
 import { VAE_TILING } from './tiled-vae.ts';
 
-export interface StageForecast extends Pick<StagePlan, 'tiling' | 'parts' | 'hostBytes'> {
+export interface StageForecast extends Pick<StagePlan, 'tiling' | 'weighed' | 'parts' | 'hostBytes'> {
   stage: string;
   /** The network that it runs. */
   graph: string;
@@ -97,8 +97,11 @@ export function forecastRestore<M extends Model, Inputs, Made>(
     budget = Math.max(0, 0.9 * (freeMemory + device.memory.bytes) - beside);
     budgetFrom = 'free memory';
   }
-  const planning = { model, options, size: { width, height }, budget };
-  const stages = method.stages(options).map((stage) => ({ stage: stage.name, graph: stage.graph, ...stage.plan(planning) }));
+  const planned = () => {
+    const planning = { model, options, size: { width, height }, budget };
+    return method.stages(options).map((stage) => ({ stage: stage.name, graph: stage.graph, ...stage.plan(planning) }));
+  };
+  let stages = planned();
   if (memory === undefined && !device.facts.software) {
     // A GPU does not tell how much memory it has: no more than the largest stage needs, and enough for the same tiles as without a limit.
     budget = Math.max(
@@ -106,6 +109,8 @@ export function forecastRestore<M extends Model, Inputs, Made>(
       ...stages.flatMap(({ programs }) => programs.map(({ plan: { bytes }, beside = 0 }) => bytes.total + bytes.weights + beside)),
     );
     budgetFrom = 'largest stage';
+    // Tiles keep on the GPU what the budget has room for.
+    if (stages.some(({ tiling }) => tiling === 'exact' || tiling === 'published')) stages = planned();
   }
   const steps = options.stage1Only ? 0 : options.steps;
   const forecasts = simulate(stages, budget, device, speeds);
@@ -209,10 +214,18 @@ function reasonOf(kind: ResidencyKind, weights: number, budget: number, from: Fo
 
 function tilingReasons(stages: StageForecast[]): string[] {
   const of = (tiling: StageForecast['tiling']) => stages.filter((stage) => stage.tiling === tiling).map(({ stage }) => stage);
-  const [exact, published, windows] = [of('exact'), of('published'), of('windows')];
+  const [exact, windows] = [of('exact'), of('windows')];
   return [
     exact.length > 0 ? `Exact tiles in ${exact.join(', ')}: too large to run whole.` : '',
-    published.length > 0 ? `Published tiles in ${published.join(', ')}, as chosen.` : '',
+    publishedReason(stages.filter(({ tiling }) => tiling === 'published')),
     windows.length > 0 ? 'Sampling in windows: the latent is larger than the tile.' : '',
   ].filter((reason) => reason !== '');
+}
+
+function publishedReason(stages: StageForecast[]): string {
+  if (stages.length === 0) return '';
+  const which = stages.map(({ stage }) => stage).join(', ');
+  const times = stages.flatMap(({ weighed }) => (weighed ? [weighed.exact / weighed.published] : []));
+  if (times.length === 0) return `Published tiles in ${which}, as chosen.`;
+  return `Published tiles in ${which}: exact ones would compute ${times.map((each) => each.toFixed(each < 10 ? 1 : 0)).join(', ')} times as much.`;
 }

@@ -15,7 +15,7 @@ import type { Tap, Values } from './networks.ts';
 import type { RestoreOptions } from './options.ts';
 import type { Progress } from './progress.ts';
 import type { SamplerState } from './run-state.ts';
-import type { ChosenTiling } from './tiled-vae.ts';
+import type { ChosenTiling, TilingChoice } from './tiled-vae.ts';
 
 /** In pixels, at which the networks work. */
 export interface Size {
@@ -51,6 +51,8 @@ export interface Planning<M extends Model> {
 export interface StagePlan {
   /** How it divides its picture: not at all, in exact or published tiles of the autoencoder, or in windows of sampling. */
   tiling: ChosenTiling | 'windows';
+  /** What the autoencoder's `auto` weighed, where it chose between exact and published tiles. */
+  weighed?: TilingChoice['weighed'];
   /** What a person counts: tiles, texts, steps. */
   parts: number;
   /** Feature maps on the host, in bytes. */

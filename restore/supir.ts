@@ -31,7 +31,7 @@ import { sample } from './sampling.ts';
 import type { Job, Method, RestoreEvents, Size, Stage, StagePlan } from './stage.ts';
 import { SupirModel } from './supir-model.ts';
 import { checkPrompts, samplingWindows, tiledDenoiser } from './tiled-denoiser.ts';
-import { forecastAutoencoder } from './tiled-vae.ts';
+import { forecastAutoencoder, type TilingChoice } from './tiled-vae.ts';
 
 export interface SupirInputs {
   /** Degraded images (N, H, W, 3) in [-1, 1]; sides multiples of the model's image_multiple. */
@@ -81,7 +81,7 @@ function autoencoder(
     build: (networks, _, size) => ({ y: build(networks, input('x', shape(networks.config, size))) }),
     plan({ model: { device, networks }, options, size, budget }): StagePlan {
       const graph = (x: Tensor) => build(networks, x);
-      const { how, hostBytes, programs } = forecastAutoencoder(
+      const { how, weighed, hostBytes, programs } = forecastAutoencoder(
         device,
         half,
         graph,
@@ -90,7 +90,7 @@ function autoencoder(
         budget,
       );
       const tiles = programs.reduce((sum, { runs }) => sum + runs, 0);
-      return { tiling: how, parts: tiles, hostBytes, programs };
+      return { tiling: how, weighed, parts: tiles, hostBytes, programs };
     },
   };
 }
@@ -104,8 +104,19 @@ const encoder = (which: EncoderName) =>
 
 const decoder = autoencoder('decoder', latentShape, ({ first_stage_model }, z) => first_stage_model.decode(z));
 
-/** How a run of the autoencoder may be stopped, and in which tiles it goes. */
-const tilesOf = ({ options, events }: SupirJob) => [vaeTilingOf(options), { signal: events.signal }] as const;
+/** In which tiles the autoencoder goes in a stage, how it may be stopped, and a word where `auto` takes tiles that change the picture. */
+const tilesOf = ({ options, events }: SupirJob, stage: string) => {
+  const onChoice = async ({ how, weighed }: TilingChoice) => {
+    if (how !== 'published' || !weighed) return;
+    await events.warning?.({
+      code: 'published-tiles',
+      option: 'vaeTiling',
+      message: `The picture is so large that the autoencoder takes the published program's approximate tiles in the stage '${stage}': exact ones, with the numbers of the whole, would compute ${Math.round(weighed.exact)} GFLOP instead of ${Math.round(weighed.published)}. They can be asked for.`,
+      values: { stage, ...weighed },
+    });
+  };
+  return [vaeTilingOf(options), { signal: events.signal, onChoice }] as const;
+};
 
 const ENCODE: SupirStage = {
   name: 'encode',
@@ -113,7 +124,7 @@ const ENCODE: SupirStage = {
   isSeeded: false,
   ...encoder('denoise_encoder'),
   async run(job) {
-    const { mean } = await job.model.encode(job.inputs.image, 'denoise_encoder', ...tilesOf(job));
+    const { mean } = await job.model.encode(job.inputs.image, 'denoise_encoder', ...tilesOf(job, 'encode'));
     return { zLq: map(mean, (value) => value * job.model.config.vae.scale_factor) };
   },
 };
@@ -124,7 +135,7 @@ const STAGE1: SupirStage = {
   isSeeded: false,
   ...decoder,
   async run(job, { zLq }) {
-    const stage1 = await job.model.decode(zLq, ...tilesOf(job));
+    const stage1 = await job.model.decode(zLq, ...tilesOf(job, 'stage1'));
     await job.events.picture?.('stage1', stage1, zLq);
     return { stage1 };
   },
@@ -135,7 +146,7 @@ const REENCODE: SupirStage = {
   graph: 'encoder',
   isSeeded: false,
   ...encoder('encoder'),
-  run: async (job, { stage1 }) => ({ moments: await job.model.encode(stage1, 'encoder', ...tilesOf(job)) }),
+  run: async (job, { stage1 }) => ({ moments: await job.model.encode(stage1, 'encoder', ...tilesOf(job, 'reencode')) }),
 };
 
 const TEXT: SupirStage = {
@@ -210,7 +221,7 @@ const DECODE: SupirStage = {
   isSeeded: true,
   ...decoder,
   async run(job, { latent, stage1 }) {
-    return { image: fixColors(await job.model.decode(latent, ...tilesOf(job)), stage1, job.options.colorFix) };
+    return { image: fixColors(await job.model.decode(latent, ...tilesOf(job, 'decode')), stage1, job.options.colorFix) };
   },
 };
 

@@ -43,23 +43,17 @@ export type BuildGraph = (x: Tensor) => Tensor;
 
 export interface TilingEvents extends Pick<TiledOptions, 'signal' | 'onTile'> {
   /** How the picture is divided, before the work begins. */
-  onChoice?: (choice: TilingChoice) => void;
+  onChoice?: (choice: TilingChoice) => void | Promise<void>;
 }
 
 export type Half = 'encoder' | 'decoder';
 
 export type ChosenTiling = 'whole' | 'exact' | 'published';
 
-/** What tiles would take: arithmetic, and bytes of maps that travel between host and GPU because it has no room for them. */
-export interface TileCost {
-  gflop: number;
-  bytes: number;
-}
-
 export interface TilingChoice {
   how: ChosenTiling;
-  /** What `auto` weighed, where the choice was between exact and published tiles. */
-  weighed: { exact: TileCost; published: TileCost } | null;
+  /** GFLOP of exact and of published tiles, where `auto` chose between them. */
+  weighed: { exact: number; published: number } | null;
 }
 
 /** Runs an encoder or decoder on x (N, H, W, C). Throws ShapeError when it must run whole and does not fit the adapter. */
@@ -74,7 +68,7 @@ export async function runAutoencoder(
   const { budget, taken } = device.residency;
   const memory = { budget, taken };
   const { how, weighed, output } = choose(device, half, build, x.shape, tiling, memory);
-  events.onChoice?.({ how, weighed });
+  await events.onChoice?.({ how, weighed });
   if (how === 'whole') return { data: await evaluate(device, output, { x: x.data }, events.signal), shape: output.shape };
   const options = { ...memoryOf(tiling, memory), ...events };
   if (how === 'published') return runPublishedTiles(device, half, build, x, sideOf(half, tiling), 'normal', options);
@@ -84,6 +78,7 @@ export async function runAutoencoder(
 
 /** What `runAutoencoder` will do. */
 export interface AutoencoderForecast extends TilingChoice {
+  tiles: number;
   /** Host memory of feature maps at most, in bytes. */
   hostBytes: number;
   /** One after the other, each with its number of runs and the GPU memory in use beside it and weights. */
@@ -100,8 +95,14 @@ export function forecastAutoencoder(
   budget: number,
 ): AutoencoderForecast {
   const { how, weighed, output, tiles } = choose(device, half, build, shape, tiling, { budget, taken: 0 });
-  if (tiles) return { how, weighed, ...tiles };
-  return { how, weighed, hostBytes: 0, programs: [{ plan: plan({ output }, device.facts, device.gpu.limits), runs: 1, beside: 0 }] };
+  if (tiles) return { how, weighed, tiles: tiles.tiles, hostBytes: tiles.hostBytes, programs: tiles.programs };
+  return {
+    how,
+    weighed,
+    tiles: 1,
+    hostBytes: 0,
+    programs: [{ plan: plan({ output }, device.facts, device.gpu.limits), runs: 1, beside: 0 }],
+  };
 }
 
 /** The device's budget, and what is in use of it that cannot leave, in bytes. */
@@ -117,41 +118,43 @@ interface Chosen extends TilingChoice {
   tiles: TilePlan | null;
 }
 
-/** Exact tiles give the numbers of the whole, so they may take this many times the time of published ones before `auto` takes those. */
-const WORTH = 2;
-/** Floating-point operations in the time in which a byte travels, on GPUs and where the processor computes. */
-const PER_BYTE = { gpu: 1000, software: 20 };
+/**
+ * Exact tiles give the numbers of the whole: `auto` takes published ones only where exact ones would take more than so many times their time, and
+ * more GFLOP than can be waited for, a second or so on a GPU. What decides is arithmetic, so that a photo is treated alike on every machine.
+ */
+const [WORTH, AFFORDABLE] = [2, 8000];
 
 function choose(device: Device, half: Half, build: BuildGraph, shape: Shape, tiling: VaeTiling, memory: Memory): Chosen {
   const output = build(input('x', shape));
-  const { facts } = device;
-  const { limits } = device.gpu;
   const options = memoryOf(tiling, memory);
   const isLarge = Math.max(shape[1], shape[2]) > sideOf(half, tiling) + 2 * BORDER[half];
-  const exact = () => planTiles([{ output, count: 1 }], options, facts, limits);
-  const published = () => planTiles(publishedKinds(half, build, shape, output, sideOf(half, tiling)), options, facts, limits);
-  const only = (how: ChosenTiling, tiles: TilePlan | null): Chosen => ({ how, weighed: null, output, tiles });
+  const tiled = (kinds: GraphKind[]) => planTiles(kinds, options, device.facts, device.gpu.limits);
+  const exact = () => tiled([{ output, count: 1 }]);
+  const kinds = () => publishedKinds(half, build, shape, output, sideOf(half, tiling));
+  const chosen = (how: ChosenTiling, tiles: TilePlan | null, weighed: TilingChoice['weighed'] = null) => ({ how, tiles, weighed, output });
   if (tiling.how === 'off') {
     checkWhole(device, half, output, shape);
-    return only('whole', null);
+    return chosen('whole', null);
   }
-  if (tiling.how === 'published') return isLarge ? only('published', published()) : only('whole', null);
-  if (tiling.how === 'exact') return only('exact', exact());
-  if (fitsWhole(device, output, Math.min(tiling.mostWhole, memory.budget / 2))) return only('whole', null);
-  const plans = { exact: exact(), published: isLarge ? published() : null };
-  if (!plans.published) return only('exact', plans.exact);
-  const weighed = { exact: costOf(plans.exact), published: costOf(plans.published) };
-  const time = ({ gflop, bytes }: TileCost) => 1e9 * gflop + bytes * PER_BYTE[facts.software ? 'software' : 'gpu'];
-  const how = time(weighed.exact) <= WORTH * time(weighed.published) ? 'exact' : 'published';
-  return { how, weighed, output, tiles: plans[how] };
+  if (tiling.how === 'published') return isLarge ? chosen('published', tiled(kinds())) : chosen('whole', null);
+  if (tiling.how === 'exact') return chosen('exact', exact());
+  if (fitsWhole(device, output, Math.min(tiling.mostWhole, memory.budget / 2))) return chosen('whole', null);
+  if (!isLarge) return chosen('exact', exact());
+  const published = kinds();
+  const weighed = { exact: gflopOf([{ output, count: 1 }]), published: gflopOf(published) };
+  if (weighed.exact > Math.max(WORTH * weighed.published, AFFORDABLE)) return chosen('published', tiled(published), weighed);
+  return chosen('exact', exact(), weighed);
 }
 
-function costOf({ programs, traffic }: TilePlan): TileCost {
-  const flops = programs.reduce(
-    (sum, { plan: { dispatches }, runs }) => sum + runs * dispatches.reduce((all, each) => all + each.flops, 0),
-    0,
+/** GFLOP of graphs by their operations' definitions, whatever the adapter and its memory. */
+function gflopOf(kinds: GraphKind[]): number {
+  const flopsOf = (tensor: Tensor) => {
+    const { source, shape } = tensor;
+    return source.kind === 'op' ? (source.op.flops?.(source.inputs, { shape }, source.attrs) ?? 0) : 0;
+  };
+  return (
+    kinds.reduce((sum, { output, count }) => sum + count * topological([output]).reduce((all, each) => all + flopsOf(each), 0), 0) / 1e9
   );
-  return { gflop: flops / 1e9, bytes: traffic.up + traffic.down };
 }
 
 /** GPU memory that an autoencoder takes where nothing bounds it. */
@@ -159,7 +162,7 @@ const UNBOUNDED = 3 * 2 ** 30;
 
 /** What tiles may have: small enough that some ten maps of a tile, and weights, fit the budget. */
 function memoryOf({ tileBytes }: VaeTiling, { budget, taken }: Memory): Pick<TiledOptions, 'tileBytes' | 'budget'> {
-  const all = Math.min(budget, UNBOUNDED + taken);
+  const all = Number.isFinite(budget) ? budget : UNBOUNDED + taken;
   return { tileBytes: Math.min(tileBytes, all / 24), budget: all - taken };
 }
 
