@@ -1,11 +1,15 @@
 /** `train <what> <photos> -o <folder>`: trains a LoRA of the UNet, or a part of the model itself, on a folder of photos. */
-import { statSync } from 'node:fs';
-import { basename, extname, resolve } from 'node:path';
+import { existsSync, statSync } from 'node:fs';
+import { basename, extname, join, resolve } from 'node:path';
 import { Command } from 'commander';
 import { UserError } from '../core/errors.ts';
+import { nameKey, plainName } from '../core/plain-name.ts';
+import { shown } from '../core/text.ts';
 import { makePair } from '../evaluate/evaluate.ts';
 import { openDevice } from '../gpu/device.ts';
 import { host } from '../host/node.ts';
+import { checkNotRead } from '../host/node-files.ts';
+import { lock } from '../host/node-lock.ts';
 import { sideBySide } from '../image/compose.ts';
 import { decode } from '../image/decode.ts';
 import { degradationOf } from '../image/degrade.ts';
@@ -21,7 +25,9 @@ import { writeModelFolder } from '../train/model-files.ts';
 import { NETWORKS, type NetworkName, NetworkTraining } from '../train/network-training.ts';
 import { type RunResult, runTraining } from '../train/run.ts';
 import type { Training, TrainingItem, TrainingOptions } from '../train/training.ts';
-import { Interrupted } from './interrupt.ts';
+import { fingerprint } from '../weights/fingerprint.ts';
+import { Interrupted, onInterrupt } from './interrupt.ts';
+import { checkWritable, realPath } from './output-path.ts';
 import { COMMAND } from './program.ts';
 import { type LoraSettings, type NetworkSettings, settingsOf, type TrainSettings, trainDefinition } from './train-options.ts';
 
@@ -75,11 +81,11 @@ export function trainCommand(): Command {
 }
 
 /** The model's encoders and text towers for loading data. */
-function encoderOf(model: SupirModel): DataEncoder {
+function encoderOf(model: SupirModel, weights: string): DataEncoder {
   const { config } = model;
   const scale = config.vae.scale_factor;
   return {
-    identity: [config.name, ...model.baseNames].join(' '),
+    identity: [config.name, ...model.baseNames, weights].join(' '),
     async latent(image, which) {
       const { width, height, data } = toUnit(image);
       const { mean, logvar } = await model.encode({ data, shape: [1, height, width, 3] }, which);
@@ -105,7 +111,7 @@ function sharedOptions(settings: TrainSettings) {
 }
 
 function trainLora(photos: string, flags: LoraSettings): Promise<void> {
-  return withModel(photos, flags, async (session) => {
+  return withModel(photos, flags, flags.name ?? 'lora', async (session) => {
     const { model } = session;
     const { rank, alpha, targets, zero } = flags;
     const name = flags.name ?? 'lora';
@@ -124,7 +130,7 @@ function trainLora(photos: string, flags: LoraSettings): Promise<void> {
 }
 
 function trainNetwork(network: NetworkName, photos: string, flags: NetworkSettings): Promise<void> {
-  return withModel(photos, flags, async (session) => {
+  return withModel(photos, flags, flags.name ?? network, async (session) => {
     const isPixels = network === 'vae' || network === 'denoise-encoder';
     const { device, networks: supir } = session.model;
     const options = { ...sharedOptions(flags), network, ...(network === 'vae' ? { kl: flags.kl } : {}) };
@@ -145,14 +151,17 @@ function trainNetwork(network: NetworkName, photos: string, flags: NetworkSettin
 /** What every training does around its own part. */
 class Session {
   readonly model: SupirModel;
+  /** Of the model's weights, and how they lie in memory. */
+  private readonly fingerprint: string;
   private readonly flags: TrainSettings;
   private readonly photos: string;
   private readonly data: DataOptions;
   private readonly stopped: () => boolean;
 
-  constructor(model: SupirModel, photos: string, flags: TrainSettings, stopped: () => boolean) {
+  constructor(model: SupirModel, weights: string, photos: string, flags: TrainSettings, stopped: () => boolean) {
     const { image_multiple, min_size } = model.config;
     this.model = model;
+    this.fingerprint = weights;
     this.flags = flags;
     this.photos = photos;
     this.stopped = stopped;
@@ -180,7 +189,9 @@ class Session {
   }
 
   latents(folder: string) {
-    return loadImages(host, folder, `${this.flags.output}/encoded`, encoderOf(this.model), this.data, { onImage: this.onImage });
+    return loadImages(host, folder, `${this.flags.output}/encoded`, encoderOf(this.model, this.fingerprint), this.data, {
+      onImage: this.onImage,
+    });
   }
 
   pictures(folder: string) {
@@ -204,6 +215,7 @@ class Session {
       saveEvery: flags.saveEvery,
       validateEvery: flags.validateEvery,
       resume: flags.resume,
+      model: this.fingerprint,
       stopped: this.stopped,
       now: () => performance.now(),
       onStep: (report) => {
@@ -243,29 +255,46 @@ class Session {
   }
 }
 
-/** Opens device and model, and closes them after the work. Ctrl-C stops at the next step, a second one at once. */
-async function withModel(photos: string, flags: TrainSettings, work: (session: Session) => Promise<void>): Promise<void> {
+/** Opens device and model, and closes them after the work. Ctrl-C, SIGTERM and SIGHUP stop at the next step, a second one at once. */
+async function withModel(photos: string, flags: TrainSettings, name: string, work: (session: Session) => Promise<void>): Promise<void> {
   for (const folder of [photos, ...(flags.validation === null ? [] : [flags.validation])]) {
     if (!statSync(folder, { throwIfNoEntry: false })?.isDirectory())
       throw new UserError(`There is no folder ${folder} (looked at ${resolve(folder)}).`);
   }
   for (const path of flags.sample) if (!statSync(path, { throwIfNoEntry: false })) throw new UserError(`There is no photo ${path}.`);
-  const device = await openDevice({ gpu: await host.gpu(), settle: host.settle });
-  let model: SupirModel | null = null;
-  let stopping = false;
-  const stop = () => {
-    if (stopping) process.exit(130);
-    stopping = true;
-  };
-  process.on('SIGINT', stop);
-  process.on('SIGTERM', stop);
+  checkOutputs(flags, name);
+  const unlock = await lock(join(flags.output, '.training.lock'), `A training in ${flags.output} is under way`);
+  const interruption = onInterrupt(() => undefined);
   try {
-    model = await SupirModel.openFolder(device, host, flags.model, { weights: flags.weights ?? undefined });
-    await work(new Session(model, photos, flags, () => stopping));
+    const device = await openDevice({ gpu: await host.gpu(), settle: host.settle });
+    let model: SupirModel | null = null;
+    try {
+      model = await SupirModel.openFolder(device, host, flags.model, { weights: flags.weights ?? undefined });
+      const weights = `${await fingerprint(model.checkpoint)} ${flags.weights ?? ''}`;
+      for (const path of resultFiles(flags.output, name)) await checkNotRead(path);
+      await work(new Session(model, weights, photos, flags, () => interruption.signal.aborted));
+    } finally {
+      await model?.close();
+      device.close();
+    }
   } finally {
-    process.off('SIGINT', stop);
-    process.off('SIGTERM', stop);
-    await model?.close();
-    device.close();
+    interruption.done();
+    await unlock();
   }
+}
+
+/** The files of a training of that name. */
+const resultFiles = (output: string, name: string): string[] => [name, `${name}-best`].map((each) => join(output, `${each}.safetensors`));
+
+/** Finds out before the work that its files can be written, and not over one another or the model's. Throws UserError. */
+function checkOutputs({ output, model, sample }: TrainSettings, name: string): void {
+  plainName(`${name}-best.safetensors`, '--name, with its ending,');
+  if (nameKey(name) === 'state') throw new UserError("--name state is the name of the training's own state. Choose another one.");
+  for (const path of [...resultFiles(output, name), join(output, 'state.safetensors')]) checkWritable(path);
+  if (existsSync(model) && realPath(model) === realPath(join(output, 'model')))
+    throw new UserError(`--model ${shown(model)} is where the trained model is to be written. Choose another folder with -o.`);
+  const names = sample.map((path) => nameKey(basename(path, extname(path))));
+  const twice = sample.find((_, i) => names.indexOf(names[i]) !== i);
+  if (twice !== undefined)
+    throw new UserError(`--sample ${shown(twice)} has the name of another sample: their pictures would be one file.`);
 }

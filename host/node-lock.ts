@@ -2,8 +2,8 @@
  * Locks between processes: a file that holds its owner. One whose owner is gone is taken over, so that a killed process locks nobody out.
  */
 import { randomBytes } from 'node:crypto';
-import { link, mkdir, open, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
-import { dirname } from 'node:path';
+import { link, mkdir, open, readFile, rename, rm, rmdir, stat, writeFile } from 'node:fs/promises';
+import { dirname, resolve } from 'node:path';
 import { UserError } from '../core/errors.ts';
 import { fileError } from './node-files.ts';
 import { type Owner, runs, thisProcess } from './node-owner.ts';
@@ -27,8 +27,9 @@ export async function lock(path: string, what: string): Promise<() => Promise<vo
   const folder = dirname(path);
   const own: Lock = { ...thisProcess, id: randomBytes(8).toString('hex'), since: new Date().toISOString() };
   const text = JSON.stringify(own);
+  let made: string | undefined;
   try {
-    await mkdir(folder, { recursive: true });
+    made = await mkdir(folder, { recursive: true });
     await sweep(folder);
     for (let tries = 0; !(await create(path, text)); tries++) {
       const there = await readFile(path, 'utf8').catch(() => null);
@@ -45,7 +46,20 @@ export async function lock(path: string, what: string): Promise<() => Promise<vo
   return async () => {
     unwatch(path);
     if ((await readFile(path, 'utf8').catch(() => '')) === text) await rm(path, { force: true });
+    if (made !== undefined) await removeEmpty(folder, made);
   };
+}
+
+/** Removes the folder where nothing was put into it, and those above it up to `made`. */
+async function removeEmpty(folder: string, made: string): Promise<void> {
+  for (let each = resolve(folder); each.startsWith(resolve(made)); each = dirname(each))
+    if (
+      !(await rmdir(each).then(
+        () => true,
+        () => false,
+      ))
+    )
+      return;
 }
 
 function described({ pid, machine, since }: Lock, path: string): string {

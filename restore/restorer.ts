@@ -83,6 +83,8 @@ export class Restorer {
   memory: number | undefined;
   /** How fast the device was, learnt from what it has restored; may be given from elsewhere. */
   speeds: Speeds | null = null;
+  /** Folders of states of other runs, of which a person was told. */
+  private readonly toldOfStates = new Set<string>();
   private readonly host: Host;
   private options: RestorerOptions;
   private opened: Opened;
@@ -145,19 +147,17 @@ export class Restorer {
     await settings.recipe?.(recipe);
     const state = folder === undefined ? null : await RunState.open(this.host, folder, recipe);
     if (photo.note) await settings.warning?.({ code: 'photo', file: name, message: `${name}: ${photo.note}` });
-    if (state && !state.saved && state.others > 0) {
-      await settings.warning?.({
-        code: 'other-states',
-        file: folder,
-        message: `${folder} holds ${state.others === 1 ? 'the state of another run' : `states of ${state.others} other runs`}; this one starts anew.`,
-      });
+    if (state && !state.saved && state.others > 0 && !this.toldOfStates.has(folder!)) {
+      this.toldOfStates.add(folder!);
+      await settings.warning?.({ code: 'other-states', file: folder, message: state.othersInWords() });
     }
     let last: SamplerState | null = state?.saved ?? null;
     const resumedAt = last?.startStep ?? 0;
     const step = async (done: SamplerStep) => {
       last = done.step < done.steps ? { startStep: done.step, latent: done.latent, denoised: done.denoised } : last;
-      await state?.save(done);
+      // The listener first: what it writes is there, or the step is done again.
       await settings.step?.(done);
+      await state?.save(done);
     };
     const { method, model } = this.opened;
     const results = settings.samples?.from(recipe, method.stages(recipe.options)) ?? new Results<SupirMade>();

@@ -1,13 +1,14 @@
 /**
  * The state of a sampling run on disk: after every step its latent replaces the one before, so that a run which was stopped, crashed or lost
- * its device goes on from there, to the same bits. Everything before sampling is computed anew; it is deterministic.
+ * its device goes on from there, to the same bits. Everything before sampling is computed anew; it is deterministic. A state is named for its run's
+ * recipe, the weights' fingerprints in it, and sealed: neither another run's nor a damaged one is gone on with.
  */
 import { UserError } from '../core/errors.ts';
 import type { Files } from '../host/host.ts';
 import type { SamplerStep } from '../sampler/sampler.ts';
 import { bytesSource } from '../weights/byte-source.ts';
 import { openSafetensors } from '../weights/safetensors.ts';
-import { encodeSafetensors } from '../weights/safetensors-writer.ts';
+import { checkSeal, encodeSealed } from '../weights/seal.ts';
 import { identity, type Recipe } from './recipe.ts';
 
 /** Where a sampler goes on. */
@@ -42,18 +43,25 @@ export class RunState {
     const names = (await files.exists(folder)) ? (await files.list(folder)).filter((each) => each.endsWith('.state.safetensors')) : [];
     const others = names.filter((each) => each !== name).length;
     if (!names.includes(name)) return new RunState(files, path, recipe, null, others);
-    return new RunState(files, path, recipe, await readState(path, await files.readFile(path)), others);
+    return new RunState(files, path, recipe, await readState(path, await files.readFile(path), recipe), others);
+  }
+
+  /** A warning that states of other runs lie there, and what to do about them. */
+  othersInWords(): string {
+    const folder = this.path.slice(0, this.path.lastIndexOf('/'));
+    const [states, them] = this.others === 1 ? ['the state of another run', 'it'] : [`states of ${this.others} other runs`, 'them'];
+    return `${folder} holds ${states}: of another photo, other options or another model. This run starts anew and leaves ${them} alone; the command that began ${them} goes on from ${them}. To be rid of ${them}, remove ${folder}/*.state.safetensors.`;
   }
 
   /** Keeps a step; the file is replaced whole. */
   async save({ step, steps, latent, denoised }: SamplerStep): Promise<void> {
     if (step === steps) return; // nothing is left to go on with
-    const tensors: Parameters<typeof encodeSafetensors>[0] = [
+    const tensors: Parameters<typeof encodeSealed>[0] = [
       ['latent', { dtype: 'F32', shape: [latent.length], data: latent }],
       ['denoised', { dtype: 'F32', shape: [denoised.length], data: denoised }],
       ['step', { dtype: 'I32', shape: [1], data: Int32Array.of(step) }],
     ];
-    await this.files.writeFileAtomic(this.path, encodeSafetensors(tensors, { recipe: JSON.stringify(this.recipe) }));
+    await this.files.writeFileAtomic(this.path, await encodeSealed(tensors, { recipe: JSON.stringify(this.recipe) }));
   }
 
   /** Removes the state: the run's result is written. */
@@ -62,10 +70,13 @@ export class RunState {
   }
 }
 
-async function readState(path: string, bytes: Uint8Array<ArrayBuffer>): Promise<SamplerState> {
+async function readState(path: string, bytes: Uint8Array<ArrayBuffer>, recipe: Recipe): Promise<SamplerState> {
   try {
     const file = await openSafetensors(bytesSource(path, bytes));
+    await checkSeal(file);
     const [latent, denoised, [startStep]] = [await file.f32('latent'), await file.f32('denoised'), await file.ints('step')];
+    if ((await identity(JSON.parse(file.metadata.get('recipe')!))) !== (await identity(recipe))) throw new Error('of another run');
+    if (latent.length !== denoised.length || !(startStep > 0)) throw new Error('of other sizes');
     return { startStep, latent, denoised };
   } catch (cause) {
     throw new UserError(`The state ${path} is damaged. Remove it, and the run starts anew.`, { cause });

@@ -13,7 +13,7 @@ import { type Image, toUnit } from '../image/image.ts';
 import { resize } from '../image/resize.ts';
 import { bytesSource } from '../weights/byte-source.ts';
 import { openSafetensors } from '../weights/safetensors.ts';
-import { encodeSafetensors } from '../weights/safetensors-writer.ts';
+import { checkSeal, encodeSealed } from '../weights/seal.ts';
 import type { TrainingPicture } from './autoencoding.ts';
 import type { TrainingImage } from './denoising.ts';
 
@@ -78,12 +78,13 @@ export async function loadImages(
       ? new TextDecoder().decode(await files.readFile(`${folder}/${captionFile(name)}`)).trim()
       : options.caption!;
     const path = `${cache}/${await fingerprint(bytes, JSON.stringify([name, caption, encoder.identity, options]))}.safetensors`;
-    if (await files.exists(path)) {
-      all.push(...(await readCached(await files.readFile(path), path)));
+    const kept = (await files.exists(path)) ? await readCached(await files.readFile(path), path) : null;
+    if (kept) {
+      all.push(...kept);
       continue;
     }
     const encoded = await encodeImage(await decode(bytes, name), name, caption, encoder, { ...options, seed: options.seed + i });
-    await files.writeFileAtomic(path, writeCached(encoded));
+    await files.writeFileAtomic(path, await writeCached(encoded));
     all.push(...encoded);
     events.onImage?.(i + 1, images.length, name);
   }
@@ -185,7 +186,7 @@ async function fingerprint(bytes: Uint8Array<ArrayBuffer>, text: string): Promis
 
 const ARRAYS = ['mean', 'deviation', 'hint', 'context', 'vector'] as const;
 
-function writeCached(images: readonly TrainingImage[]): Uint8Array<ArrayBuffer> {
+function writeCached(images: readonly TrainingImage[]): Promise<Uint8Array<ArrayBuffer>> {
   const tensors = images.flatMap((image, n) =>
     ARRAYS.flatMap((key) => {
       const data = image[key];
@@ -193,11 +194,20 @@ function writeCached(images: readonly TrainingImage[]): Uint8Array<ArrayBuffer> 
       return data && shape ? [[`${n}/${key}`, { dtype: 'F32' as const, shape, data }] as const] : [];
     }),
   );
-  return encodeSafetensors(tensors, { names: JSON.stringify(images.map(({ name }) => name)) });
+  return encodeSealed(tensors, { names: JSON.stringify(images.map(({ name }) => name)) });
 }
 
-async function readCached(bytes: Uint8Array<ArrayBuffer>, path: string): Promise<TrainingImage[]> {
-  const file = await openSafetensors(bytesSource(path, bytes));
+/** What was kept; null where it is damaged, and then made anew. */
+async function readCached(bytes: Uint8Array<ArrayBuffer>, path: string): Promise<TrainingImage[] | null> {
+  const file = await openSafetensors(bytesSource(path, bytes)).catch(() => null);
+  if (
+    !file ||
+    !(await checkSeal(file).then(
+      () => true,
+      () => false,
+    ))
+  )
+    return null;
   const names = JSON.parse(file.metadata.get('names') ?? '[]') as string[];
   return Promise.all(
     names.map(async (name, n) => {

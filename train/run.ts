@@ -5,8 +5,10 @@
 import { UserError } from '../core/errors.ts';
 import type { Files } from '../host/host.ts';
 import { openTensorFile } from '../weights/open.ts';
+import { checkSeal } from '../weights/seal.ts';
+import type { TensorFile } from '../weights/tensor-file.ts';
 import { type LossPoint, lossCurve } from './loss-curve.ts';
-import { encodeState, restoreState } from './state.ts';
+import { dataDigest, encodeState, restoreState } from './state.ts';
 import type { StepReport, Training, TrainingItem, TrainingOptions } from './training.ts';
 
 export interface RunOptions {
@@ -21,6 +23,8 @@ export interface RunOptions {
   validateEvery: number;
   /** Goes on from the folder's state. */
   resume: boolean;
+  /** Fingerprint of the weights that the training begins from, so that it is not taken up with others. */
+  model?: string;
   /** Asked before every step; true saves and ends. */
   stopped?(): boolean;
   onStep?(report: StepReport): void;
@@ -46,7 +50,7 @@ type LogLine = { step: number } & (
 
 /**
  * Runs to the training's last step. Throws UserError when the loss is no longer a number (the state of the last good step is saved first), when
- * there is nothing to resume, or when a state is there and `resume` is not given.
+ * there is nothing to resume, when a state is damaged or of another training, or when one is there and `resume` is not given.
  */
 export async function runTraining<Item extends TrainingItem>(
   files: Files,
@@ -57,19 +61,13 @@ export async function runTraining<Item extends TrainingItem>(
 ): Promise<RunResult> {
   const { folder, name } = options;
   const path = (file: string) => `${folder}/${file}`;
-  const data = [...images, ...validation].map((image) => image.name).join('\n');
+  const subject = { model: options.model ?? '', data: await dataDigest([...images, ...validation]) };
   const log: LogLine[] = [];
   const hasState = await files.exists(path('state.safetensors'));
   if (options.resume) {
     if (!hasState) throw new UserError(`${folder} holds no state of a training to go on from.`, { code: 'no-state', file: folder });
-    const source = await files.fileSource(path('state.safetensors'));
-    try {
-      await restoreState(training, await openTensorFile(source), data);
-    } finally {
-      await source.close?.();
-    }
-    const text = (await files.exists(path('log.jsonl'))) ? new TextDecoder().decode(await files.readFile(path('log.jsonl'))) : '';
-    for (const line of text.split('\n')) if (line) log.push(JSON.parse(line));
+    await readState(files, path('state.safetensors'), (file) => restoreState(training, file, subject));
+    if (await files.exists(path('log.jsonl'))) log.push(...parseLog(await files.readFile(path('log.jsonl')), path('log.jsonl')));
     // Lines of steps after the last save will come again.
     log.splice(0, log.length, ...log.filter(({ step }) => step <= training.step));
   } else if (hasState) {
@@ -83,9 +81,10 @@ export async function runTraining<Item extends TrainingItem>(
     await files.writeFileAtomic(path(`${name}.safetensors`), options.encode());
     await files.writeFileAtomic(path('log.jsonl'), encode(log.map((line) => `${JSON.stringify(line)}\n`).join('')));
     await files.writeFileAtomic(path('loss.svg'), encode(lossCurve(name, steps, judged())));
-    await files.writeFileAtomic(path('state.safetensors'), encodeState(training, data));
+    await files.writeFileAtomic(path('state.safetensors'), await encodeState(training, subject));
   };
   const judge = async () => {
+    if (judged().some(({ step }) => step === training.step)) return; // before it was stopped
     const { sample } = options;
     if (sample) await training.withResult(() => sample(training.step));
     if (validation.length === 0) return;
@@ -123,6 +122,40 @@ export async function runTraining<Item extends TrainingItem>(
     validation: lowest && { last: all[all.length - 1].loss, best: lowest.loss, bestStep: lowest.step },
     interrupted,
   };
+}
+
+/** Opens the state for the work; whatever is wrong with it is told with what to do. */
+async function readState(files: Files, path: string, work: (file: TensorFile) => Promise<void>): Promise<void> {
+  const source = await files.fileSource(path);
+  try {
+    const file = await openTensorFile(source).catch((cause) => {
+      throw damaged(path, cause);
+    });
+    await checkSeal(file).catch((cause) => {
+      throw damaged(path, cause);
+    });
+    await work(file);
+  } finally {
+    await source.close?.();
+  }
+}
+
+function damaged(path: string, cause: unknown): UserError {
+  return new UserError(`The state ${path} is damaged. Start anew in another folder.`, { cause });
+}
+
+function parseLog(bytes: Uint8Array, path: string): LogLine[] {
+  return new TextDecoder()
+    .decode(bytes)
+    .split('\n')
+    .flatMap((text, i) => {
+      if (text === '') return [];
+      try {
+        const line = JSON.parse(text) as LogLine;
+        if (Number.isInteger(line?.step)) return [line];
+      } catch {}
+      throw new UserError(`${path}: line ${i + 1} is damaged. Remove it, and the training goes on.`);
+    });
 }
 
 const encode = (text: string) => new TextEncoder().encode(text);

@@ -1,6 +1,7 @@
 /** The state of a training as one file: weights, moments and moving average in f32, and the settings they were made with. */
+import { sha256 } from '../core/digest.ts';
 import { UserError } from '../core/errors.ts';
-import { encodeSafetensors } from '../weights/safetensors-writer.ts';
+import { encodeSealed } from '../weights/seal.ts';
 import type { TensorFile } from '../weights/tensor-file.ts';
 import type { Training, TrainingItem } from './training.ts';
 
@@ -19,16 +20,37 @@ function* arrays({ weights, values, adam, ema }: AnyTraining): Generator<[name: 
   }
 }
 
-/** A safetensors file. `data` names what is trained on, so that a training is not taken up with other images. */
-export function encodeState(training: AnyTraining, data: string): Uint8Array<ArrayBuffer> {
+/** What a training is of, beside its settings: it is not taken up with another model or other images. */
+export interface StateSubject {
+  /** Fingerprint of the weights that the training begins from; empty where nobody told. */
+  model: string;
+  /** Of what is trained on, by `dataDigest`. */
+  data: string;
+}
+
+/** Tells sets of images apart, by all that they hold. */
+export async function dataDigest(items: readonly TrainingItem[]): Promise<string> {
+  const lines: string[] = [];
+  for (const item of items) {
+    const arrays = Object.entries(item).filter((entry): entry is [string, Float32Array] => entry[1] instanceof Float32Array);
+    const digests = await Promise.all(
+      arrays.map(async ([key, { buffer, byteOffset, byteLength }]) => [key, await sha256(new Uint8Array(buffer, byteOffset, byteLength))]),
+    );
+    lines.push(JSON.stringify([item.name, item.shape, digests.sort()]));
+  }
+  return sha256(lines.join('\n'));
+}
+
+/** A sealed safetensors file. */
+export function encodeState(training: AnyTraining, subject: StateSubject): Promise<Uint8Array<ArrayBuffer>> {
   const tensors = [...arrays(training)].map(
     ([name, values]) => [name, { dtype: 'F32' as const, shape: [values.length], data: values }] as const,
   );
-  return encodeSafetensors(tensors, { step: String(training.step), options: JSON.stringify(training.options), data });
+  return encodeSealed(tensors, { ...subject, step: String(training.step), options: JSON.stringify(training.options) });
 }
 
-/** Takes a training up where a state was saved. Throws UserError naming every setting that differs, and when the file is no such state. */
-export async function restoreState(training: AnyTraining, file: TensorFile, data: string): Promise<void> {
+/** Takes a training up where a state was saved. Throws UserError naming every setting that differs, and when the file is no such state; whether it is damaged, checkSeal tells. */
+export async function restoreState(training: AnyTraining, file: TensorFile, { model, data }: StateSubject): Promise<void> {
   const [step, saved] = [Number(file.metadata.get('step')), file.metadata.get('options')];
   if (!Number.isInteger(step) || saved === undefined) throw new UserError(`${file.name} is not the state of a training.`);
   const [before, now] = [JSON.parse(saved), JSON.parse(JSON.stringify(training.options))] as Record<string, unknown>[];
@@ -41,6 +63,10 @@ export async function restoreState(training: AnyTraining, file: TensorFile, data
       `${file.name} was saved by a training with other settings: ${list}. Give the same ones, or start anew in another folder.`,
     );
   }
+  if (file.metadata.get('model') !== model)
+    throw new UserError(
+      `${file.name} was saved by a training that began from other weights. Give the model it began from, or start anew in another folder.`,
+    );
   if (file.metadata.get('data') !== data)
     throw new UserError(`${file.name} was saved by a training on other images. Start anew in another folder.`);
   for (const [name, values] of arrays(training)) {

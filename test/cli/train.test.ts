@@ -1,12 +1,12 @@
 /** `supir train`: a part of the demo model by a --config file, with samples and a model folder that restores; and what is refused. */
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { encodePng } from '../../image/encode.ts';
 import type { Image } from '../../image/image.ts';
-import { assertRefused, inPairs, supir } from './run-cli.ts';
+import { assertRefused, inPairs, startSupir, supir } from './run-cli.ts';
 
 const test = suite('train', { folder: '', photos: '' });
 test.before.each((context) => {
@@ -49,6 +49,23 @@ test('the denoise encoder, two steps', async ({ folder, photos }) => {
   assert.not.equal(readFileSync(after), readFileSync(before), 'the trained model restores, otherwise than the demo');
 });
 
+test('two in one folder: the second is refused; SIGHUP saves as Ctrl-C does, and nobody is locked out then', async ({ folder, photos }) => {
+  const output = join(folder, 'out');
+  const args = ['train', 'vae', photos, '-o', output, '--size', '64', '--steps', '9'];
+  const first = startSupir([...args, '--json']);
+  while (!existsSync(join(output, '.training.lock'))) await new Promise((done) => setTimeout(done, 5));
+  assertRefused(
+    await supir([...args, '--json']),
+    /^A training in .*out is under way by another process \(number \d+, since /,
+    'the second',
+  );
+  first.child.kill('SIGHUP');
+  const ended = await first.finished;
+  assert.is(ended.code, 130, ended.stderr);
+  assert.match(ended.stderr, /step \d is saved, and --resume goes on from there/);
+  assert.equal(readdirSync(output).sort(), ['log.jsonl', 'loss.svg', 'state.safetensors', 'vae.safetensors']);
+});
+
 test('what is refused, before any work', async ({ folder, photos }) => {
   const config = (value: unknown) => {
     const path = join(folder, `${JSON.stringify(value).replace(/\W/g, '') || 'x'}.json`);
@@ -56,6 +73,7 @@ test('what is refused, before any work', async ({ folder, photos }) => {
     return ['--config', path];
   };
   mkdirSync(join(folder, 'empty'));
+  writeFileSync(join(folder, 'A.png'), '');
   const cases: [args: string[], message: RegExp][] = [
     [['lora', photos], /1 of 1 images have no caption: a\.png\. Write each into a \.txt file of the same name/],
     [['vae', join(folder, 'empty')], /holds no images/],
@@ -66,12 +84,21 @@ test('what is refused, before any work', async ({ folder, photos }) => {
     [['unet', photos, ...config({ rate: 'fast' })], /\.json: the option 'rate' is 'fast'; it must be a number/],
     [['unet', photos, ...config({ resume: 1 })], /the option 'resume' is 1; it must be true or false/],
     [['unet', photos, ...config('{')], /\.json is not JSON/],
+    [['unet', photos, '--name', '../x'], /--name, with its ending, is \.\.\/x-best\.safetensors, which leads to another folder/],
+    [['unet', photos, ...config({ name: 'a/b' })], /leads to another folder/],
+    [['unet', photos, '--name', 'State'], /is the name of the training's own state/],
+    [['unet', photos, '--sample', join(photos, 'a.png'), join(folder, 'A.png')], /A\.png has the name of another sample/],
     [['lora', photos, '--betas', '0.9'], /It must be a list of 2 numbers from 0/],
   ];
   await inPairs(cases, async ([args, message]) => {
-    assertRefused(await supir(['train', ...args, '-o', join(folder, 'out'), '--json']), message, args.join(' '));
+    // Of its own, for two trainings in one folder are refused.
+    const output = join(folder, `out-${cases.findIndex(([each]) => each === args)}`);
+    assertRefused(await supir(['train', ...args, '-o', output, '--json']), message, args.join(' '));
   });
-  assert.not.ok(readdirSync(folder).includes('out'));
+  assert.equal(
+    readdirSync(folder).filter((name) => name.startsWith('out')),
+    [],
+  );
 });
 
 test.run();

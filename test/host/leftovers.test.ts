@@ -55,6 +55,9 @@ test('a lock keeps others out, names its owner, and is free again once that one 
     await refused(lock(path, 'x is being written'), /by another process/);
     await free();
     assert.equal(readdirSync(join(folder, 'deep')), []);
+    const inNew = await lock(join(folder, 'new', 'deeper', 'x.lock'), 'x');
+    await inNew();
+    assert.equal(readdirSync(folder), ['deep'], 'folders made for a lock alone go with it');
   }
 });
 

@@ -42,6 +42,27 @@ test.after(async () => {
   rmSync(folder, { recursive: true });
 });
 
+test('a listener that was not done with a step sees it again', async () => {
+  const seen: number[] = [];
+  const crash = (at: number) => ({
+    state: folder,
+    step({ step }: SamplerStep) {
+      seen.push(step);
+      if (step === at) throw new Error('killed');
+    },
+  });
+  for (const at of [1, 3]) {
+    await restorer.restore(photo, options, crash(at)).then(
+      () => assert.unreachable(),
+      (error) => assert.is(error.message, 'killed'),
+    );
+  }
+  const result = await restorer.restore(photo, options, crash(0));
+  assert.equal(seen, [1, 1, 2, 3, 3, 4]);
+  assert.equal(result.image.data, undisturbed);
+  await result.finished();
+});
+
 for (const sampler of ['edm', 'dpmpp2m'] as const) {
   test(`a stopped run (${sampler}) goes on from its last step, to the same bits`, async () => {
     const given = { ...options, sampler };
@@ -93,7 +114,15 @@ test('a state of another run is left alone, with a warning', async () => {
     { state: folder, warning: ({ message }) => void warnings.push(message) },
   );
   await result.finished();
-  assert.equal(warnings, [`${folder} holds the state of another run; this one starts anew.`]);
+  await (
+    await restorer.restore(
+      photo,
+      { ...options, steps: 1, seed: 4 },
+      { state: folder, warning: ({ message }) => void warnings.push(message) },
+    )
+  ).finished();
+  assert.is(warnings.length, 1, 'told once');
+  assert.match(warnings[0], /holds the state of another run: .*To be rid of it, remove .*\*\.state\.safetensors\./);
   assert.equal(readdirSync(folder), ['0123456789abcdef.state.safetensors']);
 });
 

@@ -150,6 +150,52 @@ test('interrupted and resumed gives the same files as uninterrupted, bit for bit
   assert.match(new TextDecoder().decode(whole.files.get('out/loss.svg')), /^<svg [\s\S]*<polyline [\s\S]*<\/svg>\n$/);
 });
 
+test('stopped before the first step, and resumed, the files are those of an uninterrupted training', async () => {
+  const [whole, parts] = [new MemoryFiles(), new MemoryFiles()];
+  await withTraining({}, (training) => run(whole, training, images, held));
+  for (const resume of [false, true]) {
+    const stopped = await withTraining({}, (training) => run(parts, training, images, held, { resume, stopped: () => true }));
+    assert.equal([stopped.step, stopped.interrupted], [0, true]);
+  }
+  let asked = 0;
+  await withTraining({}, (training) => run(parts, training, images, held, { resume: true, stopped: () => ++asked > 3 })); // at a validation
+  await withTraining({}, (training) => run(parts, training, images, held, { resume: true }));
+  assert.equal([...parts.files.keys()].sort(), [...whole.files.keys()].sort());
+  for (const [path, bytes] of whole.files) assert.equal(parts.files.get(path), bytes, path);
+});
+
+test('a state that is damaged, or of other weights or other images of the same names, is not gone on with', async () => {
+  const files = new MemoryFiles();
+  let asked = 0;
+  await withTraining({}, (training) => run(files, training, images, held, { model: 'weights', stopped: () => ++asked > 2 }));
+  const state = files.files.get('out/state.safetensors')!;
+  const resume = (changed: Partial<RunOptions> = {}, given = images) =>
+    withTraining({}, (training) => run(files, training, given, held, { model: 'weights', resume: true, stopped: () => true, ...changed }));
+  await refused(resume({ model: 'others' }), /began from other weights\. Give the model it began from/);
+  const other = { ...images[1], mean: images[1].mean.map((value) => value + 1) };
+  await refused(resume({}, [images[0], other, ...images.slice(2)]), /other images/);
+  const text = new TextDecoder('latin1').decode(state);
+  const at = (part: string) => text.indexOf(part) + part.length;
+  const changes: [what: string, bytes: Uint8Array<ArrayBuffer>][] = [
+    ['a bit of a value', state.map((byte, i) => (i === state.length - 5 ? byte ^ 64 : byte))],
+    ['the step', state.map((byte, i) => (i === at('"step":"') ? 0x34 : byte))],
+    ['a rate', state.map((byte, i) => (i === at('\\"seed\\":') ? 0x36 : byte))],
+    ['zeros', new Uint8Array(state.length)],
+    ['half of it', state.slice(0, state.length >> 1)],
+  ];
+  for (const [what, bytes] of changes) {
+    assert.not.equal(bytes, state, what);
+    files.files.set('out/state.safetensors', bytes);
+    await refused(resume(), /^The state out\/state\.safetensors is damaged\. Start anew in another folder\.$/);
+  }
+  files.files.set('out/state.safetensors', state);
+  const log = files.files.get('out/log.jsonl')!;
+  files.files.set('out/log.jsonl', log.slice(0, -5));
+  await refused(resume(), /out\/log\.jsonl: line \d is damaged\. Remove it/);
+  files.files.set('out/log.jsonl', log);
+  await resume();
+});
+
 test('a saved LoRA loads again under both spellings and gives the trained result', async () => {
   const weights = [...parameters(supir)].map(([, parameter]) => parameter);
   const { unet } = TINY;
