@@ -4,11 +4,13 @@
  */
 export type { AdapterFacts } from './core/adapter.ts';
 export { DeviceError, type Facts, factsOf, ShapeError, UserError, type Warning } from './core/errors.ts';
-export { Module, Parameter, parameters } from './core/module.ts';
-export { observe, watch } from './core/observe.ts';
+export { Module, NetworkModule, Parameter, parameters, places } from './core/module.ts';
 export { TorchCudaRandom } from './core/philox.ts';
 export { TorchRandom } from './core/random.ts';
+export { watch, within } from './core/scope.ts';
 export { constant, input, type Scalar, type Shape, scalar, Tensor } from './core/tensor.ts';
+export { type BlockGraph, blocksOf } from './drawing/graph-blocks.ts';
+export { drawGraph } from './drawing/graph-svg.ts';
 export { evaluateMethods } from './evaluate/evaluate.ts';
 export { LpipsMetric } from './evaluate/lpips.ts';
 export { summarize } from './evaluate/tables.ts';
@@ -61,12 +63,9 @@ export {
 export { where } from './kernels/where.ts';
 export { modulate } from './kernels/zero-sft.ts';
 export { parseConfig, SUPIR_SDXL, type SupirConfig } from './models/config.ts';
-export { type BlockGraph, blocksOf } from './models/graph-blocks.ts';
-export { drawGraph } from './models/graph-svg.ts';
 export { adaptersOf, LoraStack } from './models/lora.ts';
 export { mergeLora } from './models/lora-merge.ts';
 export { type LoraHandle, LoraSet } from './models/lora-set.ts';
-export { NETWORK_NAMES, type NetworkName, networkGraph } from './models/network-graphs.ts';
 export { Supir } from './models/supir.ts';
 export { planTiles } from './models/tile-plan.ts';
 export { runTiled } from './models/tiled-graph.ts';
@@ -75,6 +74,7 @@ export { type Forecast, forecastRestore } from './restore/forecast.ts';
 export { type RestoredPhoto, restorePhoto } from './restore/job.ts';
 export { type Moments, sampleMoments } from './restore/latents.ts';
 export { Model } from './restore/model.ts';
+export { NETWORK_NAMES, networkGraph } from './restore/network-graphs.ts';
 export { type DenoiserOptions, DenoisingNetwork, images, type Tap, type TextConditioning, type Values } from './restore/networks.ts';
 export { DEFAULTS, OPTIONS, type RestoreOptions } from './restore/options.ts';
 export { Results, runStages } from './restore/pipeline.ts';

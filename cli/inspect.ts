@@ -2,11 +2,11 @@
 import { Command, InvalidArgumentError, Option } from 'commander';
 import { UserError } from '../core/errors.ts';
 import { shown } from '../core/text.ts';
+import { drawGraph } from '../drawing/graph-svg.ts';
 import { host } from '../host/node.ts';
 import { SUPIR_SDXL } from '../models/config.ts';
-import { drawGraph } from '../models/graph-svg.ts';
-import { NETWORK_NAMES, type NetworkName, networkGraph } from '../models/network-graphs.ts';
 import { adviceFor, count, describe, inspection, namesShown } from '../restore/inspection.ts';
+import { NETWORK_NAMES, networkGraph } from '../restore/network-graphs.ts';
 import { Checkpoint } from '../weights/checkpoint.ts';
 import { compareWeights, type WeightComparison } from '../weights/compare.ts';
 import { recognize } from '../weights/recognize.ts';
@@ -28,7 +28,7 @@ Examples:
 interface Flags {
   tree?: string | true;
   compare?: string;
-  graph?: NetworkName;
+  graph?: string;
   model?: string;
   size: [width: number, height: number];
   output?: string;
@@ -56,7 +56,7 @@ function size(text: string): [number, number] {
   return [Number(width), Number(height)];
 }
 
-async function draw(network: NetworkName, { model, size: [width, height], output, json }: Flags): Promise<void> {
+async function draw(network: string, { model, size: [width, height], output, json }: Flags): Promise<void> {
   if (output !== undefined) checkOutput(output, ['.svg']);
   const config = model === undefined ? SUPIR_SDXL : readConfig(model);
   const multiple = config.image_multiple;

@@ -4,6 +4,7 @@
  */
 import { inputsOf, topological } from './graph.ts';
 import { isOp, withInputs } from './op.ts';
+import { within } from './scope.ts';
 import type { Inputs, Op, OpTensor, Tensor } from './tensor.ts';
 
 /** A pair of operations that one can replace. */
@@ -56,7 +57,9 @@ export function fuse(outputs: Record<string, Tensor>, rules: readonly FusionRule
 
 function firstFusion(rules: readonly FusionRule[], first: OpTensor<unknown>, second: OpTensor<unknown>, input: string): Tensor | null {
   for (const { producer, consumer, join } of rules) {
-    const fused = isOp(first, producer) && isOp(second, consumer) && join(first, second, input);
+    // The one that does the work is the one to whose module it counts.
+    const { module } = first.source.op.flops ? first : second;
+    const fused = isOp(first, producer) && isOp(second, consumer) && within(module, () => join(first, second, input));
     if (fused) return fused;
   }
   return null;

@@ -1,6 +1,7 @@
 /** Making graph nodes of operations, and telling which operation made one. */
 import { ShapeError } from './errors.ts';
 import { listOf } from './graph.ts';
+import { within } from './scope.ts';
 import { describe, type Inputs, type Op, type OpTensor, Tensor } from './tensor.ts';
 
 export type { Dispatch, Lowering, Operand } from './lowering.ts';
@@ -19,11 +20,11 @@ export function isOp<Attrs, I extends Inputs>(tensor: Tensor, op: Op<Attrs, I>):
   return tensor.source.kind === 'op' && tensor.source.op === (op as unknown as Op<unknown>);
 }
 
-/** The same operation on other inputs: `change` says what stands for each. */
+/** The same operation of the same module on other inputs: `change` says what stands for each. */
 export function withInputs<Attrs, I extends Inputs>(
-  { source: { op, inputs, attrs } }: OpTensor<Attrs, I>,
+  { source: { op, inputs, attrs }, module }: OpTensor<Attrs, I>,
   change: (input: Tensor) => Tensor,
 ) {
   const changed = Object.fromEntries(Object.entries(inputs).map(([name, input]) => [name, input && change(input)])) as I;
-  return apply(op, changed, attrs) as OpTensor<Attrs, I>;
+  return within(module, () => apply(op, changed, attrs)) as OpTensor<Attrs, I>;
 }

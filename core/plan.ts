@@ -34,6 +34,8 @@ export interface PlannedDispatch {
   threads: number;
   /** The operation, its shapes and its weight, for messages and profiles. */
   label: string;
+  /** The module that it computes for (scope.ts). */
+  module: object | null;
   /** Floating-point operations it computes. */
   flops: number;
   /** Bytes of its operands, each counted once: the least that it moves. */
@@ -151,7 +153,16 @@ export function planGraph(outputs: Record<string, Tensor>, facts: AdapterFacts, 
         const params = inOrder<Scalar | boolean>(shader.params, numbers, title);
         for (const param of params) if (typeof param === 'object') result.scalars.add(param.name);
         const moved = operands.reduce((sum, operand) => sum + storageBytes(operand.dtype, sizeOf(operand.shape)), 0);
-        result.dispatches.push({ shader, operands, params, threads, label: title, flops: own ?? flops, bytes: moved });
+        result.dispatches.push({
+          shader,
+          operands,
+          params,
+          threads,
+          label: title,
+          module: tensor.module,
+          flops: own ?? flops,
+          bytes: moved,
+        });
         flops = 0;
       },
     });

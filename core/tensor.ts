@@ -7,6 +7,7 @@ import type { BlockDType } from './blocks.ts';
 import { ShapeError, UserError } from './errors.ts';
 import type { Lowering, Operand } from './lowering.ts';
 import type { ParameterKind, ParameterSource, WeightPiece } from './parameter-source.ts';
+import { currentModule } from './scope.ts';
 import { type DType, storageBytes } from './shader.ts';
 import { type Shape, showShape, sizeOf, type TensorData } from './shape.ts';
 import { packed } from './stored-order.ts';
@@ -26,6 +27,8 @@ export class Tensor {
   readonly shape: Shape;
   readonly dtype: DType;
   readonly source: Source;
+  /** The module that made it (scope.ts); null for what was made outside of all. */
+  readonly module: object | null = currentModule();
   /** Counts up with every tensor made: the order of the trace. */
   readonly serial: number = made++;
 

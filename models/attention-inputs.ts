@@ -1,8 +1,7 @@
 /**
- * What attention layers compare: queries and keys, found in a traced graph by the layer that made them. For looking at attention, which the kernels
- * never write down as a whole.
+ * What attention layers compare: queries and keys, by the module that attends. For looking at attention, which the kernels never write down as a whole.
  */
-import { inputsOf, topological } from '../core/graph.ts';
+import { topological } from '../core/graph.ts';
 import { isOp } from '../core/op.ts';
 import type { Tensor } from '../core/tensor.ts';
 import { attentionOp } from '../kernels/attention.ts';
@@ -15,20 +14,13 @@ export interface AttentionInputs {
   heads: number;
 }
 
-/** Attention between pixels, by the layer's checkpoint name, such as `model.diffusion_model.input_blocks.4.1.transformer_blocks.0.attn1`. */
-export function pixelAttention(outputs: Record<string, Tensor>): Map<string, AttentionInputs> {
-  const found = new Map<string, AttentionInputs>();
+/** Attention between pixels, by its module. */
+export function pixelAttention(outputs: Record<string, Tensor>): Map<object, AttentionInputs> {
+  const found = new Map<object, AttentionInputs>();
   for (const tensor of topological(Object.values(outputs))) {
-    if (!isOp(tensor, attentionOp)) continue;
+    if (!isOp(tensor, attentionOp) || !tensor.module) continue;
     const { q, k } = tensor.source.inputs;
-    const name = weightOf(q)?.replace(/\.to_q\.weight$/, '');
-    if (name && q.shape.length === 4 && k.shape.length === 4) found.set(name, { q, k, heads: tensor.source.attrs.heads });
+    if (q.shape.length === 4 && k.shape.length === 4) found.set(tensor.module, { q, k, heads: tensor.source.attrs.heads });
   }
   return found;
-}
-
-/** The name of the weight that made a tensor. */
-function weightOf(tensor: Tensor): string | undefined {
-  const weight = inputsOf(tensor).find((input) => input.source.kind === 'parameter');
-  return weight?.source.kind === 'parameter' ? weight.source.parameter.name : undefined;
 }

@@ -2,15 +2,15 @@
  * The blocks that SDXL's UNet and SUPIR's control network are built of, and the encoder half that they share.
  * (SDXL, arXiv 2307.01952; ControlNet, arXiv 2302.05543)
  */
-import { Module } from '../core/module.ts';
+import { Module, NetworkModule } from '../core/module.ts';
 import type { Tensor } from '../core/tensor.ts';
 import { add } from '../kernels/binary.ts';
 import { reshape } from '../kernels/reshape.ts';
 import { silu } from '../kernels/unary.ts';
 import type { UnetConfig } from './config.ts';
-import { conv2d, groupNorm, identity, type Layer, linear, sequential } from './layers.ts';
+import { Conv2d, GroupNorm, identity, type Layer, Linear, Sequential } from './layers.ts';
 import { SpatialTransformer } from './transformer.ts';
-import type { Upsample } from './upsample.ts';
+import { Upsample } from './upsample.ts';
 
 /** What every block of a network sees beside its input. */
 export interface Conditioning {
@@ -29,15 +29,15 @@ export class ResBlock extends Module {
 
   constructor(inChannels: number, outChannels: number, embChannels: number, groups: number) {
     super();
-    this.in_layers = sequential(groupNorm(inChannels, groups), silu, conv2d(inChannels, outChannels, 3));
-    this.emb_layers = sequential(silu, linear(embChannels, outChannels));
-    this.out_layers = sequential(groupNorm(outChannels, groups), silu, identity, conv2d(outChannels, outChannels, 3));
-    if (inChannels !== outChannels) this.skip_connection = conv2d(inChannels, outChannels, 1);
+    this.in_layers = new Sequential(new GroupNorm(inChannels, groups), silu, new Conv2d(inChannels, outChannels, 3));
+    this.emb_layers = new Sequential(silu, new Linear(embChannels, outChannels));
+    this.out_layers = new Sequential(new GroupNorm(outChannels, groups), silu, identity, new Conv2d(outChannels, outChannels, 3));
+    if (inChannels !== outChannels) this.skip_connection = new Conv2d(inChannels, outChannels, 1);
   }
 
   forward(x: Tensor, { emb }: Conditioning): Tensor {
-    const h = add(this.in_layers(x), perImage(this.emb_layers(emb)));
-    return add(this.skip_connection?.(x) ?? x, this.out_layers(h));
+    const h = add(this.in_layers.forward(x), perImage(this.emb_layers.forward(emb)));
+    return add(this.skip_connection?.forward(x) ?? x, this.out_layers.forward(h));
   }
 }
 
@@ -47,38 +47,43 @@ export class Downsample extends Module {
 
   constructor(channels: number) {
     super();
-    this.op = conv2d(channels, channels, 3, { stride: 2 });
+    this.op = new Conv2d(channels, channels, 3, { stride: 2 });
   }
 
   forward(x: Tensor): Tensor {
-    return this.op(x);
+    return this.op.forward(x);
   }
 }
 
-type Part = Layer | ResBlock | SpatialTransformer | Downsample | Upsample;
+type Part = Conv2d | ResBlock | SpatialTransformer | Downsample | Upsample;
 
 /** Parts in order, named by position as in the checkpoint: `input_blocks.4.1.norm`. */
-export type Block = Part[];
+export class Block extends Module {
+  constructor(...parts: Part[]) {
+    super();
+    Object.assign(this, parts);
+  }
 
-/** Runs a block's parts. */
-export function run(block: Block, x: Tensor, conditioning: Conditioning): Tensor {
-  return block.reduce((h, part) => {
-    if (part instanceof ResBlock) return part.forward(h, conditioning);
-    if (part instanceof SpatialTransformer) return part.forward(h, conditioning.context);
-    return part instanceof Module ? part.forward(h) : part(h);
-  }, x);
+  /** x (N, H, W, in) -> (N, H', W', out); `beforeUpsample` is asked what is to be enlarged, where something is. */
+  forward(x: Tensor, conditioning: Conditioning, beforeUpsample = (h: Tensor): Tensor => h): Tensor {
+    return Object.values(this as unknown as Record<string, Part>).reduce((h: Tensor, part) => {
+      if (part instanceof ResBlock) return part.forward(h, conditioning);
+      if (part instanceof SpatialTransformer) return part.forward(h, conditioning.context);
+      return part.forward(part instanceof Upsample ? beforeUpsample(h) : h);
+    }, x);
+  }
 }
 
 /** A ResBlock, and a transformer where depth is not 0. */
-export function resAndTransformer(config: UnetConfig, inChannels: number, outChannels: number, depth: number): Block {
+export function resAndTransformer(config: UnetConfig, inChannels: number, outChannels: number, depth: number): Part[] {
   const { model_channels, context_dim, num_head_channels, norm_groups } = config;
-  const block: Block = [new ResBlock(inChannels, outChannels, 4 * model_channels, norm_groups)];
-  if (depth > 0) block.push(new SpatialTransformer(outChannels, depth, context_dim, num_head_channels, norm_groups));
-  return block;
+  const parts: Part[] = [new ResBlock(inChannels, outChannels, 4 * model_channels, norm_groups)];
+  if (depth > 0) parts.push(new SpatialTransformer(outChannels, depth, context_dim, num_head_channels, norm_groups));
+  return parts;
 }
 
 /** The encoder half and the middle of the UNet; the control network is a second one. */
-export class UnetEncoder extends Module {
+export class UnetEncoder extends NetworkModule {
   time_embed: Layer;
   /** Where the model has a conditioning vector. */
   label_emb?: Layer[];
@@ -90,27 +95,27 @@ export class UnetEncoder extends Module {
     const { model_channels, adm_in_channels, channel_mult, num_res_blocks, transformer_depth, middle_depth, in_channels, norm_groups } =
       config;
     const emb = 4 * model_channels;
-    this.time_embed = sequential(linear(model_channels, emb), silu, linear(emb, emb));
-    if (adm_in_channels > 0) this.label_emb = [sequential(linear(adm_in_channels, emb), silu, linear(emb, emb))];
-    this.input_blocks = [[conv2d(in_channels, model_channels, 3)]];
+    this.time_embed = new Sequential(new Linear(model_channels, emb), silu, new Linear(emb, emb));
+    if (adm_in_channels > 0) this.label_emb = [new Sequential(new Linear(adm_in_channels, emb), silu, new Linear(emb, emb))];
+    this.input_blocks = [new Block(new Conv2d(in_channels, model_channels, 3))];
     let channels = model_channels;
     channel_mult.forEach((multiple, level) => {
       for (let i = 0; i < num_res_blocks; i++) {
-        this.input_blocks.push(resAndTransformer(config, channels, multiple * model_channels, transformer_depth[level]));
+        this.input_blocks.push(new Block(...resAndTransformer(config, channels, multiple * model_channels, transformer_depth[level])));
         channels = multiple * model_channels;
       }
-      if (level < channel_mult.length - 1) this.input_blocks.push([new Downsample(channels)]);
+      if (level < channel_mult.length - 1) this.input_blocks.push(new Block(new Downsample(channels)));
     });
-    this.middle_block = [
+    this.middle_block = new Block(
       ...resAndTransformer(config, channels, channels, middle_depth),
       new ResBlock(channels, channels, emb, norm_groups),
-    ];
+    );
   }
 
   /** timestep (N, model_channels) sinusoidal embedding, vector (N, adm_in_channels) or null -> (N, 4 model_channels) */
   embed(timestep: Tensor, vector: Tensor | null): Tensor {
-    const emb = this.time_embed(timestep);
-    return this.label_emb && vector ? add(emb, this.label_emb[0](vector)) : emb;
+    const emb = this.time_embed.forward(timestep);
+    return this.label_emb && vector ? add(emb, this.label_emb[0].forward(vector)) : emb;
   }
 }
 

@@ -2,7 +2,7 @@
  * From token ids to what the UNet is conditioned on: text tokens (context) and one vector of pooled text and image sizes.
  * (SDXL, arXiv 2307.01952, sec. 2.1 and 2.2)
  */
-import { Module } from '../core/module.ts';
+import { NetworkModule } from '../core/module.ts';
 import { input, type Tensor } from '../core/tensor.ts';
 import { concat } from '../kernels/copy.ts';
 import type { TextConfig } from './config.ts';
@@ -19,7 +19,7 @@ export interface TokenPair {
 }
 
 /** Checkpoint prefix `conditioner.` */
-export class Conditioner extends Module {
+export class Conditioner extends NetworkModule {
   embedders: [{ transformer: ClipTextModel }, { model: OpenClipTextModel }];
   private readonly config: TextConfig;
 

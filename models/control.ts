@@ -3,19 +3,19 @@
  * a feature for every skip connection. (SUPIR, arXiv 2401.13627, sec. 3.2; ControlNet, arXiv 2302.05543)
  * Checkpoint prefix `model.control_model.`
  */
-import { observe } from '../core/observe.ts';
+import { traced } from '../core/scope.ts';
 import type { Tensor } from '../core/tensor.ts';
 import { add } from '../kernels/binary.ts';
-import { run, UnetEncoder } from './blocks.ts';
+import { UnetEncoder } from './blocks.ts';
 import type { UnetConfig } from './config.ts';
-import { conv2d, type Layer, sequential } from './layers.ts';
+import { Conv2d, type Layer, Sequential } from './layers.ts';
 
 export class ControlNet extends UnetEncoder {
   input_hint_block: Layer;
 
   constructor(config: UnetConfig) {
     super(config);
-    this.input_hint_block = sequential(conv2d(config.in_channels, config.model_channels, 3));
+    this.input_hint_block = new Sequential(new Conv2d(config.in_channels, config.model_channels, 3));
   }
 
   /**
@@ -24,13 +24,11 @@ export class ControlNet extends UnetEncoder {
    */
   forward(x: Tensor, hint: Tensor, timestep: Tensor, context: Tensor, vector: Tensor): Tensor[] {
     const conditioning = { emb: this.embed(timestep, vector), context };
-    const features: Tensor[] = [];
-    let h = x;
-    this.input_blocks.forEach((block, i) => {
-      h = run(block, h, conditioning);
-      if (i === 0) h = add(h, this.input_hint_block(hint));
-      features.push(observe(`input_blocks.${i}`, h));
-    });
-    return [...features, observe('middle_block', run(this.middle_block, h, conditioning))];
+    const [first, ...others] = this.input_blocks;
+    const hinted = this.input_hint_block.forward(hint);
+    // The hint joins within the first block.
+    const features = [traced(first, () => add(first.forward(x, conditioning), hinted))];
+    for (const block of others) features.push(block.forward(features[features.length - 1], conditioning));
+    return [...features, this.middle_block.forward(features[features.length - 1], conditioning)];
   }
 }

@@ -3,15 +3,14 @@
  * its features pass through convolutions that training starts at zero and are added. (DiffBIR, arXiv 2308.15070, sec. 3.2; ControlNet, arXiv 2302.05543)
  * Weights lie at the root of the file.
  */
-import { observe } from '../core/observe.ts';
 import type { Scalar } from '../core/scalar.ts';
 import type { Tensor } from '../core/tensor.ts';
 import { add } from '../kernels/binary.ts';
 import { concat } from '../kernels/copy.ts';
 import { affine } from '../kernels/unary.ts';
-import { run, skipChannels, UnetEncoder } from './blocks.ts';
+import { skipChannels, UnetEncoder } from './blocks.ts';
 import type { UnetConfig } from './config.ts';
-import { conv2d, type Layer } from './layers.ts';
+import { Conv2d, type Layer } from './layers.ts';
 import type { Join } from './unet.ts';
 
 export class IrControlNet extends UnetEncoder {
@@ -23,8 +22,8 @@ export class IrControlNet extends UnetEncoder {
     super({ ...config, in_channels: 2 * config.in_channels });
     const channels = skipChannels(config);
     const last = channels[channels.length - 1];
-    this.zero_convs = channels.map((count) => [conv2d(count, count, 1)]);
-    this.middle_block_out = [conv2d(last, last, 1)];
+    this.zero_convs = channels.map((count) => [new Conv2d(count, count, 1)]);
+    this.middle_block_out = [new Conv2d(last, last, 1)];
   }
 
   /**
@@ -35,10 +34,10 @@ export class IrControlNet extends UnetEncoder {
     const conditioning = { emb: this.embed(timestep, null), context };
     let h = concat([x, hint]);
     const features = this.input_blocks.map((block, i) => {
-      h = observe(`input_blocks.${i}`, run(block, h, conditioning));
-      return this.zero_convs[i][0](h);
+      h = block.forward(h, conditioning);
+      return this.zero_convs[i][0].forward(h);
     });
-    return [...features, this.middle_block_out[0](observe('middle_block', run(this.middle_block, h, conditioning)))];
+    return [...features, this.middle_block_out[0].forward(this.middle_block.forward(h, conditioning))];
   }
 }
 

@@ -10,6 +10,7 @@ import { UserError } from '../core/errors.ts';
 import { inputsOf, topological } from '../core/graph.ts';
 import { Parameter } from '../core/module.ts';
 import { isOp, type OpTensor, withInputs } from '../core/op.ts';
+import { within } from '../core/scope.ts';
 import { describe, type Scalar, type Shape, sizeOf, type Tensor } from '../core/tensor.ts';
 import type { Device } from '../gpu/device.ts';
 import { add } from '../kernels/binary.ts';
@@ -119,7 +120,7 @@ export class LoraStack {
       const weight = inputsOf(result)
         .flatMap(({ source }) => (source.kind === 'parameter' ? [source.parameter] : []))
         .find((w) => this.stacks.has(w));
-      replacement.set(tensor, weight ? adapted(result, weight, this.stacks.get(weight)!, scales) : result);
+      replacement.set(tensor, weight ? within(tensor.module, () => adapted(result, weight, this.stacks.get(weight)!, scales)) : result);
     }
     return Object.fromEntries(Object.entries(outputs).map(([name, tensor]) => [name, replacement.get(tensor)!])) as Outputs;
   }

@@ -12,7 +12,7 @@ import { pad, slice } from '../kernels/copy.ts';
 import { mean, sum } from '../kernels/reduce.ts';
 import { reshape } from '../kernels/reshape.ts';
 import { affine, sqrt, square } from '../kernels/unary.ts';
-import { conv2d, type Layer } from './layers.ts';
+import { Conv2d, type Layer } from './layers.ts';
 
 type Step = { conv: [from: number, to: number, window: number, options?: Conv2dOptions] } | 'relu' | 'tap' | { pool: 2 | 3 };
 
@@ -63,7 +63,7 @@ export class Lpips extends Module {
     this.steps.forEach((step, position) => {
       if (typeof step === 'object' && 'conv' in step) {
         const [from, to, window, options] = step.conv;
-        this.features[position] = conv2d(from, to, window, options);
+        this.features[position] = new Conv2d(from, to, window, options);
         channels = to;
       }
       if (step === 'tap')
@@ -88,7 +88,7 @@ export class Lpips extends Module {
     const zero = constant(Float32Array.of(0), [1]);
     this.steps.forEach((step, position) => {
       if (step === 'relu' || step === 'tap') x = maximum(x, zero);
-      else x = 'pool' in step ? maxPool(x, step.pool) : this.features[position](x);
+      else x = 'pool' in step ? maxPool(x, step.pool) : this.features[position].forward(x);
       if (step === 'tap') found.push(x);
     });
     return found;

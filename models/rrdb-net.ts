@@ -7,7 +7,7 @@ import type { Tensor } from '../core/tensor.ts';
 import { add, maximum } from '../kernels/binary.ts';
 import { concat, upsampleNearest } from '../kernels/copy.ts';
 import { affine } from '../kernels/unary.ts';
-import { conv2d, type Layer } from './layers.ts';
+import { Conv2d, type Layer } from './layers.ts';
 import { pixelUnshuffle } from './pixel-shuffle.ts';
 
 export interface RrdbConfig {
@@ -41,17 +41,17 @@ class ResidualDenseBlock extends Module {
 
   constructor(nf: number, gc: number) {
     super();
-    this.conv1 = conv2d(nf, gc, 3);
-    this.conv2 = conv2d(nf + gc, gc, 3);
-    this.conv3 = conv2d(nf + 2 * gc, gc, 3);
-    this.conv4 = conv2d(nf + 3 * gc, gc, 3);
-    this.conv5 = conv2d(nf + 4 * gc, nf, 3);
+    this.conv1 = new Conv2d(nf, gc, 3);
+    this.conv2 = new Conv2d(nf + gc, gc, 3);
+    this.conv3 = new Conv2d(nf + 2 * gc, gc, 3);
+    this.conv4 = new Conv2d(nf + 3 * gc, gc, 3);
+    this.conv5 = new Conv2d(nf + 4 * gc, nf, 3);
   }
 
   forward(x: Tensor): Tensor {
     const seen = [x];
-    for (const conv of [this.conv1, this.conv2, this.conv3, this.conv4]) seen.push(lrelu(conv(concat(seen))));
-    return add(x, affine(this.conv5(concat(seen)), RESIDUAL, 0));
+    for (const conv of [this.conv1, this.conv2, this.conv3, this.conv4]) seen.push(lrelu(conv.forward(concat(seen))));
+    return add(x, affine(this.conv5.forward(concat(seen)), RESIDUAL, 0));
   }
 }
 
@@ -87,21 +87,21 @@ export class RrdbNet extends Module {
   constructor({ nf, nb, gc, scale }: RrdbConfig) {
     super();
     this.unshuffle = scale < 4 ? 4 / scale : 1;
-    this.conv_first = conv2d(3 * this.unshuffle ** 2, nf, 3);
+    this.conv_first = new Conv2d(3 * this.unshuffle ** 2, nf, 3);
     this.RRDB_trunk = Array.from({ length: nb }, () => new Rrdb(nf, gc));
-    this.trunk_conv = conv2d(nf, nf, 3);
-    this.upconv1 = conv2d(nf, nf, 3);
-    this.upconv2 = conv2d(nf, nf, 3);
-    if (scale === 8) this.upconv3 = conv2d(nf, nf, 3);
-    this.HRconv = conv2d(nf, nf, 3);
-    this.conv_last = conv2d(nf, 3, 3);
+    this.trunk_conv = new Conv2d(nf, nf, 3);
+    this.upconv1 = new Conv2d(nf, nf, 3);
+    this.upconv2 = new Conv2d(nf, nf, 3);
+    if (scale === 8) this.upconv3 = new Conv2d(nf, nf, 3);
+    this.HRconv = new Conv2d(nf, nf, 3);
+    this.conv_last = new Conv2d(nf, 3, 3);
   }
 
   /** x (N, H, W, 3) in [0, 1], sides multiples of 4 at scale 1 and of 2 at scale 2 -> (N, scale H, scale W, 3), not clamped. */
   forward(x: Tensor): Tensor {
-    const first = this.conv_first(this.unshuffle > 1 ? pixelUnshuffle(x, this.unshuffle) : x);
-    let h = add(first, this.trunk_conv(this.RRDB_trunk.reduce((value, block) => block.forward(value), first)));
-    for (const conv of [this.upconv1, this.upconv2, this.upconv3]) if (conv) h = lrelu(conv(upsampleNearest(h, 2)));
-    return this.conv_last(lrelu(this.HRconv(h)));
+    const first = this.conv_first.forward(this.unshuffle > 1 ? pixelUnshuffle(x, this.unshuffle) : x);
+    let h = add(first, this.trunk_conv.forward(this.RRDB_trunk.reduce((value, block) => block.forward(value), first)));
+    for (const conv of [this.upconv1, this.upconv2, this.upconv3]) if (conv) h = lrelu(conv.forward(upsampleNearest(h, 2)));
+    return this.conv_last.forward(lrelu(this.HRconv.forward(h)));
   }
 }

@@ -5,12 +5,11 @@
 import { Module, Parameter } from '../core/module.ts';
 import type { Tensor } from '../core/tensor.ts';
 import { add, maximum } from '../kernels/binary.ts';
-import { conv2d as convolve } from '../kernels/conv2d.ts';
 import { concat, permute, slice } from '../kernels/copy.ts';
 import { matmul } from '../kernels/linear.ts';
 import { reshape } from '../kernels/reshape.ts';
 import { affine, gelu } from '../kernels/unary.ts';
-import { conv2d, type Layer, layerNorm, linear, sequential } from './layers.ts';
+import { Conv2d, type Layer, LayerNorm, Linear, Sequential } from './layers.ts';
 import { spread } from './pixel-shuffle.ts';
 import { mapOf, relativeBias, roll, shiftMask, windowAttention, windowsOf } from './window-attention.ts';
 
@@ -32,23 +31,24 @@ const BLOCKED = -1e30;
 const relu = (x: Tensor) => maximum(x, affine(x, 0, 0));
 
 /** A convolution without bias. */
-function bareConv(inChannels: number, outChannels: number, window: number, stride = 1): Layer {
-  const weight = new Parameter([outChannels, inChannels, window, window], 'conv');
-  const padding = stride > 1 ? 0 : (window - 1) / 2;
-  return Object.assign((x: Tensor) => convolve(x, weight.tensor, null, { stride, padding }), { weight });
-}
+const bareConv = (inChannels: number, outChannels: number, window: number, stride = 1) =>
+  new Conv2d(inChannels, outChannels, window, { bias: false, stride, ...(stride > 1 ? { padding: 0 } : {}) });
 
 /** A transposed convolution of 2x2 pixels and stride 2, without bias: every pixel becomes four. (N, H, W, in) -> (N, 2 H, 2 W, out) */
-function doubling(inChannels: number, outChannels: number): Layer {
-  const weight = new Parameter([inChannels, outChannels, 2, 2], 'conv');
-  return Object.assign(
-    (x: Tensor) => {
-      const [n, h, w] = x.shape;
-      const rows = matmul(reshape(x, [1, n * h * w, inChannels]), reshape(weight.tensor, [1, inChannels, 4 * outChannels]));
-      return spread(reshape(rows, [n, h, w, 4 * outChannels]), 2);
-    },
-    { weight },
-  );
+class Doubling extends Module {
+  weight: Parameter;
+
+  constructor(inChannels: number, outChannels: number) {
+    super();
+    this.weight = new Parameter([inChannels, outChannels, 2, 2], 'conv');
+  }
+
+  forward(x: Tensor): Tensor {
+    const [n, h, w] = x.shape;
+    const [ins, outs] = this.weight.shape;
+    const rows = matmul(reshape(x, [1, n * h * w, ins]), reshape(this.weight.tensor, [1, ins, 4 * outs]));
+    return spread(reshape(rows, [n, h, w, 4 * outs]), 2);
+  }
 }
 
 class WindowMsa extends Module {
@@ -58,9 +58,9 @@ class WindowMsa extends Module {
 
   constructor(dim: number) {
     super();
-    this.embedding_layer = linear(dim, 3 * dim);
+    this.embedding_layer = new Linear(dim, 3 * dim);
     this.relative_position_params = new Parameter([dim / HEAD, 2 * WINDOW - 1, 2 * WINDOW - 1], 'vector');
-    this.linear = linear(dim, dim);
+    this.linear = new Linear(dim, dim);
   }
 
   /** x (N, h, w, dim), sides multiples of the window -> the same. */
@@ -69,8 +69,8 @@ class WindowMsa extends Module {
     const heads = dim / HEAD;
     const table = permute(reshape(this.relative_position_params.tensor, [heads, (2 * WINDOW - 1) ** 2]), [1, 0]);
     const mask = shift > 0 ? shiftMask(h, w, WINDOW, shift, BLOCKED) : null;
-    const windows = this.embedding_layer(windowsOf(roll(x, shift), WINDOW));
-    const attended = this.linear(windowAttention(windows, heads, relativeBias(table, WINDOW), mask));
+    const windows = this.embedding_layer.forward(windowsOf(roll(x, shift), WINDOW));
+    const attended = this.linear.forward(windowAttention(windows, heads, relativeBias(table, WINDOW), mask));
     return roll(mapOf(attended, x.shape, WINDOW), -shift);
   }
 }
@@ -83,15 +83,15 @@ class TransformerBlock extends Module {
 
   constructor(dim: number) {
     super();
-    this.ln1 = layerNorm(dim);
+    this.ln1 = new LayerNorm(dim);
     this.msa = new WindowMsa(dim);
-    this.ln2 = layerNorm(dim);
-    this.mlp = sequential(linear(dim, 4 * dim), gelu, linear(4 * dim, dim));
+    this.ln2 = new LayerNorm(dim);
+    this.mlp = new Sequential(new Linear(dim, 4 * dim), gelu, new Linear(4 * dim, dim));
   }
 
   forward(x: Tensor, shift: number): Tensor {
-    const h = add(x, this.msa.forward(this.ln1(x), shift));
-    return add(h, this.mlp(this.ln2(h)));
+    const h = add(x, this.msa.forward(this.ln1.forward(x), shift));
+    return add(h, this.mlp.forward(this.ln2.forward(h)));
   }
 }
 
@@ -109,23 +109,23 @@ export class ConvTransBlock extends Module {
     this.half = half;
     this.shift = shifted ? WINDOW / 2 : 0;
     this.trans_block = new TransformerBlock(half);
-    this.conv1_1 = conv2d(2 * half, 2 * half, 1);
-    this.conv1_2 = conv2d(2 * half, 2 * half, 1);
-    this.conv_block = sequential(bareConv(half, half, 3), relu, bareConv(half, half, 3));
+    this.conv1_1 = new Conv2d(2 * half, 2 * half, 1);
+    this.conv1_2 = new Conv2d(2 * half, 2 * half, 1);
+    this.conv_block = new Sequential(bareConv(half, half, 3), relu, bareConv(half, half, 3));
   }
 
   forward(x: Tensor): Tensor {
     const { half } = this;
-    const both = this.conv1_1(x);
+    const both = this.conv1_1.forward(x);
     const [u, v] = [slice(both, -1, 0, half), slice(both, -1, half, 2 * half)];
-    const convolved = add(u, this.conv_block(u));
-    return add(x, this.conv1_2(concat([convolved, this.trans_block.forward(v, this.shift)])));
+    const convolved = add(u, this.conv_block.forward(u));
+    return add(x, this.conv1_2.forward(concat([convolved, this.trans_block.forward(v, this.shift)])));
   }
 }
 
-type Stage = (ConvTransBlock | Layer)[];
+type Stage = Layer[];
 
-const run = (stage: Stage, x: Tensor) => stage.reduce((h, part) => (part instanceof ConvTransBlock ? part.forward(h) : part(h)), x);
+const run = (stage: Stage, x: Tensor) => stage.reduce((h, part) => part.forward(h), x);
 
 const blocks = (count: number, channels: number) => Array.from({ length: count }, (_, i) => new ConvTransBlock(channels / 2, i % 2 === 1));
 
@@ -143,8 +143,8 @@ export class ScUnet extends Module {
   constructor({ dim, config }: ScUnetConfig) {
     super();
     const down = (level: number) => [...blocks(config[level], dim * 2 ** level), bareConv(dim * 2 ** level, dim * 2 ** (level + 1), 2, 2)];
-    const up = (level: number) => [doubling(dim * 2 ** (level + 1), dim * 2 ** level), ...blocks(config[6 - level], dim * 2 ** level)];
-    this.m_head = sequential(bareConv(3, dim, 3));
+    const up = (level: number) => [new Doubling(dim * 2 ** (level + 1), dim * 2 ** level), ...blocks(config[6 - level], dim * 2 ** level)];
+    this.m_head = new Sequential(bareConv(3, dim, 3));
     this.m_down1 = down(0);
     this.m_down2 = down(1);
     this.m_down3 = down(2);
@@ -152,17 +152,17 @@ export class ScUnet extends Module {
     this.m_up3 = up(2);
     this.m_up2 = up(1);
     this.m_up1 = up(0);
-    this.m_tail = sequential(bareConv(dim, 3, 3));
+    this.m_tail = new Sequential(bareConv(dim, 3, 3));
   }
 
   /** x (N, H, W, 3) in [0, 1], sides multiples of 64 -> the same size, not clamped. */
   forward(x: Tensor): Tensor {
-    const x1 = this.m_head(x);
+    const x1 = this.m_head.forward(x);
     const x2 = run(this.m_down1, x1);
     const x3 = run(this.m_down2, x2);
     const x4 = run(this.m_down3, x3);
     let h = add(run(this.m_up3, add(run(this.m_body, x4), x4)), x3);
     h = run(this.m_up1, add(run(this.m_up2, h), x2));
-    return this.m_tail(add(h, x1));
+    return this.m_tail.forward(add(h, x1));
   }
 }

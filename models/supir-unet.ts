@@ -2,7 +2,6 @@
  * SDXL's UNet with the project modules through which SUPIR's control features enter it. (SUPIR, arXiv 2401.13627, sec. 3.2)
  * Checkpoint prefix `model.diffusion_model.`
  */
-import { observe } from '../core/observe.ts';
 import type { Scalar } from '../core/scalar.ts';
 import type { Tensor } from '../core/tensor.ts';
 import { skipChannels } from './blocks.ts';
@@ -49,12 +48,11 @@ export class SupirUnet extends Unet {
     const scales = [control.scale].flat();
     // Modules are used from the last to the first.
     const scale = () => (scales.length > 1 ? scales.pop()! : scales[0]);
-    const projected = (tensor: Tensor) => observe(`project_modules.${projects.length}`, tensor);
     let feature: Tensor;
     return {
-      middle: (h) => projected((projects.pop() as ZeroSFT).forward(features.pop()!, h, null, scale())),
-      skip: (h, skip) => projected((projects.pop() as ZeroSFT).forward((feature = features.pop()!), skip, h, scale())),
-      beforeUpsample: (h) => projected((projects.pop() as ZeroCrossAttn).forward(feature, h, scale())),
+      middle: (h) => (projects.pop() as ZeroSFT).forward(features.pop()!, h, null, scale()),
+      skip: (h, skip) => (projects.pop() as ZeroSFT).forward((feature = features.pop()!), skip, h, scale()),
+      beforeUpsample: (h) => (projects.pop() as ZeroCrossAttn).forward(feature, h, scale()),
     };
   }
 }

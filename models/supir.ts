@@ -4,7 +4,6 @@
  */
 
 import { Module } from '../core/module.ts';
-import { within } from '../core/observe.ts';
 import { input, type Shape, scalar, type Tensor } from '../core/tensor.ts';
 import type { Device } from '../gpu/device.ts';
 import { concat } from '../kernels/copy.ts';
@@ -49,16 +48,16 @@ export class Supir extends Module {
   denoiserGraph([n, h, w, z]: Shape, tokens: number, branches: 1 | 2 = 2, scalePerModule = false) {
     const { unet } = this.config;
     const { diffusion_model, control_model } = this.model;
-    const repeat = (tensor: Tensor) => concat(new Array<Tensor>(branches).fill(tensor), 0);
+    const repeat = (tensor: Tensor) => (branches === 1 ? tensor : concat(new Array<Tensor>(branches).fill(tensor), 0));
     const x = repeat(input('x', [n, h, w, z]));
     const hint = repeat(input('hint', [n, h, w, z]));
     const timestep = input('timestep', [1, unet.model_channels]);
     const context = input('context', [branches * n, tokens, unet.context_dim]);
     const vector = input('vector', [branches * n, unet.adm_in_channels]);
-    const features = within('model.control_model.', () => control_model.forward(x, hint, timestep, context, vector));
+    const features = control_model.forward(x, hint, timestep, context, vector);
     const scale = scalePerModule ? diffusion_model.project_modules.map((_, i) => scalar(`controlScale.${i}`)) : scalar('controlScale');
     const control = { features, scale };
-    return { eps: within('model.diffusion_model.', () => diffusion_model.forward(x, timestep, context, vector, control)) };
+    return { eps: diffusion_model.forward(x, timestep, context, vector, control) };
   }
 
   /** How many project modules take control features into the UNet; 12 in SUPIR. */

@@ -7,7 +7,7 @@ import { constant, type Tensor } from '../core/tensor.ts';
 import { add, sub } from '../kernels/binary.ts';
 import { upsampleNearest } from '../kernels/copy.ts';
 import { gelu } from '../kernels/unary.ts';
-import { conv2d, identity, type Layer, layerNorm, linear, sequential } from './layers.ts';
+import { Conv2d, identity, type Layer, LayerNorm, Linear, Sequential } from './layers.ts';
 import { pixelUnshuffle } from './pixel-shuffle.ts';
 import { leakyRelu } from './rrdb-net.ts';
 import { mapOf, relativeBias, roll, shiftMask, windowAttention, windowsOf } from './window-attention.ts';
@@ -48,8 +48,8 @@ class WindowAttention extends Module {
   constructor(dim: number, heads: number, window: number) {
     super();
     this.relative_position_bias_table = new Parameter([(2 * window - 1) ** 2, heads], 'vector');
-    this.qkv = linear(dim, 3 * dim);
-    this.proj = linear(dim, dim);
+    this.qkv = new Linear(dim, 3 * dim);
+    this.proj = new Linear(dim, dim);
   }
 }
 
@@ -59,12 +59,12 @@ class Mlp extends Module {
 
   constructor(dim: number, hidden: number) {
     super();
-    this.fc1 = linear(dim, hidden);
-    this.fc2 = linear(hidden, dim);
+    this.fc1 = new Linear(dim, hidden);
+    this.fc2 = new Linear(hidden, dim);
   }
 
   forward(x: Tensor): Tensor {
-    return this.fc2(gelu(this.fc1(x)));
+    return this.fc2.forward(gelu(this.fc1.forward(x)));
   }
 }
 
@@ -83,21 +83,21 @@ export class SwinBlock extends Module {
     this.heads = heads;
     this.window = window;
     this.shift = shift;
-    this.norm1 = layerNorm(dim);
+    this.norm1 = new LayerNorm(dim);
     this.attn = new WindowAttention(dim, heads, window);
-    this.norm2 = layerNorm(dim);
+    this.norm2 = new LayerNorm(dim);
     this.mlp = new Mlp(dim, dim * mlpRatio);
   }
 
   forward(x: Tensor): Tensor {
     const { heads, window, shift, attn } = this;
     const [, h, w] = x.shape;
-    const windows = windowsOf(roll(this.norm1(x), shift), window);
+    const windows = windowsOf(roll(this.norm1.forward(x), shift), window);
     const bias = relativeBias(attn.relative_position_bias_table.tensor, window);
     const mask = shift > 0 ? shiftMask(h, w, window, shift, BLOCKED) : null;
-    const attended = attn.proj(windowAttention(attn.qkv(windows), heads, bias, mask));
+    const attended = attn.proj.forward(windowAttention(attn.qkv.forward(windows), heads, bias, mask));
     const y = add(x, roll(mapOf(attended, x.shape, window), -shift));
-    return add(y, this.mlp.forward(this.norm2(y)));
+    return add(y, this.mlp.forward(this.norm2.forward(y)));
   }
 }
 
@@ -112,11 +112,11 @@ class ResidualGroup extends Module {
     this.residual_group = {
       blocks: Array.from({ length: depth }, (_, i) => new SwinBlock(embed_dim, heads, window_size, shift(i), mlp_ratio)),
     };
-    this.conv = conv2d(embed_dim, embed_dim, 3);
+    this.conv = new Conv2d(embed_dim, embed_dim, 3);
   }
 
   forward(x: Tensor): Tensor {
-    return add(x, this.conv(this.residual_group.blocks.reduce((h, block) => block.forward(h), x)));
+    return add(x, this.conv.forward(this.residual_group.blocks.reduce((h, block) => block.forward(h), x)));
   }
 }
 
@@ -138,26 +138,26 @@ export class SwinIr extends Module {
     super();
     const { embed_dim, depths, num_heads, unshuffle_scale } = config;
     this.unshuffle = unshuffle_scale;
-    this.conv_first = sequential(identity, conv2d(3 * unshuffle_scale ** 2, embed_dim, 3));
-    this.patch_embed = { norm: layerNorm(embed_dim) };
+    this.conv_first = new Sequential(identity, new Conv2d(3 * unshuffle_scale ** 2, embed_dim, 3));
+    this.patch_embed = { norm: new LayerNorm(embed_dim) };
     this.layers = depths.map((depth, i) => new ResidualGroup(config, depth, num_heads[i]));
-    this.norm = layerNorm(embed_dim);
-    this.conv_after_body = conv2d(embed_dim, embed_dim, 3);
-    this.conv_before_upsample = sequential(conv2d(embed_dim, UPSAMPLER, 3));
-    this.conv_up1 = conv2d(UPSAMPLER, UPSAMPLER, 3);
-    this.conv_up2 = conv2d(UPSAMPLER, UPSAMPLER, 3);
-    this.conv_up3 = conv2d(UPSAMPLER, UPSAMPLER, 3);
-    this.conv_hr = conv2d(UPSAMPLER, UPSAMPLER, 3);
-    this.conv_last = conv2d(UPSAMPLER, 3, 3);
+    this.norm = new LayerNorm(embed_dim);
+    this.conv_after_body = new Conv2d(embed_dim, embed_dim, 3);
+    this.conv_before_upsample = new Sequential(new Conv2d(embed_dim, UPSAMPLER, 3));
+    this.conv_up1 = new Conv2d(UPSAMPLER, UPSAMPLER, 3);
+    this.conv_up2 = new Conv2d(UPSAMPLER, UPSAMPLER, 3);
+    this.conv_up3 = new Conv2d(UPSAMPLER, UPSAMPLER, 3);
+    this.conv_hr = new Conv2d(UPSAMPLER, UPSAMPLER, 3);
+    this.conv_last = new Conv2d(UPSAMPLER, 3, 3);
   }
 
   /** x (N, H, W, 3) in [0, 1], sides multiples of unshuffle_scale window_size -> the same size, not clamped. */
   forward(x: Tensor): Tensor {
     const mean = constant(MEAN, [3]);
-    const shallow = this.conv_first(pixelUnshuffle(sub(x, mean), this.unshuffle));
-    const deep = this.norm(this.layers.reduce((h, group) => group.forward(h), this.patch_embed.norm(shallow)));
-    let h = leakyRelu(this.conv_before_upsample(add(this.conv_after_body(deep), shallow)), 0.01);
-    for (const conv of [this.conv_up1, this.conv_up2, this.conv_up3]) h = leakyRelu(conv(upsampleNearest(h, 2)), 0.2);
-    return add(this.conv_last(leakyRelu(this.conv_hr(h), 0.2)), mean);
+    const shallow = this.conv_first.forward(pixelUnshuffle(sub(x, mean), this.unshuffle));
+    const deep = this.norm.forward(this.layers.reduce((h, group) => group.forward(h), this.patch_embed.norm.forward(shallow)));
+    let h = leakyRelu(this.conv_before_upsample.forward(add(this.conv_after_body.forward(deep), shallow)), 0.01);
+    for (const conv of [this.conv_up1, this.conv_up2, this.conv_up3]) h = leakyRelu(conv.forward(upsampleNearest(h, 2)), 0.2);
+    return add(this.conv_last.forward(leakyRelu(this.conv_hr.forward(h), 0.2)), mean);
   }
 }

@@ -3,7 +3,7 @@
  * (CLIP, arXiv 2103.00020; OpenCLIP; SDXL, arXiv 2307.01952)
  * Token embeddings are looked up on the host (`embedTokens`), because the tables exceed what one binding may hold.
  */
-import { Module, Parameter } from '../core/module.ts';
+import { Module, NetworkModule, Parameter } from '../core/module.ts';
 import type { Tensor } from '../core/tensor.ts';
 import { attention } from '../kernels/attention.ts';
 import { add } from '../kernels/binary.ts';
@@ -13,7 +13,7 @@ import { linear as project } from '../kernels/linear.ts';
 import { reshape } from '../kernels/reshape.ts';
 import { gelu, quickGelu } from '../kernels/unary.ts';
 import type { TowerConfig } from './config.ts';
-import { type Layer, layerNorm, linear } from './layers.ts';
+import { type Layer, LayerNorm, Linear } from './layers.ts';
 
 /** Rows of an embedding table for token ids. -> tokens.length x dim values */
 export function embedTokens(table: Parameter, tokens: number[]): Promise<Float32Array> {
@@ -30,14 +30,16 @@ class ClipAttention extends Module {
   constructor(dim: number, heads: number) {
     super();
     this.heads = heads;
-    this.q_proj = linear(dim, dim);
-    this.k_proj = linear(dim, dim);
-    this.v_proj = linear(dim, dim);
-    this.out_proj = linear(dim, dim);
+    this.q_proj = new Linear(dim, dim);
+    this.k_proj = new Linear(dim, dim);
+    this.v_proj = new Linear(dim, dim);
+    this.out_proj = new Linear(dim, dim);
   }
 
   forward(x: Tensor): Tensor {
-    return this.out_proj(attention(this.q_proj(x), this.k_proj(x), this.v_proj(x), this.heads, { causal: true }));
+    return this.out_proj.forward(
+      attention(this.q_proj.forward(x), this.k_proj.forward(x), this.v_proj.forward(x), this.heads, { causal: true }),
+    );
   }
 }
 
@@ -47,12 +49,12 @@ class ClipMlp extends Module {
 
   constructor(dim: number, inter: number) {
     super();
-    this.fc1 = linear(dim, inter);
-    this.fc2 = linear(inter, dim);
+    this.fc1 = new Linear(dim, inter);
+    this.fc2 = new Linear(inter, dim);
   }
 
   forward(x: Tensor): Tensor {
-    return this.fc2(quickGelu(this.fc1(x)));
+    return this.fc2.forward(quickGelu(this.fc1.forward(x)));
   }
 }
 
@@ -65,19 +67,19 @@ class ClipLayer extends Module {
   constructor({ dim, heads, inter }: TowerConfig) {
     super();
     this.self_attn = new ClipAttention(dim, heads);
-    this.layer_norm1 = layerNorm(dim);
+    this.layer_norm1 = new LayerNorm(dim);
     this.mlp = new ClipMlp(dim, inter);
-    this.layer_norm2 = layerNorm(dim);
+    this.layer_norm2 = new LayerNorm(dim);
   }
 
   forward(x: Tensor): Tensor {
-    const h = add(x, this.self_attn.forward(this.layer_norm1(x)));
-    return add(h, this.mlp.forward(this.layer_norm2(h)));
+    const h = add(x, this.self_attn.forward(this.layer_norm1.forward(x)));
+    return add(h, this.mlp.forward(this.layer_norm2.forward(h)));
   }
 }
 
 /** CLIP-L in Hugging Face's names. Checkpoint prefix `conditioner.embedders.0.transformer.` */
-export class ClipTextModel extends Module {
+export class ClipTextModel extends NetworkModule {
   text_model: {
     embeddings: { token_embedding: { weight: Parameter }; position_embedding: { weight: Parameter } };
     encoder: { layers: ClipLayer[] };
@@ -92,7 +94,7 @@ export class ClipTextModel extends Module {
         position_embedding: { weight: new Parameter([config.context_length, config.dim], 'vector') },
       },
       encoder: { layers: Array.from({ length: config.layers }, () => new ClipLayer(config)) },
-      final_layer_norm: layerNorm(config.dim),
+      final_layer_norm: new LayerNorm(config.dim),
     };
   }
 
@@ -121,13 +123,13 @@ class OpenClipAttention extends Module {
     this.dim = dim;
     this.in_proj_weight = new Parameter([3 * dim, dim], 'matrix');
     this.in_proj_bias = new Parameter([3 * dim], 'vector');
-    this.out_proj = linear(dim, dim);
+    this.out_proj = new Linear(dim, dim);
   }
 
   forward(x: Tensor): Tensor {
     const qkv = project(x, this.in_proj_weight.tensor, this.in_proj_bias.tensor);
     const [q, k, v] = [0, 1, 2].map((i) => slice(qkv, -1, i * this.dim, (i + 1) * this.dim));
-    return this.out_proj(attention(q, k, v, this.heads, { causal: true }));
+    return this.out_proj.forward(attention(q, k, v, this.heads, { causal: true }));
   }
 }
 
@@ -137,12 +139,12 @@ class OpenClipMlp extends Module {
 
   constructor(dim: number, inter: number) {
     super();
-    this.c_fc = linear(dim, inter);
-    this.c_proj = linear(inter, dim);
+    this.c_fc = new Linear(dim, inter);
+    this.c_proj = new Linear(inter, dim);
   }
 
   forward(x: Tensor): Tensor {
-    return this.c_proj(gelu(this.c_fc(x)));
+    return this.c_proj.forward(gelu(this.c_fc.forward(x)));
   }
 }
 
@@ -154,20 +156,20 @@ class ResidualAttentionBlock extends Module {
 
   constructor({ dim, heads, inter }: TowerConfig) {
     super();
-    this.ln_1 = layerNorm(dim);
+    this.ln_1 = new LayerNorm(dim);
     this.attn = new OpenClipAttention(dim, heads);
-    this.ln_2 = layerNorm(dim);
+    this.ln_2 = new LayerNorm(dim);
     this.mlp = new OpenClipMlp(dim, inter);
   }
 
   forward(x: Tensor): Tensor {
-    const h = add(x, this.attn.forward(this.ln_1(x)));
-    return add(h, this.mlp.forward(this.ln_2(h)));
+    const h = add(x, this.attn.forward(this.ln_1.forward(x)));
+    return add(h, this.mlp.forward(this.ln_2.forward(h)));
   }
 }
 
 /** What OpenCLIP's text towers share: embeddings, blocks and the norm behind the last. */
-abstract class OpenClipTower extends Module {
+abstract class OpenClipTower extends NetworkModule {
   token_embedding: { weight: Parameter };
   positional_embedding: Parameter;
   transformer: { resblocks: ResidualAttentionBlock[] };
@@ -178,7 +180,7 @@ abstract class OpenClipTower extends Module {
     this.token_embedding = { weight: new Parameter([config.vocab, config.dim], 'host') };
     this.positional_embedding = new Parameter([config.context_length, config.dim], 'vector');
     this.transformer = { resblocks: Array.from({ length: config.layers }, () => new ResidualAttentionBlock(config)) };
-    this.ln_final = layerNorm(config.dim);
+    this.ln_final = new LayerNorm(config.dim);
   }
 
   get tokenTable(): Parameter {
@@ -209,7 +211,7 @@ export class OpenClipTextModel extends OpenClipTower {
     const penultimate = this.after(blocks.slice(0, -1), tokens);
     const last = blocks[blocks.length - 1].forward(penultimate);
     const end = gatherRows(reshape(last, last.shape.slice(1)), eot);
-    return { penultimate, pooled: project(this.ln_final(end), this.text_projection.tensor) };
+    return { penultimate, pooled: project(this.ln_final.forward(end), this.text_projection.tensor) };
   }
 }
 
@@ -225,6 +227,6 @@ export class PenultimateTextModel extends OpenClipTower {
 
   /** tokens (N, L, dim) embedded -> (N, L, dim) */
   forward(tokens: Tensor): Tensor {
-    return this.ln_final(this.after(this.transformer.resblocks, tokens));
+    return this.ln_final.forward(this.after(this.transformer.resblocks, tokens));
   }
 }

@@ -8,7 +8,7 @@ import type { Tensor } from '../core/tensor.ts';
 import { attention } from '../kernels/attention.ts';
 import { add } from '../kernels/binary.ts';
 import { geglu } from '../kernels/geglu.ts';
-import { groupNorm, identity, type Layer, layerNorm, linear, projection, sequential } from './layers.ts';
+import { GroupNorm, identity, type Layer, LayerNorm, Linear, Sequential } from './layers.ts';
 
 /** Attention of x (N, ..., query) to context (N, ..., context), or to itself. -> x's shape. */
 export class CrossAttention extends Module {
@@ -21,21 +21,29 @@ export class CrossAttention extends Module {
   constructor(query: number, context: number, headChannels: number) {
     super();
     this.heads = query / headChannels;
-    this.to_q = projection(query, query);
-    this.to_k = projection(context, query);
-    this.to_v = projection(context, query);
-    this.to_out = sequential(linear(query, query), identity);
+    this.to_q = new Linear(query, query, { bias: false });
+    this.to_k = new Linear(context, query, { bias: false });
+    this.to_v = new Linear(context, query, { bias: false });
+    this.to_out = new Sequential(new Linear(query, query), identity);
   }
 
   forward(x: Tensor, context: Tensor = x): Tensor {
-    return this.to_out(attention(this.to_q(x), this.to_k(context), this.to_v(context), this.heads));
+    return this.to_out.forward(attention(this.to_q.forward(x), this.to_k.forward(context), this.to_v.forward(context), this.heads));
   }
 }
 
 /** x (..., channels) -> (..., inner): value times gelu(gate). */
-export function gegluLayer(channels: number, inner: number): Layer {
-  const proj = linear(channels, 2 * inner);
-  return Object.assign((x: Tensor) => geglu(proj(x)), { proj });
+export class Geglu extends Module {
+  proj: Linear;
+
+  constructor(channels: number, inner: number) {
+    super();
+    this.proj = new Linear(channels, 2 * inner);
+  }
+
+  forward(x: Tensor): Tensor {
+    return geglu(this.proj.forward(x));
+  }
 }
 
 export class FeedForward extends Module {
@@ -43,11 +51,11 @@ export class FeedForward extends Module {
 
   constructor(channels: number) {
     super();
-    this.net = sequential(gegluLayer(channels, 4 * channels), identity, linear(4 * channels, channels));
+    this.net = new Sequential(new Geglu(channels, 4 * channels), identity, new Linear(4 * channels, channels));
   }
 
   forward(x: Tensor): Tensor {
-    return this.net(x);
+    return this.net.forward(x);
   }
 }
 
@@ -64,15 +72,15 @@ export class BasicTransformerBlock extends Module {
     this.attn1 = new CrossAttention(channels, channels, headChannels);
     this.ff = new FeedForward(channels);
     this.attn2 = new CrossAttention(channels, context, headChannels);
-    this.norm1 = layerNorm(channels);
-    this.norm2 = layerNorm(channels);
-    this.norm3 = layerNorm(channels);
+    this.norm1 = new LayerNorm(channels);
+    this.norm2 = new LayerNorm(channels);
+    this.norm3 = new LayerNorm(channels);
   }
 
   forward(x: Tensor, context: Tensor): Tensor {
-    let h = add(x, this.attn1.forward(this.norm1(x)));
-    h = add(h, this.attn2.forward(this.norm2(h), context));
-    return add(h, this.ff.forward(this.norm3(h)));
+    let h = add(x, this.attn1.forward(this.norm1.forward(x)));
+    h = add(h, this.attn2.forward(this.norm2.forward(h), context));
+    return add(h, this.ff.forward(this.norm3.forward(h)));
   }
 }
 
@@ -85,14 +93,14 @@ export class SpatialTransformer extends Module {
 
   constructor(channels: number, depth: number, context: number, headChannels: number, groups: number) {
     super();
-    this.norm = groupNorm(channels, groups, 1e-6);
-    this.proj_in = linear(channels, channels);
+    this.norm = new GroupNorm(channels, groups, 1e-6);
+    this.proj_in = new Linear(channels, channels);
     this.transformer_blocks = Array.from({ length: depth }, () => new BasicTransformerBlock(channels, context, headChannels));
-    this.proj_out = linear(channels, channels);
+    this.proj_out = new Linear(channels, channels);
   }
 
   forward(x: Tensor, context: Tensor): Tensor {
-    const h = this.transformer_blocks.reduce((value, block) => block.forward(value, context), this.proj_in(this.norm(x)));
-    return add(x, this.proj_out(h));
+    const h = this.transformer_blocks.reduce((value, block) => block.forward(value, context), this.proj_in.forward(this.norm.forward(x)));
+    return add(x, this.proj_out.forward(h));
   }
 }

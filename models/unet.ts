@@ -2,13 +2,12 @@
  * The UNet of Stable Diffusion 2 and of SDXL. (Latent diffusion, arXiv 2112.10752; SDXL, arXiv 2307.01952)
  * Checkpoint prefix `model.diffusion_model.`
  */
-import { observe } from '../core/observe.ts';
 import type { Tensor } from '../core/tensor.ts';
 import { concat } from '../kernels/copy.ts';
 import { silu } from '../kernels/unary.ts';
-import { type Block, type Conditioning, resAndTransformer, run, skipChannels, UnetEncoder } from './blocks.ts';
+import { Block, type Conditioning, resAndTransformer, skipChannels, UnetEncoder } from './blocks.ts';
 import type { UnetConfig } from './config.ts';
-import { conv2d, groupNorm, type Layer, sequential } from './layers.ts';
+import { Conv2d, GroupNorm, type Layer, Sequential } from './layers.ts';
 import { Upsample } from './upsample.ts';
 
 /** How a control network's features enter the decoder half. Called in this order: once, then for every output block. */
@@ -36,13 +35,13 @@ export class Unet extends UnetEncoder {
     for (let level = channel_mult.length - 1; level >= 0; level--) {
       const out = channel_mult[level] * model_channels;
       for (let i = 0; i <= num_res_blocks; i++) {
-        const block = resAndTransformer(config, channels + skips.pop()!, out, transformer_depth[level]);
+        const parts = resAndTransformer(config, channels + skips.pop()!, out, transformer_depth[level]);
         channels = out;
-        if (level > 0 && i === num_res_blocks) block.push(new Upsample(channels));
-        this.output_blocks.push(block);
+        if (level > 0 && i === num_res_blocks) parts.push(new Upsample(channels));
+        this.output_blocks.push(new Block(...parts));
       }
     }
-    this.out = sequential(groupNorm(model_channels, norm_groups), silu, conv2d(model_channels, config.out_channels, 3));
+    this.out = new Sequential(new GroupNorm(model_channels, norm_groups), silu, new Conv2d(model_channels, config.out_channels, 3));
   }
 
   /**
@@ -53,17 +52,9 @@ export class Unet extends UnetEncoder {
     const conditioning: Conditioning = { emb: this.embed(timestep, vector), context };
     const skips: Tensor[] = [];
     let h = x;
-    for (const [i, block] of this.input_blocks.entries()) skips.push((h = observe(`input_blocks.${i}`, run(block, h, conditioning))));
-    h = join.middle(observe('middle_block', run(this.middle_block, h, conditioning)));
-    for (const [i, block] of this.output_blocks.entries()) {
-      h = join.skip(h, skips.pop()!);
-      const upsample = block[block.length - 1];
-      h =
-        upsample instanceof Upsample
-          ? upsample.forward(join.beforeUpsample(run(block.slice(0, -1), h, conditioning)))
-          : run(block, h, conditioning);
-      observe(`output_blocks.${i}`, h);
-    }
-    return this.out(h);
+    for (const block of this.input_blocks) skips.push((h = block.forward(h, conditioning)));
+    h = join.middle(this.middle_block.forward(h, conditioning));
+    for (const block of this.output_blocks) h = block.forward(join.skip(h, skips.pop()!), conditioning, join.beforeUpsample);
+    return this.out.forward(h);
   }
 }

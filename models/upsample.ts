@@ -2,17 +2,17 @@
 import { Module } from '../core/module.ts';
 import type { Tensor } from '../core/tensor.ts';
 import { upsampleNearest } from '../kernels/copy.ts';
-import { conv2d, type Layer } from './layers.ts';
+import { Conv2d, type Layer } from './layers.ts';
 
 export class Upsample extends Module {
   conv: Layer;
 
   constructor(channels: number) {
     super();
-    this.conv = conv2d(channels, channels, 3);
+    this.conv = new Conv2d(channels, channels, 3);
   }
 
   forward(x: Tensor): Tensor {
-    return this.conv(upsampleNearest(x, 2));
+    return this.conv.forward(upsampleNearest(x, 2));
   }
 }

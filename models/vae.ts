@@ -3,14 +3,14 @@
  * (Latent diffusion, arXiv 2112.10752; SDXL, arXiv 2307.01952; degradation-robust encoder: SUPIR, arXiv 2401.13627, sec. 3.1)
  * Images (N, H, W, 3) in [-1, 1]; latents (N, H / f, W / f, z) in the autoencoder's own scale, f = 2^(levels - 1).
  */
-import { Module } from '../core/module.ts';
+import { Module, NetworkModule } from '../core/module.ts';
 import type { Tensor } from '../core/tensor.ts';
 import { attention } from '../kernels/attention.ts';
 import { add } from '../kernels/binary.ts';
 import { slice } from '../kernels/copy.ts';
 import { silu } from '../kernels/unary.ts';
 import type { VaeConfig } from './config.ts';
-import { conv2d, groupNorm, type Layer } from './layers.ts';
+import { Conv2d, GroupNorm, type Layer } from './layers.ts';
 import { Upsample } from './upsample.ts';
 
 /** Everywhere in the autoencoder. */
@@ -26,16 +26,16 @@ class ResnetBlock extends Module {
 
   constructor(inChannels: number, outChannels: number, groups: number) {
     super();
-    this.norm1 = groupNorm(inChannels, groups, EPS);
-    this.conv1 = conv2d(inChannels, outChannels, 3);
-    this.norm2 = groupNorm(outChannels, groups, EPS);
-    this.conv2 = conv2d(outChannels, outChannels, 3);
-    if (inChannels !== outChannels) this.nin_shortcut = conv2d(inChannels, outChannels, 1);
+    this.norm1 = new GroupNorm(inChannels, groups, EPS);
+    this.conv1 = new Conv2d(inChannels, outChannels, 3);
+    this.norm2 = new GroupNorm(outChannels, groups, EPS);
+    this.conv2 = new Conv2d(outChannels, outChannels, 3);
+    if (inChannels !== outChannels) this.nin_shortcut = new Conv2d(inChannels, outChannels, 1);
   }
 
   forward(x: Tensor): Tensor {
-    const h = this.conv1(silu(this.norm1(x)));
-    return add(this.nin_shortcut?.(x) ?? x, this.conv2(silu(this.norm2(h))));
+    const h = this.conv1.forward(silu(this.norm1.forward(x)));
+    return add(this.nin_shortcut?.forward(x) ?? x, this.conv2.forward(silu(this.norm2.forward(h))));
   }
 }
 
@@ -49,16 +49,16 @@ class AttnBlock extends Module {
 
   constructor(channels: number, groups: number) {
     super();
-    this.norm = groupNorm(channels, groups, EPS);
-    this.q = conv2d(channels, channels, 1);
-    this.k = conv2d(channels, channels, 1);
-    this.v = conv2d(channels, channels, 1);
-    this.proj_out = conv2d(channels, channels, 1);
+    this.norm = new GroupNorm(channels, groups, EPS);
+    this.q = new Conv2d(channels, channels, 1);
+    this.k = new Conv2d(channels, channels, 1);
+    this.v = new Conv2d(channels, channels, 1);
+    this.proj_out = new Conv2d(channels, channels, 1);
   }
 
   forward(x: Tensor): Tensor {
-    const h = this.norm(x);
-    return add(x, this.proj_out(attention(this.q(h), this.k(h), this.v(h), 1)));
+    const h = this.norm.forward(x);
+    return add(x, this.proj_out.forward(attention(this.q.forward(h), this.k.forward(h), this.v.forward(h), 1)));
   }
 }
 
@@ -85,11 +85,11 @@ class Downsample extends Module {
 
   constructor(channels: number) {
     super();
-    this.conv = conv2d(channels, channels, 3, { stride: 2, padding: [0, 1, 0, 1] });
+    this.conv = new Conv2d(channels, channels, 3, { stride: 2, padding: [0, 1, 0, 1] });
   }
 
   forward(x: Tensor): Tensor {
-    return this.conv(x);
+    return this.conv.forward(x);
   }
 }
 
@@ -113,7 +113,7 @@ function resnetBlocks(count: number, inChannels: number, outChannels: number, gr
   return Array.from({ length: count }, (_, i) => new ResnetBlock(i === 0 ? inChannels : outChannels, outChannels, groups));
 }
 
-export class Encoder extends Module {
+export class Encoder extends NetworkModule {
   conv_in: Layer;
   down: Level[];
   mid: Middle;
@@ -124,25 +124,25 @@ export class Encoder extends Module {
     super();
     const channels = ch_mult.map((multiple) => ch * multiple);
     const last = channels.length - 1;
-    this.conv_in = conv2d(3, ch, 3);
+    this.conv_in = new Conv2d(3, ch, 3);
     this.down = channels.map((out, i) => {
       const level = new Level(resnetBlocks(num_res_blocks, channels[i - 1] ?? ch, out, norm_groups));
       if (i < last) level.downsample = new Downsample(out);
       return level;
     });
     this.mid = new Middle(channels[last], norm_groups);
-    this.norm_out = groupNorm(channels[last], norm_groups, EPS);
-    this.conv_out = conv2d(channels[last], 2 * z_channels, 3);
+    this.norm_out = new GroupNorm(channels[last], norm_groups, EPS);
+    this.conv_out = new Conv2d(channels[last], 2 * z_channels, 3);
   }
 
   /** x (N, H, W, 3) -> moments (N, H / f, W / f, 2 z) before quant_conv. */
   forward(x: Tensor): Tensor {
-    const h = this.down.reduce((value, level) => level.forward(value), this.conv_in(x));
-    return this.conv_out(silu(this.norm_out(this.mid.forward(h))));
+    const h = this.down.reduce((value, level) => level.forward(value), this.conv_in.forward(x));
+    return this.conv_out.forward(silu(this.norm_out.forward(this.mid.forward(h))));
   }
 }
 
-export class Decoder extends Module {
+export class Decoder extends NetworkModule {
   conv_in: Layer;
   mid: Middle;
   up: Level[];
@@ -153,26 +153,26 @@ export class Decoder extends Module {
     super();
     const channels = ch_mult.map((multiple) => ch * multiple);
     const last = channels.length - 1;
-    this.conv_in = conv2d(z_channels, channels[last], 3);
+    this.conv_in = new Conv2d(z_channels, channels[last], 3);
     this.mid = new Middle(channels[last], norm_groups);
     this.up = channels.map((out, i) => {
       const level = new Level(resnetBlocks(num_res_blocks + 1, channels[i + 1] ?? channels[last], out, norm_groups));
       if (i > 0) level.upsample = new Upsample(out);
       return level;
     });
-    this.norm_out = groupNorm(ch, norm_groups, EPS);
-    this.conv_out = conv2d(ch, 3, 3);
+    this.norm_out = new GroupNorm(ch, norm_groups, EPS);
+    this.conv_out = new Conv2d(ch, 3, 3);
   }
 
   /** z (N, h, w, z) after post_quant_conv -> x (N, f h, f w, 3), not clamped. */
   forward(z: Tensor): Tensor {
-    const h = this.up.reduceRight((value, level) => level.forward(value), this.mid.forward(this.conv_in(z)));
-    return this.conv_out(silu(this.norm_out(h)));
+    const h = this.up.reduceRight((value, level) => level.forward(value), this.mid.forward(this.conv_in.forward(z)));
+    return this.conv_out.forward(silu(this.norm_out.forward(h)));
   }
 }
 
 /** Stable Diffusion's autoencoder. Checkpoint prefix `first_stage_model.` */
-export class Vae extends Module {
+export class Vae extends NetworkModule {
   encoder: Encoder;
   decoder: Decoder;
   quant_conv: Layer;
@@ -182,18 +182,18 @@ export class Vae extends Module {
     super();
     this.encoder = new Encoder(config);
     this.decoder = new Decoder(config);
-    this.quant_conv = conv2d(2 * config.z_channels, 2 * config.z_channels, 1);
-    this.post_quant_conv = conv2d(config.z_channels, config.z_channels, 1);
+    this.quant_conv = new Conv2d(2 * config.z_channels, 2 * config.z_channels, 1);
+    this.post_quant_conv = new Conv2d(config.z_channels, config.z_channels, 1);
   }
 
   /** x (N, H, W, 3) in [-1, 1] -> moments (N, H / f, W / f, 2 z): mean, then log variance. H and W are multiples of f. */
   encode(x: Tensor): Tensor {
-    return this.quant_conv(this.encoder.forward(x));
+    return this.quant_conv.forward(this.encoder.forward(x));
   }
 
   /** z (N, h, w, z) -> x (N, f h, f w, 3), not clamped. */
   decode(z: Tensor): Tensor {
-    return this.decoder.forward(this.post_quant_conv(z));
+    return this.decoder.forward(this.post_quant_conv.forward(z));
   }
 }
 
@@ -210,7 +210,7 @@ export class SupirVae extends Vae {
   }
 
   override encode(x: Tensor, which: EncoderName = 'encoder'): Tensor {
-    return this.quant_conv(this[which].forward(x));
+    return this.quant_conv.forward(this[which].forward(x));
   }
 }
 

@@ -8,7 +8,7 @@ import { add } from '../kernels/binary.ts';
 import { concat } from '../kernels/copy.ts';
 import { affine, silu } from '../kernels/unary.ts';
 import { modulate } from '../kernels/zero-sft.ts';
-import { conv2d, groupNorm, type Layer, sequential } from './layers.ts';
+import { Conv2d, GroupNorm, type Layer, Sequential } from './layers.ts';
 import { CrossAttention } from './transformer.ts';
 
 /** Spatial feature transform of a skip connection by a control feature; replaces the UNet's concatenation [h, skip]. */
@@ -22,19 +22,19 @@ export class ZeroSFT extends Module {
   /** Channels of the control feature, the skip and h (0 after the middle block, where there is no h); width of the hidden layer. */
   constructor(control: number, skip: number, h: number, hidden: number, groups: number) {
     super();
-    this.param_free_norm = groupNorm(skip + h, groups);
-    this.mlp_shared = sequential(conv2d(control, hidden, 3), silu);
-    this.zero_mul = conv2d(hidden, skip + h, 3);
-    this.zero_add = conv2d(hidden, skip + h, 3);
-    this.zero_conv = conv2d(control, skip, 1);
+    this.param_free_norm = new GroupNorm(skip + h, groups);
+    this.mlp_shared = new Sequential(new Conv2d(control, hidden, 3), silu);
+    this.zero_mul = new Conv2d(hidden, skip + h, 3);
+    this.zero_add = new Conv2d(hidden, skip + h, 3);
+    this.zero_conv = new Conv2d(control, skip, 1);
   }
 
   /** c (N, H, W, control); skip (N, H, W, skip); h (N, H, W, h) or null; scale 0 gives [h, skip] back. -> (N, H, W, h + skip) */
   forward(c: Tensor, skip: Tensor, h: Tensor | null, scale: Scalar): Tensor {
     const join = (last: Tensor) => (h ? concat([h, last]) : last);
-    const mixed = join(add(skip, this.zero_conv(c)));
-    const a = this.mlp_shared(c);
-    return modulate(this.param_free_norm(mixed), this.zero_mul(a), this.zero_add(a), join(skip), scale);
+    const mixed = join(add(skip, this.zero_conv.forward(c)));
+    const a = this.mlp_shared.forward(c);
+    return modulate(this.param_free_norm.forward(mixed), this.zero_mul.forward(a), this.zero_add.forward(a), join(skip), scale);
   }
 }
 
@@ -47,12 +47,12 @@ export class ZeroCrossAttn extends Module {
   constructor(query: number, control: number, headChannels: number, groups: number) {
     super();
     this.attn = new CrossAttention(query, control, headChannels);
-    this.norm1 = groupNorm(query, groups);
-    this.norm2 = groupNorm(control, groups);
+    this.norm1 = new GroupNorm(query, groups);
+    this.norm2 = new GroupNorm(control, groups);
   }
 
   /** c (N, H, W, control); x (N, H, W, query) -> x's shape. */
   forward(c: Tensor, x: Tensor, scale: Scalar): Tensor {
-    return add(x, affine(this.attn.forward(this.norm1(x), this.norm2(c)), scale, 0));
+    return add(x, affine(this.attn.forward(this.norm1.forward(x), this.norm2.forward(c)), scale, 0));
   }
 }

@@ -33,7 +33,8 @@ export interface DenoiserOptions {
 
 /** Takes intermediate activations of UNet and control network out, under their checkpoint names; they may cost the last bit of the result. */
 export interface Tap {
-  wanted(name: string): boolean;
+  /** Whether the result of a module is wanted, by its attribute path; blocks are the modules that networks are made of. */
+  wanted(name: string, isBlock: boolean): boolean;
   /** Whether to look at a layer of attention between pixels too: its queries and keys are taken as `name.q` and `name.k`. */
   attention?(name: string): boolean;
   /** Called after every evaluation with all that are wanted; the branches of guidance, negative and positive, one after the other. Awaited. */

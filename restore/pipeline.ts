@@ -1,4 +1,5 @@
 /** Executes the stages of a method, one after the other; what they make lies on the host, so that it outlives a device. */
+import type { SamplerStep } from '../sampler/sampler.ts';
 import type { Model } from './model.ts';
 import type { ProgressMeter } from './progress.ts';
 import type { Job, Stage } from './stage.ts';
@@ -44,13 +45,19 @@ export async function runStages<M extends Model, Inputs, Made>(
   meter: ProgressMeter | null = null,
 ): Promise<Results<Made>> {
   const { device } = job.model;
+  const { events } = job;
+  const step = async (done: SamplerStep) => {
+    await events.step?.(done);
+    await meter?.settled();
+  };
   device.observer = meter;
   try {
     for (const stage of stages) {
       if (results.has(stage.name)) continue;
-      job.events.signal?.throwIfAborted();
+      events.signal?.throwIfAborted();
       await meter?.begin(stage.name, stage.begunAt?.(job));
-      results.add(stage.name, await stage.run(job, results.made as Made));
+      results.add(stage.name, await stage.run({ ...job, events: { ...events, step } }, results.made as Made));
+      await meter?.settled();
     }
   } finally {
     device.observer = null;

@@ -78,7 +78,7 @@ export class ProgressMeter implements WorkObserver {
     this.measured.set(graph, added);
     this.done += flops / 1e9;
     this.since = now;
-    const told = this.tell();
+    const told = this.tell(-1e-6);
     if (first) this.measured.set(graph, { gflop: added.gflop * FAINT, seconds: added.seconds * FAINT });
     return told;
   }
@@ -91,9 +91,14 @@ export class ProgressMeter implements WorkObserver {
     return { ...this.known, ...Object.fromEntries(found) };
   }
 
-  private tell(): void | Promise<void> {
+  /** What was computed is also taken care of: a step is saved, a stage's result is there. Until then its last part does not count as done. */
+  settled(): void | Promise<void> {
+    return this.tell();
+  }
+
+  private tell(allowance = 1e-6): void | Promise<void> {
     const { stage, parts, gflop } = this.stages[this.at];
-    const done = Math.min(parts, Math.floor(gflop > 0 ? (this.done / gflop) * parts + 1e-6 : 0));
+    const done = Math.min(parts, Math.max(0, Math.floor(gflop > 0 ? (this.done / gflop) * parts + allowance : 0)));
     return this.listener({ stage, done, total: parts, share: this.share, secondsLeft: this.secondsLeft });
   }
 

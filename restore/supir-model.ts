@@ -6,8 +6,9 @@
 
 import { factsOf, UserError } from '../core/errors.ts';
 import { parseJsonBytes } from '../core/json.ts';
-import { watch } from '../core/observe.ts';
-import type { Tensor } from '../core/tensor.ts';
+import { places as placesOf } from '../core/module.ts';
+import { watch } from '../core/scope.ts';
+import { Tensor } from '../core/tensor.ts';
 import type { Device } from '../gpu/device.ts';
 import { compile } from '../gpu/program.ts';
 import { pixelAttention } from '../models/attention-inputs.ts';
@@ -26,7 +27,7 @@ import { recommendedByLora } from './few-step.ts';
 import { type Moments, splitMoments } from './latents.ts';
 import { Model } from './model.ts';
 import { readModelConfig } from './model-config.ts';
-import { type DenoiserOptions, DenoisingNetwork, type TextConditioning, textInputs, type Values } from './networks.ts';
+import { type DenoiserOptions, DenoisingNetwork, type Tap, type TextConditioning, textInputs, type Values } from './networks.ts';
 import type { ModelOptions } from './stage.ts';
 import { runAutoencoder, type TilingEvents, VAE_TILING } from './tiled-vae.ts';
 
@@ -187,13 +188,32 @@ export class SupirModel extends Model<Supir> {
   ): Promise<DenoisingNetwork> {
     const constants = { hint: hint.data, ...textInputs(hint.shape[0], negative, positive) };
     const build = () => this.networks.denoiserGraph(hint.shape, positive.context.shape[1], negative ? 2 : 1, moduleScales !== null);
-    const { result: graph, tensors, names } = watch((name) => tap?.wanted(name) ?? false, build);
-    if (tap && Object.keys(tensors).length === 0)
-      throw new UserError(`None of the activations has the name that a trace asks for. There are: ${names.join(', ')}.`);
-    for (const [name, { q, k }] of tap?.attention ? pixelAttention(graph) : [])
-      if (tap!.attention!(name)) Object.assign(tensors, { [`${name}.q`]: q, [`${name}.k`]: k });
-    const program = await compile<'eps'>(this.device, this.loras.apply({ ...tensors, ...graph }), signal);
+    const { result: graph, results } = watch(build);
+    const tapped = tap ? this.tapped(tap, graph, results) : {};
+    const program = await compile<'eps'>(this.device, this.loras.apply({ ...tapped, ...graph }), signal);
     return new DenoisingNetwork(program, constants, this.loras, this.config.unet.model_channels, moduleScales, tap);
+  }
+
+  /** What a tap wants of a graph and the results of its modules, under their attribute paths. */
+  private tapped(tap: Tap, graph: Record<string, Tensor>, results: ReadonlyMap<object, unknown>): Record<string, Tensor> {
+    const places = placesOf(this.networks);
+    const tensors: Record<string, Tensor> = {};
+    const blocks: string[] = [];
+    for (const [module, result] of results) {
+      const { path, block } = places.get(module)!;
+      if (!(result instanceof Tensor)) continue;
+      if (path === block) blocks.push(path);
+      if (tap.wanted(path, path === block)) tensors[path] = result;
+    }
+    if (Object.keys(tensors).length === 0)
+      throw new UserError(
+        `None of the activations has the name that a trace asks for. There are: ${blocks.join(', ')}, and what they are made of, by its full name.`,
+      );
+    for (const [module, { q, k }] of tap.attention ? pixelAttention(graph) : []) {
+      const { path } = places.get(module)!;
+      if (tap.attention!(path)) Object.assign(tensors, { [`${path}.q`]: q, [`${path}.k`]: k });
+    }
+    return tensors;
   }
 }
 

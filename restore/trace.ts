@@ -30,8 +30,10 @@ export interface TraceWriter {
 /** Watches the activations whose names match `patterns`. Evaluations are numbered from 1 on: one a step, or one a tile of a step. */
 export function traceTo({ file, picture }: TraceWriter, patterns: readonly string[]): Tap {
   let evaluation = 0;
+  const matches = matcher(patterns);
   return {
-    wanted: matcher(patterns),
+    // With a wildcard blocks are meant; what they are made of goes by its full name.
+    wanted: (name, isBlock) => (isBlock ? matches(name) : patterns.includes(name)),
     async take(tensors) {
       const name = `evaluation-${String(++evaluation).padStart(3, '0')}`;
       const entries = Object.entries(tensors);

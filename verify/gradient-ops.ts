@@ -9,8 +9,8 @@ import { gradient } from '../kernels/gradient.ts';
 import { softmax } from '../kernels/softmax.ts';
 import { gelu, silu } from '../kernels/unary.ts';
 import { Downsample, ResBlock } from '../models/blocks.ts';
-import { conv2d, groupNorm, layerNorm, linear, projection } from '../models/layers.ts';
-import { BasicTransformerBlock, CrossAttention, FeedForward, gegluLayer, SpatialTransformer } from '../models/transformer.ts';
+import { Conv2d, GroupNorm, LayerNorm, Linear } from '../models/layers.ts';
+import { BasicTransformerBlock, CrossAttention, FeedForward, Geglu, SpatialTransformer } from '../models/transformer.ts';
 import { Upsample } from '../models/upsample.ts';
 import { ZeroCrossAttn, ZeroSFT } from '../models/zero-sft.ts';
 import { attach } from '../weights/attach.ts';
@@ -31,7 +31,7 @@ type Config = Record<string, number>;
 /** A block of the networks by the golden cases' name; the channels that a configuration leaves out are read off its weights. */
 function block(name: string, config: Config, weights: Record<string, { shape: readonly number[] }>): Block {
   const channels = (key: string, axis: number) => weights[key].shape[axis];
-  const layer = (module: (x: Tensor) => Tensor): Block => ({ module, forward: ({ x }) => module(x) });
+  const kernel = (compute: (x: Tensor) => Tensor): Block => ({ module: {}, forward: ({ x }) => compute(x) });
   const one = <M extends { forward(x: Tensor): Tensor }>(module: M): Block => ({ module, forward: ({ x }) => module.forward(x) });
   const two = <M extends { forward(x: Tensor, context: Tensor): Tensor }>(module: M): Block => ({
     module,
@@ -39,21 +39,23 @@ function block(name: string, config: Config, weights: Record<string, { shape: re
   });
   switch (name) {
     case 'linear':
-      return layer((config.bias ? linear : projection)(channels('weight', 1), channels('weight', 0)));
+      return one(new Linear(channels('weight', 1), channels('weight', 0), { bias: Boolean(config.bias) }));
     case 'conv2d':
-      return layer(conv2d(channels('weight', 1), channels('weight', 0), config.kernel, { stride: config.stride, padding: config.padding }));
+      return one(
+        new Conv2d(channels('weight', 1), channels('weight', 0), config.kernel, { stride: config.stride, padding: config.padding }),
+      );
     case 'group_norm':
-      return layer(groupNorm(channels('weight', 0), config.groups, config.eps));
+      return one(new GroupNorm(channels('weight', 0), config.groups, config.eps));
     case 'layer_norm':
-      return layer(layerNorm(channels('weight', 0)));
+      return one(new LayerNorm(channels('weight', 0)));
     case 'silu':
-      return layer((x) => silu(x));
+      return kernel((x) => silu(x));
     case 'gelu':
-      return layer((x) => gelu(x));
+      return kernel((x) => gelu(x));
     case 'softmax':
-      return layer((x) => softmax(x));
+      return kernel((x) => softmax(x));
     case 'geglu':
-      return layer(gegluLayer(channels('proj.weight', 1), channels('proj.weight', 0) / 2));
+      return one(new Geglu(channels('proj.weight', 1), channels('proj.weight', 0) / 2));
     case 'feed_forward':
       return one(new FeedForward(channels('net.2.weight', 0)));
     case 'attention_core':

@@ -3,7 +3,7 @@
 import { decodeF16 } from '../core/half.ts';
 import { parameters } from '../core/module.ts';
 import { input, type Tensor } from '../core/tensor.ts';
-import { conv2d, linear } from '../models/layers.ts';
+import { Conv2d, Linear } from '../models/layers.ts';
 import { adaptersOf, LoraStack } from '../models/lora.ts';
 import { mergeLora } from '../models/lora-merge.ts';
 import type { Supir } from '../models/supir.ts';
@@ -33,7 +33,8 @@ async function layer(entry: CaseEntry, context: VerifyContext): Promise<Results>
   const shape = weights!.tensors!.weight.shape;
   const [outs, ins, window] = shape;
   const module = {
-    layer: window === undefined ? linear(ins, outs) : conv2d(ins, outs, window, { stride: config.layer?.includes('stride2') ? 2 : 1 }),
+    layer:
+      window === undefined ? new Linear(ins, outs) : new Conv2d(ins, outs, window, { stride: config.layer?.includes('stride2') ? 2 : 1 }),
   };
   const checkpoint = await context.folder.checkpoint(entry);
   // The layer's place in a network, so that the names of files find it.
@@ -57,7 +58,7 @@ async function layer(entry: CaseEntry, context: VerifyContext): Promise<Results>
   const golden = await context.input(entry, 'x');
   const { data, shape: xShape } =
     window === undefined ? { data: Float32Array.from(golden.data), shape: golden.shape } : toChannelsLast(golden);
-  const outputs = { base: module.layer(input('x', xShape)) };
+  const outputs = { base: module.layer.forward(input('x', xShape)) };
   const stack = new LoraStack([{ adapters: adaptersOf(lora), scale }]);
   try {
     const plain = await context.run(outputs, { x: data });

@@ -3,7 +3,7 @@ import { input, type Tensor } from '../core/tensor.ts';
 import type { RunInputs } from '../gpu/program.ts';
 import { add } from '../kernels/binary.ts';
 import { concat } from '../kernels/copy.ts';
-import { conv2d, identity } from '../models/layers.ts';
+import { Conv2d, identity, Pointwise } from '../models/layers.ts';
 import { timestepEmbedding } from '../models/timestep-embedding.ts';
 import { ZeroCrossAttn, ZeroSFT } from '../models/zero-sft.ts';
 import { denoise } from '../sampler/denoiser.ts';
@@ -108,7 +108,7 @@ const [SFT_HIDDEN, GROUPS] = [128, 32];
 function zeroSft(entry: CaseEntry, context: VerifyContext): Promise<Results> {
   const { label_nc, norm_nc, concat_channels, control_scale } = entry.config;
   const module = new ZeroSFT(label_nc, norm_nc, concat_channels, SFT_HIDDEN, GROUPS);
-  if (!entry.config.norm) module.param_free_norm = identity;
+  if (!entry.config.norm) module.param_free_norm = new Pointwise(identity);
   return local(entry, context, module, ({ c, h, h_ori }) => module.forward(c, h, h_ori ?? null, control_scale));
 }
 
@@ -119,9 +119,9 @@ function zeroCrossAttn(entry: CaseEntry, context: VerifyContext): Promise<Result
 }
 
 function zeroConv(entry: CaseEntry, context: VerifyContext): Promise<Results> {
-  const module = { zero_conv: conv2d(entry.config.label_nc, entry.config.norm_nc, 1) };
+  const module = { zero_conv: new Conv2d(entry.config.label_nc, entry.config.norm_nc, 1) };
   return local(entry, context, module, ({ c, h, h_ori }) => {
-    const out = add(h, module.zero_conv(c));
+    const out = add(h, module.zero_conv.forward(c));
     return h_ori ? concat([h_ori, out]) : out;
   });
 }

@@ -1,9 +1,9 @@
 /** One block: what it is, what it did at the chosen step, where its attention looks, and, of a project module, how strongly it acts. */
 import { useSignal, useSignalEffect } from '@preact/signals';
-import type { GraphBlock } from '../models/graph-blocks.ts';
+import type { GraphBlock } from '../drawing/graph-blocks.ts';
 import { choose, chosen } from './choices.ts';
 import { Curve } from './curves.tsx';
-import { chosenBlock, network, recorded, recordedName, step } from './exploration.ts';
+import { chosenBlock, isRecorded, network, recorded, step } from './exploration.ts';
 import { Icon } from './icon.tsx';
 import { moduleOf } from './network-drawing.tsx';
 import { tellError } from './notices.ts';
@@ -123,7 +123,7 @@ function ModuleSwitch({ module }: { module: number }) {
 function Activations() {
   const shown = useSignal<Activation | null>(null);
   useSignalEffect(() => {
-    const name = chosenBlock.value && recordedName(chosenBlock.value.path);
+    const name = chosenBlock.value && isRecorded(chosenBlock.value.path) ? chosenBlock.value.path : null;
     const at = step.value;
     void recorded.value;
     if (!name) {
@@ -133,7 +133,7 @@ function Activations() {
     engine()
       .call('activation', { block: name, step: at })
       .then((found) => {
-        if (step.value === at && chosenBlock.value && recordedName(chosenBlock.value.path) === name) shown.value = found;
+        if (step.value === at && chosenBlock.value?.path === name) shown.value = found;
       }, tellError);
   });
   const found = shown.value;

@@ -1,9 +1,11 @@
 /** A look inside the networks: what they are made of, and what was recorded of a run, step by step, as pictures, norms and times. */
+
+import { places } from '../core/module.ts';
 import type { Device } from '../gpu/device.ts';
 import { Profile } from '../gpu/profiler.ts';
 import type { Image } from '../image/image.ts';
 import { latentFactor, type SupirConfig } from '../models/config.ts';
-import { networkGraph } from '../models/network-graphs.ts';
+import { networkGraph } from '../restore/network-graphs.ts';
 import type { Tap, Values } from '../restore/networks.ts';
 import { mosaic } from '../restore/trace.ts';
 import type { EngineModel } from './engine-model.ts';
@@ -53,12 +55,13 @@ export class Explorer {
     this.recording = recording;
     device.profile = recording.profile;
     const tap: Tap = {
-      wanted: () => true,
+      wanted: (_, isBlock) => isBlock,
       attention: () => true,
       take(tensors) {
         recording.steps++;
         const looked = new Map<string, Values>();
         for (const [name, values] of Object.entries(tensors)) {
+          if (values.shape.length !== 4) continue; // embeddings
           if (/\.[qk]$/.test(name)) {
             looked.set(name, lastOf(values));
             continue;
@@ -84,7 +87,12 @@ export class Explorer {
     const { recording } = this;
     if (!recording || recording.steps === 0) return null;
     const layers = [...(recording.attention.at(-1)?.keys() ?? [])].filter((name) => name.endsWith('.q')).map((name) => name.slice(0, -2));
-    return { steps: recording.steps, blocks: [...recording.blocks.keys()], attention: layers, times: timesByBlock(recording) };
+    return {
+      steps: recording.steps,
+      blocks: [...recording.blocks.keys()],
+      attention: layers,
+      times: timesByBlock(recording, (await this.model.restorer()).model.networks),
+    };
   }
 
   /** Small pictures of all blocks after a step. */
@@ -147,17 +155,13 @@ function attentionOf(query: Float32Array, { data, shape }: Values, heads: number
   return mean;
 }
 
-/**
- * Milliseconds of the whole run by block, from the adapter's timestamps; empty where it has none. A dispatch without a weight of its own counts to
- * the block of the one before.
- */
-function timesByBlock({ profile, blocks }: Recording): Record<string, number> {
+/** Milliseconds of the whole run by block, from the adapter's timestamps; empty where it has none. */
+function timesByBlock({ profile }: Recording, networks: object): Record<string, number> {
+  const known = places(networks);
   const times: Record<string, number> = {};
-  let current = '';
   for (const { dispatch, begin, end } of profile.dispatches) {
-    const weight = dispatch.operands.find((operand) => operand?.storage.kind === 'parameter')?.label;
-    if (weight !== undefined) current = [...blocks.keys()].find((block) => weight.startsWith(`${block}.`)) ?? '';
-    if (current && begin !== null && end !== null) times[current] = (times[current] ?? 0) + Number(end - begin) / 1e6;
+    const block = dispatch.module && known.get(dispatch.module)?.block;
+    if (block && begin !== null && end !== null) times[block] = (times[block] ?? 0) + Number(end - begin) / 1e6;
   }
   return times;
 }

@@ -19,11 +19,8 @@ export const block = signal<string | null>(null);
 
 export const chosenBlock = computed(() => network.value?.graph.blocks.find(({ path }) => path === block.value) ?? null);
 
-/** The name under which a block's activations were recorded: its own, or that of the block it is the last part of. */
-export function recordedName(path: string): string | null {
-  const names = recorded.value?.blocks ?? [];
-  return names.find((name) => name === path) ?? names.find((name) => path.startsWith(`${name}.`)) ?? null;
-}
+/** Whether a block's activations were recorded. */
+export const isRecorded = (path: string): boolean => recorded.value?.blocks.includes(path) ?? false;
 
 /** Keeps all of it up to date while the view is shown; the function that it returns stops that. */
 export function follow(): () => void {

@@ -1,8 +1,8 @@
 /** The network, block by block: what each is, its share of the work, where it was strong after the chosen step, and what it is joined to. */
 import { useMemo } from 'preact/hooks';
-import type { GraphBlock } from '../models/graph-blocks.ts';
+import type { GraphBlock } from '../drawing/graph-blocks.ts';
 import { chosen } from './choices.ts';
-import { block as chosenPath, energies, network, recordedName } from './exploration.ts';
+import { block as chosenPath, energies, network } from './exploration.ts';
 import { BOX_HEIGHT, BOX_WIDTH, layoutOf } from './network-layout.ts';
 import { Picture } from './picture.tsx';
 import { amount } from './words.ts';
@@ -30,8 +30,7 @@ export function NetworkDrawing() {
 }
 
 function BlockBox({ block, share, x, y }: { block: GraphBlock; share: number; x: number; y: number }) {
-  const name = recordedName(block.path);
-  const picture = name === null ? undefined : energies.value.get(name);
+  const picture = energies.value.get(block.path);
   const [family, short] = nameOf(block.path);
   const off = moduleOf(block.path);
   return (

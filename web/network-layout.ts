@@ -1,6 +1,6 @@
 /** Where the blocks of a network stand on the page, from the graph's own places: a column down for each encoder, and the decoder up beside its skips. */
-import type { BlockGraph, GraphBlock } from '../models/graph-blocks.ts';
-import { placesOf } from '../models/graph-layout.ts';
+import type { BlockGraph, GraphBlock } from '../drawing/graph-blocks.ts';
+import { placesOf } from '../drawing/graph-layout.ts';
 
 export const [BOX_WIDTH, BOX_HEIGHT] = [150, 58];
 const [GAP, ROW_GAP, COLUMN_GAP] = [12, 14, 56];

@@ -4,8 +4,8 @@
  */
 import type { Schedule } from '../core/adapter.ts';
 import type { Facts, Warning } from '../core/errors.ts';
+import type { BlockGraph } from '../drawing/graph-blocks.ts';
 import type { SupirConfig } from '../models/config.ts';
-import type { BlockGraph } from '../models/graph-blocks.ts';
 import type { GivenOptions } from '../restore/choose-options.ts';
 import type { Forecast } from '../restore/forecast.ts';
 import type { FileReport } from '../restore/inspection.ts';

@@ -1,8 +1,12 @@
 /** Which source files compute a block: the page brings them along, so that the links work without a network. */
-import type { GraphBlock } from '../models/graph-blocks.ts';
+import type { GraphBlock } from '../drawing/graph-blocks.ts';
 
-/** By class of a module. */
+/** By class of a network or module. */
 const MODULES: Record<string, string> = {
+  ControlNet: 'models/control.ts',
+  SupirUnet: 'models/supir-unet.ts',
+  Block: 'models/blocks.ts',
+  Sequential: 'models/layers.ts',
   ResBlock: 'models/blocks.ts',
   Downsample: 'models/blocks.ts',
   Upsample: 'models/upsample.ts',
@@ -29,10 +33,9 @@ const OPERATIONS: Record<string, string> = {
 };
 
 /** Paths of sources, the networks' before the kernels'. */
-export function sourcesOf({ path, kind, parts, operations }: GraphBlock): string[] {
-  const kinds = [kind, ...parts.map((part) => part.kind)].map((each) => each.replace(/^\d+ /, ''));
-  const network = path.startsWith('model.control_model') ? 'models/control.ts' : 'models/unet.ts';
+export function sourcesOf({ network, kind, parts, operations }: GraphBlock): string[] {
+  const kinds = [network, kind, ...parts.map((part) => part.kind.replace(/^\d+ /, ''))];
   const models = kinds.flatMap((each) => MODULES[each] ?? []);
   const kernels = Object.keys(operations).flatMap((each) => OPERATIONS[each] ?? []);
-  return [...new Set([network, ...models, ...kernels])];
+  return [...new Set([...models, ...kernels])];
 }

@@ -7,7 +7,7 @@ import { input, type Shape, scalar, type Tensor } from '../../core/tensor.ts';
 import { compile } from '../../gpu/program.ts';
 import { permute } from '../../kernels/copy.ts';
 import { silu } from '../../kernels/unary.ts';
-import { conv2d, linear } from '../../models/layers.ts';
+import { Conv2d, Linear } from '../../models/layers.ts';
 import { type AppliedLora, adaptersOf, LoraStack } from '../../models/lora.ts';
 import { mergeLora } from '../../models/lora-merge.ts';
 import { attach } from '../../weights/attach.ts';
@@ -36,13 +36,13 @@ const scalarOf = (value: number) => ({ shape: [], data: [value] });
 /** A convolution of stride 2 and a linear layer behind it, as if they were the UNet's. */
 async function network(dtype: 'f16' | 'f32' = 'f32') {
   const draw = sampler(1);
-  const module = { conv: conv2d(5, 12, 3, { stride: 2 }), proj: linear(12, 7) };
+  const module = { conv: new Conv2d(5, 12, 3, { stride: 2 }), proj: new Linear(12, 7) };
   const tensors = Object.fromEntries(
     [...parameters(module)].map(([path, { shape }]) => [`model.diffusion_model.${path}`, draw(shape, { std: 0.3 })]),
   );
   attach(module, 'model.diffusion_model.', new Checkpoint([await file(tensors)]), { dtype });
   const x = draw([2, 5, 6, 5]);
-  const graph = () => ({ y: silu(module.proj(silu(module.conv(input('x', x.shape))))) });
+  const graph = () => ({ y: silu(module.proj.forward(silu(module.conv.forward(input('x', x.shape))))) });
   return { module, weights: [...parameters(module)].map(([, p]) => p), graph, x: Float32Array.from(x.data) };
 }
 
@@ -377,12 +377,12 @@ test('parts of a weight: query, key and value one behind the other, stacked and 
 test('merged over weights in blocks: rounded to blocks anew', async () => {
   const device = await testDevice();
   const draw = sampler(14);
-  const module = { proj: linear(64, 32) };
+  const module = { proj: new Linear(64, 32) };
   const name = 'model.diffusion_model.proj';
   const base = await file({ [`${name}.weight`]: draw([32, 64], { std: 0.3 }), [`${name}.bias`]: draw([32]) });
   attach(module, 'model.diffusion_model.', new Checkpoint([base]), { dtype: 'q8' });
   const x = draw([5, 64]);
-  const graph = () => ({ y: module.proj(input('x', x.shape)) });
+  const graph = () => ({ y: module.proj.forward(input('x', x.shape)) });
   const inputs = Float32Array.from(x.data);
   const tensors = { 'lora_unet_proj.lora_down.weight': draw([4, 64]), 'lora_unet_proj.lora_up.weight': draw([32, 4], { std: 0.3 }) };
   const lora = await readLora(

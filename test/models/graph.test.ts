@@ -1,18 +1,20 @@
 /** Networks drawn from their own graphs: blocks hold every weight and all arithmetic, the layout is a U, boxes do not overlap. */
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { Module, parameters } from '../../core/module.ts';
-import { input, sizeOf } from '../../core/tensor.ts';
+import { Module, NetworkModule, named, parameters, places } from '../../core/module.ts';
+import { input, sizeOf, type Tensor } from '../../core/tensor.ts';
+import { blocksOf } from '../../drawing/graph-blocks.ts';
+import { placesOf } from '../../drawing/graph-layout.ts';
+import { amount, drawGraph } from '../../drawing/graph-svg.ts';
 import { add } from '../../kernels/binary.ts';
 import { concat } from '../../kernels/copy.ts';
 import { plan } from '../../kernels/fusion.ts';
+import { ResBlock } from '../../models/blocks.ts';
 import { SUPIR_SDXL } from '../../models/config.ts';
-import { blocksOf } from '../../models/graph-blocks.ts';
-import { placesOf } from '../../models/graph-layout.ts';
-import { amount, drawGraph } from '../../models/graph-svg.ts';
-import { conv2d, linear } from '../../models/layers.ts';
-import { NETWORK_NAMES, networkGraph } from '../../models/network-graphs.ts';
+import { Conv2d, Linear } from '../../models/layers.ts';
+import { factorOf, LoraStack } from '../../models/lora.ts';
 import { Supir } from '../../models/supir.ts';
+import { NETWORK_NAMES, networkGraph } from '../../restore/network-graphs.ts';
 import { FACTS, LIMITS } from '../support/facts.ts';
 
 const published = new Supir(SUPIR_SDXL);
@@ -45,31 +47,76 @@ test('blocks hold every weight of the published networks and all of their arithm
   assert.is(total(drawn.blocks, 'flops'), planned.flops);
 });
 
-test('operations without weights close the block before them or open the next', () => {
-  class Small extends Module {
-    first = conv2d(4, 4, 3);
-    blocks = [[conv2d(4, 4, 1), linear(4, 4)], [conv2d(8, 4, 1)]];
+test('operations belong to the module that made them; between blocks, to the block that alone reads them or to the one before', () => {
+  class Two extends Module {
+    0 = new Conv2d(4, 4, 1);
+    1 = new Linear(4, 4);
+
+    forward(x: Tensor): Tensor {
+      return add(this[1].forward(this[0].forward(x)), x);
+    }
+  }
+  class Small extends NetworkModule {
+    first = new Conv2d(4, 4, 3);
+    blocks = [new Two(), new Conv2d(8, 4, 1)] as const;
+
+    forward(x: Tensor): Tensor {
+      const first = add(x, this.first.forward(x));
+      const second = this.blocks[0].forward(first);
+      return this.blocks[1].forward(concat([second, first]));
+    }
   }
   const small = new Small();
-  for (const [path, parameter] of parameters(small)) parameter.name = `net.${path}`;
-  const x = input('x', [1, 6, 5, 4]);
-  const first = add(x, small.first(x));
-  const second = add(small.blocks[0][1](small.blocks[0][0](first)), first);
-  const third = small.blocks[1][0](concat([second, first]));
-  const { blocks, edges, inputs } = blocksOf({ third }, { net: small }, ['net']);
+  const { blocks, edges, inputs } = blocksOf({ third: small.forward(input('x', [1, 6, 5, 4])) }, { net: small });
   assert.equal(inputs, [{ name: 'x', shape: [1, 6, 5, 4] }]);
   assert.equal(
-    blocks.map(({ path, operations, parameters: weights, flops, reads }) => [path, operations, weights, flops, reads]),
+    blocks.map(({ path, network, kind, operations, parameters: weights, flops, reads }) => [
+      path,
+      network,
+      kind,
+      operations,
+      weights,
+      flops,
+      reads,
+    ]),
     [
-      ['net.first', { conv2d: 1, binary: 1 }, 148, 2 * 30 * 4 * 36, ['x']],
-      ['net.blocks.0', { conv2d: 1, linear: 1, binary: 1 }, 40, 2 * 30 * 4 * 8, []],
-      ['net.blocks.1', { concat: 1, conv2d: 1 }, 36, 2 * 30 * 4 * 8, []],
+      ['net.first', 'Small', 'Conv2d', { conv2d: 1, binary: 1 }, 148, 2 * 30 * 4 * 36, ['x']],
+      ['net.blocks.0', 'Small', 'Two', { conv2d: 1, linear: 1, binary: 1 }, 40, 2 * 30 * 4 * 8, []],
+      ['net.blocks.1', 'Small', 'Conv2d', { concat: 1, conv2d: 1 }, 36, 2 * 30 * 4 * 8, []],
     ],
   );
   assert.equal(
     edges.map(({ from, to }) => `${from} ${to}`),
     ['net.first net.blocks.0', 'net.blocks.0 net.blocks.1', 'net.first net.blocks.1'],
   );
+});
+
+test('fused, adapted and planned operations stay with their module', () => {
+  const block = new ResBlock(4, 8, 8, 2);
+  named(block, 'net.');
+  const [x, emb] = [input('x', [1, 6, 5, 4]), input('emb', [1, 8])];
+  const graph = { y: block.forward(x, { emb, context: emb }) };
+  const known = places({ net: block });
+  const down = factorOf({ shape: [4, 4, 3, 3], data: new Float32Array(144) }, 'down');
+  const up = factorOf({ shape: [8, 4], data: new Float32Array(32) }, 'up');
+  const weight = (block.in_layers as unknown as Record<2, Conv2d>)[2].weight;
+  const stack = new LoraStack([{ adapters: [{ parameter: weight, part: 0, parts: 1, strength: 1, factors: [down, up] }], scale: 1 }]);
+  for (const each of [graph, stack.apply(graph)]) {
+    const { dispatches } = plan(each, FACTS, LIMITS);
+    const paths = dispatches.map(({ module }) => known.get(module!)?.path);
+    assert.ok(
+      paths.every((path) => path?.startsWith('net')),
+      paths.join(),
+    );
+    const convolutions = dispatches.filter(({ label }) => label.startsWith('conv2d'));
+    assert.ok(convolutions.length >= 3);
+    for (const { label, module } of convolutions) {
+      const { path } = known.get(module!)!;
+      const [, weight] = /\[(\S+)/.exec(label)!;
+      if (weight.startsWith('net.')) assert.ok(weight.startsWith(`${path}.`), label);
+      else assert.is(path, 'net.in_layers.2', label); // of the adapter
+    }
+  }
 });
 
 test('skip connections make a U: a block goes beside the one whose skip it reads', () => {

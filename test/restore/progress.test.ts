@@ -38,6 +38,7 @@ test('time left counts every stage, by its own network as soon as that is measur
   const work = (gflop: number, seconds: number) => {
     clock.ms += 1000 * seconds;
     it.computed(1e9 * gflop);
+    it.settled();
   };
   it.begin('read');
   assert.equal(last(), { stage: 'read', done: 0, total: 1, share: 0, secondsLeft: null });

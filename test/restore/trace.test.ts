@@ -86,7 +86,7 @@ test('names that are not there are refused with those that are; patterns are nam
   } catch (error) {
     assert.match(
       (error as Error).message,
-      /There are: model\.control_model\.input_blocks\.0, .*model\.diffusion_model\.project_modules\.0/,
+      /There are: .*model\.control_model\.input_blocks\.0, .*model\.diffusion_model\.project_modules\.0/,
     );
   }
   const matches = matcher(['a.*', 'b.1']);

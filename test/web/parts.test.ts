@@ -3,7 +3,7 @@ import { existsSync } from 'node:fs';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { parseConfig, SUPIR_SDXL } from '../../models/config.ts';
-import { networkGraph } from '../../models/network-graphs.ts';
+import { networkGraph } from '../../restore/network-graphs.ts';
 import { BOX_HEIGHT, BOX_WIDTH, layoutOf } from '../../web/network-layout.ts';
 import { pooled } from '../../web/pictures.ts';
 import { sourcesOf } from '../../web/sources.ts';

@@ -1,9 +1,9 @@
 /**
- * A traced graph as blocks: operations gathered by the attribute path of the weights they read, with shapes, parameters and work. What a
- * network is made of, told by the network itself; `graph-svg.ts` draws it.
+ * A traced graph as blocks: operations gathered by the module that made them, with shapes, parameters and work. What a network is made of, told
+ * by the network itself; `graph-svg.ts` draws it.
  */
 import { inputsOf, topological } from '../core/graph.ts';
-import { Module, type Parameter } from '../core/module.ts';
+import { Module, type Parameter, type Place, places } from '../core/module.ts';
 import { type Shape, sameShape, sizeOf, type Tensor } from '../core/tensor.ts';
 
 /** A block, or a part of one. */
@@ -31,6 +31,8 @@ export interface GraphBlock extends Work {
   reads: string[];
   /** Whether very many read it. */
   shared: boolean;
+  /** Class of the network that it is a block of. */
+  network: string;
 }
 
 export interface BlockGraph {
@@ -44,22 +46,20 @@ export interface BlockGraph {
 /** A block that more than this many others read is shared. */
 const FEW = 4;
 
-/**
- * `outputs`: a traced graph. `root`: the module whose attributes its parameters' names are (`named`). `networks`: paths whose attributes are
- * the blocks; an array of modules gives a block for each.
- */
-export function blocksOf(outputs: Record<string, Tensor>, root: object, networks: readonly string[]): BlockGraph {
+/** `outputs`: a traced graph. `root`: the tree of the modules that traced it, whose parameters are named by it (`named`). */
+export function blocksOf(outputs: Record<string, Tensor>, root: object): BlockGraph {
   const results = Object.values(outputs);
   const order = topological(results);
   const operations = order.filter(({ source }) => source.kind === 'op').sort((a, b) => a.serial - b.serial);
-  const home = homes(operations, networks);
+  const home = homes(operations, places(root));
 
   const blocks = new Map<string, GraphBlock>();
   const counted = new Set<Parameter>();
   for (const tensor of operations) {
-    const { block: path, part } = home.get(tensor)!;
+    const { block: path, part, network } = home.get(tensor)!;
     let block = blocks.get(path);
-    if (!block) blocks.set(path, (block = { ...nothing(root, path, ''), shape: [], parts: [], count: 1, reads: [], shared: false }));
+    if (!block)
+      blocks.set(path, (block = { ...nothing(root, path, ''), shape: [], parts: [], count: 1, reads: [], shared: false, network }));
     let piece = block.parts.find((each) => each.path === part);
     if (!piece) block.parts.push((piece = nothing(root, part, path)));
     for (const into of [block, piece]) addTo(into, tensor, counted);
@@ -88,41 +88,34 @@ export function blocksOf(outputs: Record<string, Tensor>, root: object, networks
 
 interface Home {
   block: string;
+  /** Within the block. */
   part: string;
+  network: string;
 }
 
 /**
- * Where each operation belongs: to the block of its weights; without weights, to the block traced before it, which it closes (a residual sum),
- * unless it changes the shape and only the next block reads it, which it opens (a concatenation).
+ * Where each operation belongs: to the block whose module made it. What a network itself makes between its blocks goes to the weight that it reads;
+ * without one to the block that alone reads it (a concatenation), else to the one traced before it.
  */
-function homes(operations: readonly Tensor[], networks: readonly string[]): Map<Tensor, Home> {
-  const own = operations.map((tensor) => parametersOf(tensor)[0]?.name).map((name) => (name === undefined ? null : homeOf(name, networks)));
-  const before = own.slice();
-  for (let i = 1; i < before.length; i++) before[i] ??= before[i - 1];
-  const after = own.slice();
-  for (let i = after.length - 2; i >= 0; i--) after[i] ??= after[i + 1];
-
+function homes(operations: readonly Tensor[], known: ReadonlyMap<object, Place>): Map<Tensor, Home> {
+  const home = new Map<Tensor, Home>();
+  const between: Tensor[] = [];
+  for (const tensor of operations) {
+    const { path = '', block = null, network = '' } = known.get(tensor.module!) ?? {};
+    const own = block ?? parametersOf(tensor)[0]?.name.replace(/\.weight$/, '');
+    if (own === undefined) between.push(tensor);
+    else home.set(tensor, { block: own, part: path.slice(own.length + 1).split('.')[0], network });
+  }
   const readers = new Map<Tensor, Tensor[]>();
   for (const tensor of operations) for (const from of inputsOf(tensor)) readers.set(from, [...(readers.get(from) ?? []), tensor]);
-  const home = new Map<Tensor, Home>();
-  for (const [i, tensor] of [...operations.entries()].reverse()) {
-    const opens =
-      after[i] !== null &&
-      inputsOf(tensor).every(({ shape }) => !sameShape(shape, tensor.shape)) &&
-      readers.get(tensor)?.every((reader) => home.get(reader)!.block === after[i]!.block);
-    const found = own[i] ?? (opens ? after[i] : (before[i] ?? after[i]));
-    home.set(tensor, found ?? { block: networks[0], part: '' });
+  for (const tensor of between.reverse()) {
+    const next = (readers.get(tensor) ?? []).map((reader) => home.get(reader)!);
+    const isOne = next.length > 0 && next.every(({ block }) => block === next[0].block);
+    const before = operations.findLast((each) => each.serial < tensor.serial && home.has(each));
+    const found = isOne ? next[0] : (before && home.get(before)) || next[0];
+    home.set(tensor, found ? { ...found, part: '' } : { block: '', part: '', network: '' });
   }
   return home;
-}
-
-/** A weight's block: the attribute of its network, and where that is an array of modules, the index too. */
-function homeOf(name: string, networks: readonly string[]): Home {
-  const network = networks.filter((path) => name.startsWith(`${path}.`)).sort((a, b) => b.length - a.length)[0] ?? '';
-  const rest = name.slice(network ? network.length + 1 : 0).split('.');
-  const depth = /^\d+$/.test(rest[1] ?? '') && rest.length > 3 ? 2 : 1;
-  const attribute = rest.slice(0, depth).join('.');
-  return { block: network ? `${network}.${attribute}` : attribute, part: rest.length > depth + 1 ? rest[depth] : '' };
 }
 
 function parametersOf(tensor: Tensor): Parameter[] {
