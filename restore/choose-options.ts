@@ -3,7 +3,7 @@
  */
 import { UserError } from '../core/errors.ts';
 import { keyOf, readOptions } from '../options/schema.ts';
-import { DEFAULTS, OPTIONS, type RestoreOptions } from './options.ts';
+import { conflictOf, DEFAULTS, OPTIONS, type RestoreOptions } from './options.ts';
 import { presetOf, type Recommending } from './presets.ts';
 
 /** What a caller gives: some options, and a preset for the rest. */
@@ -18,14 +18,8 @@ export function chooseOptions(given: GivenOptions, config: Recommending): Restor
   const preset = given.preset === undefined ? {} : presetOf(given.preset, config).values;
   const known = Object.fromEntries(Object.entries(given).filter(([name]) => keyOf(OPTIONS, name) !== undefined));
   const options: RestoreOptions = { ...DEFAULTS, ...recommended, ...preset, ...readOptions(OPTIONS, known, {}) };
-  if (options.tile > 0 && options.tileStride > options.tile)
-    throw new UserError(
-      `Tiles of ${options.tile} with a stride of ${options.tileStride} leave gaps: the stride must be at most the tile.`,
-      {
-        code: 'tile-gaps',
-        option: 'tileStride',
-      },
-    );
+  const conflict = conflictOf(options);
+  if (conflict) throw new UserError(conflict.message, { code: 'option-conflict', option: conflict.option });
   return options;
 }
 

@@ -86,6 +86,14 @@ export const OPTIONS = {
     more: 'In steps; a step adds at most 0.41 of its own.',
   }),
   sNoise: number(0, 2, { group: 'sampling', of: 'factor', default: 1.01, help: 'factor on added noise' }),
+  sTmin: number(0, 1000, {
+    group: 'sampling',
+    of: 'sigma',
+    default: 0,
+    help: 'noise is added again only while sigma is at least this',
+    more: 'Sigma goes from 14.6 to 0.',
+  }),
+  sTmax: number(0, 1000, { group: 'sampling', of: 'sigma', default: 1000, help: 'and at most this' }),
   seed: integer(0, Number.MAX_SAFE_INTEGER, { group: 'noise', default: 1234, help: 'seed of the noise' }),
   rng: choice(RNGS, {
     group: 'noise',
@@ -175,6 +183,21 @@ export const OPTION_KEYS: readonly OptionKey[] = keysOf(OPTIONS);
 
 /** SUPIR's command line defaults. */
 export const DEFAULTS: RestoreOptions = defaultsOf(OPTIONS);
+
+/** Two options that do not go together, and why; null where all do. */
+export function conflictOf({ tile, tileStride, sTmin, sTmax }: RestoreOptions): { option: OptionKey; message: string } | null {
+  if (tile > 0 && tileStride > tile)
+    return {
+      option: 'tileStride',
+      message: `Tiles of ${tile} with a stride of ${tileStride} leave gaps: the stride must be at most the tile.`,
+    };
+  if (sTmin > sTmax)
+    return {
+      option: 'sTmin',
+      message: `Noise from a sigma of ${sTmin} to one of ${sTmax} is none: the first must not be above the second.`,
+    };
+  return null;
+}
 
 /** Whether there is guidance, so that the negative prompt matters and a step evaluates the networks twice. */
 export function isGuided({ cfg, cfgStart }: Pick<RestoreOptions, 'cfg' | 'cfgStart'>): boolean {

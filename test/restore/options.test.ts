@@ -5,6 +5,7 @@ import { chooseOptions, type GivenOptions } from '../../restore/choose-options.t
 import { recommendedByLora, unsuitable } from '../../restore/few-step.ts';
 import { DEFAULTS, type RestoreOptions } from '../../restore/options.ts';
 import { PRESETS, presetsOf } from '../../restore/presets.ts';
+import { type PlannedStep, plannedSteps } from '../../restore/sampling.ts';
 
 test('defaults, then the model’s recommendations, then the preset, then what is given', () => {
   const config = { ...SUPIR_SDXL, recommended: { steps: 12, s_churn: 3, tile: 64 } };
@@ -80,6 +81,15 @@ test('a model that brings presets has those and no others', () => {
   refuses({ values: {} }, /must be an object with a help/);
   refuses({ help: 'x', values: { steps: 0 } }, /config\.json, 'presets\.bad': the option 'steps' is 0/);
   refuses({ help: 'x', values: [] }, /the options are \[\]; they must be an object/);
+});
+
+test('noise is added again within a range of sigma', async () => {
+  const steps = (given: GivenOptions) => plannedSteps(chooseOptions({ steps: 10, sChurn: 2, ...given }, SUPIR_SDXL));
+  const noisy = (all: PlannedStep[]) => all.filter(({ sigma, sigmaHat }) => sigmaHat > sigma).length;
+  const all = await steps({});
+  assert.is(noisy(all), 10);
+  assert.is(noisy(await steps({ sTmin: 1, sTmax: 5 })), all.filter(({ sigma }) => sigma >= 1 && sigma <= 5).length);
+  assert.throws(() => chooseOptions({ sTmin: 2, sTmax: 1 }, SUPIR_SDXL), /from a sigma of 2 to one of 1 is none/);
 });
 
 test('a preset that does not suit the base is told', () => {
