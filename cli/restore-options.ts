@@ -29,10 +29,12 @@ Examples:
   $ ${COMMAND} restore album --recursive -o restored --skip-existing --state .state
   $ ${COMMAND} restore old.jpg --from new.png -o again.png
 
-Options are spelled alike everywhere: --cfg-start here, cfg_start in config.json, cfgStart in recipes; docs/options.md has them all. Settings that are not given are those of the preset, else those that the model recommends (config.json), else SUPIR's own, shown above.
+Options are spelled alike everywhere: --cfg-start here, cfg_start in config.json, cfgStart in recipes; the project's docs/options.md has
+them all. Settings that are not given are those of the preset, else those that the model recommends (config.json), else SUPIR's own, shown above.
 With several photos -o is a folder. Without --prompt a photo takes its caption from the text file beside it (old.jpg: old.txt). The quality words
 (--positive) follow a typed prompt as it is, so end it with a blank, as above; a caption from a file is separated from them.
-{name} in the names of --stage1, --compare, --preview, --report, --trace-to and --profile stands for the result's name, so that each of several results has its own.
+{name} in the names of --stage1, --compare, --preview, --report, --trace-to and --profile stands for the result's name, so that each of several results has its own;
+where -o is a folder, those that are given without a folder of their own lie in it.
 Exit codes: 0 done, 1 some photos of several failed, 2 bad input or option, 3 no adapter or the GPU failed, 130 interrupted.`;
 
 export interface RestoreFlags {

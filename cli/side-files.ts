@@ -9,7 +9,7 @@ import type { Image } from '../image/image.ts';
 import { resize } from '../image/resize.ts';
 import type { RestoredPhoto } from '../restore/job.ts';
 import { previewEvents } from '../restore/preview.ts';
-import { changeMap, fidelity } from '../restore/report.ts';
+import { changeMap, fidelity, REPORT_MEANING } from '../restore/report.ts';
 import type { RestoreEvents } from '../restore/stage.ts';
 import { matcher, traceTo } from '../restore/trace.ts';
 import { comparePage } from './compare-page.ts';
@@ -51,13 +51,18 @@ export function sheetPath(photo: PhotoFile): string {
   return `${withoutEnding(photo.output)}-samples.png`;
 }
 
-/** The side files of a result; `folder` is the output folder where there are several photos, so that their names stay apart. */
+/**
+ * The side files of a result; `folder` is the output folder where there are several photos, so that their names stay apart. Those that are given without a
+ * folder of their own lie in it.
+ */
 export function sidePaths(flags: SideFlags, output: string, folder: string | null): SidePaths {
   const name = withoutEnding(folder === null ? basename(output) : relative(folder, output));
   const paths: SidePaths = {};
   for (const key of ['stage1', 'compare', 'preview', 'report', 'traceTo', 'profile'] as const) {
     const given = flags[key];
-    if (given !== undefined) paths[key] = given.replaceAll('{name}', () => name);
+    if (given === undefined) continue;
+    const path = given.replaceAll('{name}', () => name);
+    paths[key] = folder !== null && basename(given) === given ? join(folder, path) : path;
   }
   if (flags.trace) paths.trace = flags.trace;
   if (paths.report !== undefined) paths.changeMap = `${withoutEnding(paths.report)}-changes.png`;
@@ -140,7 +145,8 @@ export async function writeSideFiles(
   if (paths.stage1 !== undefined) await writePicture(paths.stage1, result.stage1, quality);
   if (paths.compare !== undefined) await host.writeFileAtomic(paths.compare, comparison(paths.compare, file, photo, result));
   if (paths.report === undefined || paths.changeMap === undefined) return;
-  const report = { input: file.input, output: file.output, changeMap: paths.changeMap, ...fidelity(photo, result.stage1, result.image) };
+  const { input, output } = file;
+  const report = { input, output, changeMap: paths.changeMap, ...fidelity(photo, result.stage1, result.image), meaning: REPORT_MEANING };
   await host.writeFileAtomic(paths.report, new TextEncoder().encode(`${JSON.stringify(report, null, 2)}\n`));
   await host.writeFileAtomic(paths.changeMap, encodePng(changeMap(photo, result.stage1, result.image)));
 }

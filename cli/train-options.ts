@@ -5,6 +5,7 @@ import { UserError } from '../core/errors.ts';
 import { parseJsonBytes } from '../core/json.ts';
 import { defaultsOf, readOptions, type Schema, text, type Values } from '../options/schema.ts';
 import { AUTOENCODER, LORA, type Mode, TRAINING, type TrainingChoice } from '../train/options.ts';
+import type { WeightDType } from '../weights/attach.ts';
 import { givenOptions, optionFlags } from './option-flags.ts';
 import { modelOption } from './restore-options.ts';
 
@@ -13,6 +14,8 @@ export interface TrainSettings extends Omit<TrainingChoice, 'mode'> {
   output: string;
   model: string;
   mode: Mode;
+  /** Of the model under a LoRA. */
+  weights?: WeightDType | null;
 }
 export type LoraSettings = TrainSettings & Values<typeof LORA>;
 export type NetworkSettings = TrainSettings & Values<typeof AUTOENCODER>;

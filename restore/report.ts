@@ -39,6 +39,19 @@ export interface FidelityReport {
   change: { photo: Change; stage1: Change };
 }
 
+/** What the numbers of a report mean, for a reader of the file. */
+export const REPORT_MEANING = {
+  consistency:
+    'The image, reduced to the size of the photo and blurred as much as brings it nearest to it, against the photo. Near means that the image could have been photographed so; it does not mean that what was added is true.',
+  'consistency.*.blur': 'Standard deviation of that blur, in pixels of the photo; 0 is none.',
+  'consistency.*.psnr': 'In dB, higher is nearer; above 40 is hardly to be told apart. null where the two are equal.',
+  'consistency.*.ssim': 'Structural similarity, 1 is equal; null for photos with a side below 11 pixels.',
+  change: 'Absolute differences of pixels, in levels of 0 to 255: to the photo, and to the stage-1 image, in which nothing is invented.',
+  'change.*.p95': '95 of 100 pixels differ by at most this.',
+  'change.*.strong': 'Share of pixels that differ by more than 16 levels, 0 to 1.',
+  'change.*.regions': 'The five most changed cells of an 8 by 8 grid, the most changed first, in pixels of the result.',
+} as const;
+
 /** Levels at which the change map is white. */
 export const MAP_RANGE = 64;
 

@@ -68,13 +68,6 @@ export const TRAINING = {
     default: [],
     help: 'photos that are damaged and restored at every validation, as pictures of the progress',
   }),
-  weights: choice(WEIGHT_DTYPES, {
-    group: 'run',
-    of: 'dtype',
-    default: null,
-    otherwise: 'as the files hold them',
-    help: 'how the weights of the model lie in memory: f16, or rounded to blocks of 8 or 4 bits; what is trained itself is f32',
-  }),
   saveEvery: integer(1, MOST, { group: 'run', default: 100, help: 'steps between saves' }),
   validateEvery: integer(1, MOST, { group: 'run', default: 100, help: 'steps between validations' }),
   checkpointing: flag({
@@ -99,6 +92,13 @@ export const LORA = {
     help: 'which layers',
   }),
   zero: choice(['A', 'B'], { group: 'adapter', of: 'factor', default: 'B', help: 'which factor starts at zero' }),
+  weights: choice(WEIGHT_DTYPES, {
+    group: 'adapter',
+    of: 'dtype',
+    default: null,
+    otherwise: 'as the files hold them',
+    help: 'how the weights of the model lie in memory: f16, or rounded to blocks of 8 or 4 bits',
+  }),
   format: choice(['kohya', 'peft'], { group: 'adapter', of: 'layout', default: 'kohya', help: 'names in the file' }),
   dtype: choice(['f16', 'f32'], { group: 'adapter', of: 'type', default: 'f16', help: 'of the file' }),
 };

@@ -104,7 +104,7 @@ test('killed in the middle, a run goes on from its last step to the same bytes',
   const { code, stdout, stderr } = await supir(given);
   assert.is(code, 0, stderr);
   const [, from] = /from step (\d+) on/.exec(stdout) ?? [];
-  assert.ok(Number(from) >= 3 && Number(from) < 30, stdout);
+  assert.ok(Number(from) >= 2 && Number(from) < 30, stdout); // the step that is told is under way
   assert.equal(readFileSync(output), readFileSync(whole));
   assert.equal(
     readdirSync(state).filter((name) => name.endsWith('.state.safetensors')),

@@ -6,6 +6,7 @@ import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { comparePage } from '../../cli/compare-page.ts';
 import type { RestoreReport } from '../../cli/restore.ts';
+import { sidePaths } from '../../cli/side-files.ts';
 import { crop } from '../../image/compose.ts';
 import { decode } from '../../image/decode.ts';
 import { encodePng } from '../../image/encode.ts';
@@ -71,8 +72,9 @@ test('one photo with everything', async ({ folder, photo }) => {
   const last = await read(join(at('steps'), 'step-02.png'));
   assert.ok(psnr(last, result) > 18, `the last preview is ${psnr(last, result)} dB from the result`);
 
-  const report = JSON.parse(readFileSync(at('r.json'), 'utf8')) as FidelityReport & { changeMap: string };
+  const report = JSON.parse(readFileSync(at('r.json'), 'utf8')) as FidelityReport & { changeMap: string; meaning: Record<string, string> };
   assert.is(report.changeMap, at('r-changes.png'));
+  assert.match(report.meaning['change.*.strong'], /Share of pixels/);
   assert.ok(report.consistency.result.psnr! >= psnr(result, input) - 1e-9, 'the best blur is no worse than none');
   assert.ok(report.change.photo.mean > 0 && report.change.photo.max <= 255);
   const map = await read(at('r-changes.png'));
@@ -114,6 +116,22 @@ test('several samples: consecutive seeds, a contact sheet, side files of each', 
   assert.equal((await read(join(folder, 'out-1.png'))).data, first.data);
   assert.ok(existsSync(join(folder, 'out-samples.png')));
   assert.ok(readFileSync(join(folder, 'out-1.png')).includes(RECIPE_KEYWORD));
+});
+
+test('names without a folder of their own lie in the output folder, where it is one', () => {
+  const flags = { report: '{name}.json', stage1: join('stages', '{name}.png'), preview: '{name}-steps' };
+  const result = join('out', 'inner', 'b.png');
+  const several = sidePaths(flags, result, 'out');
+  assert.equal(
+    [several.report, several.changeMap, several.stage1, several.preview],
+    [
+      join('out', 'inner', 'b.json'),
+      join('out', 'inner', 'b-changes.png'),
+      join('stages', 'inner', 'b.png'),
+      join('out', 'inner', 'b-steps'),
+    ],
+  );
+  assert.is(sidePaths(flags, result, null).report, 'b.json', 'of one photo they are as they were given');
 });
 
 test('refuses files that would overwrite each other or cannot be', async ({ folder, photo }) => {
