@@ -7,7 +7,7 @@ import { ShapeError } from './errors.ts';
 import { inputsOf, topological } from './graph.ts';
 import type { Operand } from './lowering.ts';
 import type { Scalar } from './scalar.ts';
-import { type DType, present, type ShaderSpec, storageBytes } from './shader.ts';
+import { type DType, paramBytes, present, type ShaderSpec, storageBytes } from './shader.ts';
 import { type Shape, showShape, sizeOf, type TensorData } from './shape.ts';
 import { describe, type OpTensor, type Parameter, type Tensor } from './tensor.ts';
 
@@ -177,7 +177,7 @@ export function planGraph(outputs: Record<string, Tensor>, facts: AdapterFacts, 
   bytes.intermediates = result.slots.reduce((sum, slot) => sum + slot, 0);
   for (const { shader } of result.dispatches) {
     result.paramOffsets.push(bytes.params);
-    bytes.params += Math.ceil(paramBytes(shader) / limits.minUniformBufferOffsetAlignment) * limits.minUniformBufferOffsetAlignment;
+    bytes.params += Math.ceil(paramBytes(shader).bytes / limits.minUniformBufferOffsetAlignment) * limits.minUniformBufferOffsetAlignment;
   }
   bytes.params = Math.max(16, bytes.params);
   for (const [name, { dtype, shape }] of result.outputs) if (!kept.includes(name)) bytes.results += storageBytes(dtype, sizeOf(shape));
@@ -191,11 +191,6 @@ function inOrder<T>(declared: object, given: object, title: string): T[] {
   for (const name of names.keys()) if (!values.has(name)) throw new Error(`${title}: nothing is given for ${name}`);
   for (const name of values.keys()) if (!names.has(name)) throw new Error(`${title}: the shader declares no ${name}`);
   return [...names.keys()].map((name) => values.get(name) as T);
-}
-
-/** Bytes of a shader's uniform struct. */
-export function paramBytes(shader: ShaderSpec): number {
-  return Math.ceil((present(shader.params).length * 4) / 16) * 16;
 }
 
 type Pooled = Extract<Storage, { kind: 'pooled' }>;

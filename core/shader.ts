@@ -63,13 +63,20 @@ export function present<T>(fields: { readonly [name: string]: T | null | undefin
 /** Extensions of WGSL that subgroup matrices of halves need. */
 const MATRIX_EXTENSIONS = ['f16', 'subgroups', 'subgroup_size_control', 'chromium_experimental_subgroup_matrix'];
 
+/** The uniform parameter behind a kernel's own: a dispatch that is divided begins at this workgroup. */
+const FIRST_GROUP = 'first_group';
+
+/** Bytes of a shader's uniform struct, and where `first_group` lies in it. */
+export function paramBytes({ params }: Pick<ShaderSpec, 'params'>): { bytes: number; firstGroup: number } {
+  const firstGroup = 4 * present(params).length;
+  return { bytes: Math.ceil((firstGroup + 4) / 16) * 16, firstGroup };
+}
+
 /** The whole WGSL module. Binding 0 is the uniform struct `p`; the others follow in their order. */
 export function shaderSource(spec: ShaderSpec): string {
   return `// ${spec.name}
 ${spec.subgroups ? 'enable subgroups;' : ''}${spec.matrices ? `enable ${MATRIX_EXTENSIONS.join(', ')};` : ''}
-struct Params { ${present(spec.params)
-    .map(([name, type]) => `${name}: ${type}`)
-    .join(', ')} }
+struct Params { ${[...present(spec.params), [FIRST_GROUP, 'u32']].map(([name, type]) => `${name}: ${type}`).join(', ')} }
 @group(0) @binding(0) var<uniform> p: Params;
 ${present(spec.bindings)
   .map(([name, binding], i) => declare(name, binding, i + 1))
@@ -79,7 +86,7 @@ ${present(spec.bindings).some(([, { dtype, write }]) => write && dtype === 'f16'
 fn main(@builtin(workgroup_id) group_id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_index) local: u32${
     spec.matrices ? ', @builtin(subgroup_id) subgroup: u32' : ''
   }) {
-  let group = group_id.y * groups.x + group_id.x;
+  let group = p.${FIRST_GROUP} + group_id.y * groups.x + group_id.x;
   run(group * ${spec.workgroup}u + local, group, local${spec.matrices ? ', subgroup' : ''});
 }
 `;

@@ -6,6 +6,8 @@ import { type AdapterFacts, MATRIX_FEATURE, type Schedule } from '../core/adapte
 import { DeviceError, MemoryError } from '../core/errors.ts';
 import { present, type ShaderSpec, shaderSource } from '../core/shader.ts';
 import type { Buffers, MemoryUse } from './buffers.ts';
+import { Clock } from './clock.ts';
+import { Pace } from './pace.ts';
 import type { Profile } from './profiler.ts';
 import { Residency } from './residency.ts';
 
@@ -15,6 +17,8 @@ export interface OpenOptions {
   /** Waits for a GPU promise the way the host does it best; the default simply awaits. */
   settle?: <T>(promise: Promise<T>) => Promise<T>;
   powerPreference?: GPUPowerPreference;
+  /** Seconds of work that a submit may hold; less where a screen is to go on moving. Default 0.25. See Pace. */
+  submitSeconds?: number;
   /** Default 'auto': by the adapter's facts, and never 'matrix'. 'subgroup' and 'matrix' throw DeviceError on adapters that cannot run them. */
   schedule?: Schedule | 'auto';
 }
@@ -88,7 +92,7 @@ export async function openDevice(options: OpenOptions): Promise<Device> {
     throw new DeviceError('This adapter cannot run the subgroup schedule: it needs subgroups of one size between 4 and 64 lanes.');
   if (matrix) facts.schedule = 'matrix';
   else if (options.schedule === 'subgroup' || (options.schedule !== 'tiled' && oneSize && facts.software)) facts.schedule = 'subgroup';
-  return new Device(device, facts, settle);
+  return new Device(device, facts, settle, new Pace({ seconds: options.submitSeconds, software: facts.software }));
 }
 
 /** Throws DeviceError unless the adapter has matrix units for halves with sums in f32, 16 x 16 x 16, in subgroups of 32 lanes. */
@@ -123,25 +127,18 @@ async function compiles(device: GPUDevice, code: string): Promise<boolean> {
   return (await device.popErrorScope()) === null;
 }
 
-/** Is told what a device does, as far as it takes time. Awaited; what it throws ends the work that it was told of. */
-export interface WorkObserver {
-  /** Of the shaders that a program still needs, so many are compiled. */
-  compiling(done: number, total: number): void | Promise<void>;
-  /** So many floating-point operations more are done. */
-  computed(flops: number): void | Promise<void>;
-}
-
 export class Device implements Buffers {
   readonly gpu: GPUDevice;
   readonly facts: AdapterFacts;
   readonly settle: <T>(promise: Promise<T>) => Promise<T>;
+  /** How much work it is given at once, and when that is done. */
+  readonly pace: Pace;
+  readonly clock: Clock;
   readonly memory: MemoryUse = { buffers: 0, bytes: 0, peak: 0 };
   /** The weights that programs share. */
   readonly residency: Residency = new Residency(this);
   /** Set to collect time per kernel; see profiler.ts. */
   profile: Profile | null = null;
-  /** Set to be told of work as it is done, within a run of a program too. */
-  observer: WorkObserver | null = null;
   private readonly pipelines = new Map<string, Promise<GPUComputePipeline>>();
   /** Time in which at least one pipeline was being compiled, and the pipelines that are. */
   private readonly compiling = { ms: 0, pending: 0, since: 0 };
@@ -152,8 +149,15 @@ export class Device implements Buffers {
     this.failure ??= new DeviceError(`The GPU refused a command: ${(event as GPUUncapturedErrorEvent).error.message}`);
   };
 
-  constructor(gpu: GPUDevice, facts: AdapterFacts, settle: <T>(promise: Promise<T>) => Promise<T>) {
+  constructor(
+    gpu: GPUDevice,
+    facts: AdapterFacts,
+    settle: <T>(promise: Promise<T>) => Promise<T>,
+    pace = new Pace({ software: facts.software }),
+  ) {
     this.gpu = gpu;
+    this.pace = pace;
+    this.clock = new Clock(gpu, pace, settle);
     this.facts = facts;
     this.settle = settle;
     gpu.lost.then((lost) => {

@@ -4,12 +4,13 @@
 import { dequantise, isBlocks } from '../core/blocks.ts';
 import { DeviceError, ShapeError, UserError } from '../core/errors.ts';
 import { fromF16 } from '../core/half.ts';
-import { type Plan, type PlannedDispatch, paramBytes, type Value } from '../core/plan.ts';
-import { present, storageBytes } from '../core/shader.ts';
+import type { Plan, PlannedDispatch, Value } from '../core/plan.ts';
+import { paramBytes, present, storageBytes } from '../core/shader.ts';
 import { showShape, sizeOf, type TensorData } from '../core/shape.ts';
 import type { Tensor } from '../core/tensor.ts';
 import { plan } from '../kernels/fusion.ts';
-import type { Device, WorkObserver } from './device.ts';
+import type { Device } from './device.ts';
+import { type DividedWork, type Portion, share } from './pace.ts';
 import type { ProgramWeights } from './residency.ts';
 import { GPU_COPY_DST, GPU_COPY_SRC, GPU_MAP_READ, GPU_STORAGE, GPU_UNIFORM } from './usage.ts';
 
@@ -44,17 +45,23 @@ export interface CompileOptions {
 /** What holds the values of each type on the host; f16 as bit patterns. */
 const ARRAYS = { f32: Float32Array, f16: Uint16Array, u32: Uint32Array };
 
-/** Floating-point operations between two words on the work that is done: at least so many, and at most so many words a run. */
-const [LEAST_TOLD, MOST_TOLD] = [2 ** 31, 16];
 /** From, where in it, to, where in it, bytes. */
 type Copy = [GPUBuffer, number, GPUBuffer, number, number];
 
 interface Step {
   pipeline: GPUComputePipeline;
   group: GPUBindGroup;
+  dispatch: PlannedDispatch;
+  /** What it does, and in how many workgroups. */
+  work: DividedWork;
+  /** Where its `first_group` lies in the parameter buffer. */
+  firstGroup: number;
+}
+
+/** Some of a step's workgroups, x by y of them. */
+interface Part extends Pick<Step, 'pipeline' | 'group' | 'dispatch'> {
   x: number;
   y: number;
-  dispatch: PlannedDispatch;
 }
 
 /**
@@ -85,7 +92,7 @@ export async function compile<Names extends string>(
 
 /** The pipeline of every dispatch; the device's observer is told as those that are new are compiled. */
 async function pipelinesOf(device: Device, { dispatches }: Plan): Promise<GPUComputePipeline[]> {
-  const { observer } = device;
+  const { observer } = device.clock;
   const before = device.pipelineCount;
   const fresh = new Set<Promise<GPUComputePipeline>>();
   const all = dispatches.map(({ shader }) => {
@@ -167,22 +174,22 @@ export class Program<Names extends string> {
     this.paramBuffer = this.own('parameters', plan.bytes.params, GPU_UNIFORM | GPU_COPY_DST);
     plan.dispatches.forEach((dispatch, i) => {
       this.writeParams(dispatch, plan.paramOffsets[i]);
-      const groups = Math.ceil(dispatch.threads / dispatch.shader.workgroup);
-      const x = Math.min(groups, device.gpu.limits.maxComputeWorkgroupsPerDimension);
+      const { bytes, firstGroup } = paramBytes(dispatch.shader);
       const entries = dispatch.operands.map((operand, binding) => ({
         binding: binding + 1,
         resource: { ...placeOf(operand, i), size: operand.storage.bytes },
       }));
       const uniform = {
         binding: 0,
-        resource: { buffer: this.paramBuffer!, offset: plan.paramOffsets[i], size: paramBytes(dispatch.shader) },
+        resource: { buffer: this.paramBuffer!, offset: plan.paramOffsets[i], size: bytes },
       };
       const group = device.gpu.createBindGroup({
         label: dispatch.label,
         layout: pipelines[i].getBindGroupLayout(0),
         entries: [uniform, ...entries],
       });
-      this.steps.push({ pipeline: pipelines[i], group, x, y: Math.ceil(groups / x), dispatch });
+      const work = { flops: dispatch.flops, bytes: dispatch.bytes, groups: Math.ceil(dispatch.threads / dispatch.shader.workgroup) };
+      this.steps.push({ pipeline: pipelines[i], group, dispatch, work, firstGroup: plan.paramOffsets[i] + firstGroup });
     });
     device.gpu.queue.writeBuffer(this.paramBuffer, 0, this.params);
 
@@ -215,16 +222,10 @@ export class Program<Names extends string> {
     device.check();
     for (const { name } of from) if (this.inputs.has(name)) this.given.add(name);
     this.accept(inputs);
-    const told: Promise<void>[] = [];
     this.copy(from.map(({ name, at, bytes, buffer, offset }) => [buffer, offset, this.bufferOf(name, this.inputs), at, bytes]));
     for (const segment of weights.placement.segments) {
       await weights.fill(segment, signal);
-      for (const steps of this.submissions(segment.from, segment.to)) {
-        const encoder = device.gpu.createCommandEncoder();
-        this.encode(encoder, steps);
-        device.gpu.queue.submit([encoder.finish()]);
-        if (device.observer) told.push(this.tell(device.observer, steps));
-      }
+      await this.submitAll(this.steps.slice(segment.from, segment.to));
     }
     this.copy([
       ...to.map(({ name, at, bytes, buffer, offset }): Copy => [this.bufferOf(name, this.keptBuffers), at, buffer, offset, bytes]),
@@ -245,35 +246,39 @@ export class Program<Names extends string> {
     const bytes = staging.getMappedRange().slice(0);
     staging.unmap();
     device.check();
-    await Promise.all(told);
+    await device.clock.told();
     await device.profile?.collect(device);
     return Object.fromEntries(this.outputs.map(({ name, value, offset }) => [name, decode(bytes, offset, value)])) as RunOutputs<Names>;
   }
 
-  /** What is submitted at once: all, or, where somebody wants to know how far the work is, parts of some computing each. */
-  private submissions(from: number, to: number): Step[][] {
-    if (!this.device.observer) return [this.steps.slice(from, to)];
-    const total = this.steps.reduce((sum, { dispatch }) => sum + dispatch.flops, 0);
-    const most = Math.max(LEAST_TOLD, total / MOST_TOLD);
-    const parts: Step[][] = [[]];
-    let flops = 0;
-    for (const step of this.steps.slice(from, to)) {
-      if (flops >= most) {
-        parts.push([]);
-        flops = 0;
-      }
-      parts[parts.length - 1].push(step);
-      flops += step.dispatch.flops;
+  /** Submits steps in portions that the device's pace allows; the last ones may be under way when this returns. Throws the signal's reason. */
+  private async submitAll(steps: readonly Step[]): Promise<void> {
+    const { device, signal } = this;
+    const most = device.gpu.limits.maxComputeWorkgroupsPerDimension;
+    const submits = device.pace.submits(
+      steps.map(({ work }) => work),
+      most,
+    );
+    for (const portions of submits) {
+      await device.clock.room();
+      signal?.throwIfAborted();
+      const [{ dispatch, groups }] = portions;
+      const divided = groups < steps[dispatch].work.groups;
+      if (divided) this.beginAt(steps[dispatch], portions[0].first);
+      const encoder = device.gpu.createCommandEncoder();
+      this.encode(
+        encoder,
+        portions.map((portion) => partOf(steps[portion.dispatch], portion, most)),
+      );
+      device.gpu.queue.submit([encoder.finish()]);
+      if (divided) this.beginAt(steps[dispatch], 0);
+      device.clock.submitted(portions.map((portion) => share(steps[portion.dispatch].work, portion)));
     }
-    return parts;
   }
 
-  private tell(observer: WorkObserver, steps: readonly Step[]): Promise<void> {
-    const flops = steps.reduce((sum, { dispatch }) => sum + dispatch.flops, 0);
-    const done = this.device.settle(this.device.gpu.queue.onSubmittedWorkDone());
-    const told = done.then(() => observer.computed(flops));
-    told.catch(() => undefined); // awaited when the run ends; a lost device is told by what it reads back
-    return told;
+  /** The workgroup at which the step begins in what is submitted from now on. */
+  private beginAt({ firstGroup }: Step, group: number): void {
+    this.device.gpu.queue.writeBuffer(this.paramBuffer!, firstGroup, Uint32Array.of(group));
   }
 
   private bufferOf(name: string, among: ReadonlyMap<string, GPUBuffer>): GPUBuffer {
@@ -289,7 +294,7 @@ export class Program<Names extends string> {
     this.device.gpu.queue.submit([encoder.finish()]);
   }
 
-  private encode(encoder: GPUCommandEncoder, steps: Step[]): void {
+  private encode(encoder: GPUCommandEncoder, steps: Part[]): void {
     const { profile } = this.device;
     if (profile) {
       profile.encode(this.device, encoder, steps);
@@ -375,6 +380,12 @@ export class Program<Names extends string> {
     this.staging = null;
     this.disposed = true;
   }
+}
+
+/** A portion's workgroups, in a grid of at most `most` columns. */
+function partOf({ pipeline, group, dispatch }: Step, { groups }: Portion, most: number): Part {
+  const x = Math.min(groups, most);
+  return { pipeline, group, dispatch, x, y: Math.ceil(groups / x) };
 }
 
 function decode(bytes: ArrayBuffer, offset: number, value: Value): Float32Array {

@@ -50,7 +50,7 @@ export async function runStages<M extends Model, Inputs, Made>(
     await events.step?.(done);
     await meter?.settled();
   };
-  device.observer = meter;
+  device.clock.observer = meter;
   try {
     for (const stage of stages) {
       if (results.has(stage.name)) continue;
@@ -60,7 +60,7 @@ export async function runStages<M extends Model, Inputs, Made>(
       await meter?.settled();
     }
   } finally {
-    device.observer = null;
+    device.clock.observer = null;
   }
   return results;
 }

@@ -2,7 +2,7 @@
  * How far a restoration is, and how long the rest will take: one estimate over all stages. The forecast says how much each stage computes; the device
  * says what it has computed and compiled; how fast is measured on the way, for each network by itself, since convolutions and attention differ.
  */
-import type { WorkObserver } from '../gpu/device.ts';
+import type { WorkObserver } from '../gpu/clock.ts';
 
 export interface Progress {
   /** The stage at work; `compile` while shaders are compiled for it. */

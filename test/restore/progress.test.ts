@@ -110,7 +110,7 @@ test('a restoration tells every stage, parts of them, and shaders; several seeds
       })
       .catch((error) => error);
     assert.is(thrown.message, 'enough');
-    assert.is(restorer.device.observer, null);
+    assert.is(restorer.device.clock.observer, null);
     restorer.model.release();
     assert.is(restorer.device.memory.buffers, 0);
   } finally {

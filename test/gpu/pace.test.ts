@@ -1,0 +1,163 @@
+/** Bounded submits: no submit and no dispatch above the budget, the same bits however work is divided, and a speed that is learnt. */
+import { test } from 'uvu';
+import * as assert from 'uvu/assert';
+import type { AdapterFacts } from '../../core/adapter.ts';
+import type { Plan } from '../../core/plan.ts';
+import { input, type Tensor } from '../../core/tensor.ts';
+import { Device } from '../../gpu/device.ts';
+import { Pace } from '../../gpu/pace.ts';
+import { compile } from '../../gpu/program.ts';
+import { attention } from '../../kernels/attention.ts';
+import { conv2d } from '../../kernels/conv2d.ts';
+import { plan } from '../../kernels/fusion.ts';
+import { gradient } from '../../kernels/gradient.ts';
+import { groupNorm } from '../../kernels/group-norm.ts';
+import { linear } from '../../kernels/linear.ts';
+import { softmax } from '../../kernels/softmax.ts';
+import { SUPIR_SDXL } from '../../models/config.ts';
+import { Supir } from '../../models/supir.ts';
+import { testDevices } from '../support/device.ts';
+import { FACTS, LIMITS } from '../support/facts.ts';
+
+const MOST = 65535;
+
+const workOf = ({ dispatches }: Plan) =>
+  dispatches.map(({ flops, bytes, threads, shader }) => ({ flops, bytes, groups: Math.ceil(threads / shader.workgroup) }));
+
+/** Checks that every workgroup is there once and no submit above the budget, and returns how many submits there are. */
+function checkSubmits(name: string, planned: Plan, pace: Pace): number {
+  const work = workOf(planned);
+  const submits = pace.submits(work, MOST);
+  const next = work.map(() => 0);
+  for (const portions of submits) {
+    let seconds = 0;
+    for (const { dispatch, first, groups } of portions) {
+      assert.is(first, next[dispatch], `${name}: workgroups in order`);
+      next[dispatch] += groups;
+      const { flops, bytes, groups: all } = work[dispatch];
+      seconds += (pace.expect({ flops, bytes }) * groups) / all;
+    }
+    const single = portions.length === 1 && portions[0].groups === 1;
+    // A part is a whole number of workgroups, so one that is divided into few may be one of them too long.
+    const [{ dispatch, groups }] = portions;
+    const one = pace.expect(work[dispatch]) / work[dispatch].groups;
+    const allowed = portions.length === 1 && groups < work[dispatch].groups ? pace.seconds + one : pace.seconds * (1 + 1e-9);
+    assert.ok(single || seconds <= allowed, `${name}: ${seconds} s of ${pace.seconds}`);
+  }
+  assert.equal(
+    next,
+    work.map(({ groups }) => groups),
+    `${name}: every workgroup once`,
+  );
+  return submits.length;
+}
+
+const SCHEDULES: Partial<AdapterFacts>[] = [{ schedule: 'tiled' }, { schedule: 'matrix' }, { schedule: 'subgroup', subgroupSizes: [8, 8] }];
+
+test('published sizes: no submit and no dispatch above the budget, at three speeds, in every schedule', () => {
+  const supir = new Supir(SUPIR_SDXL);
+  const { first_stage_model, conditioner } = supir;
+  const unet = (side: number) => supir.denoiserGraph([1, side, side, 4], 77, 2);
+  const z = input('z', [1, 48, 48, 4]);
+  const decoded = first_stage_model.decode(z);
+  const graphs: Record<string, Record<string, Tensor>> = {
+    'latent 32': unet(32),
+    'latent 64': unet(64),
+    'latent 128': unet(128),
+    text: { ...conditioner.forward() },
+    encoder: { y: first_stage_model.encode(input('x', [1, 384, 384, 3]), 'encoder') },
+    decoder: { y: decoded },
+    'a training step of the decoder': { dz: gradient(decoded, [z], { upstream: input('dy', decoded.shape) })[0] },
+  };
+  const wide = { ...LIMITS, maxStorageBufferBindingSize: 2 ** 31 };
+  for (const facts of SCHEDULES) {
+    for (const [name, graph] of Object.entries(graphs)) {
+      const planned = plan(graph, { ...FACTS, ...facts }, wide);
+      const counts = [2e12, 4e11, 2e10].map((flops) => {
+        const pace = new Pace({ software: false });
+        pace.flopsPerSecond = flops;
+        return checkSubmits(`${name}, ${facts.schedule}, ${flops}`, planned, pace);
+      });
+      assert.ok(counts[0] <= counts[1] && counts[1] <= counts[2], `${name}: ${counts}`);
+      if (name === 'latent 128') assert.ok(counts[0] > 8 && counts[2] > 800, `${name}: ${counts}`);
+    }
+  }
+});
+
+/** Learns nothing, so that a test knows its submits. */
+class SteadyPace extends Pace {
+  override learn(): void {}
+}
+
+test('the same bits, whole and divided, in every schedule', async () => {
+  const x = input('x', [2, 19, 23, 64]);
+  const w = input('w', [48, 3, 3, 64]);
+  const p = input('p', [64, 64]);
+  const one = input('one', [64]);
+  const normed = groupNorm(x, one, one, 8, 1e-5);
+  const convolved = conv2d(normed, w, null, { padding: 1 });
+  const q = linear(x, p);
+  const attended = attention(q, x, x, 2);
+  const dy = input('dy', attended.shape);
+  const outputs = { convolved, attended, shares: softmax(q), dp: gradient(attended, [p], { upstream: dy })[0] };
+  const ramp = (n: number, step: number) => Float32Array.from({ length: n }, (_, i) => Math.sin(i * step));
+  const inputs = { x: ramp(x.size, 0.37), w: ramp(w.size, 0.11), p: ramp(p.size, 0.23), one: ramp(64, 1), dy: ramp(attended.size, 0.3) };
+  for (const device of await testDevices()) {
+    const run = async (seconds: number) => {
+      const pace = new SteadyPace({ software: true, seconds });
+      const paced = new Device(device.gpu, device.facts, device.settle, pace);
+      const program = await compile(paced, outputs);
+      const submits = pace.submits(workOf(program.plan), MOST).length;
+      const first = await program.run(inputs);
+      const again = await program.run(inputs);
+      program.dispose();
+      return { submits, first, again };
+    };
+    const whole = await run(1e9);
+    const divided = await run(4e-4);
+    assert.is(whole.submits, 1);
+    assert.ok(divided.submits > 20, `${divided.submits} submits`);
+    for (const name of Object.keys(outputs) as (keyof typeof outputs)[]) {
+      assert.equal(divided.first[name], whole.first[name], `${name}, ${device.facts.schedule}`);
+      assert.equal(divided.again[name], whole.first[name], `${name} again, ${device.facts.schedule}`);
+    }
+  }
+});
+
+test('speed is learnt from what submits take, step by step, and the budget halves after a loss', () => {
+  const pace = new Pace({ software: false, seconds: 0.25 });
+  const work = { flops: 1e12, bytes: 0 };
+  const first = pace.expect(work);
+  for (let i = 0; i < 30; i++) pace.learn(pace.expect(work), first / 8);
+  assert.ok(Math.abs(pace.expect(work) / (first / 8) - 1) < 0.01, `${pace.expect(work)}`);
+  // One that a compiler held up changes the estimate by no more than fourfold.
+  const before = pace.expect(work);
+  pace.learn(before, before * 1000);
+  assert.ok(pace.expect(work) <= before * 4.0001);
+  for (let i = 0; i < 30; i++) pace.learn(pace.expect(work), before);
+  assert.ok(Math.abs(pace.expect(work) / before - 1) < 0.01);
+  pace.afterLoss();
+  assert.is(pace.seconds, 0.125);
+});
+
+test('a run can be stopped between two submits', async () => {
+  const [device] = await testDevices();
+  const paced = new Device(device.gpu, device.facts, device.settle, new SteadyPace({ software: true, seconds: 1e-5 }));
+  const stop = new AbortController();
+  const x = input('x', [400, 256]);
+  const program = await compile(paced, { y: softmax(x) }, stop.signal);
+  const values = { x: new Float32Array(x.size).fill(1) };
+  let submits = 0;
+  paced.clock.room = async () => {
+    if (++submits === 3) stop.abort(new Error('enough'));
+  };
+  const stopped = await program.run(values).then(
+    () => null,
+    (error) => error.message,
+  );
+  assert.is(stopped, 'enough');
+  assert.is(submits, 3);
+  program.dispose();
+});
+
+test.run();
