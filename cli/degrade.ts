@@ -60,7 +60,9 @@ async function degradePhotos(named: string[], flags: Flags, command: Command): P
   for (const [i, { input, output }] of photos.entries()) {
     try {
       const degradation: Degradation = drawDegradation(new TorchRandom(flags.seed + i), ranges);
-      const damaged = degrade(await decode(await host.readFile(input), input), degradation);
+      const photo = await decode(await host.readFile(input), input);
+      if (photo.note) process.stderr.write(`${input}: ${photo.note}\n`);
+      const damaged = { ...degrade(photo, degradation), metadata: photo.metadata };
       await writePicture(output, damaged, flags.quality);
       const { width, height } = damaged;
       console.log(flags.json ? JSON.stringify({ input, output, width, height, degradation }) : `${output}: ${width}x${height}`);

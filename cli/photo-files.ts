@@ -4,6 +4,7 @@ import { basename, dirname, extname, isAbsolute, join, relative, resolve, sep } 
 import { globSync } from 'tinyglobby';
 import { UserError } from '../core/errors.ts';
 import { shown } from '../core/text.ts';
+import { PHOTO_NAME } from '../image/photo-names.ts';
 import { readPngText } from '../image/png-chunks.ts';
 import { RECIPE_KEYWORD } from '../restore/recipe.ts';
 import { checkWritable, isFolder, pathKey, realPath } from './output-path.ts';
@@ -15,7 +16,6 @@ export interface PhotoFile {
   caption: string;
 }
 
-const PHOTO = /\.(png|jpe?g|webp)$/i;
 const WRITABLE = ['.png', '.jpg', '.jpeg', '.webp'];
 
 export interface Placing {
@@ -64,7 +64,7 @@ export function photoFiles(named: string[], placing: Placing): FoundPhotos {
   /** Adds what a search from the folder `root` found, without what lies in a folder for results below it. */
   const addFound = (root: string, files: string[], folderOf: (file: string) => string) => {
     const apart = folders.filter((folder) => isWithin(realPath(root), folder));
-    for (const file of files.filter((each) => PHOTO.test(each)).sort()) {
+    for (const file of files.filter((each) => PHOTO_NAME.test(each)).sort()) {
       const path = join(root, file);
       if (apart.some((folder) => isWithin(folder, realPath(path)))) passedOver.push(path);
       else add(path, place(file, folderOf(file)));

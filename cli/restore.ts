@@ -183,7 +183,7 @@ class Work {
   /** Tells what restoring a photo would take. */
   async forecast(restorer: Restorer, photo: PhotoFile): Promise<void> {
     this.speeds ??= await measureSpeeds(restorer.model);
-    const forecast = restorer.forecast(await readPicture(photo.input), await this.options(photo), this.speeds);
+    const forecast = restorer.forecast({ ...(await readPicture(photo.input)), name: photo.input }, await this.options(photo), this.speeds);
     if (this.flags.json) this.print({ input: photo.input, output: photo.output, speeds: this.speeds, forecast });
     else for (const line of forecastLines(photo.input, forecast)) console.log(line);
   }

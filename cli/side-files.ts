@@ -6,6 +6,8 @@ import { host } from '../host/node.ts';
 import { grid, type Labelled, sideBySide } from '../image/compose.ts';
 import { encodePng } from '../image/encode.ts';
 import type { Image } from '../image/image.ts';
+import { coloursOf } from '../image/metadata.ts';
+import { opaque } from '../image/opaque.ts';
 import { resize } from '../image/resize.ts';
 import type { RestoredPhoto } from '../restore/job.ts';
 import { previewEvents } from '../restore/preview.ts';
@@ -153,14 +155,15 @@ export async function writeSideFiles(
 
 function comparison(path: string, file: PhotoFile, photo: Image, { image, stage1, options }: RestoredPhoto): Uint8Array<ArrayBuffer> {
   const { width, height } = image;
-  const enlarged = resize({ ...photo, alpha: undefined }, width, height, 'bicubic');
+  const colours = coloursOf(photo);
+  const enlarged = { ...resize(opaque(photo), width, height, 'bicubic'), ...colours };
   if (extname(path).toLowerCase() === '.png') {
     const parts = [
       { image: enlarged, label: 'photo' },
       { image: stage1, label: 'stage 1' },
       { image, label: 'restored' },
     ];
-    return encodePng(sideBySide(options.stage1Only ? parts.slice(0, 2) : parts));
+    return encodePng({ ...sideBySide(options.stage1Only ? parts.slice(0, 2) : parts), ...colours });
   }
   const { sampler, steps, cfg, seed } = options;
   const how = options.stage1Only ? 'stage 1 only' : `${sampler}, ${steps} steps, guidance ${cfg}, seed ${seed}`;

@@ -11,6 +11,7 @@ import { type DegradationRanges, degrade, drawDegradation } from '../image/degra
 import { encodePng } from '../image/encode.ts';
 import type { Image } from '../image/image.ts';
 import { msSsim, psnr, ssim } from '../image/metrics.ts';
+import { opaque } from '../image/opaque.ts';
 import { gmsd, noiseLevel, sharpness } from '../image/sharpness.ts';
 
 export interface Photo {
@@ -136,7 +137,8 @@ export async function evaluateMethods(
 }
 
 /** A photo's middle, and the same damaged; the i-th photo has its own seed. */
-export function makePair(image: Image, name: string, i: number, options: PairOptions): { truth: Image; damaged: Image } {
+export function makePair(photo: Image, name: string, i: number, options: PairOptions): { truth: Image; damaged: Image } {
+  const image = opaque(photo);
   const side = (length: number) => {
     const cut = options.crop > 0 ? Math.min(length, options.crop) : length;
     return cut - (cut % options.multiple);

@@ -2,6 +2,7 @@
 import { UserError } from '../core/errors.ts';
 import type { Host } from '../host/host.ts';
 import { decode } from '../image/decode.ts';
+import { PHOTO_NAME } from '../image/photo-names.ts';
 import { keyOf } from '../options/schema.ts';
 import type { GivenOptions } from '../restore/choose-options.ts';
 import { OPTIONS } from '../restore/options.ts';
@@ -61,7 +62,7 @@ export async function folderMethod(host: Host, name: string, folder: string): Pr
   return {
     name,
     async restore(_damaged, photo) {
-      const file = names.find((each) => each.replace(/\.\w+$/, '') === photo.name && /\.(png|jpe?g|webp)$/i.test(each));
+      const file = names.find((each) => each.replace(/\.\w+$/, '') === photo.name && PHOTO_NAME.test(each));
       if (!file) throw new UserError(`${folder} holds no result for ${photo.name}: an image ${photo.name}.png is expected.`);
       return decode(await host.readFile(`${folder}/${file}`), `${folder}/${file}`);
     },

@@ -1,9 +1,10 @@
 /** Pictures out of pictures: cutting, putting side by side, and short labels in a bitmap font, for comparisons. */
 import { UserError } from '../core/errors.ts';
 import { checkSize, createImage, type Image } from './image.ts';
+import { opaque } from './opaque.ts';
 import { resize } from './resize.ts';
 
-/** The part of `image` whose top left pixel is (x, y), without alpha. UserError if it does not lie inside. */
+/** The part of `image` whose top left pixel is (x, y), its data alone, without alpha. UserError if it does not lie inside. */
 export function crop(image: Image, x: number, y: number, width: number, height: number): Image {
   if (!(x >= 0 && y >= 0 && x + width <= image.width && y + height <= image.height)) {
     throw new UserError(`crop: ${width}x${height} pixels at (${x}, ${y}) do not lie inside ${image.width}x${image.height}.`);
@@ -27,10 +28,11 @@ export function paste(target: Image, source: Image, x: number, y: number): void 
   }
 }
 
-/** The image without alpha, reduced by Lanczos so that its longer side has at most `side` pixels. */
-export function thumbnail({ width, height, data }: Image, side = 384): Image {
+/** The image, opaque, reduced by Lanczos so that its longer side has at most `side` pixels. */
+export function thumbnail(image: Image, side = 384): Image {
+  const { width, height } = image;
   const scale = Math.min(1, side / Math.max(width, height));
-  return resize({ width, height, data }, Math.max(1, Math.round(width * scale)), Math.max(1, Math.round(height * scale)), 'lanczos');
+  return resize(opaque(image), Math.max(1, Math.round(width * scale)), Math.max(1, Math.round(height * scale)), 'lanczos');
 }
 
 export interface Labelled {

@@ -6,6 +6,7 @@ import { gaussianBlur } from './blur.ts';
 import { encodeJpeg } from './encode.ts';
 import { type Image, SIZE_LIMITS } from './image.ts';
 import { readJpeg } from './jpeg.ts';
+import { opaque } from './opaque.ts';
 import { resize } from './resize.ts';
 
 export interface Degradation {
@@ -65,9 +66,9 @@ export function degrade(image: Image, degradation: Degradation): Image {
   const { blur = 0, scale = 1, enlarge = true, noise = 0, jpeg, seed = 0 } = degradation;
   checkDegradation(degradation);
   const { width, height } = image;
-  let result: Image = { width, height, data: image.data.slice() };
+  let result: Image = { width, height, data: opaque(image).data.slice() };
   if (blur > 0) {
-    const blurred = gaussianBlur({ width, height, channels: 3, data: Float32Array.from(image.data) }, blur);
+    const blurred = gaussianBlur({ width, height, channels: 3, data: Float32Array.from(result.data) }, blur);
     result.data = toBytes(blurred.data);
   }
   if (scale > 1) {

@@ -6,6 +6,7 @@ import { ascii, joinBytes } from './bytes.ts';
 import { checkSize, type DeepImage, type Image } from './image.ts';
 import { EXIF_PREFIX, ICC_PREFIX } from './jpeg.ts';
 import { sizedExif } from './metadata.ts';
+import { opaque } from './opaque.ts';
 import { profileChunk, textChunk, writeChunk } from './png-chunks.ts';
 
 export interface PngOptions {
@@ -32,13 +33,13 @@ export function encodePng(image: Image | DeepImage, options: PngOptions = {}): U
 const HEADER_END = 8 + 25;
 
 /**
- * Bytes of a JPEG file (JFIF, 4:4:4) with the image's metadata, quality 1 to 100; alpha is dropped, and so are metadata too long for JPEG: EXIF
+ * Bytes of a JPEG file (JFIF, 4:4:4) with the image's metadata, quality 1 to 100; alpha is dropped (`opaque`), and so are metadata too long for JPEG: EXIF
  * from 64 kB on, profiles above 16 MB. UserError for an empty image or a quality out of range.
  */
 export function encodeJpeg(image: Image, quality: number): Uint8Array<ArrayBuffer> {
   if (!(quality >= 1 && quality <= 100)) throw new UserError(`JPEG quality is ${quality}; it must be from 1 to 100.`);
   const { width, height, metadata: { icc, exif } = {} } = image;
-  const rgba = toRgba({ ...image, alpha: undefined });
+  const rgba = toRgba(opaque(image));
   const { data } = withBuffer(() => jpeg.encode({ width, height, data: rgba as Uint8Array }, Math.round(quality)));
   const segments: Uint8Array[] = [];
   if (exif && exif.length <= MAX_SEGMENT - EXIF_PREFIX.length) {

@@ -40,6 +40,10 @@ export interface SizeLimits {
 
 export const SIZE_LIMITS: SizeLimits = { maxSide: 16384, maxPixels: 100e6 };
 
+/** Whether neither side nor the pixels in all are above the limits. */
+export const isWithin = (width: number, height: number, { maxSide, maxPixels } = SIZE_LIMITS): boolean =>
+  Math.max(width, height) <= maxSide && width * height <= maxPixels;
+
 /** Throws a UserError that starts with `name` if the size is not positive whole numbers within the limits. */
 export function checkSize(width: number, height: number, name: string, limits: SizeLimits = SIZE_LIMITS): void {
   const size = `${width}x${height} pixels`;

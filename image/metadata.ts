@@ -53,6 +53,12 @@ export function readMetadata({ icc, exif, colourChunks, grey }: StoredMetadata):
   return { ...(Object.keys(metadata).length > 0 ? { metadata } : {}), orientation, notes };
 }
 
+/** What an image's numbers mean as colours, for pictures that are made of it. */
+export function coloursOf({ metadata }: { metadata?: ImageMetadata }): { metadata?: ImageMetadata } {
+  const { icc, colourChunks } = metadata ?? {};
+  return icc || colourChunks ? { metadata: { ...(icc ? { icc } : {}), ...(colourChunks ? { colourChunks } : {}) } } : {};
+}
+
 /** A copy of the EXIF block for an image of this size. */
 export function sizedExif(exif: Uint8Array, width: number, height: number): Uint8Array<ArrayBuffer> {
   const tiff = tiffOf(exif);

@@ -3,7 +3,18 @@
  * demo (upscaleImage, fixResize). (arXiv 2401.13627 and its program)
  */
 import { UserError } from '../core/errors.ts';
-import { checkSize, type DeepImage, deepFromUnit, type FloatImage, fromUnit, type Image, type Rounding } from './image.ts';
+import {
+  checkSize,
+  type DeepImage,
+  deepFromUnit,
+  type FloatImage,
+  fromUnit,
+  type Image,
+  isWithin,
+  type Rounding,
+  SIZE_LIMITS,
+} from './image.ts';
+import { opaque } from './opaque.ts';
 import { resize, resizeBicubic } from './resize.ts';
 import { resizeOpenCV } from './resize-opencv.ts';
 
@@ -26,6 +37,8 @@ export interface PrepareOptions {
   multiple?: number;
   /** instead of upscale and minSize: the short side of both the network's image and the result; default off */
   shortSide?: number;
+  /** the photo's name, for messages; default 'photo' */
+  name?: string;
 }
 
 export interface Sizes {
@@ -42,22 +55,26 @@ export interface Sizes {
  * minSize on the short side, each side to the nearest multiple (half to even, never 0). UserError for options out of range or a size above SIZE_LIMITS.
  */
 export function preparedSizes(width: number, height: number, options: PrepareOptions = {}): Sizes {
-  const { upscale = 1, minSize = 1024, multiple = 64, shortSide } = options;
+  const { upscale = 1, minSize = 1024, multiple = 64, shortSide, name = 'photo' } = options;
   checkPositive({ upscale, minSize, multiple, shortSide: shortSide ?? 1 });
   let scale = shortSide ? shortSide / Math.min(width, height) : upscale;
   const [width0, height0] = [roundHalfEven(width * scale), roundHalfEven(height * scale)];
-  checkSize(width0, height0, 'result');
+  checkSize(width0, height0, `${name}: the result`);
   if (!shortSide) scale = Math.max(scale, minSize / Math.min(width, height));
   const sizes = { width: roundTo(width * scale, multiple), height: roundTo(height * scale, multiple), width0, height0 };
-  checkSize(sizes.width, sizes.height, 'network image');
-  return sizes;
+  if (isWithin(sizes.width, sizes.height)) return sizes;
+  const [short, long] = [Math.min(width, height), Math.max(width, height)];
+  const most = Math.floor(Math.min((SIZE_LIMITS.maxSide * short) / long, Math.sqrt((SIZE_LIMITS.maxPixels * short) / long)));
+  throw new UserError(
+    `${name}: ${width}x${height} pixels, enlarged to a short side of at least ${minSize} (minSize) for the networks, would be ${sizes.width}x${sizes.height}, which is too large. Crop it, or set minSize (--min-size) to ${most} or less.`,
+    { code: 'photo-too-thin', option: 'minSize', values: { most } },
+  );
 }
 
-/** The image at the network's size, by Pillow's bicubic, and the size of the result. `toUnit` makes it the network's input. Throws as `preparedSizes` does. */
+/** The image without alpha at the network's size, by Pillow's bicubic, and the size of the result. `toUnit` makes it the network's input. Throws as `preparedSizes` does. */
 export function prepare(image: Image, options: PrepareOptions = {}): Sizes & { image: Image } {
   const sizes = preparedSizes(image.width, image.height, options);
-  const opaque: Image = { width: image.width, height: image.height, data: image.data };
-  return { ...sizes, image: resize(opaque, sizes.width, sizes.height, 'bicubic') };
+  return { ...sizes, image: resize(opaque(image), sizes.width, sizes.height, 'bicubic') };
 }
 
 /** The network's result x (height, width, 3), unit range, as an image of the result's size: torch's bicubic (a = -0.75, no antialias), then bytes. */

@@ -80,7 +80,7 @@ type PlannedStage = StagePlan & Pick<StageForecast, 'stage' | 'graph'>;
 export function forecastRestore<M extends Model, Inputs, Made>(
   method: Method<M, Inputs, Made>,
   model: M,
-  photo: Size,
+  photo: Size & { name?: string },
   options: RestoreOptions,
   { memory, freeMemory = null, speeds = null }: ForecastSettings = {},
 ): Forecast {
@@ -88,6 +88,7 @@ export function forecastRestore<M extends Model, Inputs, Made>(
   const { width, height, width0, height0 } = preparedSizes(photo.width, photo.height, {
     ...options,
     multiple: model.config.image_multiple,
+    name: photo.name,
   });
   const imageBytes = IMAGES * 4 * 3 * width * height;
   const beside = PROCESS_BYTES + SCRATCH + IN_FLIGHT + imageBytes;

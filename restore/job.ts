@@ -2,6 +2,7 @@
 import { isGrey, withoutColor } from '../image/grey.ts';
 import type { DeepImage, FloatImage, Image } from '../image/image.ts';
 import { toUnit } from '../image/image.ts';
+import { opaque } from '../image/opaque.ts';
 import { finish, finishDeep, prepare } from '../image/prepare.ts';
 import { resize } from '../image/resize.ts';
 import { chooseOptions, type GivenOptions } from './choose-options.ts';
@@ -55,7 +56,7 @@ export async function restorePhoto<M extends Model, Inputs, Made>(
 
   const alpha = photo.alpha && resizePlane(photo.alpha, photo, width0, height0);
   const extras = { ...(alpha ? { alpha } : {}), ...(photo.metadata ? { metadata: photo.metadata } : {}) };
-  const hasNoColor = options.grey === 'keep' && isGrey(photo);
+  const hasNoColor = options.grey === 'keep' && isGrey(opaque(photo));
   const ofPhoto = (values: Values): FloatImage => (hasNoColor ? withoutColor(images(values)[0]) : images(values)[0]);
   const picture = (values: Values): Image => ({ ...finish(ofPhoto(values), width0, height0, 'round'), ...extras });
   const result = method.result(made);

@@ -162,7 +162,7 @@ export class Restorer {
     const { method, model } = this.opened;
     const results = settings.samples?.from(recipe, method.stages(recipe.options)) ?? new Results<SupirMade>();
     const run = async () => {
-      const forecast = this.forecast(photo, given);
+      const forecast = this.forecast({ ...photo, name }, given);
       this.device.residency.budget = forecast.budget ?? Number.POSITIVE_INFINITY;
       const left = forecast.stages.filter(({ stage }) => !results.has(stage));
       const meter = new ProgressMeter(left, (progress) => settings.progress?.(progress), this.speeds?.byGraph);
@@ -191,7 +191,7 @@ export class Restorer {
    * What restoring a photo of this size with these options will take; with `speeds` in what time. Throws UserError with the numbers when it does
    * not fit, and for impossible options or sizes.
    */
-  forecast(size: Size, given: GivenOptions, speeds: Speeds | null = this.speeds): Forecast {
+  forecast(size: Size & { name?: string }, given: GivenOptions, speeds: Speeds | null = this.speeds): Forecast {
     const { method, model } = this.opened;
     const settings = { memory: this.memory, freeMemory: this.host.freeMemory(), speeds };
     return forecastRestore(method, model, size, chooseOptions(given, model.config), settings);

@@ -6,10 +6,13 @@
 import { UserError } from '../core/errors.ts';
 import { TorchRandom } from '../core/random.ts';
 import type { Files } from '../host/host.ts';
+import { readTextFile } from '../host/text-file.ts';
 import { crop } from '../image/compose.ts';
 import { decode } from '../image/decode.ts';
 import { type DegradationRanges, degrade, drawDegradation } from '../image/degrade.ts';
 import { type Image, toUnit } from '../image/image.ts';
+import { opaque } from '../image/opaque.ts';
+import { PHOTO_NAME } from '../image/photo-names.ts';
 import { resize } from '../image/resize.ts';
 import { bytesSource } from '../weights/byte-source.ts';
 import { openSafetensors } from '../weights/safetensors.ts';
@@ -48,8 +51,6 @@ export interface DataEvents {
   onImage?(done: number, of: number, name: string): void;
 }
 
-const IMAGE = /\.(png|jpe?g)$/i;
-
 /**
  * The images of a folder, ready to train on, in order of their names. What was encoded before with the same options is read from `cache`.
  * Throws UserError for an empty folder, for images without captions (naming them) unless a caption is given, and for damaged images.
@@ -63,7 +64,7 @@ export async function loadImages(
   events: DataEvents = {},
 ): Promise<TrainingImage[]> {
   const { names, images } = await imagesIn(files, folder);
-  const captionFile = (image: string) => image.replace(IMAGE, '.txt');
+  const captionFile = (image: string) => image.replace(PHOTO_NAME, '.txt');
   const silent = images.filter((image) => !names.includes(captionFile(image)));
   if (silent.length > 0 && (options.caption ?? null) === null) {
     const more = silent.length > 5 ? ` and ${silent.length - 5} more` : '';
@@ -75,7 +76,7 @@ export async function loadImages(
   for (const [i, name] of images.entries()) {
     const bytes = await files.readFile(`${folder}/${name}`);
     const caption = names.includes(captionFile(name))
-      ? new TextDecoder().decode(await files.readFile(`${folder}/${captionFile(name)}`)).trim()
+      ? (await readTextFile(files, `${folder}/${captionFile(name)}`)).trim()
       : options.caption!;
     const path = `${cache}/${await fingerprint(bytes, JSON.stringify([name, caption, encoder.identity, options]))}.safetensors`;
     const kept = (await files.exists(path)) ? await readCached(await files.readFile(path), path) : null;
@@ -115,9 +116,9 @@ export async function loadPictures(
 
 async function imagesIn(files: Files, folder: string): Promise<{ names: string[]; images: string[] }> {
   const names = await files.list(folder);
-  const images = names.filter((name) => IMAGE.test(name));
+  const images = names.filter((name) => PHOTO_NAME.test(name));
   if (images.length === 0)
-    throw new UserError(`${folder} holds no images (PNG or JPEG). Give a folder of photos, each with a .txt of its caption.`);
+    throw new UserError(`${folder} holds no images (PNG, JPEG or WebP). Give a folder of photos, each with a .txt of its caption.`);
   return { names, images };
 }
 
@@ -141,9 +142,10 @@ async function encodeImage(
 }
 
 /** The parts of an image that are trained on, each of a size that others share. */
-export function cutsOf(image: Image, random: TorchRandom, { size, multiple, crops = 0, shortSide = 0 }: DataOptions): Image[] {
+export function cutsOf(photo: Image, random: TorchRandom, { size, multiple, crops = 0, shortSide = 0 }: DataOptions): Image[] {
   if (!(size >= multiple && size % multiple === 0))
     throw new UserError(`The training size ${size} must be a multiple of ${multiple} pixels.`);
+  const image = opaque(photo);
   const fraction = () => random.rand(1)[0];
   if (crops === 0) {
     const { width, height } = bucketOf(image.width / image.height, size, multiple);

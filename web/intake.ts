@@ -1,4 +1,5 @@
 /** What is dropped, pasted or chosen goes where it belongs, by its name's ending: photos to the queue, weights to the model, LoRA files by content. */
+import { PHOTO_NAME } from '../image/photo-names.ts';
 import { tell } from './notices.ts';
 import { addPhotos } from './photos.ts';
 import type { GivenFile } from './protocol.ts';
@@ -25,7 +26,7 @@ export async function takeTransfer(transfer: DataTransfer): Promise<void> {
 
 export async function takeFiles(found: readonly Found[]): Promise<void> {
   const weights: GivenFile[] = found.filter(({ path }) => WEIGHTS.test(path));
-  const photos = found.filter(({ path, file }) => !WEIGHTS.test(path) && (PHOTO.test(file.type) || /\.(png|jpe?g|webp)$/i.test(path)));
+  const photos = found.filter(({ path, file }) => !WEIGHTS.test(path) && (PHOTO.test(file.type) || PHOTO_NAME.test(path)));
   const others = found.filter((each) => !weights.includes(each) && !photos.includes(each));
   if (weights.length > 0) {
     modelPanelOpen.value = true;

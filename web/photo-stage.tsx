@@ -71,7 +71,7 @@ export function ChoosePhotos({ label, quiet = false }: { label: string; quiet?: 
       <input
         class="sr"
         type="file"
-        accept="image/png,image/jpeg,image/webp"
+        accept="image/png,image/jpeg,image/webp,.mpo"
         multiple
         onChange={(event) => void takeFiles(filesOf(event.currentTarget))}
       />

@@ -124,7 +124,12 @@ test('sizes of the network image', () => {
   assert.equal(preparedSizes(1024, 1024), { width: 1024, height: 1024, width0: 1024, height0: 1024 });
   assert.equal(preparedSizes(512, 800), { width: 1024, height: 1600, width0: 512, height0: 800 });
   assert.equal(preparedSizes(50, 3, { minSize: 3, multiple: 64 }), { width: 64, height: 64, width0: 50, height0: 3 });
-  assert.throws(() => preparedSizes(3000, 10), /network image: 307200x1024 pixels is too large/);
+  assert.throws(
+    () => preparedSizes(3000, 10, { name: 'thin.png' }),
+    /thin\.png: 3000x10 pixels, .* 307200x1024.* Crop it, or set minSize \(--min-size\) to 54 or less/,
+  );
+  assert.is(preparedSizes(3000, 10, { minSize: 54 }).width, 16192);
+  assert.throws(() => preparedSizes(1, 300), /to 54 or less/);
   assert.throws(() => preparedSizes(10, 10, { upscale: 0 }), /upscale is 0/);
   assert.throws(() => preparedSizes(10, 10, { upscale: Number.NaN }), /upscale is NaN/);
   assert.throws(() => preparedSizes(10, 10, { upscale: 1e9 }), /too large/);
