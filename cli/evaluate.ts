@@ -1,6 +1,5 @@
 /** `evaluate <photos...> -o <folder>`: compares methods on photos that are damaged on purpose. */
 import { existsSync } from 'node:fs';
-import { readFile } from 'node:fs/promises';
 import { basename, extname } from 'node:path';
 import { Command, InvalidArgumentError, Option } from 'commander';
 import { UserError } from '../core/errors.ts';
@@ -14,6 +13,7 @@ import { EVALUATION, type EvaluationOptions } from '../evaluate/options.ts';
 import { csv, markdown, summarize } from '../evaluate/tables.ts';
 import { openDevice } from '../gpu/device.ts';
 import { host } from '../host/node.ts';
+import { readTextFile } from '../host/text-file.ts';
 import { degradationOf } from '../image/degrade.ts';
 import { encodePng } from '../image/encode.ts';
 import { defaultsOf, readOptions } from '../options/schema.ts';
@@ -102,7 +102,7 @@ async function evaluate(named: string[], flags: Wanted): Promise<void> {
   const files = photoFiles(named, placing).photos;
   const photos: Photo[] = [];
   for (const { input, caption } of files) {
-    const prompt = existsSync(caption) ? captionPrompt(await readFile(caption, 'utf8')) : (flags.prompt ?? '');
+    const prompt = existsSync(caption) ? captionPrompt(await readTextFile(host, caption)) : (flags.prompt ?? '');
     photos.push({ name: basename(input, extname(input)), path: input, prompt });
   }
   const groups = Object.fromEntries((flags.group ?? []).map(({ name, value }) => [name, value.split(',')]));

@@ -1,7 +1,8 @@
 /** The options of a table as flags of commander, and what a person gave for them. */
-import { readFileSync } from 'node:fs';
+import { readFileSync, statSync } from 'node:fs';
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import { UserError } from '../core/errors.ts';
+import { checkTextSize, plainText } from '../core/plain-text.ts';
 import { keyOf, keysOf, type Option as OptionOfTable, parseText, readOptions, type Schema, type Values } from '../options/schema.ts';
 import { spelled } from '../options/spelling.ts';
 import { captionPrompt } from '../restore/caption.ts';
@@ -67,11 +68,20 @@ function sorted(option: OptionOfTable, value: unknown, name: string): unknown {
   return all.length === 1 ? all[0] : [Math.min(...all), Math.max(...all)];
 }
 
+/** Bytes of a file of captions. */
+const MOST_LINES = 2 ** 20;
+
 /** The lines of a text file, each a caption; a last empty one does not count. */
 function linesOf(path: string): string[] {
   try {
-    return readFileSync(path, 'utf8').replace(/\n$/, '').split('\n').map(captionPrompt);
+    checkTextSize(statSync(path).size, path, MOST_LINES);
+    const text = plainText(readFileSync(path), path, MOST_LINES);
+    return text
+      .replace(/\r?\n$/, '')
+      .split(/\r?\n/)
+      .map(captionPrompt);
   } catch (error) {
+    if (error instanceof UserError) throw new InvalidArgumentError(error.message);
     throw new InvalidArgumentError(
       `It cannot be read: ${(error as NodeJS.ErrnoException).code === 'ENOENT' ? 'there is no such file' : 'is it a text file?'}`,
     );

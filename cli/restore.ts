@@ -1,6 +1,5 @@
 /** `restore <photos...> -o <path>`: photos through the whole of SUPIR, with one loading of the model. */
 import { existsSync } from 'node:fs';
-import { readFile } from 'node:fs/promises';
 import type { Command } from 'commander';
 import { factsOf, UserError, type Warning } from '../core/errors.ts';
 import { shown } from '../core/text.ts';
@@ -8,6 +7,7 @@ import { perfettoTrace } from '../gpu/perfetto.ts';
 import { type KernelTime, Profile } from '../gpu/profiler.ts';
 import { host } from '../host/node.ts';
 import { checkNotRead } from '../host/node-files.ts';
+import { readTextFile } from '../host/text-file.ts';
 import { thumbnail } from '../image/compose.ts';
 import { encodePng } from '../image/encode.ts';
 import type { Image } from '../image/image.ts';
@@ -288,7 +288,7 @@ class Work {
   /** The recipe's options, else those of the command line with the caption beside the photo. */
   private async options(file: PhotoFile): Promise<GivenOptions> {
     if (this.recipe || this.given.prompt !== undefined || !existsSync(file.caption)) return this.given;
-    return { ...this.given, prompt: captionPrompt(await readFile(file.caption, 'utf8')) };
+    return { ...this.given, prompt: captionPrompt(await readTextFile(host, file.caption)) };
   }
 
   /** The photo's name, and of several which it is. */

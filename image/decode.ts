@@ -1,5 +1,5 @@
 /** Image files to images. The format is told from the file's first bytes, never from its name. */
-import { UserError } from '../core/errors.ts';
+import { factsOf, UserError } from '../core/errors.ts';
 import type { FileContents } from './file-contents.ts';
 import { type Image, SIZE_LIMITS, type SizeLimits } from './image.ts';
 import { readJpeg } from './jpeg.ts';
@@ -47,6 +47,14 @@ const readers: Record<string, (bytes: Uint8Array, name: string, limits: SizeLimi
  * damaged files.
  */
 export async function decode(bytes: Uint8Array, name: string, limits: SizeLimits = SIZE_LIMITS): Promise<Image> {
+  try {
+    return await decodeFile(bytes, name, limits);
+  } catch (error) {
+    throw error instanceof UserError ? new UserError(error.message, { ...factsOf(error), file: name, cause: error.cause }) : error;
+  }
+}
+
+async function decodeFile(bytes: Uint8Array, name: string, limits: SizeLimits): Promise<Image> {
   if (bytes.length === 0) throw new UserError(`${name}: the file is empty.`);
   const format = imageFormat(bytes);
   const read = readers[format ?? ''];

@@ -67,7 +67,7 @@ export function preparedSizes(width: number, height: number, options: PrepareOpt
   const most = Math.floor(Math.min((SIZE_LIMITS.maxSide * short) / long, Math.sqrt((SIZE_LIMITS.maxPixels * short) / long)));
   throw new UserError(
     `${name}: ${width}x${height} pixels, enlarged to a short side of at least ${minSize} (minSize) for the networks, would be ${sizes.width}x${sizes.height}, which is too large. Crop it, or set minSize (--min-size) to ${most} or less.`,
-    { code: 'photo-too-thin', option: 'minSize', values: { most } },
+    { code: 'photo-too-thin', option: 'minSize', file: name, values: { most } },
   );
 }
 
