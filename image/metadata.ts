@@ -42,14 +42,10 @@ export function readMetadata({ icc, exif, colourChunks, grey }: StoredMetadata):
   if (profile) metadata.icc = profile;
   else if (icc) notes.push('its colour profile does not fit or is damaged, and was left out; colours may be off.');
   if (colourChunks) metadata.colourChunks = colourChunks.map(({ type, data }) => ({ type, data: Uint8Array.from(data) }));
-  let orientation = 1;
-  for (const block of exif) {
-    const tiff = tiffOf(block);
-    if (!tiff) continue;
-    orientation = tiff.orientation() ?? 1;
-    metadata.exif = uprightExif(tiff);
-    break;
-  }
+  const blocks = exif.map(tiffOf).filter((tiff) => tiff !== undefined);
+  const tiff = blocks.find((each) => each.orientation() !== undefined) ?? blocks.find((each) => each.isSound(each.first)) ?? blocks[0];
+  const orientation = tiff?.orientation() ?? 1;
+  if (tiff) metadata.exif = uprightExif(tiff);
   return { ...(Object.keys(metadata).length > 0 ? { metadata } : {}), orientation, notes };
 }
 

@@ -141,6 +141,123 @@ test('profiles of other spaces, in pieces that are missing, or damaged are left 
   for (const data of [[], [65], [65, 0], [65, 0, 0, 1, 2, 3], [65, 0, 1, 0x78, 1]]) assert.is(await has(png(data)), undefined);
 });
 
+/** A TIFF block whose one tag is the orientation 6, of this type and count. */
+function oriented(type: number, count: number, little: boolean, inside = true): Uint8Array {
+  const bytes = new Uint8Array(40);
+  const view = new DataView(bytes.buffer);
+  bytes.set(ascii(little ? 'II' : 'MM'));
+  view.setUint16(2, 42, little);
+  view.setUint32(4, 8, little);
+  view.setUint16(8, 1, little);
+  view.setUint16(10, 0x0112, little);
+  view.setUint16(12, type, little);
+  view.setUint32(14, count, little);
+  const at = inside ? 18 : 28;
+  if (!inside) view.setUint32(18, at, little);
+  if ([1, 6, 7].includes(type)) bytes[at] = 6;
+  else if (type === 2) bytes[at] = 0x36;
+  else if (type === 3 || type === 8) view.setUint16(at, 6, little);
+  else if (type === 11) view.setFloat32(at, 6, little);
+  else if (type === 12) view.setFloat64(at, 6, little);
+  else view.setUint32(at, 6, little);
+  if (type === 5 || type === 10) view.setUint32(at + 4, 1, little);
+  return bytes;
+}
+
+const inJpeg = (...blocks: ArrayLike<number>[]) =>
+  blocks.reduceRight<Uint8Array>((jpeg, block) => withSegment(jpeg, 0xe1, Uint8Array.from(block)), encodeJpeg(image(), 90));
+const EXIF = [...ascii('Exif\0\0')];
+const inPng = (...chunks: { type: string; data: Uint8Array }[]) =>
+  makePng({ width: 6, height: 4, depth: 8, color: 0, rows: new Uint8Array(28), chunks });
+
+/** What a file's orientation and EXIF come to: the size of the picture, and the orientation that exifr finds in the result. */
+async function turned(file: Uint8Array): Promise<[width: number, orientation: unknown]> {
+  const read = await decode(file, 'x');
+  const found = await exifr.parse(encodePng(read), { tiff: true, mergeOutput: false, translateValues: false }).catch(() => undefined);
+  return [read.width, found?.ifd0?.Orientation];
+}
+
+test('the orientation in whichever type', async () => {
+  for (const little of [true, false]) {
+    for (const [type, count, inside] of [
+      ...[1, 2, 3, 4, 6, 7, 8, 9, 11, 13].map((each) => [each, 1, true] as const),
+      ...[5, 10, 12].map((each) => [each, 1, false] as const),
+      [3, 2, true],
+      [1, 4, true],
+      [3, 3, false],
+      [4, 2, false],
+      [3, 0, true],
+    ] as const)
+      assert.equal(await turned(inJpeg([...EXIF, ...oriented(type, count, little, inside)])), [4, 1], `type ${type}, ${count} values`);
+  }
+});
+
+test('EXIF behind an identifier, an empty segment or a list that says it is longer', async () => {
+  const block = oriented(3, 1, true);
+  const long = block.slice();
+  long[8] = 99;
+  for (const file of [
+    inJpeg([...EXIF, ...EXIF, ...block]),
+    inJpeg(EXIF, [...EXIF, ...block]),
+    inJpeg([...EXIF, ...ascii('II*\0\x08\0\0\0\0\0\0\0\0\0')], [...EXIF, ...block]),
+    inJpeg([...EXIF, ...ascii('no TIFF at all')], [...EXIF, ...block]),
+    inJpeg([...EXIF, ...long]),
+    inPng({ type: 'eXIf', data: joinBytes(EXIF, block) }),
+    inPng({ type: 'eXIf', data: block }),
+  ])
+    assert.is((await turned(file))[0], 4);
+  assert.equal(await turned(inPng({ type: 'eXIf', data: joinBytes(EXIF, block) })), [4, 1]);
+});
+
+test("EXIF in a PNG's text", async () => {
+  const hex = (block: Uint8Array) => Array.from(block, (byte) => byte.toString(16).padStart(2, '0')).join('');
+  const raw = (name: string, block: Uint8Array) =>
+    `\n${name}\n${String(block.length).padStart(8)}\n${hex(block).replace(/(.{72})/g, '$1\n')}\n`;
+  const deflated = async (text: string) =>
+    new Uint8Array(await new Response(new Blob([text]).stream().pipeThrough(new CompressionStream('deflate'))).arrayBuffer());
+  for (const [keyword, name] of [
+    ['exif', 'exif'],
+    ['APP1', 'generic profile'],
+    ['app1', 'APP1'],
+  ]) {
+    const text = raw(name, joinBytes(EXIF, oriented(3, 1, false)));
+    const key = ascii(`Raw profile type ${keyword}\0`);
+    for (const chunk of [
+      { type: 'tEXt', data: joinBytes(key, ascii(text)) },
+      { type: 'zTXt', data: joinBytes(key, [0], await deflated(text)) },
+      { type: 'iTXt', data: joinBytes(key, [0, 0, 0, 0], ascii(text)) },
+      { type: 'iTXt', data: joinBytes(key, [1, 0, 0, 0], await deflated(text)) },
+    ])
+      assert.equal(await turned(inPng(chunk)), [4, 1], `${chunk.type} ${keyword}`);
+  }
+  const both = [{ type: 'tEXt', data: joinBytes(ascii('Raw profile type exif\0'), ascii(raw('exif', oriented(3, 1, true)))) }];
+  assert.is((await turned(inPng(...both, { type: 'eXIf', data: Uint8Array.of(1, 2, 3) })))[0], 4, 'what can be read counts');
+  for (const text of ['', '\nexif\n 10\n', '\nexif\n10\nxyz', '12', `\nexif\n 4\n${hex(Uint8Array.of(1, 2, 3, 4))}`])
+    assert.equal(await turned(inPng({ type: 'tEXt', data: joinBytes(ascii('Raw profile type exif\0'), ascii(text)) })), [6, undefined]);
+  const bomb = await deflated(`\nexif\n 9\n${'0'.repeat(2e7)}`);
+  assert.equal(await turned(inPng({ type: 'zTXt', data: joinBytes(ascii('Raw profile type exif\0\0'), bomb) })), [6, undefined]);
+});
+
+test('what was not understood is left as it is', async () => {
+  const nine = oriented(3, 1, true);
+  nine[18] = 9;
+  const odd = oriented(3, 1, true);
+  odd[12] = 77; // a type that there is not
+  const beyond = oriented(5, 1, true, false);
+  new DataView(beyond.buffer).setUint32(18, 1e6, true);
+  for (const block of [nine, odd, beyond]) {
+    const read = await decode(inJpeg([...EXIF, ...block]), 'x');
+    assert.is(read.width, 6);
+    assert.equal(read.metadata!.exif, block);
+  }
+  const camera = cameraExif(true);
+  camera[8] = 30; // tags that are none, and a link to nowhere
+  const { metadata } = await decode(inJpeg([...EXIF, ...camera]), 'x');
+  const upright = camera.slice();
+  upright[30] = 1;
+  assert.equal(metadata!.exif, upright);
+});
+
 test('EXIF too long for JPEG is left out of it', async () => {
   const exif = joinBytes(upright(), new Uint8Array(70_000));
   assert.is((await decode(encodeJpeg(image({ exif }), 90), 'x')).metadata, undefined);
