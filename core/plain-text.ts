@@ -19,12 +19,14 @@ export function checkTextSize(size: number, name: string, most = CAPTION_BYTES):
  */
 export function plainText(bytes: Uint8Array, name: string, most = CAPTION_BYTES): string {
   checkTextSize(bytes.length, name, most);
-  const text = new TextDecoder(encodingOf(bytes)).decode(bytes);
+  const encoding = encodingOf(bytes);
+  const text = encoding ? new TextDecoder(encoding).decode(bytes) : windowsText(bytes);
   if (text.includes('\0')) throw new UserError(`${shown(name)} is not a text file. Save it as plain text, in UTF-8.`, { file: name });
   return text;
 }
 
-function encodingOf(bytes: Uint8Array): string {
+/** The encoding by its label; null for windows-1252. */
+function encodingOf(bytes: Uint8Array): string | null {
   if (bytes[0] === 0xff && bytes[1] === 0xfe) return 'utf-16le';
   if (bytes[0] === 0xfe && bytes[1] === 0xff) return 'utf-16be';
   const zeros = [0, 0];
@@ -37,6 +39,12 @@ function encodingOf(bytes: Uint8Array): string {
     new TextDecoder('utf-8', { fatal: true }).decode(bytes);
     return 'utf-8';
   } catch {
-    return 'windows-1252';
+    return null;
   }
 }
+
+/** The letters of 128 to 159. Node 20 decodes them as ISO 8859-1, in which they are control characters. */
+const WINDOWS = '€\x81‚ƒ„…†‡ˆ‰Š‹Œ\x8dŽ\x8f\x90‘’“”•–—˜™š›œ\x9džŸ';
+
+const windowsText = (bytes: Uint8Array): string =>
+  Array.from(bytes, (byte) => (byte >= 128 && byte < 160 ? WINDOWS[byte - 128] : String.fromCharCode(byte))).join('');
