@@ -12,6 +12,8 @@ import { profileChunk, textChunk, writeChunk } from './png-chunks.ts';
 export interface PngOptions {
   /** texts stored in the file by keyword, see `textChunk`; default none */
   text?: Record<string, string>;
+  /** pixels as they are, not compressed, for bytes that are read again at once; default false */
+  stored?: boolean;
 }
 
 /** Bytes of an RGB PNG file of 8 or 16 bits, RGBA if the image has alpha, with its metadata. UserError for an empty image or text that PNG does not allow. */
@@ -25,7 +27,11 @@ export function encodePng(image: Image | DeepImage, options: PngOptions = {}): U
   const rgba = toRgba(image);
   if (rgba instanceof Uint8Array) png.data.set(rgba);
   else png.data = rgba as unknown as typeof png.data; // pngjs reads 16 bits from a buffer's memory
-  const file = PNG.sync.write(png, { colorType: image.alpha ? 6 : 2, bitDepth: rgba instanceof Uint8Array ? 8 : 16 });
+  const file = PNG.sync.write(png, {
+    colorType: image.alpha ? 6 : 2,
+    bitDepth: rgba instanceof Uint8Array ? 8 : 16,
+    ...(options.stored ? { deflateLevel: 0, filterType: 0 } : {}),
+  });
   return joinBytes(file.subarray(0, HEADER_END), ...chunks.map(writeChunk), file.subarray(HEADER_END));
 }
 

@@ -5,6 +5,8 @@ import { latin1, type PngChunk } from './png-chunks.ts';
 
 /** More bytes than any profile has, tables of printers included; and than an EXIF block's hexadecimal digits. */
 const [MAX_PROFILE, MAX_TEXT] = [2 ** 24, 2 ** 22];
+/** Texts that are looked into for EXIF; each may inflate to MAX_TEXT. */
+const MAX_TEXTS = 4;
 
 export interface PngColours {
   /** a profile that says what the colours are; none for sRGB */
@@ -42,9 +44,10 @@ export async function readColours(chunks: PngChunk[]): Promise<PngColours> {
 /** The blocks that may be EXIF: eXIf, then texts of hexadecimal digits, as ImageMagick wrote them before PNG had eXIf. */
 export async function exifBlocks(chunks: PngChunk[]): Promise<Uint8Array[]> {
   const blocks = chunks.filter(({ type }) => type === 'eXIf').map(({ data }) => data);
-  for (const chunk of chunks) {
+  const keyword = ({ data }: PngChunk) => latin1(data.subarray(0, Math.max(0, data.subarray(0, 80).indexOf(0))));
+  const texts = chunks.filter((chunk) => /^Raw profile type (exif|app1)$/i.test(keyword(chunk)));
+  for (const chunk of texts.slice(0, MAX_TEXTS)) {
     const nul = chunk.data.indexOf(0);
-    if (!/^Raw profile type (exif|app1)$/i.test(latin1(chunk.data.subarray(0, Math.min(nul, 80))))) continue;
     const block = rawProfile(latin1(await textAfter(chunk, nul)));
     if (block) blocks.push(block);
   }

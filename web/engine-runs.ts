@@ -4,6 +4,8 @@ import type { Warning } from '../core/errors.ts';
 import { decode, imageFormat } from '../image/decode.ts';
 import { encodePng } from '../image/encode.ts';
 import type { Image } from '../image/image.ts';
+import { coloursOf } from '../image/metadata.ts';
+import { opaque } from '../image/opaque.ts';
 import { readPngText } from '../image/png-chunks.ts';
 import { resize } from '../image/resize.ts';
 import { chooseOptions, type GivenOptions } from '../restore/choose-options.ts';
@@ -54,7 +56,7 @@ export class EngineRuns {
     const warning = (said: Warning) => emit({ kind: 'warning', warning: said });
     this.model.files.storageFull = warning;
     const preview = previewEvents(async (what, picture) => {
-      const bitmap = await bitmapOf(picture);
+      const bitmap = await bitmapOf({ ...picture, ...coloursOf(photo) });
       emit({ kind: 'picture', name: what, picture: bitmap }, [bitmap]);
     });
     const recording = record && !options.stage1Only ? this.explorer.record(device) : null;
@@ -69,8 +71,8 @@ export class EngineRuns {
     });
     const result = await running.finally(() => recording?.stop());
     const { image, stage1, recipe, working, resumedAt } = result;
-    const opaque = { width: photo.width, height: photo.height, data: photo.data };
-    const enlarged = resize(opaque, image.width, image.height, 'bicubic');
+    const transparency = image.alpha ? { alpha: image.alpha } : {};
+    const enlarged = { ...resize(opaque(photo), image.width, image.height, 'bicubic'), ...transparency, ...coloursOf(photo) };
     const png = new Blob([encodePng(image, { text: { [RECIPE_KEYWORD]: JSON.stringify(recipe) } })], { type: 'image/png' });
     await result.finished();
     const id = ++this.made;
