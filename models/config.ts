@@ -3,6 +3,8 @@
  * SUPIR, arXiv 2401.13627)
  */
 import { UserError } from '../core/errors.ts';
+import { isRecord } from '../core/json.ts';
+import { nameKey, plainName } from '../core/plain-name.ts';
 
 export interface VaeConfig {
   /** Channels of the first level. */
@@ -118,8 +120,42 @@ export function latentFactor(config: SupirConfig): number {
   return 2 ** (config.vae.ch_mult.length - 1);
 }
 
+/** Most that an entry may be, several times what any model has: a config.json could otherwise claim networks of a billion blocks, which are built first. */
+const MOST = { width: 2 ** 17, vocab: 2 ** 20, pixels: 2 ** 14, tokens: 2 ** 12, layers: 200, depth: 100, blocks: 16, levels: 8 };
+/** Most transformer blocks of a UNet. */
+const TRANSFORMERS = 1000;
+const LIMITS: Readonly<Record<string, number>> = {
+  ...{ num_res_blocks: MOST.blocks, transformer_depth: MOST.depth, middle_depth: MOST.depth, ch_mult: 64, channel_mult: 64 },
+  ...{ layers: MOST.layers, layer_index: MOST.layers, vocab: MOST.vocab, sot: MOST.vocab, eot: MOST.vocab },
+  ...{ context_length: MOST.tokens, image_multiple: MOST.pixels, min_size: MOST.pixels },
+};
+
+/** The files of a model folder, by what they hold. */
+export type ModelFileNames = Record<'sdxl' | 'supir' | 'tokenizer', string>;
+
 /**
- * Reads a model folder's config.json. Throws UserError naming the first entry that is missing or not what it should be.
+ * The names that a config.json gives to the files of its folder. Throws UserError for one that is no plain name within the folder, and for two
+ * that are one file, or config.json itself.
+ */
+export function parseModelFiles(json: unknown, file: string): ModelFileNames {
+  const files = isRecord(json) && isRecord(json.files) ? json.files : {};
+  const taken = new Map([[nameKey('config.json'), 'this file itself']]);
+  const named = (key: keyof ModelFileNames): string => {
+    const what = `${file}: 'files.${key}'`;
+    const name = plainName(files[key], what);
+    const other = taken.get(nameKey(name));
+    if (other !== undefined) throw new UserError(`${what} is ${name}, which is ${other} too.`);
+    taken.set(nameKey(name), `'files.${key}'`);
+    return name;
+  };
+  return { sdxl: named('sdxl'), supir: named('supir'), tokenizer: named('tokenizer') };
+}
+
+/** Bytes and values of the largest config.json accepted; they have two kB. */
+export const CONFIG_LIMITS = { bytes: 2 ** 20, values: 20_000 };
+
+/**
+ * Reads a model folder's config.json. Throws UserError naming the first entry that is missing, not what it should be, or beyond any model.
  * `text.sot` and `text.eot` may stand in tower2, as in the demo model's file.
  */
 export function parseConfig(json: unknown, file: string): SupirConfig {
@@ -130,14 +166,17 @@ export function parseConfig(json: unknown, file: string): SupirConfig {
     typeof value === 'object' && value !== null && !Array.isArray(value) ? (value as Record<string, unknown>) : fail(path, 'an object');
   const number = (object: Record<string, unknown>, path: string, key: string, least = 1): number => {
     const value = object[key];
-    return typeof value === 'number' && Number.isInteger(value) && value >= least
+    const most = LIMITS[key] ?? MOST.width;
+    return typeof value === 'number' && Number.isInteger(value) && value >= least && value <= most
       ? value
-      : fail(`${path}.${key}`, `an integer of at least ${least}`);
+      : fail(`${path}.${key}`, `an integer from ${least} to ${most}`);
   };
   const numbers = (object: Record<string, unknown>, path: string, key: string, least = 1): number[] => {
     const value = object[key];
-    const good = Array.isArray(value) && value.length > 0 && value.every((item) => Number.isInteger(item) && item >= least);
-    return good ? (value as number[]) : fail(`${path}.${key}`, `a list of integers of at least ${least}`);
+    const most = LIMITS[key] ?? MOST.width;
+    const isGood = (item: unknown) => Number.isInteger(item) && (item as number) >= least && (item as number) <= most;
+    const good = Array.isArray(value) && value.length > 0 && value.length <= MOST.levels && value.every(isGood);
+    return good ? (value as number[]) : fail(`${path}.${key}`, `a list of at most ${MOST.levels} integers from ${least} to ${most}`);
   };
   const all = <K extends string>(object: Record<string, unknown>, path: string, keys: K[]) =>
     Object.fromEntries(keys.map((key) => [key, number(object, path, key)])) as Record<K, number>;
@@ -150,12 +189,13 @@ export function parseConfig(json: unknown, file: string): SupirConfig {
   const scale = vae.scale_factor;
   const widths = ['vocab', 'dim', 'heads', 'layers', 'inter', 'context_length'] as const;
   const config: SupirConfig = {
-    name: typeof root.name === 'string' ? root.name : fail('name', 'a string'),
+    name: typeof root.name === 'string' && root.name.length <= 200 ? root.name : fail('name', 'a text of at most 200 characters'),
     ...all(root, 'the file', ['image_multiple', 'min_size']),
     vae: {
       ...all(vae, 'vae', ['ch', 'num_res_blocks', 'z_channels', 'norm_groups']),
       ch_mult: numbers(vae, 'vae', 'ch_mult'),
-      scale_factor: typeof scale === 'number' && scale > 0 ? scale : fail('vae.scale_factor', 'a positive number'),
+      scale_factor:
+        typeof scale === 'number' && scale > 1e-6 && scale < 1e6 ? scale : fail('vae.scale_factor', 'a number from 1e-6 to 1e6'),
     },
     unet: {
       ...all(unet, 'unet', ['in_channels', 'out_channels', 'model_channels', 'num_res_blocks', 'num_head_channels']),
@@ -176,6 +216,12 @@ export function parseConfig(json: unknown, file: string): SupirConfig {
   if (layer_index >= layers) fail('text.tower1.layer_index', `below text.tower1.layers, which is ${layers}, and not ${layer_index}`);
   if (config.unet.channel_mult.length !== config.unet.transformer_depth.length)
     fail('unet.transformer_depth', 'as long as unet.channel_mult');
+  const { num_res_blocks, transformer_depth, middle_depth } = config.unet;
+  const transformers = transformer_depth.reduce((sum, depth) => sum + depth * (2 * num_res_blocks + 1), middle_depth);
+  if (transformers > TRANSFORMERS) fail('unet.transformer_depth', `at most ${TRANSFORMERS} blocks in all, and it makes ${transformers}`);
+  const { tower1, tower2, sot, eot } = config.text;
+  if (Math.max(sot, eot) >= Math.min(tower1.vocab, tower2.vocab))
+    fail('text.tower2.eot', 'below the vocabularies of both towers, as must sot');
   if (root.recommended !== undefined) config.recommended = section(root.recommended, 'recommended');
   if (root.presets !== undefined) config.presets = section(root.presets, 'presets');
   return config;

@@ -15,6 +15,8 @@ export interface PaddingOptions {
   pad: 'eot' | 'zero';
 }
 
+const [START, END] = ['<|startoftext|>', '<|endoftext|>'];
+
 /** How CLIP splits a text into words, as its own file and that of Hugging Face have it. */
 const WORDS = "'s|'t|'re|'ve|'m|'ll|'d|[\\p{L}]+|[\\p{N}]|[^\\s\\p{L}\\p{N}]+";
 const WORDS_AND_MARKS = `<\\|startoftext\\|>|<\\|endoftext\\|>|${WORDS}`;
@@ -67,8 +69,12 @@ export function clipForm({ vocab, merges, start, end }: ClipTokens): object {
   };
 }
 
-/** Most tokens of a vocabulary: CLIP has 49408. */
-const MOST_TOKENS = 2 ** 20;
+/** Bytes and values of the largest tokenizer.json accepted: CLIP's has 2.2 MB, and two values for each of its 49,408 tokens. */
+export const TOKENIZER_LIMITS = { bytes: 2 ** 24, values: 1_000_000 };
+/** Most tokens of a vocabulary, and characters of one: CLIP has 49408. */
+const [MOST_TOKENS, TOKEN_LENGTH] = [2 ** 18, 1000];
+/** Characters of a word that are looked at. What is longer is no word, and its beginning fills every context. */
+const WORD_LENGTH = 4096;
 
 /**
  * What of a tokenizer.json is its own. Its patterns are compared with CLIP's and never run. Throws UserError naming the first entry that is not as in a
@@ -87,24 +93,52 @@ export function clipTokensOf(json: unknown): ClipTokens {
   const vocab = section(model.vocab, 'model.vocab');
   const tokens = Object.entries(vocab);
   if (tokens.length > MOST_TOKENS) refuse(`it has ${tokens.length} tokens`);
-  const isId = (id: unknown): id is number => Number.isInteger(id) && (id as number) >= 0 && (id as number) < MOST_TOKENS;
-  const wrong = tokens.find(([, id]) => !isId(id));
-  if (wrong) refuse(`the number of its token ${shown(wrong[0])} is ${shown(wrong[1])}, which is no whole number from 0`);
-  if (!Array.isArray(model.merges) || model.merges.length > MOST_TOKENS) refuse("its 'model.merges' are no list");
+  const taken = new Uint8Array(tokens.length);
+  for (const [token, id] of tokens) {
+    if (token.length > TOKEN_LENGTH) refuse(`it has a token of ${token.length} characters`);
+    const isId = Number.isInteger(id) && (id as number) >= 0 && (id as number) < tokens.length && !taken[id as number];
+    if (!isId)
+      refuse(`the number of its token ${shown(token)} is ${shown(id)}, which is no whole number from 0 to ${tokens.length - 1}, each once`);
+    taken[id as number] = 1;
+  }
+  if (!Array.isArray(model.merges) || model.merges.length > tokens.length)
+    refuse("its 'model.merges' are no list of at most as many as tokens");
   const merges = (model.merges as unknown[]).map((merge) => {
-    const text = Array.isArray(merge) ? merge.join(' ') : merge;
-    return typeof text === 'string' && /^[^ ]+ [^ ]+$/.test(text) ? text : refuse(`its merge ${shown(merge)} is no pair of tokens`);
+    const text = Array.isArray(merge) && merge.length === 2 ? merge.join(' ') : merge;
+    const [left, right] =
+      typeof text === 'string' && /^[^ ]+ [^ ]+$/.test(text) ? text.split(' ') : refuse(`its merge ${shown(merge)} is no pair of tokens`);
+    const isKnown = [left, right, left + right].every((token) => Object.hasOwn(vocab, token));
+    return isKnown ? (text as string) : refuse(`its merge ${shown(merge)} is no pair of tokens that make a third`);
   });
   const foreign = foreignStep([root.normalizer, root.pre_tokenizer]);
   if (foreign !== null) refuse(`it ${foreign}`);
+  if (!isClipsDivision(root.normalizer, root.pre_tokenizer)) refuse('it divides texts in another way than CLIP');
   const special = (token: string): number => {
-    const added = Array.isArray(root.added_tokens) ? root.added_tokens.find((each) => isRecord(each) && each.content === token) : undefined;
-    const id = (added as { id?: unknown } | undefined)?.id ?? vocab[token];
-    if (id === undefined)
+    if (!Object.hasOwn(vocab, token))
       throw new UserError(`The tokenizer file has no token ${token}, so it is not CLIP's. Pass a tokenizer.json of CLIP.`);
-    return isId(id) ? id : refuse(`the number of ${token} is ${shown(id)}, which is no whole number from 0`);
+    return vocab[token] as number;
   };
-  return { vocab: vocab as Record<string, number>, merges, start: special('<|startoftext|>'), end: special('<|endoftext|>') };
+  const [start, end] = [special(START), special(END)];
+  if (!Array.isArray(root.added_tokens)) refuse("its 'added_tokens' are no list");
+  for (const token of root.added_tokens as unknown[]) {
+    const { content, id } = isRecord(token) ? token : {};
+    if (content !== START && content !== END) refuse(`it adds the token ${shown(content ?? token)}, which CLIP does not`);
+    if (id !== vocab[content as string])
+      refuse(`the number of ${content} is ${shown(id)}, and in its vocabulary ${vocab[content as string]}`);
+  }
+  return { vocab: vocab as Record<string, number>, merges, start, end };
+}
+
+/** Whether texts are divided as CLIP divides them, step by step. */
+function isClipsDivision(normalizer: unknown, pre: unknown): boolean {
+  const steps = (value: unknown, key: string) =>
+    isRecord(value) && value.type === 'Sequence' && Array.isArray(value[key]) ? (value[key] as Record<string, unknown>[]) : [];
+  const all = [...steps(normalizer, 'normalizers'), ...steps(pre, 'pretokenizers')];
+  if (String(all.map((step) => step.type)) !== 'NFC,Replace,Lowercase,Split,ByteLevel') return false;
+  const [, replace, , split, bytes] = all;
+  const pattern = (step: Record<string, unknown>) => (isRecord(step.pattern) ? step.pattern.Regex : undefined);
+  const replaces = pattern(replace) === '\\s+' && replace.content === ' ';
+  return replaces && pattern(split) !== '\\s+' && split.behavior === 'Removed' && split.invert === true && bytes.add_prefix_space === false;
 }
 
 /** Steps that a tokenizer of CLIP takes with a text before it is split into tokens, and the patterns in them. */
@@ -146,9 +180,17 @@ export class ClipTokenizer {
     this.#bpe = new Tokenizer(clipForm(tokens), {});
   }
 
-  /** Token ids of a text, without start and end; a length of more than 75 will be cut by `encodePadded`. */
-  encode(text: string): number[] {
-    return this.#bpe.encode(cleaned(text), { add_special_tokens: false }).ids;
+  /** Token ids of a text, without start and end; with `most`, at most so many, and no more of the text is looked at than they need. */
+  encode(text: string, most = Number.POSITIVE_INFINITY): number[] {
+    const ids: number[] = [];
+    for (const { tokens } of this.#words(text)) {
+      for (const id of tokens) {
+        if (ids.length === most) return ids;
+        ids.push(id);
+      }
+      if (ids.length === most) return ids;
+    }
+    return ids;
   }
 
   /** [start, ...tokens, end, ...padding], exactly `length` ids; a text that is too long loses its last tokens and keeps the end token. */
@@ -156,7 +198,7 @@ export class ClipTokenizer {
     if (!Number.isInteger(length) || length < 2)
       throw new UserError(`A padded length of ${length} tokens cannot hold a start and an end token. Use 77.`);
     const ids = new Int32Array(length).fill(pad === 'eot' ? this.end : 0);
-    const tokens = this.encode(text).slice(0, length - 2);
+    const tokens = this.encode(text, length - 2);
     ids[0] = this.start;
     ids.set(tokens, 1);
     ids[tokens.length + 1] = this.end;
@@ -165,10 +207,15 @@ export class ClipTokenizer {
 
   /** The end of a text that `encodePadded` cuts off, from the first word that does not fit or fits in part; empty where all fits. */
   cutOff(text: string, length = 77): string {
-    const fits = (part: string) => this.encode(part).length <= length - 2;
-    if (fits(text)) return '';
-    for (const { index, 0: word } of text.matchAll(/\S+/g)) if (!fits(text.slice(0, index + word.length))) return text.slice(index);
+    let count = 0;
+    for (const { index, tokens } of this.#words(text)) if ((count += tokens.length) > length - 2) return text.slice(index);
     return '';
+  }
+
+  /** The words of a text and their tokens. White space parts words, whatever the pattern, so that each can be encoded by itself. */
+  *#words(text: string): Generator<{ index: number; tokens: number[] }> {
+    for (const { index, 0: word } of text.matchAll(/\P{White_Space}+/gu))
+      yield { index, tokens: this.#bpe.encode(cleaned(word.slice(0, WORD_LENGTH)), { add_special_tokens: false }).ids };
   }
 }
 

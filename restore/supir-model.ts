@@ -5,7 +5,6 @@
  */
 
 import { factsOf, UserError } from '../core/errors.ts';
-import { parseJsonBytes } from '../core/json.ts';
 import { places as placesOf } from '../core/module.ts';
 import { watch } from '../core/scope.ts';
 import { Tensor } from '../core/tensor.ts';
@@ -13,13 +12,14 @@ import type { Device } from '../gpu/device.ts';
 import { compile } from '../gpu/program.ts';
 import { pixelAttention } from '../models/attention-inputs.ts';
 import type { TokenPair } from '../models/conditioner.ts';
-import { SUPIR_SDXL, type SupirConfig } from '../models/config.ts';
+import { CONFIG_LIMITS, parseModelFiles, SUPIR_SDXL, type SupirConfig } from '../models/config.ts';
 import { Supir } from '../models/supir.ts';
-import { ClipTokenizer } from '../models/tokenizer.ts';
+import { ClipTokenizer, TOKENIZER_LIMITS } from '../models/tokenizer.ts';
 import type { EncoderName } from '../models/vae.ts';
 import type { ByteSource } from '../weights/byte-source.ts';
 import type { Checkpoint } from '../weights/checkpoint.ts';
 import type { FolderAccess } from '../weights/folder.ts';
+import { readJson } from '../weights/json-bounds.ts';
 import { openModelFiles, openModelFolder } from '../weights/model-files.ts';
 import { openTensorFile } from '../weights/open.ts';
 import type { TensorFile } from '../weights/tensor-file.ts';
@@ -85,31 +85,25 @@ export class SupirModel extends Model<Supir> {
    * Throws UserError for missing files, wrong entries, and checkpoints that do not fit the configuration.
    */
   static async open(device: Device, open: OpenFile, { weights }: ModelOptions = {}): Promise<SupirModel> {
-    const json = await readJson(await open('config.json'));
+    const json = await readJson(await open('config.json'), CONFIG_LIMITS);
     const config = readModelConfig(json, 'config.json');
-    const files = (json as { files?: Record<string, unknown> }).files;
-    const named = (key: string): string => {
-      const name = files?.[key];
-      if (typeof name !== 'string')
-        throw new UserError(`config.json: 'files.${key}' must name a file of the model folder. See demo/config.json.`);
-      return name;
-    };
-    const tokenizer = new ClipTokenizer(await readJson(await open(named('tokenizer'))));
-    if (tokenizer.start !== config.text.sot || tokenizer.end !== config.text.eot) {
+    const names = parseModelFiles(json, 'config.json');
+    const tokenizer = new ClipTokenizer(await readJson(await open(names.tokenizer), TOKENIZER_LIMITS));
+    const { sot, eot, tower1, tower2 } = config.text;
+    if (tokenizer.start !== sot || tokenizer.end !== eot)
       throw new UserError(
-        `${named('tokenizer')} starts texts with token ${tokenizer.start} and ends them with ${tokenizer.end}; config.json says ${config.text.sot} and ${config.text.eot}. Are they of one model?`,
+        `${names.tokenizer} starts texts with token ${tokenizer.start} and ends them with ${tokenizer.end}; config.json says ${sot} and ${eot}. Are they of one model?`,
       );
-    }
-    const rows = Math.min(config.text.tower1.vocab, config.text.tower2.vocab);
+    const rows = Math.min(tower1.vocab, tower2.vocab);
     if (tokenizer.highest >= rows)
       throw new UserError(
-        `${named('tokenizer')} has a token of number ${tokenizer.highest}, and the model's tables have ${rows} rows. Are they of one model?`,
+        `${names.tokenizer} has a token of number ${tokenizer.highest}, and the model's tables have ${rows} rows. Are they of one model?`,
       );
     const opened: Pick<ByteSource, 'close'>[] = [];
     try {
       const files: TensorFile[] = [];
-      for (const key of ['sdxl', 'supir']) {
-        const source = await open(named(key));
+      for (const name of [names.sdxl, names.supir]) {
+        const source = await open(name);
         opened.push(source);
         files.push(await openTensorFile(source));
       }
@@ -214,18 +208,5 @@ export class SupirModel extends Model<Supir> {
       if (tap.attention!(path)) Object.assign(tensors, { [`${path}.q`]: q, [`${path}.k`]: k });
     }
     return tensors;
-  }
-}
-
-/** Most bytes of config.json or tokenizer.json: CLIP's has two million. */
-const JSON_BYTES = 64e6;
-
-async function readJson(source: ByteSource): Promise<unknown> {
-  try {
-    if (source.size > JSON_BYTES)
-      throw new UserError(`${source.name} has ${source.size} bytes, which is too much for a model folder's file.`);
-    return parseJsonBytes(await source.read(0, source.size), source.name);
-  } finally {
-    await source.close?.();
   }
 }

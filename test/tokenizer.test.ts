@@ -1,8 +1,11 @@
+import { Tokenizer } from '@huggingface/tokenizers';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
+import { UserError } from '../core/errors.ts';
 import { ClipTokenizer } from '../models/tokenizer.ts';
 import { bytesSource } from '../weights/byte-source.ts';
 import { openSafetensors } from '../weights/safetensors.ts';
+import { inBounds } from './support/bounds.ts';
 import { projectFile } from './support/fixtures.ts';
 
 const json = JSON.parse(new TextDecoder().decode(await projectFile('demo/tokenizer.json')));
@@ -50,12 +53,83 @@ test('a text that is too long keeps the end token last', () => {
   assert.throws(() => tokenizer.encodePadded('a', { length: 1, pad: 'eot' }), /cannot hold/);
 });
 
-test('what is not a tokenizer of CLIP is refused', () => {
-  assert.throws(() => new ClipTokenizer({}), /tokenizer\.json of CLIP/);
-  assert.throws(
-    () => new ClipTokenizer({ ...json, added_tokens: [], model: { ...json.model, vocab: { a: 0 }, merges: [] } }),
-    /<\|startoftext\|>/,
+test('what is not a tokenizer of CLIP is refused, by the entry', async () => {
+  const { vocab, merges } = json.model;
+  const model = (changes: object) => ({ ...json, model: { ...json.model, ...changes } });
+  const [first, second] = Object.keys(vocab);
+  const ids = (id: unknown) => model({ vocab: { ...vocab, [first]: id } });
+  const split = (regex: unknown) => ({
+    ...json,
+    pre_tokenizer: {
+      ...json.pre_tokenizer,
+      pretokenizers: [{ ...json.pre_tokenizer.pretokenizers[0], pattern: { Regex: regex } }, json.pre_tokenizer.pretokenizers[1]],
+    },
+  });
+  const cases: [unknown, RegExp][] = [
+    [{}, /tokenizer\.json of CLIP/],
+    [null, /'content' is null/],
+    [[], /'content' is/],
+    ['text', /'content' is text/],
+    [{ ...json, added_tokens: [], model: { ...json.model, vocab: { a: 0 }, merges: [] } }, /no token <\|startoftext\|>/],
+    [model({ type: 'Unigram' }), /not BPE/],
+    [model({ vocab: [] }), /'model\.vocab'/],
+    ...['x', null, 1.5, -1, 2 ** 53, 1e300, '0', [0], true, vocab[second], Object.keys(vocab).length].map((id): [unknown, RegExp] => [
+      ids(id),
+      /no whole number from 0 to 2013, each once/,
+    ]),
+    [{ ...json, added_tokens: [...json.added_tokens, { id: 5, content: 'cat' }] }, /adds the token cat, which CLIP does not/],
+    [{ ...json, added_tokens: [{ id: 5, content: '<|endoftext|>' }] }, /the number of <\|endoftext\|> is 5, and in its vocabulary 2013/],
+    [{ ...json, added_tokens: 7 }, /'added_tokens'/],
+    [{ ...json, normalizer: null }, /divides texts in another way/],
+    [{ ...json, normalizer: { type: 'Sequence', normalizers: [...json.normalizer.normalizers, { type: 'Lowercase' }] } }, /another way/],
+    [{ ...json, pre_tokenizer: { type: 'Whitespace' } }, /treats texts by/],
+    [split('.'), /not CLIP's/],
+    [split(7), /not CLIP's/],
+    [model({ merges: 'a b' }), /'model\.merges'/],
+    [model({ merges: [...merges, 7] }), /merge 7 is no pair/],
+    [model({ merges: ['i n', 'ab cdefgh'] }), /merge ab cdefgh is no pair/],
+    [model({ merges: ['i  n'] }), /merge i {2}n is no pair/],
+    [model({ merges: [['i', 'n', 'x']] }), /is no pair/],
+    [model({ merges: ['__proto__ i'] }), /is no pair/],
+  ];
+  for (const [given, expected] of cases) {
+    assert.throws(
+      () => new ClipTokenizer(given),
+      (error: Error) => error instanceof UserError && expected.test(error.message),
+      String(expected),
+    );
+  }
+  const pairs = new ClipTokenizer(model({ merges: merges.map((merge: string) => merge.split(' ')) }));
+  assert.equal(pairs.encode('a photo of a cat'), tokenizer.encode('a photo of a cat'), 'merges as pairs');
+});
+
+test('texts of any size cost what their beginning costs', async () => {
+  const bounds = { seconds: 2, megabytes: 300 };
+  const many = 'a '.repeat(600_000);
+  const endless = 'x'.repeat(20_000_000);
+  const sentence = tokenizer.encode('a a a a');
+  await inBounds(() => assert.equal([...tokenizer.encodePadded(many, { pad: 'zero' })].slice(1, 5), sentence.slice(0, 4)), bounds);
+  await inBounds(() => assert.is(tokenizer.cutOff(many).length, many.length - 75 * 2), bounds);
+  await inBounds(
+    () => assert.is(tokenizer.encodePadded(endless, { pad: 'eot' })[75], tokenizer.encodePadded('x'.repeat(4096), { pad: 'eot' })[75]),
+    bounds,
   );
+  await inBounds(() => assert.is(tokenizer.cutOff(`a ${endless}`).length, endless.length), bounds);
+  await inBounds(() => assert.is(tokenizer.cutOff(' '.repeat(20_000_000)), ''), bounds);
+  await inBounds(() => assert.is(tokenizer.encode(`${'\u0301'.repeat(100_000)}`).length > 0, true), bounds);
+});
+
+test('a word at a time gives what the whole text gives', () => {
+  const whole = new Tokenizer(json, {});
+  for (const text of [
+    "it's 32k!? a_b",
+    'CAFE\u0301 \u0301x',
+    '\u039f\u0394\u039f\u03a3 \u03a3',
+    'a\u00a0b\u2003c\ufeffd\u0085e\u001cf\u200bg\u3000h',
+    '<|endoftext|> x<|startoftext|>y',
+    '\u65e5\u672c\u8a9e 12\u0661',
+  ])
+    assert.equal(tokenizer.encode(text), whole.encode(text, { add_special_tokens: false }).ids, text);
 });
 
 test('entities of HTML become what they stand for', () => {

@@ -1,7 +1,9 @@
 /** A model folder with some of its weights replaced: what training a part of a model makes. */
 import { UserError } from '../core/errors.ts';
 import { encodeF16 } from '../core/half.ts';
+import { parseJsonBytes } from '../core/json.ts';
 import type { Files } from '../host/host.ts';
+import { parseModelFiles } from '../models/config.ts';
 import { openTensorFile } from '../weights/open.ts';
 import { encodeSafetensors } from '../weights/safetensors-writer.ts';
 
@@ -13,9 +15,9 @@ export async function writeModelFolder(files: Files, from: string, to: string, w
   if (!(await files.exists(`${from}/config.json`)))
     throw new UserError(`${from} has no config.json: give the trained file to the published model's files as the last one instead.`);
   const config = await files.readFile(`${from}/config.json`);
-  const named = (JSON.parse(new TextDecoder().decode(config)) as { files: Record<string, string> }).files;
+  const named = parseModelFiles(parseJsonBytes(config, `${from}/config.json`), 'config.json');
   const left = new Set(weights.keys());
-  for (const key of ['sdxl', 'supir']) {
+  for (const key of ['sdxl', 'supir'] as const) {
     const file = await openTensorFile(await files.fileSource(`${from}/${named[key]}`));
     const tensors = await Promise.all(
       file.names().map(async (name) => {
