@@ -5,7 +5,7 @@ import type { Parameter } from '../core/module.ts';
 import { type ScalarInput, sameShape, scalar, type Tensor } from '../core/tensor.ts';
 import type { Device } from '../gpu/device.ts';
 import type { RunInputs } from '../gpu/program.ts';
-import { type Lora, type LoraFile, readLora } from '../weights/lora.ts';
+import { type Lora, type LoraFile, type ReadLoraOptions, readLora } from '../weights/lora.ts';
 import { type Adapter, adaptersOf, LoraStack } from './lora.ts';
 import { type Merged, mergeLora } from './lora-merge.ts';
 import { LoraScale, type LoraScaleText, loraBlock } from './lora-scale.ts';
@@ -15,12 +15,15 @@ export interface LoraHandle {
   readonly name: string;
   /** Whether it is in the weights themselves, with a scale that is fixed. */
   readonly isMerged: boolean;
+  /** What of the file was passed over, or taken for granted: a sentence each. */
+  readonly notes: readonly string[];
   /** Another scale acts from the next evaluation on. Setting it throws UserError for what is none, or where the LoRA was merged. */
   scale: LoraScaleText;
 }
 
 class Applied implements LoraHandle {
   readonly name: string;
+  readonly notes: readonly string[];
   readonly isMerged = false;
   readonly adapters: Adapter[];
   /** The programs' scalar for each block that the file has layers in. */
@@ -28,7 +31,7 @@ class Applied implements LoraHandle {
   private now!: LoraScale;
 
   constructor(lora: Lora, number: number, scale: LoraScale) {
-    this.name = lora.name;
+    [this.name, this.notes] = [lora.name, lora.notes];
     this.adapters = adaptersOf(lora);
     const blocks = new Set(this.adapters.map(({ parameter }) => loraBlock(parameter.name)));
     this.scalars = new Map([...blocks].sort().map((block) => [block, scalar(`lora.${number}.${block}`)]));
@@ -60,6 +63,7 @@ class Applied implements LoraHandle {
 
 class MergedHandle implements LoraHandle {
   readonly name: string;
+  readonly notes: readonly string[];
   readonly isMerged = true;
   readonly lora: Lora;
   readonly fixed: LoraScale;
@@ -69,7 +73,7 @@ class MergedHandle implements LoraHandle {
       throw new UserError(
         `A LoRA that is merged into the weights has one scale in all steps, not ${scale.text}. Give one number, or do not merge.`,
       );
-    this.name = lora.name;
+    [this.name, this.notes] = [lora.name, lora.notes];
     this.lora = lora;
     this.fixed = scale;
   }
@@ -98,9 +102,16 @@ export class LoraSet implements Iterable<LoraHandle> {
   /**
    * Reads a file for the model with these weights and adds it as `add` does. Throws UserError as `readLora` and `add`, and changes nothing then.
    */
-  async read(device: Device, file: LoraFile, weights: readonly Parameter[], scale: LoraScaleText = 1, merge = false): Promise<LoraHandle> {
+  async read(
+    device: Device,
+    file: LoraFile,
+    weights: readonly Parameter[],
+    scale: LoraScaleText = 1,
+    merge = false,
+    options: ReadLoraOptions = {},
+  ): Promise<LoraHandle> {
     const parsed = new LoraScale(scale);
-    const read = () => readLora(file, weights);
+    const read = () => readLora(file, weights, options);
     const lora = await (this.merged ? this.merged.aside(read) : read());
     return this.add(device, withControl(lora, parsed, weights), parsed, merge);
   }

@@ -13,6 +13,7 @@ import { type LoraHandle, LoraSet } from '../models/lora-set.ts';
 import type { ByteSource } from '../weights/byte-source.ts';
 import type { Checkpoint } from '../weights/checkpoint.ts';
 import { fingerprint } from '../weights/fingerprint.ts';
+import type { ReadLoraOptions } from '../weights/lora.ts';
 import { openTensorFile } from '../weights/open.ts';
 import type { TensorFile } from '../weights/tensor-file.ts';
 
@@ -63,14 +64,14 @@ export abstract class Model<Networks extends Module = Module> {
    * Puts a LoRA file on the model, beside those before it, or with `merge` into its weights. Throws UserError for a file that does not fit the
    * model and for a scale that is none; nothing has changed then, and the file is closed.
    */
-  async addLora(source: ByteSource, scale: LoraScaleText = 1, merge = false): Promise<LoraHandle> {
+  async addLora(source: ByteSource, scale: LoraScaleText = 1, merge = false, options: ReadLoraOptions = {}): Promise<LoraHandle> {
     let opened: Pick<TensorFile, 'close'> = source;
     try {
       const file = await openTensorFile(source);
       opened = file;
       const print = await fingerprint(file);
       const weights = [...parameters(this.networks)].map(([, parameter]) => parameter);
-      const handle = await this.loras.read(this.device, file, weights, scale, merge);
+      const handle = await this.loras.read(this.device, file, weights, scale, merge, options);
       this.files.set(handle, { handle, file, fingerprint: print });
       return handle;
     } catch (error) {

@@ -10,6 +10,8 @@ import type { LoraScaleText } from '../models/lora-scale.ts';
 import type { LoraHandle } from '../models/lora-set.ts';
 import type { SamplerStep } from '../sampler/sampler.ts';
 import { fingerprint } from '../weights/fingerprint.ts';
+import { readJson } from '../weights/json-bounds.ts';
+import { ADAPTER_CONFIG, ADAPTER_LIMITS } from '../weights/lora-alpha.ts';
 import { chooseOptions, type GivenOptions } from './choose-options.ts';
 import { type Forecast, forecastRestore } from './forecast.ts';
 import { type RestoredPhoto, restorePhoto } from './job.ts';
@@ -121,8 +123,8 @@ export class Restorer {
    * Puts another LoRA file on the model. Its handle's scale may be changed at any time: nothing is read or compiled then, and a restoration that
    * runs goes on with it. Throws UserError for a file that does not fit the model, and changes nothing then.
    */
-  async addLora({ path, scale, merge }: LoraChoice): Promise<LoraHandle> {
-    return this.model.addLora(await this.host.fileSource(path), scale, merge);
+  async addLora(choice: LoraChoice): Promise<LoraHandle> {
+    return putOn(this.model, this.host, choice);
   }
 
   /**
@@ -146,6 +148,8 @@ export class Restorer {
     const recipe = await this.recipe(photo, name, given);
     await settings.recipe?.(recipe);
     const state = folder === undefined ? null : await RunState.open(this.host, folder, recipe);
+    for (const { name: file, notes } of this.model.loras)
+      for (const message of notes) await settings.warning?.({ code: 'lora-file', file, message });
     if (photo.note) await settings.warning?.({ code: 'photo', file: name, message: `${name}: ${photo.note}` });
     if (state && !state.saved && state.others > 0 && !this.toldOfStates.has(folder!)) {
       this.toldOfStates.add(folder!);
@@ -246,12 +250,19 @@ async function openModel(
   const method = await methodOf(host, folder);
   const model = await method.open(device, host, folder, options);
   try {
-    for (const { path, scale, merge } of choices) await model.addLora(await host.fileSource(path), scale, merge);
+    for (const choice of choices) await putOn(model, host, choice);
     return { method, model, fingerprint: await fingerprint(model.checkpoint) };
   } catch (error) {
     await model.close();
     throw error;
   }
+}
+
+/** Puts a LoRA file on a model; of one that PEFT saved, with the configuration that lies beside it. */
+async function putOn(model: SupirModel, host: Host, { path, scale, merge }: LoraChoice): Promise<LoraHandle> {
+  const beside = path.replace(/adapter_model\.(safetensors|bin)$/, ADAPTER_CONFIG);
+  const config = beside !== path && (await host.exists(beside)) ? await readJson(await host.fileSource(beside), ADAPTER_LIMITS) : undefined;
+  return model.addLora(await host.fileSource(path), scale, merge, { config });
 }
 
 function learnt(before: Speeds | null, byGraph: Record<string, number>): Speeds {

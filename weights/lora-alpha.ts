@@ -11,8 +11,8 @@ export const ADAPTER_METADATA = 'lora_adapter_metadata';
 /** The file of PEFT beside `adapter_model.safetensors`. */
 export const ADAPTER_CONFIG = 'adapter_config.json';
 
-/** Bytes of the longest adapter_config.json accepted; those with a pattern for every layer have some hundred kB. */
-export const CONFIG_LIMIT = 2 ** 24;
+/** Bytes and values of the largest adapter_config.json accepted; those with a pattern for every layer have some hundred kB. */
+export const ADAPTER_LIMITS = { bytes: 2 ** 24, values: 200_000 };
 
 /** The components whose configurations lie side by side, as diffusers calls them. */
 type Component = 'unet' | 'text_encoder' | 'text_encoder_2';

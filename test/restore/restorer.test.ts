@@ -11,12 +11,14 @@ import { encodePng } from '../../image/encode.ts';
 import type { Image } from '../../image/image.ts';
 import { psnr } from '../../image/metrics.ts';
 import { readPngText } from '../../image/png-chunks.ts';
+import type { Adapter } from '../../models/lora.ts';
 import { recommendedByLora } from '../../restore/few-step.ts';
 import { compareRecipes, identity, makeRecipe, parseRecipe, RECIPE_KEYWORD, type Recipe } from '../../restore/recipe.ts';
 import { type RestoredWithRecipe, Restorer } from '../../restore/restorer.ts';
 import type { SamplerStep } from '../../sampler/sampler.ts';
 import { encodeSafetensors } from '../../weights/safetensors-writer.ts';
 import { projectFile } from '../support/fixtures.ts';
+import { refused } from '../support/refused.ts';
 
 const demo = new URL('../../demo', import.meta.url).pathname;
 const options = { steps: 4, cfg: 2, seed: 3, minSize: 64 };
@@ -243,6 +245,37 @@ test('a LoRA acts by its strength, is told by the recipe, and at 0 changes no bi
       halfway.some((value, i) => value !== other[i]),
       'changed during the run',
     );
+});
+
+test("PEFT's configuration is read beside its file, and what a LoRA file is passed over in is told", async () => {
+  const layer = 'base_model.model.up_blocks.1.attentions.2.proj_out';
+  const data = Float32Array.from({ length: 256 }, (_, i) => Math.cos(i));
+  const path = join(folder, 'adapter_model.safetensors');
+  writeFileSync(
+    path,
+    encodeSafetensors([
+      [`${layer}.lora_A.weight`, { dtype: 'F32', shape: [4, 64], data }],
+      [`${layer}.lora_B.weight`, { dtype: 'F32', shape: [64, 4], data }],
+      ['bundle_emb.word.clip_l', { dtype: 'F32', shape: [2, 32], data: data.subarray(0, 64) }],
+    ]),
+  );
+  const at = async () => {
+    const adapted = await Restorer.load(host, demo, [{ path, scale: 1 }]);
+    const warnings: string[] = [];
+    await adapted.restore(photo, { ...options, stage1Only: true }, { warning: ({ message }) => void warnings.push(message) });
+    const { adapters } = [...adapted.model.loras][0] as unknown as { adapters: Adapter[] };
+    const up = (await adapters[0].factors[1].source!.read()) as Float32Array;
+    await adapted.close();
+    return { up: up[1], warnings };
+  };
+  const alone = await at();
+  assert.match(alone.warnings.join('\n'), /embeddings of words.*\n.*does not say its alpha/s);
+  writeFileSync(join(folder, 'adapter_config.json'), JSON.stringify({ peft_type: 'LORA', r: 4, lora_alpha: 8 }));
+  const beside = await at();
+  assert.is(beside.up, 2 * alone.up);
+  assert.is(beside.warnings.length, 1);
+  writeFileSync(join(folder, 'adapter_config.json'), '{"lora_alpha":"8"}');
+  await refused(Restorer.load(host, demo, [{ path, scale: 1 }]), /adapter_config\.json: 'lora_alpha' is 8, and must be a number/);
 });
 
 test('a recipe of another photo, model or adapter is told', async () => {
