@@ -71,10 +71,7 @@ test('numbers that are allowed by themselves make no more blocks together than a
 });
 
 test('a layer that there is not, and tokens beyond the tables', () => {
-  refuses(
-    () => parseConfig(changed('text.tower1.layer_index', demo.text.tower1.layers), 'config.json'),
-    /layer_index' must be below/,
-  );
+  refuses(() => parseConfig(changed('text.tower1.layer_index', demo.text.tower1.layers), 'config.json'), /layer_index' must be below/);
   refuses(() => parseConfig(changed('text.tower2.eot', demo.text.tower2.vocab), 'config.json'), /below the vocabularies/);
 });
 
