@@ -63,7 +63,7 @@ export async function diagnose(): Promise<Diagnosis> {
     driver: driverSource(),
   };
   try {
-    const device = await openDevice({ gpu: await host.gpu(), settle: host.settle });
+    const device = await openDevice({ gpu: await host.gpu(), settle: host.settle, debug: host.debug?.() });
     const { vendor, architecture, device: name, description, software, subgroupSizes } = device.facts;
     diagnosis.adapter = {
       vendor,

@@ -196,7 +196,7 @@ function parseResults(bytes: Uint8Array, path: string): { settings: unknown; met
 /** On a device of its own: methods open and close theirs. */
 async function openLpips(paths: readonly string[]): Promise<LpipsMetric> {
   const checkpoint = await Checkpoint.open(await Promise.all(paths.map((path) => host.fileSource(path))));
-  return LpipsMetric.of(await openDevice({ gpu: await host.gpu(), settle: host.settle }), checkpoint);
+  return LpipsMetric.of(await openDevice({ gpu: await host.gpu(), settle: host.settle, debug: host.debug?.() }), checkpoint);
 }
 
 /** One of the methods that the file of --methods adds. */

@@ -3,6 +3,7 @@
 import { Command } from 'commander';
 import { DeviceError, UserError } from '../core/errors.ts';
 import { shownMessage } from '../core/text.ts';
+import { host } from '../host/node.ts';
 import { convertCommand } from './convert.ts';
 import { degradeCommand } from './degrade.ts';
 import { doctor } from './doctor.ts';
@@ -12,6 +13,7 @@ import { Interrupted } from './interrupt.ts';
 import { words } from './messages.ts';
 import { planCommand } from './plan.ts';
 import { PartialFailure, restoreCommand } from './restore.ts';
+import { shadersCommand } from './shaders.ts';
 import { trainCommand } from './train.ts';
 import { verifyCommand } from './verify.ts';
 
@@ -34,13 +36,15 @@ const program = new Command('supir')
   .addCommand(convertCommand())
   .addCommand(degradeCommand())
   .addCommand(evaluateCommand())
-  .addCommand(trainCommand());
+  .addCommand(trainCommand())
+  .addCommand(shadersCommand());
 for (const command of [program, ...program.commands]) command.exitOverride();
 
 process.exit(await run());
 
 async function run(): Promise<number> {
   try {
+    host.debug?.(); // refuses what SUPIR_DEBUG cannot print, before any work
     await program.parseAsync();
     return Number(process.exitCode ?? 0);
   } catch (error) {

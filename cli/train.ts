@@ -266,7 +266,7 @@ async function withModel(photos: string, flags: TrainSettings, name: string, wor
   const unlock = await lock(join(flags.output, '.training.lock'), `A training in ${flags.output} is under way`);
   const interruption = onInterrupt(() => undefined);
   try {
-    const device = await openDevice({ gpu: await host.gpu(), settle: host.settle });
+    const device = await openDevice({ gpu: await host.gpu(), settle: host.settle, debug: host.debug?.() });
     let model: SupirModel | null = null;
     try {
       model = await SupirModel.openFolder(device, host, flags.model, { weights: flags.weights ?? undefined });

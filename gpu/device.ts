@@ -3,6 +3,7 @@
  * The GPU object itself comes from a host adapter (host/), so this file runs unchanged in Node, browsers, Deno and Bun.
  */
 import { type AdapterFacts, MATRIX_FEATURE, type Schedule } from '../core/adapter.ts';
+import type { DebugOptions } from '../core/debug.ts';
 import { DeviceError, MemoryError } from '../core/errors.ts';
 import { present, type ShaderSpec, shaderSource } from '../core/shader.ts';
 import type { Buffers, MemoryUse } from './buffers.ts';
@@ -21,6 +22,8 @@ export interface OpenOptions {
   submitSeconds?: number;
   /** Default 'auto': by the adapter's facts, and never 'matrix'. 'subgroup' and 'matrix' throw DeviceError on adapters that cannot run them. */
   schedule?: Schedule | 'auto';
+  /** What is printed of each program that is compiled. Default: nothing. */
+  debug?: DebugOptions | null;
 }
 
 /** Limits that decide what an adapter can run, for reports about it. */
@@ -92,7 +95,10 @@ export async function openDevice(options: OpenOptions): Promise<Device> {
     throw new DeviceError('This adapter cannot run the subgroup schedule: it needs subgroups of one size between 4 and 64 lanes.');
   if (matrix) facts.schedule = 'matrix';
   else if (options.schedule === 'subgroup' || (options.schedule !== 'tiled' && oneSize && facts.software)) facts.schedule = 'subgroup';
-  return new Device(device, facts, settle, new Pace({ seconds: options.submitSeconds, software: facts.software }));
+  const pace = new Pace({ seconds: options.submitSeconds, software: facts.software });
+  const opened = new Device(device, facts, settle, pace);
+  opened.debug = options.debug ?? null;
+  return opened;
 }
 
 /** Throws DeviceError unless the adapter has matrix units for halves with sums in f32, 16 x 16 x 16, in subgroups of 32 lanes. */
@@ -137,6 +143,10 @@ export class Device implements Buffers {
   readonly memory: MemoryUse = { buffers: 0, bytes: 0, peak: 0 };
   /** The weights that programs share. */
   readonly residency: Residency = new Residency(this);
+  /** Set to print what programs are made of as they are compiled. */
+  debug: DebugOptions | null = null;
+  /** Shaders that were printed. */
+  readonly printed = new Set<string>();
   /** Set to collect time per kernel; see profiler.ts. */
   profile: Profile | null = null;
   private readonly pipelines = new Map<string, Promise<GPUComputePipeline>>();

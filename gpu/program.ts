@@ -2,13 +2,14 @@
  * A planned graph on a device, replayed: pipelines, buffers and bind groups are made once, a run writes what changed and loops over dispatches.
  */
 import { dequantise, isBlocks } from '../core/blocks.ts';
+import { type DebugOptions, graphText, planText, shaderTexts } from '../core/debug.ts';
 import { DeviceError, ShapeError, UserError } from '../core/errors.ts';
 import { fromF16 } from '../core/half.ts';
 import type { Plan, PlannedDispatch, Value } from '../core/plan.ts';
 import { paramBytes, present, storageBytes } from '../core/shader.ts';
 import { showShape, sizeOf, type TensorData } from '../core/shape.ts';
 import type { Tensor } from '../core/tensor.ts';
-import { plan } from '../kernels/fusion.ts';
+import { fused, plan } from '../kernels/fusion.ts';
 import type { Device } from './device.ts';
 import { type DividedWork, type Portion, share } from './pace.ts';
 import type { ProgramWeights } from './residency.ts';
@@ -75,6 +76,7 @@ export async function compile<Names extends string>(
   { kept = [], beside = 0 }: CompileOptions = {},
 ): Promise<Program<Names>> {
   const planned = plan(outputs, device.facts, device.gpu.limits, kept);
+  if (device.debug) printParts(device, device.debug, outputs, planned);
   const compiling = pipelinesOf(device, planned);
   compiling.catch(() => undefined); // awaited below
   let program: Program<Names> | null = null;
@@ -88,6 +90,16 @@ export async function compile<Names extends string>(
     (program as Program<Names> | null)?.discard();
     throw error;
   }
+}
+
+/** Prints what the device was asked to print of a program. */
+function printParts({ printed }: Device, { parts, print }: DebugOptions, outputs: Record<string, Tensor>, planned: Plan): void {
+  if (parts.includes('graph')) print(graphText('graph', outputs));
+  if (parts.includes('fused')) print(graphText('fused graph', fused(outputs)));
+  if (parts.includes('plan')) print(planText(planned));
+  if (!parts.includes('wgsl')) return;
+  const shaders = planned.dispatches.map(({ shader }) => shader);
+  for (const text of shaderTexts(shaders, printed)) print(text);
 }
 
 /** The pipeline of every dispatch; the device's observer is told as those that are new are compiled. */

@@ -2,12 +2,15 @@
  * What the program needs from the platform it runs on, and nothing more: WebGPU's entry point, a way to wait for it, and files.
  * One implementation a platform: node.ts (Node and Bun), deno.ts, browser.ts; current.ts picks the one that is running.
  */
+import type { DebugOptions } from '../core/debug.ts';
 import type { ByteSource } from '../weights/byte-source.ts';
 
 export interface Host extends Files {
   readonly name: 'node' | 'bun' | 'deno' | 'browser';
   /** WebGPU's entry point. Throws DeviceError where the platform has none; an adapter may still be missing behind it. */
   gpu(): Promise<GPU>;
+  /** What devices are to print of the programs that they compile, where a person asked for it. Throws UserError for what there is not. */
+  debug?(): DebugOptions | null;
   /** Bytes of memory that are free on the machine; null where the platform does not tell. */
   freeMemory(): number | null;
   /** Waits for a GPU promise without burning the processor meanwhile. Passes the value or the rejection on. */

@@ -1,5 +1,6 @@
 /** Node, and Bun: WebGPU from Dawn's Node binding (npm `webgpu`), files from node:fs. */
 import { freemem } from 'node:os';
+import { type DebugOptions, debugParts } from '../core/debug.ts';
 import { DeviceError } from '../core/errors.ts';
 import { shown } from '../core/text.ts';
 import type { Host } from './host.ts';
@@ -62,4 +63,10 @@ async function settle<T>(promise: Promise<T>): Promise<T> {
 /** What containers allow counts too, where the runtime knows it. */
 const freeMemory = (): number => process.availableMemory?.() ?? freemem();
 
-export const host: Host = { name: process.versions.bun ? 'bun' : 'node', gpu, freeMemory, settle, ...nodeFiles };
+/** SUPIR_DEBUG=graph,fused,plan,wgsl prints these of every program to the standard error output. */
+function debug(): DebugOptions | null {
+  const parts = debugParts(process.env.SUPIR_DEBUG);
+  return parts && { parts, print: (text) => void process.stderr.write(`${text}\n\n`) };
+}
+
+export const host: Host = { name: process.versions.bun ? 'bun' : 'node', gpu, freeMemory, settle, debug, ...nodeFiles };

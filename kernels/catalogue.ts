@@ -3,10 +3,10 @@
  * change its choice. For compile checks; WGSL comes from the same plan that programs run, so the list cannot drift from it.
  */
 
-import { type AdapterFacts, MATRIX_FEATURE } from '../core/adapter.ts';
+import { type AdapterFacts, MATRIX_FEATURE, type Schedule } from '../core/adapter.ts';
 import { isBlocks } from '../core/blocks.ts';
 import { Parameter } from '../core/module.ts';
-import { type DType, shaderSource } from '../core/shader.ts';
+import { type DType, present, shaderSource } from '../core/shader.ts';
 import { input, type Shape, scalar, Tensor } from '../core/tensor.ts';
 import { attention } from './attention.ts';
 import { attentionPart, mergeAttention } from './attention-parts.ts';
@@ -34,6 +34,10 @@ export interface CatalogueShader {
   wgsl: string;
   /** WebGPU features it needs, such as 'shader-f16'. */
   needs: string[];
+  /** How the tensors that it reads are stored. */
+  types: ReadonlySet<DType>;
+  /** On adapters of which schedules it is chosen. */
+  schedules: Set<Schedule>;
 }
 
 const FLOATS = ['f32', 'f16'] as const;
@@ -72,7 +76,13 @@ export function allShaders(): CatalogueShader[] {
       for (const { shader } of plan({ tensor }, facts, { maxStorageBufferBindingSize: 2 ** 27, minUniformBufferOffsetAlignment: 256 })
         .dispatches) {
         const wgsl = shaderSource(shader);
-        found.set(wgsl, { name: shader.name, wgsl, needs: needsOf(wgsl) });
+        const known = found.get(wgsl);
+        if (known) {
+          known.schedules.add(facts.schedule);
+          continue;
+        }
+        const read = present(shader.bindings).flatMap(([, { dtype, write }]) => (write ? [] : [dtype]));
+        found.set(wgsl, { name: shader.name, wgsl, needs: needsOf(wgsl), types: new Set(read), schedules: new Set([facts.schedule]) });
       }
     }
   }

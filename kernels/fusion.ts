@@ -110,7 +110,10 @@ const normEnds: FusionRule[] = [
 
 export const FUSION_RULES: readonly FusionRule[] = [zoomedConvolution, biasOfImages, ...layerEnds, ...normEnds];
 
+/** The graph of `outputs`, fused. */
+export const fused = (outputs: Record<string, Tensor>): Record<string, Tensor> => fuse(outputs, FUSION_RULES);
+
 /** Fuses the graph of `outputs` and plans it; `kept` as in planGraph. Throws ShapeError when a tensor exceeds the largest binding, naming it and the limit. */
 export function plan(outputs: Record<string, Tensor>, facts: AdapterFacts, limits: PlanLimits, kept: readonly string[] = []): Plan {
-  return planGraph(fuse(outputs, FUSION_RULES), facts, limits, kept);
+  return planGraph(fused(outputs), facts, limits, kept);
 }

@@ -237,7 +237,7 @@ export class Restorer {
 }
 
 async function deviceOf(host: Host, { schedule }: RestorerOptions): Promise<Device> {
-  return openDevice({ gpu: await host.gpu(), settle: host.settle, schedule });
+  return openDevice({ gpu: await host.gpu(), settle: host.settle, schedule, debug: host.debug?.() });
 }
 
 async function openModel(

@@ -1,6 +1,7 @@
 /** The catalogue lists every shader that kernels emit; each compiles here and stays within what every adapter offers. */
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
+import { formatWgsl } from '../../core/format-wgsl.ts';
 import { TorchRandom } from '../../core/random.ts';
 import { shaderSource } from '../../core/shader.ts';
 import { input, type Tensor } from '../../core/tensor.ts';
@@ -121,6 +122,11 @@ test('kernels at random sizes and types emit only shaders of the catalogue', () 
       for (const { shader, label } of plan({ tensor }, FACTS, LIMITS).dispatches)
         for (const part of parts(shaderSource(shader))) assert.ok(known.has(part), `${shader.name} of ${label}`);
   }
+});
+
+test('formatting moves blanks alone', () => {
+  const dense = (wgsl: string) => wgsl.replace(/\s+/g, '');
+  for (const { name, wgsl } of allShaders()) assert.is(dense(formatWgsl(wgsl)), dense(wgsl), name);
 });
 
 test.run();
