@@ -29,6 +29,7 @@ import { fingerprint } from '../weights/fingerprint.ts';
 import { Interrupted, onInterrupt } from './interrupt.ts';
 import { checkWritable, realPath } from './output-path.ts';
 import { COMMAND } from './program.ts';
+import { trainInitCommand } from './train-init.ts';
 import { type LoraSettings, type NetworkSettings, settingsOf, type TrainSettings, trainDefinition } from './train-options.ts';
 
 const FOLDER = `
@@ -64,6 +65,7 @@ const DESCRIPTIONS: Record<NetworkName, string> = {
 
 export function trainCommand(): Command {
   const train = new Command('train').description('Trains adapters of the model, or parts of the model itself.');
+  train.addCommand(trainInitCommand());
   train.addCommand(
     trainDefinition('lora', 'Trains a LoRA of the UNet on photos, for plain denoising or for restoration.')
       .addHelpText('after', LORA_HELP)

@@ -4,8 +4,33 @@ import { encodeF16 } from '../core/half.ts';
 import { parseJsonBytes } from '../core/json.ts';
 import type { Files } from '../host/host.ts';
 import { parseModelFiles } from '../models/config.ts';
+import { COMPONENTS, componentOf } from '../weights/layouts.ts';
 import { openTensorFile } from '../weights/open.ts';
 import { encodeSafetensors } from '../weights/safetensors-writer.ts';
+import type { Weights } from './untrained.ts';
+
+/**
+ * Writes a whole model: `config`, the bytes of its config.json, the tokenizer beside it, and its weights in f16, each in the file that published models have it in.
+ */
+export async function writeNewModel(
+  files: Files,
+  to: string,
+  config: Uint8Array<ArrayBuffer>,
+  tokenizer: Uint8Array<ArrayBuffer>,
+  weights: Weights,
+): Promise<void> {
+  const named = parseModelFiles(parseJsonBytes(config, 'config.json'), 'config.json');
+  for (const [key, origin] of [
+    ['sdxl', 'SDXL'],
+    ['supir', 'SUPIR'],
+  ] as const) {
+    const tensors = [...weights].filter(([name]) => COMPONENTS[componentOf(name)!].origin === origin);
+    const entries = tensors.map(([name, { shape, values }]) => [name, { dtype: 'F16' as const, shape, data: encodeF16(values) }] as const);
+    await files.writeFileAtomic(`${to}/${named[key]}`, encodeSafetensors(entries, { format: 'pt' }));
+  }
+  await files.writeFileAtomic(`${to}/${named.tokenizer}`, tokenizer);
+  await files.writeFileAtomic(`${to}/config.json`, config);
+}
 
 /**
  * Copies the folder `from`, of a config.json and the files that it names, to `to`, with these weights in place of its own, in the type of its file
