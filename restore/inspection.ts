@@ -114,25 +114,30 @@ function advice(parts: readonly Part[]): string {
   return `Give it after a full checkpoint, whose own it replaces: ${parts.map(({ component }) => COMPONENTS[component].title).join(', ')}.${note}`;
 }
 
-/** A file in some lines of text. */
-export function describe(found: FileReport, advice: string): string {
-  const lines = [
-    `${shown(found.file)}: ${found.title}, ${count(found.tensors, 'tensor')}, ${count(found.parameters, 'parameter')}, ${size(found.bytes)}`,
-  ];
+/** What a file is, in a line without its name, and what it holds, in some. */
+export function described(found: FileReport, advice: string): { title: string; details: string[] } {
+  const title = `${found.title}, ${count(found.tensors, 'tensor')}, ${count(found.parameters, 'parameter')}, ${size(found.bytes)}`;
+  const details: string[] = [];
   const isOther = found.parts.length > 0 && found.parts.every(({ otherShapes }) => otherShapes > 0);
   for (const { title, tensors, parameters, dtypes, layout, missing, otherShapes } of found.parts) {
     const cells = [title.padEnd(28), grouped(tensors).padStart(6), grouped(parameters).padStart(14), dtypes.join(' ').padEnd(8), layout];
-    lines.push(`  ${cells.join('  ')}`);
+    details.push(cells.join('  '));
     if (otherShapes > 0 && !isOther)
-      lines.push(`    ${grouped(otherShapes)} tensors have other shapes than the published model's: it needs a config.json of its own.`);
-    else if (missing.length > 0 && !isOther) lines.push(`    ${count(missing.length, 'tensor')} missing: ${namesShown(missing)}`);
+      details.push(`  ${grouped(otherShapes)} tensors have other shapes than the published model's: it needs a config.json of its own.`);
+    else if (missing.length > 0 && !isOther) details.push(`  ${count(missing.length, 'tensor')} missing: ${namesShown(missing)}`);
   }
-  if (isOther) lines.push("  Its shapes are not the published model's: a config.json beside it must tell the sizes.");
+  if (isOther) details.push("Its shapes are not the published model's: a config.json beside it must tell the sizes.");
   if (found.unknown.length > 0)
-    lines.push(`  passed over, of no part of the model: ${count(found.unknown.length, 'tensor')}: ${namesShown(found.unknown)}`);
-  if (found.ignored.length > 0) lines.push(`  passed over: ${namesShown(found.ignored)}`);
-  if (advice) lines.push(`  ${advice}`);
-  return lines.join('\n');
+    details.push(`passed over, of no part of the model: ${count(found.unknown.length, 'tensor')}: ${namesShown(found.unknown)}`);
+  if (found.ignored.length > 0) details.push(`passed over: ${namesShown(found.ignored)}`);
+  if (advice) details.push(advice);
+  return { title, details };
+}
+
+/** The same with the file's name, in lines for a terminal. */
+export function describe(found: FileReport, advice: string): string {
+  const { title, details } = described(found, advice);
+  return [`${shown(found.file)}: ${title}`, ...details.map((line) => `  ${line}`)].join('\n');
 }
 
 /** The first of some names. */

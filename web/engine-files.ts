@@ -7,7 +7,7 @@ import { factsOf, UserError, type Warning } from '../core/errors.ts';
 import { host as browserHost } from '../host/browser.ts';
 import type { Host } from '../host/host.ts';
 import { opfsStore } from '../host/opfs-store.ts';
-import { adviceFor, describe, inspection } from '../restore/inspection.ts';
+import { adviceFor, described, inspection } from '../restore/inspection.ts';
 import { type ByteSource, blobSource, bytesSource } from '../weights/byte-source.ts';
 import { openWeights } from '../weights/folder.ts';
 import { httpSource } from '../weights/http-source.ts';
@@ -122,24 +122,24 @@ export class EngineFiles {
     const files: InspectedFile[] = [];
     const opened: { file: TensorFile; entry: InspectedFile }[] = [];
     for (const [path, { source, id }] of this.own) {
-      const entry: InspectedFile = { path, size: source.size, report: null, text: '', usable: true, kept: kept.has(id) };
+      const entry: InspectedFile = { path, size: source.size, title: '', details: [], problem: null, kept: kept.has(id) };
       files.push(entry);
       if (path.endsWith('.json')) {
-        entry.text = path === 'config.json' ? 'Sizes and settings of the model.' : 'Goes with the other files.';
+        entry.title = path === 'config.json' ? 'Sizes and settings of the model.' : 'Goes with the other files.';
         continue;
       }
       try {
         opened.push({ file: await openWeights(this.host, `own/${path}`, path), entry });
       } catch (error) {
         if (!(error instanceof UserError)) throw error;
-        Object.assign(entry, { text: error.message, usable: false });
+        entry.problem = { ...factsOf(error), message: error.message };
       }
     }
     const found = inspection(opened.map(({ file }) => file));
     for (const [i, { entry }] of opened.entries()) {
       const report = found.files[i];
-      const advice = adviceFor(report, found);
-      Object.assign(entry, { report, usable: !report.refusal, text: describe(report, this.configured && !report.refusal ? '' : advice) });
+      if (report.refusal) entry.problem = { message: `This is a ${report.title}. ${report.refusal}`, code: report.code };
+      else Object.assign(entry, described(report, this.configured ? '' : adviceFor(report, found)));
     }
     return { files, missing: files.length > 0 ? found.missing : describeMissing({})! };
   }

@@ -2,6 +2,7 @@
 import { useSignal } from '@preact/signals';
 import { Icon } from './icon.tsx';
 import { filesOf, takeFiles } from './intake.ts';
+import { words } from './messages.ts';
 import { tellError } from './notices.ts';
 import { type InspectedFile, WEIGHTS, type WeightsChoice } from './protocol.ts';
 import {
@@ -61,7 +62,7 @@ function OwnFiles() {
   const files = ownFiles.value?.files ?? [];
   const missing = ownFiles.value?.missing ?? null;
   const configured = files.some(({ path }) => path === 'config.json');
-  const ready = files.length > 0 && (configured || missing === null) && files.every(({ usable }) => usable);
+  const ready = files.length > 0 && (configured || missing === null) && files.every(({ problem }) => problem === null);
   return (
     <div class="own">
       <p class="small">
@@ -142,9 +143,9 @@ function WeightsSetting() {
 }
 
 function FileItem({ file }: { file: InspectedFile }) {
-  const [title, ...rest] = file.text.split('\n');
+  const { title, details, problem } = file;
   return (
-    <li class={file.usable ? '' : 'bad'}>
+    <li class={problem ? 'bad' : ''}>
       <div class="row">
         <strong>{file.path}</strong>
         <span class="dim">{bytes(file.size)}</span>
@@ -153,17 +154,15 @@ function FileItem({ file }: { file: InspectedFile }) {
           <span class="sr">Leave {file.path} out</span>
         </button>
       </div>
-      <p class="small">
-        {file.report && !file.usable ? `This is a ${file.report.title}. ${file.report.refusal}` : title.replace(`${file.path}: `, '')}
-      </p>
-      {rest.length > 0 && file.usable && (
+      <p class="small">{problem ? words(problem) : title}</p>
+      {details.length > 0 && (
         <details>
           <summary class="small">What is in it</summary>
           {/* biome-ignore lint/a11y/noNoninteractiveTabindex: what scrolls must be reachable from the keyboard */}
-          <pre tabIndex={0}>{rest.join('\n')}</pre>
+          <pre tabIndex={0}>{details.join('\n')}</pre>
         </details>
       )}
-      {file.usable && !file.path.endsWith('.json') && (
+      {!problem && !file.path.endsWith('.json') && (
         <button type="button" class="small" disabled={file.kept || opening.value !== null} onClick={() => void keepFile(file.path)}>
           {file.kept ? 'Kept in this browser' : 'Keep in this browser'}
         </button>

@@ -8,7 +8,6 @@ import type { BlockGraph } from '../drawing/graph-blocks.ts';
 import type { SupirConfig } from '../models/config.ts';
 import type { GivenOptions } from '../restore/choose-options.ts';
 import type { Forecast } from '../restore/forecast.ts';
-import type { FileReport } from '../restore/inspection.ts';
 import type { Progress } from '../restore/progress.ts';
 import type { Recipe } from '../restore/recipe.ts';
 import type { FidelityReport } from '../restore/report.ts';
@@ -42,10 +41,11 @@ export interface InspectedFile {
   path: string;
   /** Bytes. */
   size: number;
-  report: FileReport | null;
-  /** The report in words, or why the file cannot be used. */
-  text: string;
-  usable: boolean;
+  /** What it is, in a line, and what it holds, in some; empty where it cannot be used. */
+  title: string;
+  details: string[];
+  /** Why it cannot be used; null where it can. */
+  problem: (Facts & { message: string }) | null;
   /** Kept in the browser's private storage. */
   kept: boolean;
 }
