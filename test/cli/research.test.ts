@@ -41,7 +41,8 @@ test('plan prints a table and draws', async ({ folder }) => {
   const { code, stdout, stderr } = await supir(['plan', '--steps', '6', '--cfg', '3', '--plot', plot]);
   assert.is(code, 0, stderr);
   assert.match(stdout, /^step +sigma with churn +guidance +control\n +1 +14\.6146 /);
-  assert.is(stdout.trim().split('\n').length, 7);
+  assert.is(stdout.trim().split('\n').length, 8);
+  assert.ok(stdout.endsWith(`Drawn in ${plot}\n`));
   const svg = readFileSync(plot, 'utf8');
   assert.is(svg.match(/<polyline/g)?.length, 4);
   const json = await supir(['plan', '--steps', '6', '--cfg', '3', '--json']);
@@ -51,7 +52,7 @@ test('plan prints a table and draws', async ({ folder }) => {
   await inPairs(
     [
       [['--plot', join(folder, 'a.png')], /the name must end in \.svg/],
-      [['--steps', '0'], /'steps' is 0/],
+      [['--steps', '0'], /'--steps <n>' argument '0' is invalid/],
       [['--model', join(folder, 'none')], /There is no model folder/],
     ] as [string[], RegExp][],
     async ([args, message]) => assertRefused(await supir(['plan', ...args]), message, args.join(' ')),
@@ -73,7 +74,7 @@ test('the plot is well-formed for one step and for many', async () => {
 test('inspect draws a network', async ({ folder }) => {
   const [drawing, demo] = [join(folder, 'decoder.svg'), join(import.meta.dirname, '..', '..', 'demo')];
   const drawn = await supir(['inspect', '--graph', 'decoder', '--model', demo, '--size', '64x48', '-o', drawing]);
-  assert.equal([drawn.code, drawn.stdout], [0, ''], drawn.stderr);
+  assert.equal([drawn.code, drawn.stdout], [0, `Drawn in ${drawing}\n`], drawn.stderr);
   assert.match(readFileSync(drawing, 'utf8'), /decoder of supir-demo at 64 × 48 pixels/);
   const { stdout } = await supir(['inspect', '--graph', 'decoder', '--model', demo, '--size', '64x48', '--json']);
   const { blocks } = JSON.parse(stdout) as { blocks: { path: string; shape: number[] }[] };
@@ -97,15 +98,15 @@ test('without any project module the photo does not steer; one that is not there
     assert.is(code, 0, stderr);
     return (await decode(readFileSync(join(folder, name)), name)).data;
   };
-  const without = await pixels('plain.png', '--control', '0');
+  const without = await pixels('plain.png', '--control', '0'); // the former name of --control-scale
   assert.equal(await pixels('off.png', '--ablate', '0-11'), without);
   assert.not.equal(await pixels('one.png', '--ablate', '11'), without);
   const before = readdirSync(folder);
   const cases: [string[], RegExp][] = [
     [['--ablate', '12'], /'ablate' names project module 12; this model has those from 0 to 11/],
-    [['--ablate', '5-3'], /It must be indices from 0, such as 0,3-5/],
+    [['--ablate', '5-3'], /It must be a list of integers from 0 to 999, such as 0,3-5/],
     [['--control-scale-per-module', '1,1'], /has 2 factors; this model has 12/],
-    [['--control-scale-per-module', '1,x'], /It must be a number/],
+    [['--control-scale-per-module', '1,x'], /It must be a list of numbers from 0 to 2/],
   ];
   await inPairs(cases, async ([args, message]) =>
     assertRefused(await supir(['restore', photo, '-o', join(folder, 'out.png'), '--quiet', ...args]), message, args.join(' ')),

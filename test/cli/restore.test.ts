@@ -175,7 +175,7 @@ test('an interrupted run ends with 130 and leaves nothing behind', async ({ fold
     });
     assert.is(code, 130, stderr);
     assert.is(stdout, '');
-    assert.match(stderr, /\nInterrupted; no unfinished result was written\.\n$/);
+    assert.match(stderr, /\nInterrupted; no unfinished result was written\. With --state <folder> it could go on from the last step\.\n$/);
     assert.not(existsSync(output));
     assert.equal(readdirSync(folder), ['in.png']);
   }
