@@ -4,6 +4,7 @@
  */
 import { accessSync, constants, readdirSync, readFileSync } from 'node:fs';
 import { driverByHand } from '../host/node-driver.ts';
+import { isClone } from './program.ts';
 
 export interface OsRelease {
   /** `debian`, `ubuntu`, `fedora`, ... as in /etc/os-release; the platform's name elsewhere. */
@@ -54,7 +55,7 @@ export function mend(setUpTried = false): string {
     return 'Install the current driver of your graphics card, or Microsoft\'s "OpenCL, OpenGL, and Vulkan Compatibility Pack".';
   if (process.platform === 'darwin')
     return 'Metal serves WebGPU on every Mac since macOS 11: update macOS, and run outside virtual machines without a GPU.';
-  if (setUpTried) return installAdvice();
+  if (setUpTried || !isClone) return installAdvice(); // an installed program has no set-up
   return `npm run setup\nIt installs a software driver if it may, and unpacks a slower one if not. As an administrator: ${installAdvice()}`;
 }
 

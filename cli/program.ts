@@ -9,3 +9,6 @@ export function programName(script: string): string {
 }
 
 export const COMMAND = programName(process.argv[1] ?? 'supir');
+
+/** Run from its sources, where npm's scripts are at hand. */
+export const isClone = (process.argv[1] ?? '').endsWith('.ts');
