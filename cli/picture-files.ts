@@ -4,17 +4,37 @@ import { factsOf, UserError } from '../core/errors.ts';
 import { host } from '../host/node.ts';
 import { decode } from '../image/decode.ts';
 import { encodeJpeg, encodePng } from '../image/encode.ts';
-import type { DeepImage, Image } from '../image/image.ts';
+import { type DeepImage, type Image, SIZE_LIMITS } from '../image/image.ts';
 import { encodeWebp } from '../image/webp.ts';
 import { RECIPE_KEYWORD, type Recipe } from '../restore/recipe.ts';
+import type { Size } from '../restore/stage.ts';
 
-/** Reads a file of any format that is known. Throws UserError. */
-export async function readPicture(path: string): Promise<Image> {
+/** Pixels from which on a picture takes seconds and hundreds of megabytes to be read and looked at. */
+const LARGE = 2 ** 22;
+
+/**
+ * Reads a file of any format that is known. What `worksOn` throws for the size of a large picture is thrown before its pixels are decoded. Throws
+ * UserError.
+ */
+export async function readPicture(path: string, worksOn?: (size: Size) => void): Promise<Image> {
+  const allows = (size: Size) => {
+    if (size.width * size.height >= LARGE) worksOn?.(size);
+  };
   try {
-    return await decode(await host.readFile(path), path);
+    return await decode(await host.readFile(path), path, { ...SIZE_LIMITS, allows });
   } catch (error) {
     throw error instanceof UserError ? new UserError(error.message, { ...factsOf(error), file: path, cause: error }) : error;
   }
+}
+
+/** Looks whether a file can be read, of a large picture only its header. Throws UserError. */
+export async function checkPicture(path: string): Promise<void> {
+  const enough = new UserError('a large picture');
+  await readPicture(path, () => {
+    throw enough;
+  }).catch((error) => {
+    if (error.cause !== enough) throw error;
+  });
 }
 
 /** Writes a picture in the format that the name's ending says; a PNG carries the recipe, and only a PNG has 16 bits. Throws UserError. */

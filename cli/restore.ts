@@ -17,6 +17,7 @@ import { chooseOptions, type GivenOptions } from '../restore/choose-options.ts';
 import { compareRecipes, parseRecipe, RECIPE_KEYWORD, type Recipe } from '../restore/recipe.ts';
 import { Restorer, Samples } from '../restore/restorer.ts';
 import { measureSpeeds, type Speeds } from '../restore/speed.ts';
+import type { Size } from '../restore/stage.ts';
 import { forecastLines } from './forecast-lines.ts';
 import { Interrupted, onInterrupt } from './interrupt.ts';
 import { kernelTable } from './kernel-table.ts';
@@ -24,7 +25,7 @@ import { LogFile } from './log-file.ts';
 import { words } from './messages.ts';
 import { pathKey } from './output-path.ts';
 import { type PhotoFile, photoFiles } from './photo-files.ts';
-import { isPng, readPicture, writePicture } from './picture-files.ts';
+import { checkPicture, isPng, readPicture, writePicture } from './picture-files.ts';
 import { duration, progress, type ShownProgress } from './progress.ts';
 import { givenBy, type RestoreFlags, restoreDefinition } from './restore-options.ts';
 import {
@@ -103,7 +104,7 @@ async function restore(named: string[], flags: RestoreFlags, given: GivenOptions
   if (passedOver.length > 0 && !flags.quiet && !flags.json)
     process.stderr.write(`${passedOver.length} pictures were passed over: they are results, or lie where results go.\n`);
   // One photo is read before the model, so that a wrong name is told at once.
-  if (single) await readPicture(photos[0].input);
+  if (single) await checkPicture(photos[0].input);
 
   const work = new Work(flags, recipe?.options ?? given, recipe, photos, single, log);
   const goOn = flags.state === undefined ? 'With --state <folder> it could go on' : 'The same command goes on';
@@ -183,7 +184,9 @@ class Work {
   /** Tells what restoring a photo would take. */
   async forecast(restorer: Restorer, photo: PhotoFile): Promise<void> {
     this.speeds ??= await measureSpeeds(restorer.model);
-    const forecast = restorer.forecast({ ...(await readPicture(photo.input)), name: photo.input }, await this.options(photo), this.speeds);
+    const given = await this.options(photo);
+    const asked = (size: Size) => restorer.forecast({ ...size, name: photo.input }, given, this.speeds);
+    const forecast = asked(await readPicture(photo.input, asked));
     if (this.flags.json) this.print({ input: photo.input, output: photo.output, speeds: this.speeds, forecast });
     else for (const line of forecastLines(photo.input, forecast)) console.log(line);
   }
@@ -216,7 +219,8 @@ class Work {
   private async restore(restorer: Restorer, file: PhotoFile, given: GivenOptions, signal: AbortSignal, samples?: Samples): Promise<Image> {
     const { flags } = this;
     const begun = performance.now();
-    const photo = await readPicture(file.input);
+    // A picture that does not fit is refused before its pixels are decoded.
+    const photo = await readPicture(file.input, (size) => void restorer.forecast({ ...size, name: file.input }, given));
     const paths = sidePaths(flags, file.output, this.single ? null : flags.output);
     const preview = previews(paths);
     this.shown = flags.quiet || flags.json ? null : progress(this.title(file));

@@ -36,6 +36,8 @@ export interface SizeLimits {
   maxSide: number;
   /** width * height, pixels */
   maxPixels: number;
+  /** Throws where pictures of this size, in pixels as stored, are of no use. */
+  allows?(size: { width: number; height: number }): void;
 }
 
 export const SIZE_LIMITS: SizeLimits = { maxSide: 16384, maxPixels: 100e6 };
@@ -59,6 +61,7 @@ export function checkSize(width: number, height: number, name: string, limits: S
       `${name}: ${size} is too large (${millions(width * height)} megapixels), at most ${millions(limits.maxPixels)} are accepted; scale or crop it first.`,
     );
   }
+  limits.allows?.({ width, height });
 }
 
 /** A black image of the given size, within SIZE_LIMITS (UserError otherwise). */

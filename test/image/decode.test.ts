@@ -4,8 +4,9 @@ import * as assert from 'uvu/assert';
 import { UserError } from '../../core/errors.ts';
 import { decode } from '../../image/decode.ts';
 import { encodeJpeg, encodePng } from '../../image/encode.ts';
-import type { Image } from '../../image/image.ts';
+import { type Image, SIZE_LIMITS } from '../../image/image.ts';
 import { orient } from '../../image/orientation.ts';
+import { encodeWebp } from '../../image/webp.ts';
 import { fixture } from '../support/fixtures.ts';
 import { ascii, exifBlock, joinBytes, makeCmykJpeg, makePng, type RawPng, withSegment } from './make-files.ts';
 
@@ -267,6 +268,21 @@ test('sizes are refused before any pixel is decoded', async () => {
   await refuses(decode(small, 'x', { maxSide: 19, maxPixels: 1e6 }), /at most 19/);
   await refuses(decode(small, 'x', { maxSide: 20, maxPixels: 199 }), /megapixels/);
   assert.is((await decode(small, 'x', { maxSide: 20, maxPixels: 200 })).width, 20);
+});
+
+test('a size that is of no use is refused before pixels are decoded', async () => {
+  const asked: string[] = [];
+  const limits = {
+    ...SIZE_LIMITS,
+    allows: ({ width, height }: { width: number; height: number }) => {
+      asked.push(`${width}x${height}`);
+      throw new UserError('too large for this adapter');
+    },
+  };
+  // Of these no pixel could be decoded.
+  const [png, jpeg, webp] = [encodePng(gradient(9, 7)), encodeJpeg(gradient(9, 7), 80), await encodeWebp(gradient(9, 7), 80)];
+  for (const bytes of [png.subarray(0, 60), jpeg, webp]) await refuses(decode(bytes, 'x', limits), /too large for this adapter/);
+  assert.equal(new Set(asked), new Set(['9x7']));
 });
 
 test('every cut-off file is refused', async () => {
