@@ -141,6 +141,7 @@ async function evaluate(named: string[], flags: Wanted): Promise<void> {
       perceptual: metric && ((a, b) => metric.distance(a, b)),
       now: () => performance.now(),
       stopped: () => interruption.signal.aborted,
+      onNote: (path, note) => say(`${shown(path)}: ${note}`),
       async onPicture(row, done, of) {
         rows.push(row);
         const { method, photo, psnr, ssim, seconds } = row;

@@ -182,6 +182,7 @@ class Session {
     if (!this.flags.json) process.stderr.write(`${text}\n`);
   }
 
+  private readonly onNote = (name: string, note: string) => this.say(`${shown(name)}: ${note}`);
   private readonly onImage = (done: number, of: number, name: string) => this.say(`read ${name} (${done} of ${of})`);
 
   /** The images to train on, and those to judge by. */
@@ -193,11 +194,12 @@ class Session {
   latents(folder: string) {
     return loadImages(host, folder, `${this.flags.output}/encoded`, encoderOf(this.model, this.fingerprint), this.data, {
       onImage: this.onImage,
+      onNote: this.onNote,
     });
   }
 
   pictures(folder: string) {
-    return loadPictures(host, folder, this.data, { onImage: this.onImage });
+    return loadPictures(host, folder, this.data, { onImage: this.onImage, onNote: this.onNote });
   }
 
   /** Trains to the end. Throws Interrupted. */

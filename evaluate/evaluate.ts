@@ -70,6 +70,8 @@ export interface EvaluateOptions extends PairOptions {
   now(): number;
   /** Asked before every picture; true ends with what is there. */
   stopped?(): boolean;
+  /** Called with what reading a photo could not keep. */
+  onNote?(path: string, note: string): void;
   /** Awaited. */
   onPicture?(row: Row, done: number, of: number): void | Promise<void>;
 }
@@ -96,7 +98,9 @@ export async function evaluateMethods(
     return decode(await files.readFile(path), path);
   };
   for (const [i, photo] of photos.entries()) {
-    const { truth, damaged } = makePair(await decode(await files.readFile(photo.path), photo.path), photo.path, i, options);
+    const image = await decode(await files.readFile(photo.path), photo.path);
+    if (image.note) options.onNote?.(photo.path, image.note);
+    const { truth, damaged } = makePair(image, photo.path, i, options);
     await write('truth', photo, truth);
     await write('damaged', photo, damaged);
   }

@@ -13,8 +13,35 @@ const MAX_SIDE = 16383;
 
 type Decoder = (bytes: ArrayBuffer) => Promise<ImageData>;
 type Encoder = (image: ImageData, options: { quality: number }) => Promise<ArrayBuffer>;
-let decoder: Promise<Decoder> | undefined;
-let encoder: Promise<Encoder> | undefined;
+
+/**
+ * A codec and its compiled module. An instance keeps the memory that its largest picture took, so it is made anew after pictures of this many pixels
+ * in all.
+ */
+class Codec<Run> {
+  private readonly load: () => Promise<{ run: Run; renew: () => Promise<void> }>;
+  private loaded: ReturnType<Codec<Run>['load']> | undefined;
+  private pixels = 0;
+
+  constructor(load: Codec<Run>['load']) {
+    this.load = load;
+  }
+
+  async for(pixels: number): Promise<Run> {
+    this.loaded ??= this.load();
+    const { run, renew } = await this.loaded;
+    if (this.pixels > RENEWED_AFTER) {
+      this.pixels = 0;
+      await renew();
+    }
+    this.pixels += pixels;
+    return run;
+  }
+}
+
+const RENEWED_AFTER = 4e6;
+const decoder = new Codec(loadDecoder);
+const encoder = new Codec(loadEncoder);
 
 /**
  * A still WebP, lossy or lossless, as 8-bit RGB with alpha where a pixel is not opaque, and its ICC profile and EXIF block. UserError for damaged and
@@ -22,8 +49,7 @@ let encoder: Promise<Encoder> | undefined;
  */
 export async function readWebp(bytes: Uint8Array, name: string, limits: SizeLimits): Promise<FileContents> {
   const { width, height, icc, exif } = readWebpHeader(bytes, name, limits);
-  decoder ??= loadDecoder();
-  const decode = await decoder;
+  const decode = await decoder.for(width * height);
   const decoded = await decode(Uint8Array.from(bytes).buffer).catch(() => null);
   if (decoded?.width !== width || decoded.height !== height) {
     throw new UserError(`${name}: the WebP file is damaged; get another copy or save it anew.`);
@@ -49,26 +75,29 @@ export async function encodeWebp(image: Image, quality: number): Promise<Uint8Ar
     for (let c = 0; c < 3; c++) rgba[4 * i + c] = data[3 * i + c];
     rgba[4 * i + 3] = alpha ? alpha[i] : 255;
   }
-  encoder ??= loadEncoder();
-  const encode = await encoder;
+  const encode = await encoder.for(width * height);
   const file = new Uint8Array(await encode({ width, height, data: rgba } as ImageData, { quality }));
   if (!metadata) return file;
   const { icc, exif } = metadata;
   return withMetadata(file, width, height, { icc, exif: exif && sizedExif(exif, width, height) });
 }
 
-async function loadDecoder(): Promise<Decoder> {
-  const { default: decode, init } = await installed(() => import('@jsquash/webp/decode.js'));
-  const module = await installedModule('@jsquash/webp/codec/dec/webp_dec.wasm');
-  if (module) await init(module);
-  return decode;
+async function loadDecoder() {
+  const { default: run, init } = await installed(() => import('@jsquash/webp/decode.js'));
+  return { run: run as Decoder, renew: await initial(init, '@jsquash/webp/codec/dec/webp_dec.wasm') };
 }
 
-async function loadEncoder(): Promise<Encoder> {
-  const { default: encode, init } = await installed(() => import('@jsquash/webp/encode.js'));
-  const module = await installedModule('@jsquash/webp/codec/enc/webp_enc_simd.wasm');
-  if (module) await init(module);
-  return encode;
+async function loadEncoder() {
+  const { default: run, init } = await installed(() => import('@jsquash/webp/encode.js'));
+  return { run: run as Encoder, renew: await initial(init, '@jsquash/webp/codec/enc/webp_enc_simd.wasm') };
+}
+
+/** Makes an instance of a codec; gives what makes the next one. */
+async function initial(init: (module?: WebAssembly.Module) => Promise<unknown>, path: string): Promise<() => Promise<void>> {
+  const module = await installedModule(path);
+  const renew = async () => void (await (module ? init(module) : init()));
+  await renew();
+  return renew;
 }
 
 async function installed<T>(load: () => Promise<T>): Promise<T> {

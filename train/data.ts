@@ -49,6 +49,8 @@ export interface DataEncoder {
 export interface DataEvents {
   /** Called after every image that had to be encoded, or read as pixels. */
   onImage?(done: number, of: number, name: string): void;
+  /** Called with what reading an image could not keep. */
+  onNote?(name: string, note: string): void;
 }
 
 /**
@@ -84,7 +86,9 @@ export async function loadImages(
       all.push(...kept);
       continue;
     }
-    const encoded = await encodeImage(await decode(bytes, name), name, caption, encoder, { ...options, seed: options.seed + i });
+    const photo = await decode(bytes, name);
+    if (photo.note) events.onNote?.(name, photo.note);
+    const encoded = await encodeImage(photo, name, caption, encoder, { ...options, seed: options.seed + i });
     await files.writeFileAtomic(path, await writeCached(encoded));
     all.push(...encoded);
     events.onImage?.(i + 1, images.length, name);
@@ -104,6 +108,7 @@ export async function loadPictures(
   for (const [i, name] of images.entries()) {
     const random = new TorchRandom(options.seed + i);
     const image = await decode(await files.readFile(`${folder}/${name}`), name);
+    if (image.note) events.onNote?.(name, image.note);
     for (const [n, cut] of cutsOf(image, random, options).entries()) {
       const degraded = options.degradation ? degrade(cut, drawDegradation(random, options.degradation)) : null;
       const pixels = { pixels: toUnit(cut).data, ...(degraded ? { degraded: toUnit(degraded).data } : {}) };

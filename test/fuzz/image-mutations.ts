@@ -3,7 +3,9 @@ import { UserError } from '../../core/errors.ts';
 import { TorchRandom } from '../../core/random.ts';
 import { decode } from '../../image/decode.ts';
 import { encodeJpeg, encodePng } from '../../image/encode.ts';
+import { powerCurve, rgbProfile, SRGB_COLOURS } from '../../image/icc.ts';
 import { crc32 } from '../../image/png-chunks.ts';
+import { encodeWebp } from '../../image/webp.ts';
 import { ascii, exifBlock, joinBytes, makePng, withSegment } from '../image/make-files.ts';
 import { fixture } from '../support/fixtures.ts';
 
@@ -19,13 +21,14 @@ export interface FuzzResult {
   failures: string[];
 }
 
-/** PNGs and JPEGs of several kinds. */
+/** PNGs, JPEGs and WebPs of several kinds. */
 export async function seedFiles(): Promise<Uint8Array[]> {
   const [width, height] = [23, 17];
   const data = Uint8Array.from({ length: width * height * 3 }, (_, i) => 128 + 100 * Math.sin(i / 40));
   const alpha = Uint8Array.from({ length: width * height }, (_, i) => i & 255);
   const interlaced = [0, 1, 0, 2, 0, 3, 4];
   const palette = { type: 'PLTE', data: Uint8Array.from({ length: 12 }, (_, i) => 20 * i) };
+  const icc = rgbProfile(SRGB_COLOURS, powerCurve(1.8));
   const exif = [...ascii('Exif\0\0'), ...exifBlock(6, true)];
   return [
     encodePng({ width, height, data }),
@@ -36,6 +39,10 @@ export async function seedFiles(): Promise<Uint8Array[]> {
     encodeJpeg({ width, height, data }, 75),
     withSegment(encodeJpeg({ width, height, data }, 30), 0xe1, exif),
     await fixture('image/chroma-420.jpg'),
+    await fixture('image/jpeg/progressive-restart-420.jpg'),
+    await fixture('image/jpeg/cmyk-progressive.jpg'),
+    encodePng({ width, height, data, metadata: { icc, exif: exifBlock(6, false) } }),
+    await encodeWebp({ width, height, data, alpha, metadata: { icc, exif: exifBlock(3, true) } }, 60),
   ];
 }
 
