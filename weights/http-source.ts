@@ -3,6 +3,7 @@
  * noticed by its entity tag.
  */
 import { UserError } from '../core/errors.ts';
+import { shown } from '../core/text.ts';
 import { type ByteSource, checkRange } from './byte-source.ts';
 
 export interface HttpOptions {
@@ -10,10 +11,18 @@ export interface HttpOptions {
   fetch?: typeof fetch;
   /** Times a request is tried again without any progress before it is given up. Default 4. */
   retries?: number;
+  /** Milliseconds without a byte after which a try is given up; after SILENT_TRIES such tries in a row the file is. Default 18 000: under a minute in all. */
+  silence?: number;
   /** Milliseconds before a new try that follows one without progress; doubled for each further one. Default 500. */
   delay?: number;
   signal?: AbortSignal;
 }
+
+/** Tries that end in silence before a file is given up. */
+const SILENT_TRIES = 3;
+
+/** A server that accepts a connection and says nothing. */
+class Silence extends Error {}
 
 /** What a server says about a file: enough to notice that it has become another one. */
 export interface HttpFile extends ByteSource {
@@ -28,21 +37,32 @@ export interface HttpFile extends ByteSource {
  */
 export async function httpSource(
   url: string,
-  { fetch = globalThis.fetch, retries = 4, delay = 500, signal }: HttpOptions = {},
+  { fetch = globalThis.fetch, retries = 4, delay = 500, silence = 18_000, signal }: HttpOptions = {},
 ): Promise<HttpFile> {
-  const name = decodeURIComponent(new URL(url).pathname.split('/').pop() || url);
+  const name = nameOf(url);
 
   /** Bytes [from, to], or those of them that arrived before the connection broke. */
   async function request(from: number, to: number, version: string, take: (part: Uint8Array) => void): Promise<Response> {
-    const headers: Record<string, string> = { Range: `bytes=${from}-${to}` };
+    // Parts of a compressed form would be parts of something else; browsers ask so by themselves.
+    const headers: Record<string, string> = { Range: `bytes=${from}-${to}`, 'Accept-Encoding': 'identity' };
     if (version) headers['If-Range'] = version;
-    const response = await fetch(url, { headers, signal });
+    const stop = new AbortController();
+    const signals = signal ? AbortSignal.any([signal, stop.signal]) : stop.signal;
+    const heard = <T>(answer: Promise<T>): Promise<T> => unlessSilent(answer, silence, stop);
+    const response = await heard(fetch(url, { headers, signal: signals }));
+    const coding = response.headers.get('Content-Encoding');
+    if (coding !== null && coding !== '' && coding !== 'identity') {
+      await response.body?.cancel();
+      throw new UserError(
+        `${url}: the server compresses the file (${coding}) although it was asked not to, so parts of it cannot be read. Download it and open it from disk.`,
+      );
+    }
     if (response.status >= 500 || response.status === 429) throw new Error(`it answered ${response.status} ${response.statusText}`);
     if (response.status === 206) {
       const begin = /^bytes (\d+)-/.exec(response.headers.get('Content-Range') ?? '')?.[1];
       // Browsers may hide the header from other origins' scripts; then the status must do.
       if (begin === undefined || Number(begin) === from) {
-        for await (const part of partsOf(response)) take(part);
+        for await (const part of partsOf(response, heard)) take(part);
         return response;
       }
     }
@@ -58,7 +78,7 @@ export async function httpSource(
   ): Promise<{ bytes: Uint8Array<ArrayBuffer>; response: Response }> {
     const bytes = new Uint8Array(length);
     let done = 0;
-    let failures = 0;
+    let [failures, silent] = [0, 0];
     for (;;) {
       const before = done;
       try {
@@ -73,6 +93,12 @@ export async function httpSource(
         if (cause instanceof UserError) throw cause;
         signal?.throwIfAborted();
         failures = done > before ? 0 : failures + 1;
+        silent = !(cause instanceof Silence) ? 0 : done > before ? 1 : silent + 1;
+        if (silent >= SILENT_TRIES)
+          throw new UserError(
+            `${url}: the server said nothing for ${Math.round(silence / 1000)} seconds, ${SILENT_TRIES} times. Check the address and the connection, and try again later.`,
+            { cause },
+          );
         if (failures > retries) throw unreachable(url, offset + done, retries, cause);
         if (failures > 0) await new Promise((resolve) => setTimeout(resolve, delay * 2 ** (failures - 1)));
       }
@@ -100,11 +126,43 @@ export async function httpSource(
   return source;
 }
 
-async function* partsOf(response: Response): AsyncGenerator<Uint8Array> {
+/** The last part of an address's path. Throws UserError for what is no address of the web. */
+function nameOf(url: string): string {
+  let path: string;
+  try {
+    path = new URL(url).pathname;
+  } catch (cause) {
+    throw new UserError(`${shown(url, 300)} is no address of the web: one is like https://example.org/model.safetensors.`, { cause });
+  }
+  const last = path.split('/').pop() || url;
+  try {
+    return decodeURIComponent(last);
+  } catch {
+    return last; // a percent sign that begins no code is one
+  }
+}
+
+/** The answer, or Silence when there is none for so long; the request is stopped then. */
+async function unlessSilent<T>(answer: Promise<T>, milliseconds: number, stop: AbortController): Promise<T> {
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  const silence = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => {
+      reject(new Silence(`nothing was heard for ${milliseconds} ms`));
+      stop.abort();
+    }, milliseconds);
+  });
+  try {
+    return await Promise.race([answer, silence]);
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+async function* partsOf(response: Response, heard: <T>(answer: Promise<T>) => Promise<T>): AsyncGenerator<Uint8Array> {
   const reader = response.body?.getReader();
   if (!reader) return;
   try {
-    for (let next = await reader.read(); !next.done; next = await reader.read()) yield next.value;
+    for (let next = await heard(reader.read()); !next.done; next = await heard(reader.read())) yield next.value;
   } finally {
     reader.cancel().catch(() => {});
   }

@@ -7,6 +7,7 @@ import { httpSource } from '../../weights/http-source.ts';
 import { type BlockStore, cachedSource } from '../../weights/range-cache.ts';
 import { openSafetensors } from '../../weights/safetensors.ts';
 import { encodeSafetensors } from '../../weights/safetensors-writer.ts';
+import { refused } from '../support/refused.ts';
 
 const FILE = Uint8Array.from({ length: 1000 }, (_, i) => (i * 7) & 255);
 const URL = 'https://example.org/models/sd%20xl.safetensors?download=true';
@@ -189,6 +190,62 @@ const hasOpfs = typeof navigator !== 'undefined' && !!navigator.storage?.getDire
   assert.equal(await kept.read(0, 1000), FILE);
   assert.is(await store.get('never kept'), null);
   await store.clear();
+});
+
+test('parts are asked for as they are, not compressed', async () => {
+  const asked: (string | null)[] = [];
+  const plain = server();
+  const source = await httpSource(URL, {
+    fetch: (url, init) => {
+      asked.push(new Headers(init?.headers).get('Accept-Encoding'));
+      return plain.fetch(url, init);
+    },
+  });
+  await source.read(10, 5);
+  assert.equal(asked, ['identity', 'identity']);
+  const packed = httpSource(URL, {
+    fetch: async () => new Response('x', { status: 206, headers: { 'Content-Range': 'bytes 0-0/9', 'Content-Encoding': 'gzip' } }),
+  });
+  await refused(packed, /compresses the file \(gzip\) although it was asked not to/);
+});
+
+test('a server that says nothing is given up after three tries, by its address: at the first byte and in the middle', async () => {
+  let tries = 0;
+  const silent: typeof fetch = () => {
+    tries++;
+    return new Promise(() => {});
+  };
+  const begun = performance.now();
+  await refused(httpSource(URL, { fetch: silent, silence: 40, delay: 1 }), /sd%20xl.*: the server said nothing for 0 seconds, 3 times/);
+  assert.is(tries, 3);
+  assert.ok(performance.now() - begun < 5000);
+
+  // One that stops in the middle is taken up where it stopped, and each byte that it gives is a sign of life.
+  const starts: number[] = [];
+  const halting: typeof fetch = async (_, init) => {
+    const [from, to] = /(\d+)-(\d+)/.exec(new Headers(init?.headers).get('Range')!)!.slice(1).map(Number);
+    starts.push(from);
+    const body = new ReadableStream<Uint8Array>({
+      pull(controller) {
+        controller.enqueue(FILE.slice(from, Math.min(to + 1, from + 100)));
+        if (to < from + 100) controller.close();
+        else return new Promise(() => {});
+      },
+    });
+    return new Response(body, { status: 206, headers: { 'Content-Range': `bytes ${from}-${to}/1000`, ETag: '"v1"' } });
+  };
+  const source = await httpSource(URL, { fetch: halting, silence: 40, delay: 1 });
+  assert.equal(await source.read(0, 450), FILE.slice(0, 450));
+  assert.equal(starts, [0, 0, 100, 200, 300, 400]);
+
+  const signal = AbortSignal.timeout(30);
+  const stopped = await httpSource(URL, { fetch: silent, silence: 60_000, signal }).catch((error) => error);
+  assert.is(stopped, signal.reason, 'a person who stops it need not wait');
+});
+
+test('what is no address is told in words, and a percent sign in a name is one', async () => {
+  for (const url of ['http://[', 'not an address', 'https://', '']) await refused(httpSource(url), /is no address of the web/);
+  assert.is((await httpSource('https://example.org/100%/%zz.safetensors', { fetch: server().fetch })).name, '%zz.safetensors');
 });
 
 test.run();
