@@ -5,6 +5,7 @@
 import { DeviceError, UserError } from '../core/errors.ts';
 import { blobSource } from '../weights/byte-source.ts';
 import type { Host } from './host.ts';
+import { checkWritten } from './opfs-store.ts';
 
 /** The folder a path's name is in, and the name. */
 async function locate(path: string, create = false): Promise<[FileSystemDirectoryHandle, string]> {
@@ -61,7 +62,8 @@ export const host: Host = {
   async writeFileAtomic(path, bytes) {
     try {
       const [folder, name] = await locate(path, true);
-      const writable = await (await folder.getFileHandle(name, { create: true })).createWritable();
+      const handle = await folder.getFileHandle(name, { create: true });
+      const writable = await handle.createWritable();
       try {
         await writable.write(bytes);
       } catch (cause) {
@@ -69,6 +71,10 @@ export const host: Host = {
         throw cause;
       }
       await writable.close(); // the new bytes replace the old ones here, at once
+      await checkWritten(handle, bytes.length).catch(async (cause) => {
+        await folder.removeEntry(name);
+        throw cause;
+      });
     } catch (cause) {
       throw fileError('write', path, cause);
     }

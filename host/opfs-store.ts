@@ -2,6 +2,12 @@
 import { UserError } from '../core/errors.ts';
 import type { BlockStore } from '../weights/range-cache.ts';
 
+/** Firefox may store a part of what is written when there is no room, and say nothing. Throws QuotaExceededError where a file has not all bytes. */
+export async function checkWritten(handle: FileSystemFileHandle, bytes: number): Promise<void> {
+  const { size } = await handle.getFile();
+  if (size !== bytes) throw new DOMException(`${size} of ${bytes} bytes were stored.`, 'QuotaExceededError');
+}
+
 /** Opens a folder of blocks. @throws UserError if the page has no private file system. */
 export async function opfsStore(folder = 'weights'): Promise<BlockStore & { remove(key: string): Promise<void>; clear(): Promise<void> }> {
   if (!navigator.storage?.getDirectory) throw new UserError('This page cannot keep files: serve it over https or from localhost.');
@@ -23,7 +29,8 @@ export async function opfsStore(folder = 'weights'): Promise<BlockStore & { remo
       const writable = await handle.createWritable();
       try {
         await writable.write(bytes);
-        await writable.close(); // the block is there from here on, whole
+        await writable.close(); // the block is there from here on
+        await checkWritten(handle, bytes.length);
       } catch (error) {
         await writable.abort().catch(() => {});
         await directory.removeEntry(fileName(key)).catch(() => {});

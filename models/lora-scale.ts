@@ -37,7 +37,8 @@ export class LoraScale {
       .map((part) => {
         const rule = part.trim();
         const [, from, to = from, block = ''] = (rule.length <= LONGEST && RULE.exec(rule)) || [];
-        if (from === undefined) throw new UserError(`'${shortened(rule)}' is no LoRA scale. Examples: 0.8 and 0.2..1 and 0.8,0@text.`);
+        if (from === undefined || !Number.isFinite(Number(from)) || !Number.isFinite(Number(to)))
+          throw new UserError(`'${shortened(rule)}' is no LoRA scale. Examples: 0.8 and 0.2..1 and 0.8,0@text.`);
         return { block, from: Number(from), to: Number(to) };
       });
   }

@@ -4,6 +4,7 @@
  * state of runs, is the private file system.
  */
 import { factsOf, UserError, type Warning } from '../core/errors.ts';
+import { parseJsonBytes } from '../core/json.ts';
 import { host as browserHost } from '../host/browser.ts';
 import type { Host } from '../host/host.ts';
 import { opfsStore } from '../host/opfs-store.ts';
@@ -152,7 +153,7 @@ export class EngineFiles {
 
   async kept(): Promise<KeptFile[]> {
     if (!(await browserHost.exists(MANIFEST))) return [];
-    return JSON.parse(new TextDecoder().decode(await browserHost.readFile(MANIFEST)));
+    return parseJsonBytes(await browserHost.readFile(MANIFEST), MANIFEST) as KeptFile[];
   }
 
   private async writeManifest(files: KeptFile[]): Promise<void> {
@@ -165,21 +166,32 @@ export class EngineFiles {
     if (!opened) throw new UserError(`${path} is not among the files that were given.`);
     const { source, id } = opened;
     await navigator.storage.persist?.();
-    const { quota = 0, usage = 0 } = await navigator.storage.estimate();
-    if (quota - usage < source.size)
-      throw new UserError(
-        `${path} takes ${gigabytes(source.size)}, and this browser grants the page ${gigabytes(quota - usage)} more. The file works from where it is, it only has to be chosen again at the next visit. Free disk space, or remove files that are kept.`,
-      );
+    // What a browser says it would grant may be far less than it takes, so it is tried.
     const store = await this.store();
     for (let at = 0; at < source.size; at += BLOCK) {
       signal.throwIfAborted();
       const key = blockKey(id, at / BLOCK);
       const length = Math.min(BLOCK, source.size - at);
-      if ((await store.get(key))?.size !== length) await store.put(key, await source.read(at, length));
+      if ((await store.get(key))?.size !== length) {
+        const bytes = await source.read(at, length);
+        await store.put(key, bytes).catch(async (cause) => {
+          await this.forget(id, source.size);
+          throw new UserError(
+            `${path} takes ${gigabytes(source.size)}, and this browser keeps no more than ${gigabytes(at)} of it. The file works from where it is, it only has to be chosen again at the next visit. Free disk space, or remove files that are kept.`,
+            { cause },
+          );
+        });
+      }
       progress(at + length, source.size);
     }
     const others = (await this.kept()).filter((file) => file.id !== id);
     await this.writeManifest([...others, { id, path, size: source.size }]);
+  }
+
+  /** Removes a file's blocks, all that there are. */
+  private async forget(id: string, size: number): Promise<void> {
+    const store = await this.store();
+    for (let i = 0; i * BLOCK < size; i++) await store.remove(blockKey(id, i));
   }
 
   /** Opens a kept file as if it had been given. */
@@ -198,7 +210,7 @@ export class EngineFiles {
   async removeKept(id: string): Promise<KeptFile[]> {
     const files = await this.kept();
     const file = files.find((each) => each.id === id);
-    for (let i = 0; file && i * BLOCK < file.size; i++) await (await this.store()).remove(blockKey(id, i));
+    if (file) await this.forget(id, file.size);
     const left = files.filter((each) => each !== file);
     await this.writeManifest(left);
     return left;
