@@ -6,6 +6,7 @@
  * that every lane multiplies it with its own columns. The sums, 32 x 4 for a lane, stay in registers or the first-level cache. A larger tile
  * saves loads and is slower all the same: the loop's machine code must fit the first-level instruction cache (32 KB), and a load is 2 KB of it.
  */
+import { fill } from '../core/fill.ts';
 import { each, shader } from '../core/shader.ts';
 import { epilogueWgsl } from './epilogue.ts';
 import { MATMUL_PARAMS, type MatmulVariant, matmulBindings, matmulName, PIXEL, type Tile } from './matmul-variant.ts';
@@ -32,80 +33,103 @@ export function subgroupMatmul(lanes: number, variant: MatmulVariant) {
     width === 4 ? 'vec4<f32>(dot(v, u0), dot(v, u1), dot(v, u2), dot(v, u3))' : 'v * vec4<f32>(u0, u1, u2, u3)';
   const accumulate = (width: 1 | 4) =>
     each(rows, (r) => `{ let v = ${handRound(lanes)}(v${Math.floor(r / lanes)}, ${r % lanes}u); sums[${r}] += ${products(width)}; }`);
-  const multiply = `${each(4, (j) => `let u${j} = w_load(w${j} + tap + c);`)}
-        ${accumulate(inWidth)}`;
+  const perLoad = (line: (i: number) => string) => each(loads, line);
   return shader({
     name: `${matmulName(variant)} subgroup ${lanes}`,
     bindings: matmulBindings(variant),
     params: MATMUL_PARAMS,
     workgroup: lanes,
     subgroups: true,
-    code: `
-${epilogueWgsl(epilogue)}
-${windowed ? PIXEL : ''}
+    code: fill(TEXT, {
+      finish_functions: epilogueWgsl(epilogue),
+      pixel: windowed ? PIXEL : '',
+      ...{ rows, columns, columns_of_lane: columns / lanes, row_count: `${rows}` },
+      columns_of_w: each(4, (j) => `let o${j} = ${gated && j > 1 ? `o${j - 2} + p.columns` : `min(column + ${j}u, p.columns - 1u)`};`),
+      starts_in_w: each(4, (j) => `let w${j} = batch * p.w_batch + o${j} * p.k;`),
+      rows_of_x: perLoad((i) => `let r${i} = min(row + ${i * lanes}u + local, p.rows - 1u);`),
+      sum_over_x: windowed ? OVER_WINDOW : OVER_ROW,
+      starts_in_x: perLoad((i) => `let a${i} = batch * p.x_batch + r${i} * p.channels;`),
+      load_row: perLoad((i) => `let v${i} = x_load(a${i} + c);`),
+      corners: perLoad(
+        (i) => `let n${i} = r${i} / (p.oh * p.ow);
+  let top${i} = i32(((r${i} / p.ow) % p.oh) * p.stride) - i32(p.top);
+  let left${i} = i32((r${i} % p.ow) * p.stride) - i32(p.left);`,
+      ),
+      places: perLoad(
+        (i) => `let y${i} = top${i} + i32(ky);
+      let x${i} = left${i} + i32(kx);
+      let inside${i} = y${i} >= 0 && y${i} < i32(p.h) && x${i} >= 0 && x${i} < i32(p.width);
+      let a${i} = batch * p.x_batch + select(0u, pixel(n${i}, u32(y${i}), u32(x${i})) * p.channels, inside${i});`,
+      ),
+      load_window: perLoad((i) => `let v${i} = select(${inWidth === 4 ? 'vec4<f32>(0.0)' : '0.0'}, x_load(a${i} + c), inside${i});`),
+      load_w: each(4, (j) => `let u${j} = w_load(w${j} + tap + c);`),
+      accumulate: accumulate(inWidth),
+      sum_over_ranks: lowRank ? OVER_RANKS : '',
+      load_t: perLoad((i) => `let v${i} = t_load(r${i} * p.rank + c);`),
+      load_up: each(4, (j) => `let u${j} = up_load(o${j} * p.rank + c);`),
+      accumulate_ranks: accumulate(4),
+      finish: gated
+        ? each(2, (j) => `finish(batch, row + r, column + ${j}u, sums[r][${j}], sums[r][${j + 2}]);`)
+        : 'finish4(batch, row + r, column, sums[r]);',
+    }),
+  });
+}
+
+/** The kernel, with places for what varies. */
+const TEXT = `
+$finish_functions
+$pixel
 fn run(id: u32, group: u32, local: u32) {
   let tiles = p.row_tiles * p.column_tiles;
   if (group >= tiles * p.batch) { return; }
   let batch = group / tiles;
   let tile = group - batch * tiles;
   let row_tile = tile / p.column_tiles;
-  let row = row_tile * ${rows}u;
-  let column = (tile - row_tile * p.column_tiles) * ${columns}u + ${columns / lanes}u * local;
+  let row = row_tile * $rows;
+  let column = (tile - row_tile * p.column_tiles) * $columns + $columns_of_lane * local;
   // Rows and columns beyond the edge repeat the last one; finish drops them.
-  ${each(4, (j) => `let o${j} = ${gated && j > 1 ? `o${j - 2} + p.columns` : `min(column + ${j}u, p.columns - 1u)`};`)}
-  ${each(4, (j) => `let w${j} = batch * p.w_batch + o${j} * p.k;`)}
-  ${each(loads, (i) => `let r${i} = min(row + ${i * lanes}u + local, p.rows - 1u);`)}
-  var sums: array<vec4<f32>, ${rows}>;
-  ${windowed ? overWindow(loads, inWidth, multiply) : overRow(loads, multiply)}
-  ${
-    lowRank
-      ? `for (var c = 0u; c < p.rank; c++) {
-    ${each(loads, (i) => `let v${i} = t_load(r${i} * p.rank + c);`)}
-    ${each(4, (j) => `let u${j} = up_load(o${j} * p.rank + c);`)}
-    ${accumulate(4)}
-  }`
-      : ''
-  }
+  $columns_of_w
+  $starts_in_w
+  $rows_of_x
+  var sums: array<vec4<f32>, $row_count>;
+  $sum_over_x
+  $sum_over_ranks
   // The bound is not a constant: compilers would unroll the loop and compile its body once for every row.
-  let known = min(${rows}u, p.rows - row);
+  let known = min($rows, p.rows - row);
   for (var r = 0u; r < known; r++) {
-    ${gated ? each(2, (j) => `finish(batch, row + r, column + ${j}u, sums[r][${j}], sums[r][${j + 2}]);`) : 'finish4(batch, row + r, column, sums[r]);'}
+    $finish
   }
-}`,
-  });
-}
+}`;
 
-/** The sum over a row of x: a window of one pixel, wherever it lies. */
-const overRow = (loads: number, multiply: string) => `
+/** $sum_over_x over a row of x: a window of one pixel, wherever it lies. */
+const OVER_ROW = `
   let tap = 0u;
-  ${each(loads, (i) => `let a${i} = batch * p.x_batch + r${i} * p.channels;`)}
+  $starts_in_x
   for (var c = 0u; c < p.channels; c++) {
-    ${each(loads, (i) => `let v${i} = x_load(a${i} + c);`)}
-    ${multiply}
+    $load_row
+    $load_w
+        $accumulate
   }`;
 
-/** The sum over a window of the image; outside it x is zero. */
-const overWindow = (loads: number, inWidth: 1 | 4, multiply: string) => `
-  ${each(
-    loads,
-    (i) => `let n${i} = r${i} / (p.oh * p.ow);
-  let top${i} = i32(((r${i} / p.ow) % p.oh) * p.stride) - i32(p.top);
-  let left${i} = i32((r${i} % p.ow) * p.stride) - i32(p.left);`,
-  )}
+/** $sum_over_x over a window of the image; outside it x is zero. */
+const OVER_WINDOW = `
+  $corners
   var tap = 0u;
   for (var ky = 0u; ky < p.kh; ky++) {
     for (var kx = 0u; kx < p.kw; kx++) {
-      ${each(
-        loads,
-        (i) => `let y${i} = top${i} + i32(ky);
-      let x${i} = left${i} + i32(kx);
-      let inside${i} = y${i} >= 0 && y${i} < i32(p.h) && x${i} >= 0 && x${i} < i32(p.width);
-      let a${i} = batch * p.x_batch + select(0u, pixel(n${i}, u32(y${i}), u32(x${i})) * p.channels, inside${i});`,
-      )}
+      $places
       for (var c = 0u; c < p.channels; c++) {
-        ${each(loads, (i) => `let v${i} = select(${inWidth === 4 ? 'vec4<f32>(0.0)' : '0.0'}, x_load(a${i} + c), inside${i});`)}
-        ${multiply}
+        $load_window
+        $load_w
+        $accumulate
       }
       tap += p.channels;
     }
+  }`;
+
+/** $sum_over_ranks of adapters. */
+const OVER_RANKS = `for (var c = 0u; c < p.rank; c++) {
+    $load_t
+    $load_up
+    $accumulate_ranks
   }`;

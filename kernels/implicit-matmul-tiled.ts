@@ -6,6 +6,7 @@
  * columns in fours. Memory is waited for while other workgroups of the same processor compute. Indices are written so that compilers see
  * that they stay inside the tiles, for a check would cost as much as several multiply-adds.
  */
+import { fill } from '../core/fill.ts';
 import { each, shader } from '../core/shader.ts';
 import { epilogueWgsl } from './epilogue.ts';
 import { MATMUL_PARAMS, type MatmulVariant, matmulBindings, matmulName, PIXEL, type Tile } from './matmul-variant.ts';
@@ -44,39 +45,96 @@ export const TILED_THREADS = 128;
 /** Elements of the window in a tile, and loads. */
 const DEPTH = 16;
 
+const four = (line: (i: number) => string) => each(4, line);
+
 export function tiledMatmul(variant: MatmulVariant, product = IN_REGISTERS) {
   const { inWidth, lowRank, epilogue, windowed } = variant;
   /** The window's elements in a tile, in loads. */
   const depth = DEPTH / inWidth;
   const gated = epilogue.activation === 'geglu';
-  const { rankQuads } = product;
   const { columns } = tiledTile(gated);
+  const load = `${inWidth === 1 ? 'elements' : 'loads'} ${windowed ? 'of a window' : 'of a row'}` as const;
   return shader({
     name: `${matmulName(variant)} ${product.name}`,
     bindings: matmulBindings(variant),
     params: MATMUL_PARAMS,
     workgroup: TILED_THREADS,
     matrices: product.matrices,
-    code: `
-${epilogueWgsl(epilogue)}
-${product.declarations}
-${inWidth === 4 ? '' : windowed ? `${PIXEL}${SCALAR_WINDOW}` : SCALAR_ROW}
-fn run(id: u32, group: u32, local: u32${product.matrices ? ', subgroup: u32' : ''}) {
+    code: fill(TEXT, {
+      ...{ depth, columns, tile_rows: TILE.rows, rank_quads: product.rankQuads },
+      ...{ to_depth: depth - 1, to_ranks: product.rankQuads - 1 },
+      finish: epilogueWgsl(epilogue),
+      declarations: product.declarations,
+      four_elements: inWidth === 4 ? '' : windowed ? `${PIXEL}${SCALAR_WINDOW}` : SCALAR_ROW,
+      subgroup: product.matrices ? ', subgroup: u32' : '',
+      fetched_rows: product.rows,
+      fetched_columns: product.columns,
+      x_quad: product.rowQuad,
+      w_quad: product.columnQuad,
+      gates: gated ? ` + sums_of / ${columns}u * p.columns` : '',
+      rows_of_x: windowed ? WINDOW_PLACES : 'let x_at = batch * p.x_batch + rows * p.k;',
+      sums: product.begin,
+      windows_end: lowRank ? 'let windows_end = (p.k + $to_depth) / $depth * $depth;' : '',
+      end: lowRank ? 'windows_end + (p.rank + $to_ranks) / $rank_quads * $depth' : 'p.k',
+      no_x: four((i) => `var x${i} = vec4<f32>(0.0);`),
+      unless_adapters_x: lowRank ? ADAPTERS_X : '{',
+      load_x: LOAD_X[load],
+      keep_x: product.keepX,
+      no_w: four((i) => `var w${i}: ${product.packed ? 'vec2<u32>' : 'vec4<f32>'};`),
+      unless_adapters_w: lowRank ? ADAPTERS_W : '{',
+      load_up: four((i) => `w${i} = ${product.up(`up_load(columns[${i}] * p.rank + q)`)};`),
+      load_w: inWidth === 1 ? four((i) => `w${i} = w_four(w_at[${i}], done + 4u * w_quad);`) : product.packed ? LOAD_W_PACKED : LOAD_W,
+      keep_w: product.keepW,
+      multiply: product.multiply,
+      store: product.finish(gated),
+    }),
+  });
+}
+
+/** The kernel, with places for what varies. */
+const TEXT = `
+$finish
+$declarations
+$four_elements
+fn run(id: u32, group: u32, local: u32$subgroup) {
   let tiles = p.row_tiles * p.column_tiles;
   if (group >= tiles * p.batch) { return; }
   let batch = group / tiles;
-  let first_row = ((group % tiles) / p.column_tiles) * ${TILE.rows}u;
-  let first_column = (group % p.column_tiles) * ${columns}u;
+  let first_row = ((group % tiles) / p.column_tiles) * $tile_rows;
+  let first_column = (group % p.column_tiles) * $columns;
   // Four rows of x and four of w to fetch; those beyond the edge repeat the last one, and finish drops them.
-  let rows = min(first_row + ${product.rows}, vec4<u32>(p.rows - 1u));
-  let sums_of = ${product.columns};
-  let columns = min(first_column + sums_of % ${columns}u, vec4<u32>(p.columns - 1u))${gated ? ` + sums_of / ${columns}u * p.columns` : ''};
-  let x_quad = ${product.rowQuad};
-  let w_quad = ${product.columnQuad};
+  let rows = min(first_row + $fetched_rows, vec4<u32>(p.rows - 1u));
+  let sums_of = $fetched_columns;
+  let columns = min(first_column + sums_of % $columns, vec4<u32>(p.columns - 1u))$gates;
+  let x_quad = $x_quad;
+  let w_quad = $w_quad;
   let w_at = batch * p.w_batch + columns * p.k;
-  ${
-    windowed
-      ? `let x_at = batch * p.x_batch + rows / (p.oh * p.ow) * ((p.h >> p.zoom) * (p.width >> p.zoom) * p.channels);
+  $rows_of_x
+  $sums
+  $windows_end
+  for (var done = 0u; done < $end; done += $depth) {
+    $no_x
+    $unless_adapters_x
+    $load_x
+    }
+    workgroupBarrier();
+    $keep_x
+    if (local < 64u) {
+      $no_w
+      // What w holds beyond its end is multiplied by zeros, but must not be a NaN.
+      $unless_adapters_w
+      $load_w
+      }
+      $keep_w
+    }
+    workgroupBarrier();
+    $multiply
+  }
+  $store
+}`;
+
+/** $rows_of_x of a window. */
+const WINDOW_PLACES = `let x_at = batch * p.x_batch + rows / (p.oh * p.ow) * ((p.h >> p.zoom) * (p.width >> p.zoom) * p.channels);
   let top = vec4<i32>(((rows / p.ow) % p.oh) * p.stride) - i32(p.top);
   let left = vec4<i32>((rows % p.ow) * p.stride) - i32(p.left);
   // The window's place (ky, kx): where in x, and whether inside. The next load is c behind; the first place is a step away.
@@ -84,27 +142,14 @@ fn run(id: u32, group: u32, local: u32${product.matrices ? ', subgroup: u32' : '
   var inside = vec4<bool>(false);
   var c = p.channels + x_quad;
   var kx = 0xffffffffu;
-  var ky = 0u;`
-      : 'let x_at = batch * p.x_batch + rows * p.k;'
-  }
-  ${product.begin}
-  ${lowRank ? `let windows_end = (p.k + ${depth - 1}u) / ${depth}u * ${depth}u;` : ''}
-  for (var done = 0u; done < ${lowRank ? `windows_end + (p.rank + ${rankQuads - 1}u) / ${rankQuads}u * ${depth}u` : 'p.k'}; done += ${depth}u) {
-    ${each(4, (i) => `var x${i} = vec4<f32>(0.0);`)}
-    ${
-      lowRank
-        ? `let rank_quad = (done - windows_end) / ${depth}u * ${rankQuads}u;
-    if (done >= windows_end) {
-      let q = rank_quad + x_quad % ${rankQuads}u;
-      if (q < p.rank) { ${each(4, (i) => `x${i} = t_load(rows[${i}] * p.rank + q);`)} }
-    } else {`
-        : '{'
-    }
-    ${
-      inWidth === 1
-        ? each(4, (i) => `x${i} = x_four(${windowed ? `x_at[${i}], top[${i}], left[${i}]` : `x_at[${i}]`}, done + 4u * x_quad);`)
-        : windowed
-          ? `while (c >= p.channels) {
+  var ky = 0u;`;
+
+/** $load_x, by what a load moves and where rows lie. */
+const LOAD_X = {
+  'elements of a row': four((i) => `x${i} = x_four(x_at[${i}], done + 4u * x_quad);`),
+  'elements of a window': four((i) => `x${i} = x_four(x_at[${i}], top[${i}], left[${i}], done + 4u * x_quad);`),
+  'loads of a row': `if (done + x_quad < p.k) { ${four((i) => `x${i} = x_load(x_at[${i}] + done + x_quad);`)} }`,
+  'loads of a window': `while (c >= p.channels) {
       c -= p.channels;
       kx++;
       if (kx == p.kw) {
@@ -116,40 +161,26 @@ fn run(id: u32, group: u32, local: u32${product.matrices ? ', subgroup: u32' : '
       inside = (y >= vec4<i32>(0)) & (y < vec4<i32>(i32(p.h))) & (x >= vec4<i32>(0)) & (x < vec4<i32>(i32(p.width))) & vec4<bool>(ky < p.kh);
       place = x_at + ((vec4<u32>(y) >> vec4<u32>(p.zoom)) * (p.width >> p.zoom) + (vec4<u32>(x) >> vec4<u32>(p.zoom))) * p.channels;
     }
-    ${each(4, (i) => `if (inside[${i}]) { x${i} = x_load(place[${i}] + c); }`)}
-    c += ${depth}u;`
-          : `if (done + x_quad < p.k) { ${each(4, (i) => `x${i} = x_load(x_at[${i}] + done + x_quad);`)} }`
-    }
-    }
-    workgroupBarrier();
-    ${product.keepX}
-    if (local < 64u) {
-      ${each(4, (i) => `var w${i}: ${product.packed ? 'vec2<u32>' : 'vec4<f32>'};`)}
-      // What w holds beyond its end is multiplied by zeros, but must not be a NaN.
-      ${
-        lowRank
-          ? `if (done >= windows_end) {
-        let q = min(rank_quad + w_quad % ${rankQuads}u, p.rank - 1u);
-        ${each(4, (i) => `w${i} = ${product.up(`up_load(columns[${i}] * p.rank + q)`)};`)}
-      } else {`
-          : '{'
-      }
-      ${
-        inWidth === 1
-          ? each(4, (i) => `w${i} = w_four(w_at[${i}], done + 4u * w_quad);`)
-          : `let q = min(done + w_quad, p.k - 1u);
-      ${each(4, (i) => `w${i} = ${product.packed ? `w[w_at[${i}] + q]` : `w_load(w_at[${i}] + q)`};`)}`
-      }
-      }
-      ${product.keepW}
-    }
-    workgroupBarrier();
-    ${product.multiply}
-  }
-  ${product.finish(gated)}
-}`,
-  });
-}
+    ${four((i) => `if (inside[${i}]) { x${i} = x_load(place[${i}] + c); }`)}
+    c += $depth;`,
+};
+
+/** $unless_adapters_x and $unless_adapters_w: behind the window, adapters' factors are fetched in its place. */
+const ADAPTERS_X = `let rank_quad = (done - windows_end) / $depth * $rank_quads;
+    if (done >= windows_end) {
+      let q = rank_quad + x_quad % $rank_quads;
+      if (q < p.rank) { ${four((i) => `x${i} = t_load(rows[${i}] * p.rank + q);`)} }
+    } else {`;
+const ADAPTERS_W = `if (done >= windows_end) {
+        let q = min(rank_quad + w_quad % $rank_quads, p.rank - 1u);
+        $load_up
+      } else {`;
+
+/** $load_w in loads of four, as numbers or as they are stored. */
+const LOAD_W = `let q = min(done + w_quad, p.k - 1u);
+      ${four((i) => `w${i} = w_load(w_at[${i}] + q);`)}`;
+const LOAD_W_PACKED = `let q = min(done + w_quad, p.k - 1u);
+      ${four((i) => `w${i} = w[w_at[${i}] + q];`)}`;
 
 /** 8 x 8 sums a thread, in fours of columns. */
 const IN_REGISTERS: TileProduct = {
