@@ -6,6 +6,7 @@
  * memory serves S x QUERIES queries and one pass over the results takes in four values. There are few loads in the text because each
  * costs a CPU driver some 25 ms to compile, whereas arithmetic costs almost nothing.
  */
+import { fill } from '../core/fill.ts';
 import { type DTypes, each, shader } from '../core/shader.ts';
 
 /**
@@ -26,8 +27,7 @@ export function subgroupAttention(lanes: number, vectors: number, { q, k, v }: D
   const mine = queriesPerLane(lanes, vectors);
   // Keys of one pass over the results, in fours: more text, and fewer times that the results are scaled anew.
   const fours = vectors <= 8 && lanes % 8 === 0 ? 2 : 1;
-  const row = '(image * p.queries + query)';
-  const result = states ? `(${row} * p.heads + head) * ${vectors + 1}u` : `${row} * stride + head_at`;
+  const perQuery = (line: (j: number) => string) => each(mine, line);
   const eachFour = (line: (four: number) => string) => each(fours, line);
   return shader({
     name: `attention ${vectors * 4} ${q} ${k} ${v} subgroup ${lanes}${states ? ' states' : ''}`,
@@ -41,74 +41,102 @@ export function subgroupAttention(lanes: number, vectors: number, { q, k, v }: D
     workgroup: lanes,
     subgroups: true,
     // held is vectors x queriesPerLane: as a constant it would make compilers unroll the loops that use it.
-    code: `
+    code: fill(TEXT, {
+      ...{ vectors, lanes, own: lanes * mine, step: 4 * fours, held: `${vectors * mine}`, mine: `${mine}` },
+      limits: perQuery((j) => `let limit${j} = select(p.keys, min(first + ${j * lanes}u + local + 1u, p.keys), p.causal == 1u);`),
+      no_statistics: perQuery((j) => `var largest${j} = -3.4e38; var total${j} = 0.0;`),
+      load_keys: each(vectors, (i) => `let k${i} = k_load(at + ${i}u);`),
+      load_values: each(vectors, (i) => `let v${i} = v_load(at + ${i}u);`),
+      no_scores: perQuery((j) => eachFour((f) => `var s${j}${f} = vec4<f32>(0.0);`)),
+      add_to_scores: each(
+        vectors,
+        (i) => `{
+        ${eachFour((f) => fromLanes('k', i, f))}
+        ${perQuery((j) => `let q${j} = q[${j * vectors + i}]; ${eachFour((f) => `s${j}${f} += vec4<f32>(dot(q${j}, a${f}), dot(q${j}, b${f}), dot(q${j}, c${f}), dot(q${j}, d${f}));`)}`)}
+      }`,
+      ),
+      weights: perQuery((j) =>
+        fill(WEIGHTS, {
+          j: `${j}`,
+          hide_unseen: eachFour((f) => `s${j}${f} = select(vec4<f32>(-3.4e38), s${j}${f}, keys + ${4 * f}u < vec4<u32>(limit${j}));`),
+          largest_of_fours: fours === 2 ? `max(s${j}0, s${j}1)` : `s${j}0`,
+          weights_of_fours: eachFour((f) => `let w${j}${f} = exp2(s${j}${f} - vec4<f32>(now${j}));`),
+          sum_of_fours: fours === 2 ? `w${j}0 + w${j}1` : `w${j}0`,
+        }),
+      ),
+      add_to_results: each(
+        vectors,
+        (i) => `{
+        ${eachFour((f) => fromLanes('v', i, f))}
+        ${perQuery((j) => `y[${j * vectors + i}] = y[${j * vectors + i}] * fade${j} + (${list(fours, (f) => `w${j}${f}.x * a${f} + w${j}${f}.y * b${f} + w${j}${f}.z * c${f} + w${j}${f}.w * d${f}`, ' + ')});`)}
+      }`,
+      ),
+      totals: list(mine, (j) => `total${j}`),
+      largest: list(mine, (j) => `largest${j}`),
+      result: states
+        ? `((image * p.queries + query) * p.heads + head) * ${vectors + 1}u`
+        : '(image * p.queries + query) * stride + head_at',
+      store_statistics: states ? STATISTICS : '',
+    }),
+  });
+}
+
+const list = (count: number, item: (i: number) => string, by = ', ') => Array.from({ length: count }, (_, i) => item(i)).join(by);
+
+/** The kernel, with places for what varies. */
+const TEXT = `
 fn run(id: u32, group: u32, local: u32) {
   if (group >= p.groups) { return; }
   let head = (group / p.blocks) % p.heads;
   let image = group / (p.blocks * p.heads);
-  let first = (group % p.blocks) * ${lanes * mine}u;
-  let stride = p.heads * ${vectors}u;
-  let head_at = head * ${vectors}u;
+  let first = (group % p.blocks) * $own;
+  let stride = p.heads * $vectors;
+  let head_at = head * $vectors;
   let k_at = image * p.keys * stride + head_at;
-  var q: array<vec4<f32>, ${vectors * mine}>;
-  var y: array<vec4<f32>, ${vectors * mine}>;
+  var q: array<vec4<f32>, $held>;
+  var y: array<vec4<f32>, $held>;
   for (var i = 0u; i < p.held; i++) {
-    let query = min(first + (i / ${vectors}u) * ${lanes}u + local, p.queries - 1u);
-    q[i] = p.scale * q_load((image * p.queries + query) * stride + head_at + i % ${vectors}u);
+    let query = min(first + (i / $vectors) * $lanes + local, p.queries - 1u);
+    q[i] = p.scale * q_load((image * p.queries + query) * stride + head_at + i % $vectors);
     y[i] = vec4<f32>(0.0);
   }
   // A query may see the keys below its limit.
-  ${each(mine, (j) => `let limit${j} = select(p.keys, min(first + ${j * lanes}u + local + 1u, p.keys), p.causal == 1u);`)}
-  ${each(mine, (j) => `var largest${j} = -3.4e38; var total${j} = 0.0;`)}
-  let end = select(p.keys, min(first + ${lanes * mine}u, p.keys), p.causal == 1u);
-  for (var block = 0u; block < end; block += ${lanes}u) {
+  $limits
+  $no_statistics
+  let end = select(p.keys, min(first + $own, p.keys), p.causal == 1u);
+  for (var block = 0u; block < end; block += $lanes) {
     let at = k_at + min(block + local, p.keys - 1u) * stride;
-    ${each(vectors, (i) => `let k${i} = k_load(at + ${i}u);`)}
-    ${each(vectors, (i) => `let v${i} = v_load(at + ${i}u);`)}
-    for (var r = 0u; r < ${lanes}u; r += ${4 * fours}u) {
+    $load_keys
+    $load_values
+    for (var r = 0u; r < $lanes; r += $step) {
       let keys = vec4<u32>(block + r) + vec4<u32>(0u, 1u, 2u, 3u);
-      ${each(mine, (j) => eachFour((f) => `var s${j}${f} = vec4<f32>(0.0);`))}
-      ${each(
-        vectors,
-        (i) => `{
-        ${eachFour((f) => fromLanes('k', i, f))}
-        ${each(mine, (j) => `let q${j} = q[${j * vectors + i}]; ${eachFour((f) => `s${j}${f} += vec4<f32>(dot(q${j}, a${f}), dot(q${j}, b${f}), dot(q${j}, c${f}), dot(q${j}, d${f}));`)}`)}
-      }`,
-      )}
-      ${each(
-        mine,
-        (j) => `${eachFour((f) => `s${j}${f} = select(vec4<f32>(-3.4e38), s${j}${f}, keys + ${4 * f}u < vec4<u32>(limit${j}));`)}
-      let four${j} = ${fours === 2 ? `max(s${j}0, s${j}1)` : `s${j}0`};
-      let now${j} = max(largest${j}, max(max(four${j}.x, four${j}.y), max(four${j}.z, four${j}.w)));
-      let fade${j} = exp2(largest${j} - now${j});
-      ${eachFour((f) => `let w${j}${f} = exp2(s${j}${f} - vec4<f32>(now${j}));`)}
-      let sum${j} = ${fours === 2 ? `w${j}0 + w${j}1` : `w${j}0`};
-      total${j} = total${j} * fade${j} + (sum${j}.x + sum${j}.y + sum${j}.z + sum${j}.w);
-      largest${j} = now${j};`,
-      )}
-      ${each(
-        vectors,
-        (i) => `{
-        ${eachFour((f) => fromLanes('v', i, f))}
-        ${each(mine, (j) => `y[${j * vectors + i}] = y[${j * vectors + i}] * fade${j} + (${Array.from({ length: fours }, (_, f) => `w${j}${f}.x * a${f} + w${j}${f}.y * b${f} + w${j}${f}.z * c${f} + w${j}${f}.w * d${f}`).join(' + ')});`)}
-      }`,
-      )}
+      $no_scores
+      $add_to_scores
+      $weights
+      $add_to_results
     }
   }
-  let totals = array<f32, ${mine}>(${Array.from({ length: mine }, (_, j) => `total${j}`).join(', ')});
+  let totals = array<f32, $mine>($totals);
   for (var i = 0u; i < p.held; i++) {
-    let query = first + (i / ${vectors}u) * ${lanes}u + local;
-    if (query < p.queries) { y_store(${result} + i % ${vectors}u, y[i] / totals[i / ${vectors}u]); }
-  }${
-    states
-      ? `
-  let most = array<f32, ${mine}>(${Array.from({ length: mine }, (_, j) => `largest${j}`).join(', ')});
-  for (var i = 0u; i < p.held; i += ${vectors}u) {
-    let query = first + (i / ${vectors}u) * ${lanes}u + local;
-    if (query < p.queries) { y_store(${result} + ${vectors}u, vec4<f32>(most[i / ${vectors}u], totals[i / ${vectors}u], 0.0, 0.0)); }
-  }`
-      : ''
-  }
-}`,
-  });
-}
+    let query = first + (i / $vectors) * $lanes + local;
+    if (query < p.queries) { y_store($result + i % $vectors, y[i] / totals[i / $vectors]); }
+  }$store_statistics
+}`;
+
+/** $weights of a lane's query j: those of the keys at hand, by which it fades what it has. */
+const WEIGHTS = `$hide_unseen
+      let four$j = $largest_of_fours;
+      let now$j = max(largest$j, max(max(four$j.x, four$j.y), max(four$j.z, four$j.w)));
+      let fade$j = exp2(largest$j - now$j);
+      $weights_of_fours
+      let sum$j = $sum_of_fours;
+      total$j = total$j * fade$j + (sum$j.x + sum$j.y + sum$j.z + sum$j.w);
+      largest$j = now$j;`;
+
+/** $store_statistics of each query, where they are kept. */
+const STATISTICS = `
+  let most = array<f32, $mine>($largest);
+  for (var i = 0u; i < p.held; i += $vectors) {
+    let query = first + (i / $vectors) * $lanes + local;
+    if (query < p.queries) { y_store($result + $vectors, vec4<f32>(most[i / $vectors], totals[i / $vectors], 0.0, 0.0)); }
+  }`;

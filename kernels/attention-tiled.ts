@@ -9,6 +9,7 @@
  * Queries, keys and channels are dealt to threads in turn, so that neighbours read neighbouring words of workgroup memory; rows of tiles are
  * padded where they would fall on the same banks. Indices are written so that compilers see that they stay inside the tiles.
  */
+import { fill } from '../core/fill.ts';
 import { type DTypes, each, shader } from '../core/shader.ts';
 
 /** Groups of 4 channels in a slice of queries and keys. */
@@ -84,6 +85,16 @@ export function tiledAttention(tile: AttentionTile, loads: 1 | 4, types: DTypes<
     loads === 4
       ? `y_store(at + p.head, vec4<f32>(${two}, 0.0, 0.0));`
       : `let two = vec2<f32>(${two}); ${['two.x', 'two.y', '0.0', '0.0'].map((value, n) => `y_store(at + p.head + ${n}u, ${value});`).join(' ')}`;
+  const perKey = (line: (m: number) => string) => each(keys, line);
+  const results = (line: (i: number, n: number) => string) => each(4, (i) => each(channels, (n) => line(i, n)));
+  const addValues = (u: number) =>
+    each(
+      channels,
+      (n) => `{
+              let v = tile[${valueAt + u * width + n * across}u + row0 * ${width}u + x];
+              ${each(4, (i) => `y${i}_${n} = fma(vec4<f32>(w[${i}]), v, y${i}_${n});`)}
+            }`,
+    );
   return shader({
     name: `attention x${loads} ${4 * width} ${types.q} ${types.k} ${types.v} tiled${states ? ' states' : ''}`,
     bindings: {
@@ -106,122 +117,147 @@ export function tiledAttention(tile: AttentionTile, loads: 1 | 4, types: DTypes<
       ...LOOPS,
     },
     workgroup: threads,
-    code: `
-var<workgroup> tile: array<vec4<f32>, ${sharedAt + threads}>;
-${['q', 'k', 'v'].map((name) => fourWgsl(name, loads)).join('\n')}
+    code: fill(TEXT, {
+      ...{ across, down, queries, block, width, depth: DEPTH, shared_at: sharedAt },
+      ...{ down2: 2 * down, down3: 3 * down },
+      tile_size: `${sharedAt + threads}`,
+      four_channels: ['q', 'k', 'v'].map((name) => fourWgsl(name, loads)).join('\n'),
+      no_results: results((i, n) => `var y${i}_${n} = vec4<f32>(0.0);`),
+      query_rows: rowsOf('q', queries, 'first', 'p.queries - 1u'),
+      key_rows: rowsOf('k', block, 'key', 'p.keys - 1u'),
+      no_scores: perKey((m) => `var s${m} = vec4<f32>(0.0);`),
+      fetch_queries: fetch('q', queries, 0, queryPitch),
+      fetch_keys: fetch('k', block, keyAt, keyPitch),
+      load_queries: each(4, (i) => `let q${i} = tile[${i * down}u + (c % ${DEPTH}u) * ${queryPitch}u + y];`),
+      add_to_scores: perKey(
+        (m) => `{
+          let k = tile[${keyAt + m * across}u + (c % ${DEPTH}u) * ${keyPitch}u + x];
+          ${each(4, (j) => `s${m} = fma(vec4<f32>(${list(4, (i) => `q${i}[${j}]`)}), vec4<f32>(k[${j}]), s${m});`)}
+        }`,
+      ),
+      hide_unseen: perKey((m) => `s${m} = select(vec4<f32>(-1e38), s${m}, vec4<u32>(key + ${m * across}u + x) < limit);`),
+      largest_score: Array.from({ length: keys }, (_, m) => `s${m}`).reduce((most, s) => `max(${most}, ${s})`),
+      weights: perKey((m) => `s${m} = exp2(fma(s${m}, vec4<f32>(p.scale), -now));`),
+      sum_of_weights: list(keys, (m) => `s${m}`, ' + '),
+      fade_results: results((i, n) => `y${i}_${n} *= fade[${i}];`),
+      pieces: each(block / piece, (j) =>
+        fill(PIECE, {
+          ...{ piece_parts: piece / values, values, piece_at: j * piece, row_groups: values / unrolled, unrolled },
+          wait_for_piece: j ? 'workgroupBarrier();' : '',
+          keep_weights: each(piece / across, (m) => `tile[(${m * across}u + x) * ${weightPitch}u + y] = s${(j * piece) / across + m};`),
+          wait_for_part: values < piece ? 'if (part > 0u) { workgroupBarrier(); }' : '',
+          fetch_values: each(
+            (values * channels) / down,
+            (i) => `{
+          let n = ${(i * down) / values}u + (y / ${values}u) % ${Math.max(1, down / values)}u;
+          tile[${valueAt}u + (y % ${values}u) * ${width}u + n * ${across}u + x] = v_four(k_at + row * stride, min(chunk + n * ${across}u + x, p.quads - 1u));
+        }`,
+          ),
+          add_to_results: each(
+            unrolled,
+            (u) => `{
+            let w = tile[(part * ${values}u + row0 + ${u}u) * ${weightPitch}u + y];
+            ${addValues(u)}
+          }`,
+          ),
+        }),
+      ),
+      store: each(
+        4,
+        (i) => `if (mine[${i}] < p.queries) {
+    let at = ${states ? `((image * p.queries + mine[${i}]) * p.heads + head) * (p.head + ${4 / loads}u)` : `q_at + mine[${i}] * stride`};
+    ${each(channels, (n) => `y_four(at, chunk + ${n * across}u + x, y${i}_${n} / total[${i}]);`)}
+    ${states ? `if (chunk + x == 0u) { ${statistics(`largest[${i}], total[${i}]`)} }` : ''}
+  }`,
+      ),
+      store_four:
+        loads === 4
+          ? 'if (quad < p.quads) { y_store(at + quad, v); }'
+          : 'for (var i = 0u; i < 4u; i++) { if (4u * quad + i < p.head) { y_store(at + 4u * quad + i, v[i]); } }',
+    }),
+  });
+}
+
+/** The kernel, with places for what varies. */
+const TEXT = `
+var<workgroup> tile: array<vec4<f32>, $tile_size>;
+$four_channels
 fn run(id: u32, group: u32, local: u32) {
   if (group >= p.groups) { return; }
-  let first = (group % p.blocks) * ${queries}u;
-  let chunk = (group / p.blocks) % p.chunks * ${width}u;
+  let first = (group % p.blocks) * $queries;
+  let chunk = (group / p.blocks) % p.chunks * $width;
   let head = (group / (p.blocks * p.chunks)) % p.heads;
   let image = group / (p.blocks * p.chunks * p.heads);
   let stride = p.heads * p.head;
   let q_at = image * p.queries * stride + head * p.head;
   let k_at = image * p.keys * stride + head * p.head;
-  let x = local % ${across}u;
-  let y = (local / ${across}u) % ${down}u;
-  let mine = first + y + vec4<u32>(0u, ${down}u, ${2 * down}u, ${3 * down}u);
+  let x = local % $across;
+  let y = (local / $across) % $down;
+  let mine = first + y + vec4<u32>(0u, $down, $down2, $down3);
   let limit = select(vec4<u32>(p.keys), min(mine + 1u, vec4<u32>(p.keys)), p.causal == 1u);
   // Keys that some query of the workgroup sees, and keys that all of them see.
-  let end = select(p.keys, min(first + ${queries}u, p.keys), p.causal == 1u);
+  let end = select(p.keys, min(first + $queries, p.keys), p.causal == 1u);
   let seen = select(p.keys, min(first + 1u, p.keys), p.causal == 1u);
   var largest = vec4<f32>(-1e38);
   var total = vec4<f32>(0.0);
-  ${each(4, (i) => each(channels, (n) => `var y${i}_${n} = vec4<f32>(0.0);`))}
-  ${rowsOf('q', queries, 'first', 'p.queries - 1u')}
-  for (var key = 0u; key < end; key += ${block}u) {
-    ${rowsOf('k', block, 'key', 'p.keys - 1u')}
-    ${each(keys, (m) => `var s${m} = vec4<f32>(0.0);`)}
-    for (var channel = 0u; channel < p.quads; channel += ${DEPTH}u) {
-      let inside = channel + local % ${DEPTH}u < p.quads;
-      let quad = min(channel + local % ${DEPTH}u, p.quads - 1u);
+  $no_results
+  $query_rows
+  for (var key = 0u; key < end; key += $block) {
+    $key_rows
+    $no_scores
+    for (var channel = 0u; channel < p.quads; channel += $depth) {
+      let inside = channel + local % $depth < p.quads;
+      let quad = min(channel + local % $depth, p.quads - 1u);
       workgroupBarrier();
-      ${fetch('q', queries, 0, queryPitch)}
-      ${fetch('k', block, keyAt, keyPitch)}
+      $fetch_queries
+      $fetch_keys
       workgroupBarrier();
       for (var c = 0u; c < p.depth; c++) {
-        ${each(4, (i) => `let q${i} = tile[${i * down}u + (c % ${DEPTH}u) * ${queryPitch}u + y];`)}
-        ${each(
-          keys,
-          (m) => `{
-          let k = tile[${keyAt + m * across}u + (c % ${DEPTH}u) * ${keyPitch}u + x];
-          ${each(4, (j) => `s${m} = fma(vec4<f32>(${list(4, (i) => `q${i}[${j}]`)}), vec4<f32>(k[${j}]), s${m});`)}
-        }`,
-        )}
+        $load_queries
+        $add_to_scores
       }
     }
-    if (key + ${block}u > seen) {
-      ${each(keys, (m) => `s${m} = select(vec4<f32>(-1e38), s${m}, vec4<u32>(key + ${m * across}u + x) < limit);`)}
+    if (key + $block > seen) {
+      $hide_unseen
     }
-    tile[${sharedAt}u + x * ${down}u + y] = ${Array.from({ length: keys }, (_, m) => `s${m}`).reduce((most, s) => `max(${most}, ${s})`)};
+    tile[$shared_at + x * $down + y] = $largest_score;
     workgroupBarrier();
-    var most = tile[${sharedAt}u + y];
-    for (var i = 1u; i < p.across; i++) { most = max(most, tile[${sharedAt}u + (i % ${across}u) * ${down}u + y]); }
+    var most = tile[$shared_at + y];
+    for (var i = 1u; i < p.across; i++) { most = max(most, tile[$shared_at + (i % $across) * $down + y]); }
     let now = max(largest, p.scale * most);
     let fade = exp2(largest - now);
     largest = now;
-    ${each(keys, (m) => `s${m} = exp2(fma(s${m}, vec4<f32>(p.scale), -now));`)}
-    total = fma(total, fade, ${list(keys, (m) => `s${m}`, ' + ')});
-    ${each(4, (i) => each(channels, (n) => `y${i}_${n} *= fade[${i}];`))}
-    ${each(
-      block / piece,
-      (j) => `{
-      ${j ? 'workgroupBarrier();' : ''}
-      ${each(piece / across, (m) => `tile[(${m * across}u + x) * ${weightPitch}u + y] = s${(j * piece) / across + m};`)}
-      for (var step = 0u; step < p.parts; step++) {
-        let part = step % ${piece / values}u;
-        ${values < piece ? 'if (part > 0u) { workgroupBarrier(); }' : ''}
-        let row = min(key + ${j * piece}u + part * ${values}u + y % ${values}u, p.keys - 1u);
-        ${each(
-          (values * channels) / down,
-          (i) => `{
-          let n = ${(i * down) / values}u + (y / ${values}u) % ${Math.max(1, down / values)}u;
-          tile[${valueAt}u + (y % ${values}u) * ${width}u + n * ${across}u + x] = v_four(k_at + row * stride, min(chunk + n * ${across}u + x, p.quads - 1u));
-        }`,
-        )}
-        workgroupBarrier();
-        for (var k = 0u; k < p.values; k++) {
-          let row0 = (k % ${values / unrolled}u) * ${unrolled}u;
-          ${each(
-            unrolled,
-            (u) => `{
-            let w = tile[(part * ${values}u + row0 + ${u}u) * ${weightPitch}u + y];
-            ${each(
-              channels,
-              (n) => `{
-              let v = tile[${valueAt + u * width + n * across}u + row0 * ${width}u + x];
-              ${each(4, (i) => `y${i}_${n} = fma(vec4<f32>(w[${i}]), v, y${i}_${n});`)}
-            }`,
-            )}
-          }`,
-          )}
-        }
-      }
-    }`,
-    )}
+    $weights
+    total = fma(total, fade, $sum_of_weights);
+    $fade_results
+    $pieces
   }
-  tile[${sharedAt}u + x * ${down}u + y] = total;
+  tile[$shared_at + x * $down + y] = total;
   workgroupBarrier();
   total = vec4<f32>(0.0);
-  for (var i = 0u; i < p.across; i++) { total += tile[${sharedAt}u + (i % ${across}u) * ${down}u + y]; }
-  ${each(
-    4,
-    (i) => `if (mine[${i}] < p.queries) {
-    let at = ${states ? `((image * p.queries + mine[${i}]) * p.heads + head) * (p.head + ${4 / loads}u)` : `q_at + mine[${i}] * stride`};
-    ${each(channels, (n) => `y_four(at, chunk + ${n * across}u + x, y${i}_${n} / total[${i}]);`)}
-    ${states ? `if (chunk + x == 0u) { ${statistics(`largest[${i}], total[${i}]`)} }` : ''}
-  }`,
-  )}
+  for (var i = 0u; i < p.across; i++) { total += tile[$shared_at + (i % $across) * $down + y]; }
+  $store
 }
 fn y_four(at: u32, quad: u32, v: vec4<f32>) {
-  ${
-    loads === 4
-      ? 'if (quad < p.quads) { y_store(at + quad, v); }'
-      : 'for (var i = 0u; i < 4u; i++) { if (4u * quad + i < p.head) { y_store(at + 4u * quad + i, v[i]); } }'
-  }
-}`,
-  });
-}
+  $store_four
+}`;
+
+/** $pieces: some keys' weights are kept in workgroup memory, then their values, a part at a time. */
+const PIECE = `{
+      $wait_for_piece
+      $keep_weights
+      for (var step = 0u; step < p.parts; step++) {
+        let part = step % $piece_parts;
+        $wait_for_part
+        let row = min(key + $piece_at + part * $values + y % $values, p.keys - 1u);
+        $fetch_values
+        workgroupBarrier();
+        for (var k = 0u; k < p.values; k++) {
+          let row0 = (k % $row_groups) * $unrolled;
+          $add_to_results
+        }
+      }
+    }`;
 
 /** WGSL of `name_four(at, quad)`: four channels of the head whose row begins at `at`; zero beyond its end. */
 const fourWgsl = (name: string, loads: 1 | 4) => `

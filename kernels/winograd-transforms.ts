@@ -5,6 +5,7 @@
  * The first product is taken a row at a time, and each row adds its share to the second one: no array is indexed by a loop, which CPU drivers
  * do lane by lane. On them loops are bounded by a uniform, because a driver unrolls other loops and their text is dear to compile.
  */
+import { fill } from '../core/fill.ts';
 import { type DType, each, shader } from '../core/shader.ts';
 import { EPILOGUE_PARAMS, type Epilogue, epilogueBindings, epilogueName, epilogueWgsl } from './epilogue.ts';
 import { PIXEL } from './matmul-variant.ts';
@@ -114,41 +115,62 @@ export function pixelsShader(x: DType, unrolled: boolean) {
       passes: 'u32',
     },
     workgroup: 64,
-    code: `
-${columnsWgsl(BT)}
-${PIXEL}
+    code: fill(PIXELS, {
+      factors: columnsWgsl(BT),
+      pixel: PIXEL,
+      index: unrolled ? 'group * 32u + local % 32u' : 'id',
+      first_column: unrolled ? `local / 32u * ${columns}u` : '0u',
+      side: TILE,
+      no_sums: each(PATCH * columns, (i) => `var s${i} = vec4<f32>(0.0);`),
+      passes: bound(PATCH, unrolled),
+      load_row: each(
+        PATCH,
+        (j) => `let x${j} = left + ${j};
+    let inside${j} = in_rows && x${j} >= 0 && x${j} < i32(p.width);
+    let d${j} = select(vec4<f32>(0.0), x_load(select(0u, pixel(image, u32(y), u32(x${j})) * p.channels + channel, inside${j})), inside${j});`,
+      ),
+      transform_row: each(
+        columns,
+        (j) =>
+          `let r${j} = ${unrolled ? `select(${combine(BT[j], 'd')}, ${combine(BT[j + columns], 'd')}, first_column > 0u)` : combine(BT[j], 'd')};`,
+      ),
+      add_to_sums: each(PATCH * columns, (n) => `s${n} += FACTORS[i][${Math.floor(n / columns)}] * r${n % columns};`),
+      store: each(
+        PATCH * columns,
+        (n) => `out_store((${PATCH * Math.floor(n / columns) + (n % columns)}u + first_column) * p.count + index, s${n});`,
+      ),
+    }),
+  });
+}
+
+/** The transform of pixels, with places for what varies. */
+const PIXELS = `
+$factors
+$pixel
 fn run(id: u32, group: u32, local: u32) {
-  let index = ${unrolled ? 'group * 32u + local % 32u' : 'id'};
+  let index = $index;
   if (index >= p.count) { return; }
-  let first_column = ${unrolled ? `local / 32u * ${columns}u` : '0u'};
+  let first_column = $first_column;
   let in_part = index / p.channels;
   let channel = index - in_part * p.channels;
   let tile = p.first + in_part;
   let tile_row = tile / p.across;
   let image = tile_row / p.down;
-  let top = i32((tile_row - image * p.down) * ${TILE}u) - i32(p.top);
-  let left = i32((tile - tile_row * p.across) * ${TILE}u) - i32(p.left);
-  ${each(PATCH * columns, (i) => `var s${i} = vec4<f32>(0.0);`)}
-  for (var i = 0u; i < ${bound(PATCH, unrolled)}; i++) {
+  let top = i32((tile_row - image * p.down) * $side) - i32(p.top);
+  let left = i32((tile - tile_row * p.across) * $side) - i32(p.left);
+  $no_sums
+  for (var i = 0u; i < $passes; i++) {
     let y = top + i32(i);
     let in_rows = y >= 0 && y < i32(p.h);
-    ${each(
-      PATCH,
-      (j) => `let x${j} = left + ${j};
-    let inside${j} = in_rows && x${j} >= 0 && x${j} < i32(p.width);
-    let d${j} = select(vec4<f32>(0.0), x_load(select(0u, pixel(image, u32(y), u32(x${j})) * p.channels + channel, inside${j})), inside${j});`,
-    )}
-    ${each(columns, (j) => `let r${j} = ${unrolled ? `select(${combine(BT[j], 'd')}, ${combine(BT[j + columns], 'd')}, first_column > 0u)` : combine(BT[j], 'd')};`)}
-    ${each(PATCH * columns, (n) => `s${n} += FACTORS[i][${Math.floor(n / columns)}] * r${n % columns};`)}
+    $load_row
+    $transform_row
+    $add_to_sums
   }
-  ${each(PATCH * columns, (n) => `out_store((${PATCH * Math.floor(n / columns) + (n % columns)}u + first_column) * p.count + index, s${n});`)}
-}`,
-  });
-}
+  $store
+}`;
 
 /** Products (36, tiles, columns) -> results (N, OH, OW, O) and what a convolution ends in. A thread makes four columns of a tile; `passes` is 6, `side` 4. */
 export function resultsShader(epilogue: Epilogue, unrolled: boolean) {
-  const side = bound(TILE, unrolled, 'side');
   return shader({
     name: `winograd results ${epilogueName(epilogue)}`,
     bindings: { m: { dtype: 'f32', width: 4 }, ...epilogueBindings(epilogue) },
@@ -168,9 +190,27 @@ export function resultsShader(epilogue: Epilogue, unrolled: boolean) {
       ...EPILOGUE_PARAMS,
     },
     workgroup: 64,
-    code: `
-${epilogueWgsl(epilogue)}
-${columnsWgsl(AT)}
+    code: fill(RESULTS, {
+      finish_functions: epilogueWgsl(epilogue),
+      factors: columnsWgsl(AT),
+      side: TILE,
+      patch: PATCH,
+      no_sums: each(TILE * TILE, (i) => `var s${i} = vec4<f32>(0.0);`),
+      passes: bound(PATCH, unrolled),
+      load_row: each(PATCH, (j) => `let m${j} = m_load(at + ${j}u * p.count);`),
+      transform_row: each(TILE, (j) => `let r${j} = ${combine(AT[j], 'm')};`),
+      add_to_sums: each(TILE * TILE, (n) => `s${n} += FACTORS[i][${Math.floor(n / TILE)}] * r${n % TILE};`),
+      results: `${TILE * TILE}`,
+      sums: Array.from({ length: TILE * TILE }, (_, i) => `s${i}`).join(', '),
+      rows_of_tile: bound(TILE, unrolled, 'side'),
+    }),
+  });
+}
+
+/** The transform of products, with places for what varies. */
+const RESULTS = `
+$finish_functions
+$factors
 fn run(id: u32, group: u32, local: u32) {
   if (id >= p.count) { return; }
   let in_part = id / p.quads;
@@ -178,21 +218,19 @@ fn run(id: u32, group: u32, local: u32) {
   let tile = p.first + in_part;
   let tile_row = tile / p.across;
   let image = tile_row / p.down;
-  let top = (tile_row - image * p.down) * ${TILE}u;
-  let left = (tile - tile_row * p.across) * ${TILE}u;
-  ${each(TILE * TILE, (i) => `var s${i} = vec4<f32>(0.0);`)}
-  for (var i = 0u; i < ${bound(PATCH, unrolled)}; i++) {
-    let at = i * ${PATCH}u * p.count + id;
-    ${each(PATCH, (j) => `let m${j} = m_load(at + ${j}u * p.count);`)}
-    ${each(TILE, (j) => `let r${j} = ${combine(AT[j], 'm')};`)}
-    ${each(TILE * TILE, (n) => `s${n} += FACTORS[i][${Math.floor(n / TILE)}] * r${n % TILE};`)}
+  let top = (tile_row - image * p.down) * $side;
+  let left = (tile - tile_row * p.across) * $side;
+  $no_sums
+  for (var i = 0u; i < $passes; i++) {
+    let at = i * $patch * p.count + id;
+    $load_row
+    $transform_row
+    $add_to_sums
   }
-  let sums = array<vec4<f32>, ${TILE * TILE}>(${Array.from({ length: TILE * TILE }, (_, i) => `s${i}`).join(', ')});
-  for (var i = 0u; i < ${side}; i++) {
-    for (var j = 0u; j < ${side}; j++) {
-      if (top + i < p.oh && left + j < p.ow) { finish(0u, (image * p.oh + top + i) * p.ow + left + j, column, sums[${TILE}u * i + j]); }
+  let sums = array<vec4<f32>, $results>($sums);
+  for (var i = 0u; i < $rows_of_tile; i++) {
+    for (var j = 0u; j < $rows_of_tile; j++) {
+      if (top + i < p.oh && left + j < p.ow) { finish(0u, (image * p.oh + top + i) * p.ow + left + j, column, sums[$side * i + j]); }
     }
   }
-}`,
-  });
-}
+}`;
