@@ -6,7 +6,7 @@ import { ShapeError } from '../../core/errors.ts';
 import { Parameter } from '../../core/module.ts';
 import { TorchRandom } from '../../core/random.ts';
 import { GPU_COPY_DST, GPU_MAP_READ } from '../../gpu/usage.ts';
-import { recorded } from '../support/blocks.ts';
+import { recorded } from '../../verify/block-weight.ts';
 import { testDevice } from '../support/device.ts';
 
 const BOTH: BlockDType[] = ['q8', 'q4'];

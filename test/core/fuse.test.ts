@@ -13,9 +13,9 @@ import { linear, matmul } from '../../kernels/linear.ts';
 import { reshape } from '../../kernels/reshape.ts';
 import { affine, exp, gelu, quickGelu, silu } from '../../kernels/unary.ts';
 import { modulate } from '../../kernels/zero-sft.ts';
+import { sampler } from '../../verify/sample.ts';
 import { testDevice } from '../support/device.ts';
 import { FACTS, LIMITS } from '../support/facts.ts';
-import { sampler } from '../support/sample.ts';
 
 const dispatches = (outputs: Record<string, Tensor>) => plan(outputs, FACTS, LIMITS).dispatches.length;
 

@@ -37,11 +37,11 @@ import {
 } from '../../kernels/unary.ts';
 import { where } from '../../kernels/where.ts';
 import { modulate } from '../../kernels/zero-sft.ts';
+import * as reference from '../../verify/reference.ts';
+import { sampler, type Values } from '../../verify/sample.ts';
 import { check } from '../support/check.ts';
 import { testDevice } from '../support/device.ts';
 import { checkGradient } from '../support/gradient.ts';
-import * as reference from '../support/reference.ts';
-import { sampler, type Values } from '../support/sample.ts';
 
 const refused = (text: RegExp) => (error: Error) => error instanceof UserError && text.test(error.message);
 

@@ -3,7 +3,7 @@ import * as assert from 'uvu/assert';
 import { gaussianBlur } from '../../image/blur.ts';
 import { type FloatImage, toUnit } from '../../image/image.ts';
 import { prepare } from '../../image/prepare.ts';
-import { sampler } from '../support/sample.ts';
+import { sampler } from '../../verify/sample.ts';
 
 test('a prepared image has the size it says, in multiples, and its result the size that was asked for', () => {
   const photo = { width: 70, height: 101, data: new Uint8Array(70 * 101 * 3) };

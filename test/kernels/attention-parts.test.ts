@@ -4,9 +4,9 @@ import * as assert from 'uvu/assert';
 import { ShapeError } from '../../core/errors.ts';
 import { constant, input } from '../../core/tensor.ts';
 import { attentionPart, attentionResult, emptyState, mergeAttention, stateShape } from '../../kernels/attention-parts.ts';
+import * as reference from '../../verify/reference.ts';
+import { type Sample, sampleOf, sampler } from '../../verify/sample.ts';
 import { check } from '../support/check.ts';
-import * as reference from '../support/reference.ts';
-import { type Sample, sampleOf, sampler } from '../support/sample.ts';
 
 /** Tokens from..to of every image. */
 function tokens(x: Sample, from: number, to: number): Sample {

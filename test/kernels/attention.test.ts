@@ -5,10 +5,10 @@ import { ShapeError } from '../../core/errors.ts';
 import { input, type Tensor } from '../../core/tensor.ts';
 import { evaluate } from '../../gpu/program.ts';
 import { attention } from '../../kernels/attention.ts';
+import * as reference from '../../verify/reference.ts';
+import { sampleOf, sampler } from '../../verify/sample.ts';
 import { check } from '../support/check.ts';
 import { testDevice } from '../support/device.ts';
-import * as reference from '../support/reference.ts';
-import { sampleOf, sampler } from '../support/sample.ts';
 
 interface Case {
   queries: number[];

@@ -13,12 +13,12 @@ import { gradient } from '../../kernels/gradient.ts';
 import { linear } from '../../kernels/linear.ts';
 import { type Layer, lowRankDown, withLowRank } from '../../kernels/low-rank.ts';
 import { gelu, silu } from '../../kernels/unary.ts';
-import { blockWeight } from '../support/blocks.ts';
-import { type Accuracy, assertClose } from '../support/close.ts';
+import { type Accuracy, assertClose } from '../../verify/accuracy.ts';
+import { blockWeight } from '../../verify/block-weight.ts';
+import * as reference from '../../verify/reference.ts';
+import { type Sample, sampler, type Values } from '../../verify/sample.ts';
 import { testDevices } from '../support/device.ts';
 import { FACTS, LIMITS } from '../support/facts.ts';
-import * as reference from '../support/reference.ts';
-import { type Sample, sampler, type Values } from '../support/sample.ts';
 
 const BOTH: BlockDType[] = ['q8', 'q4'];
 

@@ -14,10 +14,10 @@ import { linear, matmul } from '../../kernels/linear.ts';
 import { reshape } from '../../kernels/reshape.ts';
 import { gelu, quickGelu, silu } from '../../kernels/unary.ts';
 import { lowerWinograd } from '../../kernels/winograd.ts';
+import * as reference from '../../verify/reference.ts';
+import { sampleOf, sampler } from '../../verify/sample.ts';
 import { check } from '../support/check.ts';
 import { FACTS, LIMITS } from '../support/facts.ts';
-import * as reference from '../support/reference.ts';
-import { sampleOf, sampler } from '../support/sample.ts';
 
 /** Names of the kernels that compute a tensor. */
 const kernelsOf = (tensor: Tensor) => plan({ tensor }, FACTS, LIMITS).dispatches.map(({ shader }) => shader.name);

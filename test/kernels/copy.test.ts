@@ -6,9 +6,9 @@ import { constant, input, type Tensor } from '../../core/tensor.ts';
 import { concat, pad, permute, slice, upsampleNearest } from '../../kernels/copy.ts';
 import { gatherRows } from '../../kernels/gather-rows.ts';
 import { reshape } from '../../kernels/reshape.ts';
+import * as reference from '../../verify/reference.ts';
+import { sampler } from '../../verify/sample.ts';
 import { checkExact } from '../support/check.ts';
-import * as reference from '../support/reference.ts';
-import { sampler } from '../support/sample.ts';
 
 function orders(axes: number[]): number[][] {
   return axes.length < 2 ? [axes] : axes.flatMap((axis) => orders(axes.filter((other) => other !== axis)).map((rest) => [axis, ...rest]));

@@ -10,10 +10,10 @@ import { geglu } from '../../kernels/geglu.ts';
 import * as unary from '../../kernels/unary.ts';
 import { where } from '../../kernels/where.ts';
 import { modulate } from '../../kernels/zero-sft.ts';
+import * as reference from '../../verify/reference.ts';
+import { type Sample, sampleOf, sampler } from '../../verify/sample.ts';
 import { check, checkExact } from '../support/check.ts';
 import { testDevice, testDevices } from '../support/device.ts';
-import * as reference from '../support/reference.ts';
-import { type Sample, sampleOf, sampler } from '../support/sample.ts';
 
 // exp is accurate to 3 + 2 |x| ulps by WGSL's rules, |x| up to 4 here, and a ulp is two units of 2^-24; the polynomial of erf to 1.5e-7.
 const UNARY: [string, (x: Tensor) => Tensor, (x: number) => number, number][] = [

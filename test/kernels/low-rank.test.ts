@@ -12,11 +12,11 @@ import { linear } from '../../kernels/linear.ts';
 import { type Layer, lowRankDown, withLowRank } from '../../kernels/low-rank.ts';
 import { type RankScale, rankScales } from '../../kernels/rank-scales.ts';
 import { silu } from '../../kernels/unary.ts';
+import * as reference from '../../verify/reference.ts';
+import { type Sample, sampler, type Values } from '../../verify/sample.ts';
 import { check } from '../support/check.ts';
 import { testDevice, testDevices } from '../support/device.ts';
 import { checkGradient } from '../support/gradient.ts';
-import * as reference from '../support/reference.ts';
-import { type Sample, sampler, type Values } from '../support/sample.ts';
 
 function adapted(layer: Tensor, x: Tensor, down: Tensor, up: Tensor, scales: Tensor | null = null): Tensor {
   const t = lowRankDown(layer as Layer, x, down, scales);

@@ -16,12 +16,12 @@ import { plan } from '../../kernels/fusion.ts';
 import { geglu } from '../../kernels/geglu.ts';
 import { linear, matmul } from '../../kernels/linear.ts';
 import { silu } from '../../kernels/unary.ts';
-import { type Accuracy, assertClose } from '../support/close.ts';
+import { type Accuracy, assertClose } from '../../verify/accuracy.ts';
+import * as reference from '../../verify/reference.ts';
+import { type Sample, sampleOf, sampler, type Values } from '../../verify/sample.ts';
 import { testDevices } from '../support/device.ts';
 import { FACTS, LIMITS } from '../support/facts.ts';
-import * as reference from '../support/reference.ts';
 import { refusal } from '../support/refused.ts';
-import { type Sample, sampleOf, sampler, type Values } from '../support/sample.ts';
 import { skip } from '../support/skip.ts';
 
 async function matrixDevice() {

@@ -3,9 +3,9 @@ import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { input } from '../../core/tensor.ts';
 import { mergeMoments } from '../../kernels/merge-moments.ts';
+import * as reference from '../../verify/reference.ts';
+import { type Sample, sampleOf, sampler } from '../../verify/sample.ts';
 import { check } from '../support/check.ts';
-import * as reference from '../support/reference.ts';
-import { type Sample, sampleOf, sampler } from '../support/sample.ts';
 
 function merged(parts: Sample, pixels: Sample, between: boolean) {
   const [, n, groups] = parts.shape;

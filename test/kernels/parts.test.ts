@@ -8,10 +8,10 @@ import { groupMoments } from '../../kernels/group-moments.ts';
 import { groupNorm, normalizeGroups } from '../../kernels/group-norm.ts';
 import { silu } from '../../kernels/unary.ts';
 import { modulate } from '../../kernels/zero-sft.ts';
+import * as reference from '../../verify/reference.ts';
+import { type Sample, sampler, type Values } from '../../verify/sample.ts';
 import { check, checkExact } from '../support/check.ts';
 import { FACTS, LIMITS } from '../support/facts.ts';
-import * as reference from '../support/reference.ts';
-import { type Sample, sampler, type Values } from '../support/sample.ts';
 
 type Part = [channels: number, dtype: 'f32' | 'f16'];
 

@@ -9,10 +9,10 @@ import { layerNorm } from '../../kernels/layer-norm.ts';
 import { max, mean, sum } from '../../kernels/reduce.ts';
 import { softmax } from '../../kernels/softmax.ts';
 import { gelu, silu } from '../../kernels/unary.ts';
+import * as reference from '../../verify/reference.ts';
+import { sampleOf, sampler, type Values } from '../../verify/sample.ts';
 import { check, checkExact } from '../support/check.ts';
 import { testDevice } from '../support/device.ts';
-import * as reference from '../support/reference.ts';
-import { sampleOf, sampler, type Values } from '../support/sample.ts';
 
 /** Mean and variance of n elements are each good to u sqrt(n) or better, 1 / sqrt and the final products to some ulps. */
 const norm = (n: number) => ({ terms: n / 64, ulps: 8 });

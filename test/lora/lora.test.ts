@@ -10,6 +10,7 @@ import { silu } from '../../kernels/unary.ts';
 import { Conv2d, Linear } from '../../models/layers.ts';
 import { type AppliedLora, adaptersOf, LoraStack } from '../../models/lora.ts';
 import { mergeLora } from '../../models/lora-merge.ts';
+import { sampler, type Values } from '../../verify/sample.ts';
 import { attach } from '../../weights/attach.ts';
 import { bytesSource } from '../../weights/byte-source.ts';
 import { Checkpoint } from '../../weights/checkpoint.ts';
@@ -19,7 +20,6 @@ import { openSafetensors } from '../../weights/safetensors.ts';
 import { encodeSafetensors } from '../../weights/safetensors-writer.ts';
 import { testDevice } from '../support/device.ts';
 import { goldenFolder } from '../support/golden.ts';
-import { sampler, type Values } from '../support/sample.ts';
 
 type Arrays = Record<string, Values | { shape: Shape; data: ArrayLike<number> }>;
 

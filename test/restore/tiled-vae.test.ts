@@ -18,11 +18,11 @@ import type { SupirModel } from '../../restore/supir-model.ts';
 import { forecastAutoencoder, publishedTiles, runAutoencoder, VAE_TILING } from '../../restore/tiled-vae.ts';
 import type { VerifyContext } from '../../verify/context.ts';
 import type { CaseEntry } from '../../verify/golden.ts';
+import * as reference from '../../verify/reference.ts';
+import { sampler } from '../../verify/sample.ts';
 import { check } from '../support/check.ts';
 import { testDevice } from '../support/device.ts';
 import { goldenContext } from '../support/golden.ts';
-import * as reference from '../support/reference.ts';
-import { sampler } from '../support/sample.ts';
 
 const device = await testDevice();
 let context: VerifyContext;

@@ -3,9 +3,9 @@ import * as assert from 'uvu/assert';
 import type { Tensor } from '../../core/tensor.ts';
 import { evaluate } from '../../gpu/program.ts';
 import { plan } from '../../kernels/fusion.ts';
-import { type Accuracy, assertClose } from './close.ts';
+import { type Accuracy, assertClose } from '../../verify/accuracy.ts';
+import type { Values } from '../../verify/sample.ts';
 import { testDevice, testDevices } from './device.ts';
-import type { Values } from './sample.ts';
 
 /** `what` names the kernel, then after a comma the case. */
 export async function check(what: string, actual: Tensor, expected: Values, accuracy: Accuracy = {}): Promise<void> {

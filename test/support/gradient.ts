@@ -6,9 +6,9 @@
 import type { Tensor } from '../../core/tensor.ts';
 import { compile } from '../../gpu/program.ts';
 import { gradient } from '../../kernels/gradient.ts';
-import { type Accuracy, assertClose } from './close.ts';
+import { type Accuracy, assertClose } from '../../verify/accuracy.ts';
+import { type Sample, sampler, type Values } from '../../verify/sample.ts';
 import { testDevices } from './device.ts';
-import { type Sample, sampler, type Values } from './sample.ts';
 
 const STEP = 1e-5;
 

@@ -9,6 +9,7 @@ import { SCRATCH_BYTES } from '../../core/parameter-source.ts';
 import { joinBytes } from '../../image/bytes.ts';
 import { SUPIR_SDXL } from '../../models/config.ts';
 import { Supir } from '../../models/supir.ts';
+import { recorded } from '../../verify/block-weight.ts';
 import { attach } from '../../weights/attach.ts';
 import { storedInBlocks } from '../../weights/block-entries.ts';
 import { bytesSource } from '../../weights/byte-source.ts';
@@ -19,7 +20,6 @@ import { openTensorFile } from '../../weights/open.ts';
 import { encodeSafetensors } from '../../weights/safetensors-writer.ts';
 import { type SyntheticManifest, syntheticCheckpoint } from '../../weights/synthetic.ts';
 import type { TensorFile } from '../../weights/tensor-file.ts';
-import { recorded } from '../support/blocks.ts';
 import { jsonFixture } from '../support/fixtures.ts';
 
 const manifest = await jsonFixture<SyntheticManifest>('golden/manifest_tiny.json');

@@ -3,12 +3,12 @@ import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { UserError } from '../../core/errors.ts';
 import { Parameter } from '../../core/module.ts';
+import { sampler, type Values } from '../../verify/sample.ts';
 import { bytesSource } from '../../weights/byte-source.ts';
 import { denseChange, type ReadLoraOptions, readLora } from '../../weights/lora.ts';
 import { openSafetensors } from '../../weights/safetensors.ts';
 import { encodeSafetensors } from '../../weights/safetensors-writer.ts';
 import { inBounds } from '../support/bounds.ts';
-import { sampler, type Values } from '../support/sample.ts';
 
 const draw = sampler(5);
 const Q = 'model.diffusion_model.input_blocks.4.1.transformer_blocks.0.attn1.to_q';

@@ -1,8 +1,8 @@
 /** Weights in blocks for kernel tests: the graph's tensor, and what its records stand for, read in f64 as core/blocks.ts describes the format. */
-import { type BlockDType, quantise } from '../../core/blocks.ts';
-import { fromF16 } from '../../core/half.ts';
-import { Parameter } from '../../core/module.ts';
-import type { ParameterKind } from '../../core/parameter-source.ts';
+import { type BlockDType, quantise } from '../core/blocks.ts';
+import { fromF16 } from '../core/half.ts';
+import { Parameter } from '../core/module.ts';
+import type { ParameterKind } from '../core/parameter-source.ts';
 import type { Sample, Values } from './sample.ts';
 
 /** Records -> values, one after the other. */

@@ -29,28 +29,45 @@ export interface Measured {
 /** The worst of every kind of check so far, for reports. */
 export const measured = new Map<string, Measured>();
 
-/** Throws with the worst element unless `actual` is `expected` within the accuracy. */
-export function assertClose(what: string, actual: ArrayLike<number>, expected: Values, { terms = 1, ulps = 1 }: Accuracy = {}): void {
-  const reference = expected.data;
-  if (actual.length !== reference.length) throw new Error(`${what}: ${actual.length} values, expected ${reference.length}`);
+/** How far `actual` is from `expected`, and its worst element in words. Throws where sizes differ or a value is no number. */
+export function measure(
+  actual: ArrayLike<number>,
+  { data: reference }: Values,
+  { terms = 1, ulps = 1 }: Accuracy = {},
+): Measured & { worst: string; allowed: number; elementShare: number } {
+  if (actual.length !== reference.length) throw new Error(`${actual.length} values, expected ${reference.length}`);
   const allowed = U * (Math.sqrt(terms) + ulps);
   const square = reference.reduce((sum, value) => sum + value * value, 0);
   const rms = Math.sqrt(square / reference.length);
   let [abs, share, worst, errorSquare] = [0, 0, 0, 0];
   for (let i = 0; i < reference.length; i++) {
     const error = Math.abs(actual[i] - reference[i]);
-    if (Number.isNaN(error)) throw new Error(`${what}: element ${i} is ${actual[i]}, expected ${reference[i]}`);
+    if (Number.isNaN(error)) throw new Error(`element ${i} is ${actual[i]}, expected ${reference[i]}`);
     errorSquare += error * error;
     abs = Math.max(abs, error);
     const used = error === 0 ? 0 : error / (4 * allowed * (rms + Math.abs(reference[i])));
     if (used > share) [share, worst] = [used, i];
   }
   const rel = errorSquare === 0 ? 0 : Math.sqrt(errorSquare / square);
-  const total = Math.max(share, rel / allowed);
+  const inWords = `element ${worst} is ${actual[worst]}, expected ${reference[worst]}`;
+  return { abs, rel, share: Math.max(share, rel / allowed), worst: inWords, allowed, elementShare: share };
+}
+
+/** Throws with the worst element unless `actual` is `expected` within the accuracy. `what` names the kind of check, then after a comma the case. */
+export function assertClose(what: string, actual: ArrayLike<number>, expected: Values, accuracy: Accuracy = {}): void {
+  const found = refusedAs(what, () => measure(actual, expected, accuracy));
+  const { abs, rel, share, worst, allowed, elementShare } = found;
   const kind = what.split(',')[0];
-  if (total >= (measured.get(kind)?.share ?? 0)) measured.set(kind, { abs, rel, share: total });
-  const got = `element ${worst} is ${actual[worst]}, expected ${reference[worst]}`;
-  if (!(share <= 1)) throw new Error(`${what}: ${got}: ${share.toFixed(2)} times the allowed error`);
+  if (share >= (measured.get(kind)?.share ?? 0)) measured.set(kind, { abs, rel, share });
+  if (!(elementShare <= 1)) throw new Error(`${what}: ${worst}: ${elementShare.toFixed(2)} times the allowed error`);
   if (!(rel <= allowed))
-    throw new Error(`${what}: relative error ${rel.toExponential(2)} of the whole, allowed ${allowed.toExponential(2)}; ${got}`);
+    throw new Error(`${what}: relative error ${rel.toExponential(2)} of the whole, allowed ${allowed.toExponential(2)}; ${worst}`);
+}
+
+function refusedAs<T>(what: string, body: () => T): T {
+  try {
+    return body();
+  } catch (error) {
+    throw new Error(`${what}: ${(error as Error).message}`);
+  }
 }

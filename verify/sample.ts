@@ -1,7 +1,7 @@
 /** Seeded operands of kernel tests: the graph's tensor, and the same values in f64 for the reference. */
-import { decodeF16, encodeF16 } from '../../core/half.ts';
-import { TorchRandom } from '../../core/random.ts';
-import { constant, sizeOf, type Tensor } from '../../core/tensor.ts';
+import { decodeF16, encodeF16 } from '../core/half.ts';
+import { TorchRandom } from '../core/random.ts';
+import { constant, sizeOf, type Tensor } from '../core/tensor.ts';
 
 /** A dense row-major array in f64. */
 export interface Values {
