@@ -1,6 +1,5 @@
 /** Pictures from and to files. */
 import { extname } from 'node:path';
-import { factsOf, UserError } from '../core/errors.ts';
 import { host } from '../host/node.ts';
 import { decode } from '../image/decode.ts';
 import { encodeJpeg, encodePng } from '../image/encode.ts';
@@ -20,20 +19,16 @@ export async function readPicture(path: string, worksOn?: (size: Size) => void):
   const allows = (size: Size) => {
     if (size.width * size.height >= LARGE) worksOn?.(size);
   };
-  try {
-    return await decode(await host.readFile(path), path, { ...SIZE_LIMITS, allows });
-  } catch (error) {
-    throw error instanceof UserError ? new UserError(error.message, { ...factsOf(error), file: path, cause: error }) : error;
-  }
+  return decode(await host.readFile(path), path, { ...SIZE_LIMITS, allows });
 }
 
 /** Looks whether a file can be read, of a large picture only its header. Throws UserError. */
 export async function checkPicture(path: string): Promise<void> {
-  const enough = new UserError('a large picture');
+  const enough = new Error('its size is known');
   await readPicture(path, () => {
     throw enough;
   }).catch((error) => {
-    if (error.cause !== enough) throw error;
+    if (error !== enough) throw error;
   });
 }
 
