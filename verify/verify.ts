@@ -106,7 +106,8 @@ export async function verifyFolder({ open, device, filter = '', full = false, we
 async function whySkipped({ op, file, core, weights }: CaseEntry, folder: GoldenFolder, full: boolean): Promise<string | null> {
   if (!(op in OPERATIONS)) return `no operation ${op}`;
   if (!core && !(await folder.has(file))) return `the folder has no ${file}`;
-  if (weights?.model && !folder.index.models[weights.model]?.config && !full) return 'a model of the published size (--full runs it)';
+  if (weights?.model && !folder.index.models[weights.model]?.config && !full)
+    return 'a model of the published size, whose checkpoints were not given';
   return null;
 }
 

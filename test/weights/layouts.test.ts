@@ -272,7 +272,7 @@ test('later files win; a file that adds nothing is refused', async () => {
 
 test('files that are no part of a model are told by what they are', async () => {
   const cases: [RegExp, ...(string | [string, number[]])[]][] = [
-    [/is a LoRA\. .*--lora/, 'lora_unet_input_blocks_4_1_proj_in.lora_down.weight'],
+    [/is a LoRA\. .*apply it to the checkpoint/, 'lora_unet_input_blocks_4_1_proj_in.lora_down.weight'],
     [/is a LoRA/, 'unet.down_blocks.1.attentions.0.proj_in.lora_A.weight'],
     [/is a LoRA/, 'down_blocks.1.attentions.0.proj_in.lora.up.weight'],
     [/is a LoRA/, 'lycoris_blocks_0.hada_w1_a'],
