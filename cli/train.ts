@@ -29,6 +29,7 @@ import { fingerprint } from '../weights/fingerprint.ts';
 import { Interrupted, onInterrupt } from './interrupt.ts';
 import { checkWritable, realPath } from './output-path.ts';
 import { COMMAND } from './program.ts';
+import { duration } from './progress.ts';
 import { trainInitCommand } from './train-init.ts';
 import { type LoraSettings, type NetworkSettings, settingsOf, type TrainSettings, trainDefinition } from './train-options.ts';
 
@@ -212,6 +213,7 @@ class Session {
   ): Promise<void> {
     const { flags } = this;
     const samples = flags.sample;
+    let told = false; // how long it will take is told as soon as it is known
     const result: RunResult = await runTraining(host, training, images, validation, {
       folder: flags.output,
       name,
@@ -222,10 +224,13 @@ class Session {
       model: this.fingerprint,
       stopped: this.stopped,
       now: () => performance.now(),
-      onStep: (report) => {
-        if (flags.json) console.log(JSON.stringify(report));
-        else if (report.step % 10 === 0 || report.step === flags.steps)
-          this.say(`step ${report.step} of ${flags.steps}: loss ${report.loss.toFixed(4)}`);
+      onStep: (report, secondsLeft) => {
+        if (flags.json) console.log(JSON.stringify({ ...report, secondsLeft }));
+        else if (report.step % 10 === 0 || report.step === flags.steps || (secondsLeft !== null && !told)) {
+          told ||= secondsLeft !== null;
+          const left = secondsLeft ? `, ${duration(secondsLeft * 1000)} left` : '';
+          this.say(`step ${report.step} of ${flags.steps}: loss ${report.loss.toFixed(4)}${left}`);
+        }
       },
       onValidation: (step, loss, best) => {
         if (flags.json) console.log(JSON.stringify({ step, validation: loss, best }));

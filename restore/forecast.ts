@@ -7,11 +7,8 @@ import { factsOf, UserError } from '../core/errors.ts';
 import { WeightLedger } from '../core/placement.ts';
 import type { Plan } from '../core/plan.ts';
 import type { Device } from '../gpu/device.ts';
-import { preparedSizes } from '../image/prepare.ts';
-import type { Model } from './model.ts';
-import type { RestoreOptions } from './options.ts';
 import type { Speeds } from './speed.ts';
-import type { Method, Size, StagePlan } from './stage.ts';
+import type { Kind, Method, NamedSize, Size, StagePlan } from './stage.ts';
 import { VAE_TILING } from './tiled-vae.ts';
 
 export interface StageForecast extends Pick<StagePlan, 'tiling' | 'weighed' | 'parts' | 'hostBytes'> {
@@ -77,19 +74,16 @@ type PlannedStage = StagePlan & Pick<StageForecast, 'stage' | 'graph'>;
  * Forecasts the restoration of a photo of `size` pixels and chooses the memory for it. Throws UserError with the numbers when it does not fit, as
  * restoring would, ShapeError when a tensor exceeds the largest binding.
  */
-export function forecastRestore<M extends Model, Inputs, Made>(
-  method: Method<M, Inputs, Made>,
-  model: M,
-  photo: Size & { name?: string },
-  options: RestoreOptions,
+export function forecastRestore<K extends Kind>(
+  method: Method<K>,
+  model: K['model'],
+  photo: NamedSize,
+  options: K['options'],
   { memory, freeMemory = null, speeds = null }: ForecastSettings = {},
 ): Forecast {
   const { device } = model;
-  const { width, height, width0, height0 } = preparedSizes(photo.width, photo.height, {
-    ...options,
-    multiple: model.config.image_multiple,
-    name: photo.name,
-  });
+  const { working, result } = method.sizes(photo, options, model.config);
+  const { width, height } = working;
   const imageBytes = IMAGES * 4 * 3 * width * height;
   const beside = PROCESS_BYTES + SCRATCH + IN_FLIGHT + imageBytes;
   let budget = memory ?? Number.POSITIVE_INFINITY;
@@ -99,7 +93,7 @@ export function forecastRestore<M extends Model, Inputs, Made>(
     budgetFrom = 'free memory';
   }
   const planned = () => {
-    const planning = { model, options, size: { width, height }, budget };
+    const planning = { model, options, size: working, budget };
     return method.stages(options).map((stage) => ({ stage: stage.name, graph: stage.graph, ...stage.plan(planning) }));
   };
   let stages = planned();
@@ -113,7 +107,6 @@ export function forecastRestore<M extends Model, Inputs, Made>(
     // Tiles keep on the GPU what the budget has room for.
     if (stages.some(({ tiling }) => tiling === 'exact' || tiling === 'published')) stages = planned();
   }
-  const steps = options.stage1Only ? 0 : options.steps;
   const forecasts = simulate(stages, budget, device, speeds);
   const peakGpuBytes = Math.max(...forecasts.map(({ gpuBytes }) => gpuBytes));
   const hostBytes = Math.max(...forecasts.map(({ hostBytes }) => hostBytes));
@@ -123,8 +116,8 @@ export function forecastRestore<M extends Model, Inputs, Made>(
   const weights = distinctWeights(stages);
   const residency: ResidencyKind = streamed.length > 0 ? 'streamed' : forecasts[forecasts.length - 1].left > 0 ? 'component' : 'resident';
   return {
-    working: { width, height },
-    result: { width: width0, height: height0 },
+    working,
+    result,
     budget: Number.isFinite(budget) ? budget : null,
     budgetFrom,
     residency,
@@ -132,7 +125,7 @@ export function forecastRestore<M extends Model, Inputs, Made>(
     peakGpuBytes,
     peakHostBytes: beside - IN_FLIGHT + Math.min(IN_FLIGHT, weights) + hostBytes + (device.facts.software ? peakGpuBytes : 0),
     readBytes: all((stage) => stage.loaded + stage.runs * stage.streamed),
-    readPerStep: sampling ? (sampling.streamed * sampling.runs) / steps : 0,
+    readPerStep: sampling ? (sampling.streamed * sampling.runs) / sampling.parts : 0,
     gflop: all((stage) => stage.gflop),
     seconds: speeds && all((stage) => stage.seconds ?? 0),
     stages: forecasts.map(({ left: _, ...stage }) => stage),

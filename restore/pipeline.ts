@@ -1,8 +1,7 @@
 /** Executes the stages of a method, one after the other; what they make lies on the host, so that it outlives a device. */
 import type { SamplerStep } from '../sampler/sampler.ts';
-import type { Model } from './model.ts';
 import type { ProgressMeter } from './progress.ts';
-import type { Job, Stage } from './stage.ts';
+import type { Job, Kind, Stage } from './stage.ts';
 
 /** What the stages of one restoration have made so far. */
 export class Results<Made> {
@@ -24,7 +23,7 @@ export class Results<Made> {
   }
 
   /** What another seed does not change. */
-  forAnotherSeed(stages: readonly Pick<Stage<never, never, Made>, 'name' | 'isSeeded'>[]): Results<Made> {
+  forAnotherSeed(stages: readonly Pick<Stage<Kind>, 'name' | 'isSeeded'>[]): Results<Made> {
     const first = stages.findIndex(({ isSeeded }) => isSeeded);
     const kept = stages.slice(0, first < 0 ? stages.length : first).filter(({ name }) => this.done.has(name));
     return new Results(
@@ -38,12 +37,12 @@ export class Results<Made> {
  * Runs those stages that have not run yet. Throws the signal's reason when aborted, DeviceError when the GPU fails; what was made before is then in
  * `results`, and every GPU buffer but the weights is freed.
  */
-export async function runStages<M extends Model, Inputs, Made>(
-  stages: readonly Stage<M, Inputs, Made>[],
-  job: Job<M, Inputs>,
-  results: Results<Made> = new Results(),
+export async function runStages<K extends Kind>(
+  stages: readonly Stage<K>[],
+  job: Job<K>,
+  results: Results<K['made']> = new Results(),
   meter: ProgressMeter | null = null,
-): Promise<Results<Made>> {
+): Promise<Results<K['made']>> {
   const { device } = job.model;
   const { events } = job;
   const step = async (done: SamplerStep) => {
@@ -56,7 +55,7 @@ export async function runStages<M extends Model, Inputs, Made>(
       if (results.has(stage.name)) continue;
       events.signal?.throwIfAborted();
       await meter?.begin(stage.name, stage.begunAt?.(job));
-      results.add(stage.name, await stage.run({ ...job, events: { ...events, step } }, results.made as Made));
+      results.add(stage.name, await stage.run({ ...job, events: { ...events, step } }, results.made as K['made']));
       await meter?.settled();
     }
   } finally {

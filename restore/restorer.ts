@@ -12,7 +12,7 @@ import type { SamplerStep } from '../sampler/sampler.ts';
 import { fingerprint } from '../weights/fingerprint.ts';
 import { readJson } from '../weights/json-bounds.ts';
 import { ADAPTER_CONFIG, ADAPTER_LIMITS } from '../weights/lora-alpha.ts';
-import { chooseOptions, type GivenOptions } from './choose-options.ts';
+import type { GivenOptions } from './choose-options.ts';
 import { type Forecast, forecastRestore } from './forecast.ts';
 import { type RestoredPhoto, restorePhoto } from './job.ts';
 import { type AnyMethod, methodOf } from './methods.ts';
@@ -21,7 +21,7 @@ import { ProgressMeter } from './progress.ts';
 import { makeRecipe, type Recipe } from './recipe.ts';
 import { RunState, type SamplerState } from './run-state.ts';
 import type { Speeds } from './speed.ts';
-import type { ModelOptions, RestoreEvents, Size } from './stage.ts';
+import type { ModelOptions, NamedSize, RestoreEvents } from './stage.ts';
 import type { SupirMade } from './supir.ts';
 import type { SupirModel } from './supir-model.ts';
 
@@ -195,21 +195,21 @@ export class Restorer {
    * What restoring a photo of this size with these options will take; with `speeds` in what time. Throws UserError with the numbers when it does
    * not fit, and for impossible options or sizes.
    */
-  forecast(size: Size & { name?: string }, given: GivenOptions, speeds: Speeds | null = this.speeds): Forecast {
+  forecast(size: NamedSize, given: GivenOptions, speeds: Speeds | null = this.speeds): Forecast {
     const { method, model } = this.opened;
     const settings = { memory: this.memory, freeMemory: this.host.freeMemory(), speeds };
-    return forecastRestore(method, model, size, chooseOptions(given, model.config), settings);
+    return forecastRestore(method, model, size, method.choose(given, model.config), settings);
   }
 
   /** The recipe that restoring `photo` with these options would have. */
   recipe(photo: Image, name: string, given: GivenOptions): Promise<Recipe> {
-    const { model, fingerprint } = this.opened;
+    const { method, model, fingerprint } = this.opened;
     const { weights } = this.options;
     const { description, device: chip, vendor } = this.device.facts;
     return makeRecipe(
       photo,
       name,
-      chooseOptions(given, model.config),
+      method.choose(given, model.config),
       { name: model.config.name, fingerprint, ...(weights ? { weights } : {}) },
       model.loraFiles.map(({ handle: { name, scale, isMerged }, fingerprint }) => ({
         name,

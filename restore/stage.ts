@@ -7,12 +7,13 @@ import type { Warning } from '../core/errors.ts';
 import type { Plan } from '../core/plan.ts';
 import type { Tensor } from '../core/tensor.ts';
 import type { Device } from '../gpu/device.ts';
+import type { Image } from '../image/image.ts';
+import type { Schema } from '../options/schema.ts';
 import type { SamplerStep } from '../sampler/sampler.ts';
 import type { WeightDType } from '../weights/attach.ts';
 import type { FolderAccess } from '../weights/folder.ts';
 import type { Model } from './model.ts';
 import type { Tap, Values } from './networks.ts';
-import type { RestoreOptions } from './options.ts';
 import type { Progress } from './progress.ts';
 import type { SamplerState } from './run-state.ts';
 import type { ChosenTiling, TilingChoice } from './tiled-vae.ts';
@@ -21,6 +22,11 @@ import type { ChosenTiling, TilingChoice } from './tiled-vae.ts';
 export interface Size {
   width: number;
   height: number;
+}
+
+/** Of a photo, with its name for messages. */
+export interface NamedSize extends Size {
+  name?: string;
 }
 
 /** Called as work goes on; awaited, so that a slow listener slows the work rather than queueing. */
@@ -38,10 +44,25 @@ export interface RestoreEvents {
   signal?: AbortSignal;
 }
 
+/** What is particular to a method: its model, its options, what its stages start from, and what they make. */
+export interface Kind {
+  model: Model;
+  options: CommonOptions;
+  inputs: unknown;
+  made: object;
+}
+
+/** Options that every method has; its own table may have any others. */
+export interface CommonOptions {
+  seed: number;
+  /** keep: a photo without colour stays exactly grey. */
+  grey: 'keep' | 'free';
+}
+
 /** What a stage is planned for. */
-export interface Planning<M extends Model> {
-  model: M;
-  options: RestoreOptions;
+export interface Planning<K extends Kind> {
+  model: K['model'];
+  options: K['options'];
   size: Size;
   /** Bytes of GPU memory. */
   budget: number;
@@ -62,29 +83,29 @@ export interface StagePlan {
 }
 
 /** What every stage of one restoration is given. */
-export interface Job<M extends Model, Inputs> {
-  model: M;
-  options: RestoreOptions;
-  inputs: Inputs;
+export interface Job<K extends Kind> {
+  model: K['model'];
+  options: K['options'];
+  inputs: K['inputs'];
   events: RestoreEvents;
   /** Where an interrupted run goes on in sampling. */
   resume: SamplerState | null;
 }
 
-export interface Stage<M extends Model, Inputs, Made> {
+export interface Stage<K extends Kind> {
   readonly name: string;
   /** The network that it runs, as drawings call it; stages of one network are equally fast. */
   readonly graph: string;
   /** Whether the seed changes what it makes. What stages before the first such one make serves every seed. */
   readonly isSeeded: boolean;
   /** Its graph, undivided, for one image; no weights and no device are needed. */
-  build(networks: M['networks'], options: RestoreOptions, size: Size): Record<string, Tensor>;
+  build(networks: K['model']['networks'], options: K['options'], size: Size): Record<string, Tensor>;
   /** Throws UserError or ShapeError where it cannot be run. */
-  plan(planning: Planning<M>): StagePlan;
+  plan(planning: Planning<K>): StagePlan;
   /** The share of it that an interrupted run had done. */
-  begunAt?(job: Job<M, Inputs>): number;
+  begunAt?(job: Job<K>): number;
   /** Frees every GPU buffer but the weights. Throws the signal's reason when aborted, DeviceError when the GPU fails. */
-  run(job: Job<M, Inputs>, made: Made): Promise<Partial<Made>>;
+  run(job: Job<K>, made: K['made']): Promise<Partial<K['made']>>;
 }
 
 export interface ModelOptions {
@@ -92,18 +113,24 @@ export interface ModelOptions {
   weights?: WeightDType;
 }
 
-export interface Method<M extends Model = Model, Inputs = unknown, Made = unknown> {
+export interface Method<K extends Kind> {
   readonly name: string;
+  /** Its options, from which flags, forms, checks and documents follow. */
+  readonly options: Schema;
   /** Whether a folder holds a model of this method. */
   recognises(access: FolderAccess, folder: string): Promise<boolean>;
   /** Opens a folder. Throws UserError for one that is no model. */
-  open(device: Device, access: FolderAccess, folder: string, options: ModelOptions): Promise<M>;
+  open(device: Device, access: FolderAccess, folder: string, options: ModelOptions): Promise<K['model']>;
   /** Networks without weights, of the model that a config.json describes; to be drawn. */
-  networks(config: M['config']): M['networks'];
+  networks(config: K['model']['config']): K['model']['networks'];
+  /** The options in force, of what a person gives and the model recommends. Throws UserError naming the first impossible one. */
+  choose(given: Readonly<Record<string, unknown>>, config: K['model']['config']): K['options'];
+  /** At which size a photo of this size is worked on, and the result's. Throws UserError where that cannot be. */
+  sizes(photo: NamedSize, options: K['options'], config: K['model']['config']): { working: Size; result: Size };
   /** In the order in which they run. */
-  stages(options: RestoreOptions): readonly Stage<M, Inputs, Made>[];
-  /** What the stages work on, of the prepared photo, (1, H, W, 3) in [-1, 1]. Throws UserError for what cannot work, before any of it is begun. */
-  inputs(model: M, image: Values, options: RestoreOptions, events: RestoreEvents): Promise<Inputs>;
-  /** The result, colours fixed, and the picture in which nothing is invented; both (N, H, W, 3) in [-1, 1], not clamped. */
-  result(made: Partial<Made>): { image: Values; stage1: Values };
+  stages(options: K['options']): readonly Stage<K>[];
+  /** What the stages work on. Throws UserError for what cannot work, before any of it is begun. */
+  inputs(model: K['model'], photo: Image, options: K['options'], events: RestoreEvents): Promise<K['inputs']>;
+  /** The result, colours fixed, and the picture in which nothing is invented; both of the working size, (N, H, W, 3) in [-1, 1], not clamped. */
+  result(made: Partial<K['made']>): { image: Values; stage1: Values };
 }

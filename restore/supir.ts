@@ -15,16 +15,19 @@ import { TorchRandom } from '../core/random.ts';
 import { input, type Shape, type Tensor } from '../core/tensor.ts';
 import { shown } from '../core/text.ts';
 import { adainColorFix, waveletColorFix } from '../image/color-fix.ts';
-import type { FloatImage } from '../image/image.ts';
+import { type FloatImage, toUnit } from '../image/image.ts';
+import { prepare, preparedSizes } from '../image/prepare.ts';
 import { plan } from '../kernels/fusion.ts';
 import type { TokenPair } from '../models/conditioner.ts';
 import { latentFactor, type SupirConfig } from '../models/config.ts';
 import { Supir } from '../models/supir.ts';
 import type { EncoderName } from '../models/vae.ts';
 import type { Network } from '../sampler/denoiser.ts';
+import { chooseOptions } from './choose-options.ts';
+import { unsuitable } from './few-step.ts';
 import { channelsLastNoise, map, sampleMoments } from './latents.ts';
 import { images, type TextConditioning, type Values } from './networks.ts';
-import { isGuided, moduleScalesOf, type RestoreOptions, vaeTilingOf } from './options.ts';
+import { isGuided, moduleScalesOf, OPTIONS, type RestoreOptions, vaeTilingOf } from './options.ts';
 import { Results, runStages } from './pipeline.ts';
 import type { SamplerState } from './run-state.ts';
 import { sample } from './sampling.ts';
@@ -57,12 +60,19 @@ export interface SupirMade {
   image: Values;
 }
 
-interface SupirJob extends Job<SupirModel, SupirInputs> {
+export interface SupirKind {
+  model: SupirModel;
+  options: RestoreOptions;
+  inputs: SupirInputs;
+  made: SupirMade;
+}
+
+interface SupirJob extends Job<SupirKind> {
   /** Stands in for the networks that a sampler calls. */
   wrap?: (network: Network) => Network;
 }
 
-type SupirStage = Stage<SupirModel, SupirInputs, SupirMade>;
+type SupirStage = Stage<SupirKind>;
 
 const imageShape = ({ width, height }: Size): Shape => [1, height, width, 3];
 
@@ -225,14 +235,25 @@ const DECODE: SupirStage = {
   },
 };
 
-export const SUPIR: Method<SupirModel, SupirInputs, SupirMade> = {
+export const SUPIR: Method<SupirKind> = {
   name: 'SUPIR',
+  options: OPTIONS,
   // The only method so far: what its folders lack, its own opening tells.
   recognises: async () => true,
   open: SupirModel.openFolder,
   networks: (config) => new Supir(config),
+  choose: chooseOptions,
+  sizes({ width: w, height: h, name }, { upscale, minSize }, { image_multiple: multiple }) {
+    const { width, height, width0, height0 } = preparedSizes(w, h, { upscale, minSize, multiple, name });
+    return { working: { width, height }, result: { width: width0, height: height0 } };
+  },
   stages: ({ stage1Only }) => (stage1Only ? [ENCODE, STAGE1] : [ENCODE, STAGE1, REENCODE, TEXT, SAMPLE, DECODE]),
-  async inputs(model, image, options, events) {
+  async inputs(model, photo, options, events) {
+    const warning = unsuitable(options, model.baseNames, model.config);
+    if (warning) await events.warning?.(warning);
+    const { upscale, minSize } = options;
+    const { image: prepared, width, height } = prepare(photo, { upscale, minSize, multiple: model.config.image_multiple });
+    const image = { data: toUnit(prepared).data, shape: [1, height, width, 3] };
     const prompts = options.tilePrompts.length > 0 ? options.tilePrompts : [options.prompt];
     const texts = prompts.map((prompt) => prompt + options.positive);
     const inputs = { image, positive: texts.map((text) => model.tokens(text)), negative: model.tokens(options.negative) };

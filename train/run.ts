@@ -27,11 +27,12 @@ export interface RunOptions {
   model?: string;
   /** Asked before every step; true saves and ends. */
   stopped?(): boolean;
-  onStep?(report: StepReport): void;
+  /** `secondsLeft`: until the last step, validations and saving included; null where it is not known, as after the first step, in which drivers compile. */
+  onStep?(report: StepReport, secondsLeft: number | null): void;
   onValidation?(step: number, loss: number, best: boolean): void;
   /** Called at every validation with the result as the networks' weights, to make pictures. */
   sample?(step: number): Promise<void>;
-  /** Milliseconds, for the log; without it the log has no times. */
+  /** Milliseconds, for the log and the time left; without it neither has times. */
   now?(): number;
 }
 
@@ -98,6 +99,15 @@ export async function runTraining<Item extends TrainingItem>(
 
   const { steps } = training.options;
   let interrupted = false;
+  /** When the first step of this run was done. */
+  let warm: { step: number; at: number } | null = null;
+  const secondsLeft = (): number | null => {
+    const at = options.now?.();
+    if (at === undefined) return null;
+    if (!warm) warm = { step: training.step, at };
+    const done = training.step - warm.step;
+    return done === 0 ? null : ((at - warm.at) / 1000 / done) * (steps - training.step);
+  };
   if (training.step === 0) await judge();
   while (training.step < steps) {
     interrupted = options.stopped?.() ?? false;
@@ -106,7 +116,7 @@ export async function runTraining<Item extends TrainingItem>(
     try {
       const report = await training.update(images);
       log.push({ ...report, ...(begun === undefined ? {} : { ms: Math.round(options.now!() - begun) }) });
-      options.onStep?.(report);
+      options.onStep?.(report, secondsLeft());
     } catch (error) {
       if (error instanceof UserError && training.step > 0) await save();
       throw error;

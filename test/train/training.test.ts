@@ -254,6 +254,28 @@ test('a loss that is no number stops it and keeps the last good state', async ()
   assert.is(state.metadata.get('step'), '2');
 });
 
+test('the time left is told from the second step on, by the time of those after the first, what comes between included', async () => {
+  let ms = 0;
+  const told: (number | null)[] = [];
+  await withTraining({}, async (training) => {
+    const { steps } = training.options;
+    const now = () => ms;
+    const onStep = ({ step }: { step: number }, left: number | null) => {
+      told.push(left);
+      ms += step === 1 ? 1000 : 3000; // what follows a step, such as saving
+    };
+    const update = training.update.bind(training);
+    training.update = (items) => {
+      ms += training.step === 0 ? 60_000 : 2000;
+      return update(items);
+    };
+    await run(new MemoryFiles(), training, images, [], { now, onStep });
+    assert.is(told.length, steps);
+    assert.equal(told.slice(0, 3), [null, 3 * (steps - 2), 4 * (steps - 3)]);
+    assert.is(told[steps - 1], 0);
+  });
+});
+
 test('a full disk leaves the files of the save before', async () => {
   const files = new MemoryFiles();
   await withTraining({}, async (training) => {
