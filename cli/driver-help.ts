@@ -4,6 +4,7 @@
  */
 import { accessSync, constants, readdirSync, readFileSync } from 'node:fs';
 import { driverByHand } from '../host/node-driver.ts';
+import { aptSources, DEBIAN_KEYS, debianMirror } from './apt-sources.ts';
 import { isClone } from './program.ts';
 
 export interface OsRelease {
@@ -26,22 +27,38 @@ export function osRelease(): OsRelease {
 
 /** The package source that Debian 12 needs for a Mesa new enough. */
 export const BACKPORTS = '/etc/apt/sources.list.d/supir-webgpu-backports.list';
+const PACKAGES = 'mesa-vulkan-drivers libvulkan1';
 
-/** A shell command for root that installs a working driver; null where none is known. */
-export function installCommand({ id, version }: OsRelease): string | null {
-  const packages = 'mesa-vulkan-drivers libvulkan1';
+/** How root gets a working driver. */
+export interface Installation {
+  /** A shell command. */
+  command: string;
+  /** What it changes beside installing packages; empty where nothing. */
+  adds: string;
+  /** A shell command that takes all of it away. */
+  undo: string;
+}
+
+/** Null where none is known. `mirror`: of Debian's own packages, for Debian 12; null where the machine's sources name none. */
+export function installation({ id, version }: OsRelease, mirror: string | null = debianMirror(aptSources())): Installation | null {
   if (id === 'debian' && version === '12') {
-    // Backports are served by the mirror that this machine already uses.
-    const mirror = `$(grep -hroE 'https?://[^ ]+/debian/?( |$)' /etc/apt/sources.list* | head -n 1)`;
-    return [
-      `echo "deb ${mirror} bookworm-backports main" > ${BACKPORTS}`,
-      'apt-get update',
-      `apt-get install -y --no-install-recommends -t bookworm-backports ${packages}`,
-    ].join(' && ');
+    if (mirror === null) return null;
+    const source = `deb [signed-by=${DEBIAN_KEYS}] ${mirror} bookworm-backports main`;
+    return {
+      command: [
+        `echo "${source}" > ${BACKPORTS}`,
+        'apt-get update',
+        `apt-get install -y --no-install-recommends -t bookworm-backports ${PACKAGES}`,
+      ].join(' && '),
+      adds: `the package source ${BACKPORTS}: Debian's backports from ${mirror}, checked with Debian's own keys`,
+      undo: `apt-get purge -y --autoremove ${PACKAGES} && rm -f ${BACKPORTS} && apt-get update`,
+    };
   }
-  if (id === 'debian' || id === 'ubuntu') return `apt-get update && apt-get install -y --no-install-recommends ${packages}`;
-  if (id === 'fedora') return 'dnf install -y mesa-vulkan-drivers vulkan-loader';
-  if (id === 'arch') return 'pacman -S --noconfirm vulkan-swrast vulkan-icd-loader';
+  const of = (command: string, undo: string): Installation => ({ command, adds: '', undo });
+  if (id === 'debian' || id === 'ubuntu')
+    return of(`apt-get update && apt-get install -y --no-install-recommends ${PACKAGES}`, `apt-get purge -y --autoremove ${PACKAGES}`);
+  if (id === 'fedora') return of('dnf install -y mesa-vulkan-drivers vulkan-loader', 'dnf remove -y mesa-vulkan-drivers vulkan-loader');
+  if (id === 'arch') return of('pacman -S --noconfirm vulkan-swrast vulkan-icd-loader', 'pacman -Rs vulkan-swrast vulkan-icd-loader');
   return null;
 }
 
@@ -59,10 +76,16 @@ export function mend(setUpTried = false): string {
   return `npm run setup\nIt installs a software driver if it may, and unpacks a slower one if not. As an administrator: ${installAdvice()}`;
 }
 
+/** What an administrator types, what it adds, and how to take it away. */
+export function asRoot({ command, adds, undo }: Installation): string {
+  const sudo = (text: string) => `sudo sh -c '${text.replaceAll("'", "'\\''")}'`;
+  return `${sudo(command)}${adds ? `\nIt adds ${adds}.` : ''}\nTo undo it: ${sudo(undo)}`;
+}
+
 /** How an administrator of this Linux gets a working driver. */
 export function installAdvice(): string {
-  const command = installCommand(osRelease());
-  return command ? `sudo sh -c '${command}'` : "install your distribution's Mesa Vulkan drivers (23 or newer) and Vulkan loader";
+  const found = installation(osRelease());
+  return found ? asRoot(found) : "install your distribution's Mesa Vulkan drivers (23 or newer) and Vulkan loader";
 }
 
 /** GPU device files this user may not open: the usual reason why only a software adapter answers. */

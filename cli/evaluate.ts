@@ -1,18 +1,21 @@
 /** `evaluate <photos...> -o <folder>`: compares methods on photos that are damaged on purpose. */
 import { existsSync } from 'node:fs';
-import { basename, extname } from 'node:path';
+import { basename, dirname, extname, join } from 'node:path';
 import { Command, InvalidArgumentError, Option } from 'commander';
+import { sha256 } from '../core/digest.ts';
 import { UserError } from '../core/errors.ts';
 import { isRecord, kindOf, parseJsonBytes } from '../core/json.ts';
+import { whyNotPlain } from '../core/plain-name.ts';
 import { shown } from '../core/text.ts';
-import { evaluateMethods, type Method, type Photo, type Row } from '../evaluate/evaluate.ts';
+import { checkNames, evaluateMethods, type Method, type Photo, picturePath, type Row } from '../evaluate/evaluate.ts';
 import { figure } from '../evaluate/figure.ts';
 import { LpipsMetric } from '../evaluate/lpips.ts';
-import { BICUBIC, folderMethod, type SupirMethod, supirMethod } from '../evaluate/methods.ts';
+import { BICUBIC, folderMethod, modelIdentity, type SupirMethod, supirMethod } from '../evaluate/methods.ts';
 import { EVALUATION, type EvaluationOptions } from '../evaluate/options.ts';
 import { csv, markdown, summarize } from '../evaluate/tables.ts';
 import { openDevice } from '../gpu/device.ts';
 import { host } from '../host/node.ts';
+import { lock } from '../host/node-lock.ts';
 import { readTextFile } from '../host/text-file.ts';
 import { degradationOf } from '../image/degrade.ts';
 import { encodePng } from '../image/encode.ts';
@@ -22,9 +25,11 @@ import { chooseOptions, type GivenOptions } from '../restore/choose-options.ts';
 import { OPTIONS } from '../restore/options.ts';
 import type { LoraChoice } from '../restore/restorer.ts';
 import { Checkpoint } from '../weights/checkpoint.ts';
+import { fingerprint } from '../weights/fingerprint.ts';
 import { Interrupted, onInterrupt } from './interrupt.ts';
 import { readConfig } from './model-config.ts';
 import { givenOptions, optionFlags } from './option-flags.ts';
+import { checkWritable, pathKey, realPath } from './output-path.ts';
 import { photoFiles } from './photo-files.ts';
 import { COMMAND } from './program.ts';
 import { givenBy, lora, modelOption, presetHelp, samplingFlags } from './restore-options.ts';
@@ -105,6 +110,7 @@ async function evaluate(named: string[], flags: Wanted): Promise<void> {
     const prompt = existsSync(caption) ? captionPrompt(await readTextFile(host, caption)) : (flags.prompt ?? '');
     photos.push({ name: basename(input, extname(input)), path: input, prompt });
   }
+  checkNames([], photos);
   const groups = Object.fromEntries((flags.group ?? []).map(({ name, value }) => [name, value.split(',')]));
   const unknown = Object.values(groups)
     .flat()
@@ -116,29 +122,38 @@ async function evaluate(named: string[], flags: Wanted): Promise<void> {
     throw new UserError(
       `There is no method '${flags.baseline}' to compare with; there are: ${methods.map(({ name }) => name).join(', ')}.`,
     );
+  checkNames(methods, photos);
+  checkNothingOverwritten(flags, photos, methods);
+  const perceptual = flags.lpips.length > 0 ? await openFiles(flags.lpips) : null;
+  const contents = await Promise.all(photos.map(async ({ path }) => sha256(await host.readFile(path))));
   const settings = {
     degradation,
     seed: flags.damageSeed,
     crop: flags.crop,
     multiple: readConfig(flags.model).image_multiple,
-    photos: photos.map(({ name, prompt }) => ({ name, prompt })),
+    photos: photos.map(({ name, prompt }, i) => ({ name, prompt, sha256: contents[i] })),
+    lpips: perceptual && (await fingerprint(perceptual)),
   };
   const identities = Object.fromEntries(methods.map(({ name, identity }) => [name, identity ?? null]));
-  const known = flags.resume ? await knownRows(flags.output, settings, identities) : [];
+  const unlock = await lock(join(flags.output, '.evaluation.lock'), `An evaluation in ${flags.output} is under way`);
+  const { known, kept } = flags.resume ? await knownRows(flags.output, settings, identities) : { known: [], kept: null };
   const say = (text: string) => void (flags.json || process.stderr.write(`${text}\n`));
   const write = (file: string, text: string) => host.writeFileAtomic(`${flags.output}/${file}`, new TextEncoder().encode(text));
   const rows: Row[] = [];
+  /** With what an earlier evaluation knew and this one has not come to yet. */
   const results = () => {
+    const left = known.filter((row) => !rows.includes(row));
     const summaries = rows.some(({ method }) => method === flags.baseline) ? summarize(rows, flags.baseline, groups) : [];
-    return { settings, methods: identities, baseline: flags.baseline, rows, summaries };
+    return { settings, methods: identities, baseline: flags.baseline, rows: [...rows, ...left], summaries, ...(kept ? { kept } : {}) };
   };
-  const metric = flags.lpips.length > 0 ? await openLpips(flags.lpips) : null;
+  let metric: LpipsMetric | null = null;
   let failure: unknown = null;
   try {
+    metric = perceptual && (await lpipsMetric(perceptual));
     await evaluateMethods(host, flags.output, photos, methods, {
       ...settings,
       known,
-      perceptual: metric && ((a, b) => metric.distance(a, b)),
+      perceptual: metric && ((a, b) => metric!.distance(a, b)),
       now: () => performance.now(),
       stopped: () => interruption.signal.aborted,
       onNote: (path, note) => say(`${shown(path)}: ${note}`),
@@ -156,7 +171,18 @@ async function evaluate(named: string[], flags: Wanted): Promise<void> {
     metric?.close();
     metric?.device.close();
   }
-  if (rows.length > 0) {
+  try {
+    await writeTables();
+  } finally {
+    await unlock();
+  }
+  if (interruption.signal.aborted)
+    throw new Interrupted(`${rows.length} pictures are in the tables of ${flags.output}, and --resume goes on from there.`);
+  if (failure) throw failure;
+
+  async function writeTables(): Promise<void> {
+    if (rows.length === 0) return;
+    await write('results.json', JSON.stringify(results(), null, 1));
     const { summaries } = results();
     const tables = markdown(rows, summaries, flags.baseline);
     await write('results.csv', csv(rows));
@@ -166,24 +192,64 @@ async function evaluate(named: string[], flags: Wanted): Promise<void> {
       await host.writeFileAtomic(`${flags.output}/figure.png`, encodePng(await figure(host, flags.output, rows, shown, 256)));
     console.log(flags.json ? JSON.stringify(results(), null, 1) : tables);
   }
-  if (interruption.signal.aborted)
-    throw new Interrupted(`${rows.length} pictures are in the tables of ${flags.output}, and --resume goes on from there.`);
-  if (failure) throw failure;
 }
 
-/** Rows of an earlier evaluation of the same pairs by the same methods. */
-async function knownRows(folder: string, settings: object, identities: Record<string, string | null>): Promise<Row[]> {
+/** Throws UserError where a picture or a table would be written over a photo, another program's result, or a file that is read. */
+function checkNothingOverwritten({ output, methods: file, results = [], lpips }: Wanted, photos: Photo[], methods: Method[]): void {
+  const read = new Map(
+    [...photos.map(({ path }) => path), ...(file === undefined ? [] : [file]), ...lpips].map((path) => [pathKey(path), path]),
+  );
+  const tables = ['results.json', 'results.csv', 'tables.md', 'figure.png'].map((name) => join(output, name));
+  const folders = ['truth', 'damaged', ...methods.map(({ name }) => name)];
+  for (const path of [...tables, ...folders.flatMap((method) => photos.map(({ name }) => picturePath(output, method, name)))]) {
+    const over = read.get(pathKey(path));
+    if (over !== undefined) throw new UserError(`${shown(path)} would be written over ${shown(over)}. Choose another folder with -o.`);
+    checkWritable(path);
+  }
+  for (const { value } of results) {
+    const own = folders.find((method) => realPath(dirname(picturePath(output, method, 'x'))) === realPath(value));
+    if (own !== undefined)
+      throw new UserError(`Pictures of ${shown(own)} would be written into ${shown(value)}. Choose another folder with -o.`);
+  }
+}
+
+/** What an earlier evaluation knew of methods that are not asked for now. */
+interface Kept {
+  methods: Record<string, unknown>;
+  rows: Row[];
+}
+
+/** Rows of an earlier evaluation of the same pairs: by the same methods, their pictures there still; and by others, which are kept. */
+async function knownRows(
+  folder: string,
+  settings: object,
+  identities: Record<string, string | null>,
+): Promise<{ known: Row[]; kept: Kept | null }> {
   const path = `${folder}/results.json`;
-  if (!(await host.exists(path))) return [];
+  if (!(await host.exists(path))) return { known: [], kept: null };
   const before = parseResults(await host.readFile(path), path);
   if (JSON.stringify(before.settings) !== JSON.stringify(settings))
     throw new UserError(`${path} is of other photos or other damage. Leave --resume out to begin anew, or choose another folder.`);
-  return before.rows.filter(({ method }) => identities[method] && identities[method] === before.methods[method]);
+  const methods = { ...before.kept?.methods, ...before.methods };
+  const rows = [...(before.kept?.rows ?? []), ...before.rows];
+  const known: Row[] = [];
+  for (const row of rows) {
+    const { method, photo } = row;
+    const isSame = Object.hasOwn(identities, method) && identities[method] !== null && identities[method] === methods[method];
+    if (isSame && (await host.exists(picturePath(folder, method, photo)))) known.push(row);
+  }
+  const others = rows.filter(({ method }) => !Object.hasOwn(identities, method) && methods[method]);
+  if (others.length === 0) return { known, kept: null };
+  const names = new Set(others.map(({ method }) => method));
+  return { known, kept: { methods: Object.fromEntries([...names].map((name) => [name, methods[name]])), rows: others } };
 }
 
 /** An earlier results.json. Throws UserError where it is none. */
-function parseResults(bytes: Uint8Array, path: string): { settings: unknown; methods: Record<string, unknown>; rows: Row[] } {
-  const { settings, methods, rows } = Object(parseJsonBytes(bytes, path)) as Record<string, unknown>;
+function parseResults(
+  bytes: Uint8Array,
+  path: string,
+): { settings: unknown; methods: Record<string, unknown>; rows: Row[]; kept: Kept | null } {
+  const { settings, methods, rows, kept } = Object(parseJsonBytes(bytes, path)) as Record<string, unknown>;
   const isRow = (row: unknown) =>
     isRecord(row) && typeof row.method === 'string' && typeof row.photo === 'string' && typeof row.psnr === 'number';
   if (!isRecord(methods) || !Array.isArray(rows) || !rows.every(isRow))
@@ -191,12 +257,16 @@ function parseResults(bytes: Uint8Array, path: string): { settings: unknown; met
       code: 'bad-results',
       file: path,
     });
-  return { settings, methods, rows: rows as Row[] };
+  const isKept = isRecord(kept) && isRecord(kept.methods) && Array.isArray(kept.rows) && kept.rows.every(isRow);
+  return { settings, methods, rows: rows as Row[], kept: isKept ? (kept as unknown as Kept) : null };
+}
+
+async function openFiles(paths: readonly string[]): Promise<Checkpoint> {
+  return Checkpoint.open(await Promise.all(paths.map((path) => host.fileSource(path))));
 }
 
 /** On a device of its own: methods open and close theirs. */
-async function openLpips(paths: readonly string[]): Promise<LpipsMetric> {
-  const checkpoint = await Checkpoint.open(await Promise.all(paths.map((path) => host.fileSource(path))));
+async function lpipsMetric(checkpoint: Checkpoint): Promise<LpipsMetric> {
   return LpipsMetric.of(await openDevice({ gpu: await host.gpu(), settle: host.settle, debug: host.debug?.() }), checkpoint);
 }
 
@@ -209,10 +279,12 @@ interface GivenMethod {
 }
 
 async function methodsOf({ given, ...flags }: Wanted, signal: AbortSignal): Promise<Method[]> {
+  const identities = new Map<string, Promise<string>>();
+  const identityOf = (model: string) => identities.get(model) ?? identities.set(model, modelIdentity(host, model)).get(model)!;
   const supir = async ({ model = flags.model, ...method }: Omit<SupirMethod, 'model'> & { model?: string }) => {
     const options = { ...given, ...method.options };
     chooseOptions(options, readConfig(model)); // refuses impossible ones before any work
-    return supirMethod(host, { ...method, model, options }, signal);
+    return supirMethod(host, { ...method, model, options }, signal, await identityOf(model));
   };
   const methods: Method[] = [BICUBIC, await supir({ name: 'stage1', options: { stage1Only: true } }), await supir({ name: 'supir' })];
   for (const choice of flags.lora ?? []) {
@@ -222,9 +294,6 @@ async function methodsOf({ given, ...flags }: Wanted, signal: AbortSignal): Prom
   for (const method of flags.methods === undefined ? [] : parseMethods(await host.readFile(flags.methods), flags.methods))
     methods.push(await supir(method));
   for (const { name, value } of flags.results ?? []) methods.push(await folderMethod(host, name, value));
-  const names = methods.map(({ name }) => name);
-  const twice = names.find((name, i) => names.indexOf(name) !== i || name === 'truth' || name === 'damaged');
-  if (twice !== undefined) throw new UserError(`The method name '${shown(twice)}' is taken; give the method another one.`);
   return methods;
 }
 
@@ -238,6 +307,8 @@ function parseMethods(bytes: Uint8Array, file: string): GivenMethod[] {
       throw wrong(`method ${i + 1} is ${kindOf(method)}; it must be an object with a name and any of model, lora and options`);
     const { name, model, lora: files = [], options = {}, ...others } = method;
     if (typeof name !== 'string' || name === '') throw wrong(`the name of method ${i + 1} is ${shown(name)}; it must be a text`);
+    const why = whyNotPlain(name);
+    if (why !== null) throw wrong(`the name of method ${i + 1}, '${shown(name)}', ${why}; it names a folder of its pictures`);
     const place = `method '${shown(name)}'`;
     const unknown = Object.keys(others)[0];
     if (unknown !== undefined) throw wrong(`${place} has '${shown(unknown)}'; there are name, model, lora and options`);

@@ -3,7 +3,9 @@
  * baseline over the same photos. (The tables and figures of arXiv 2408.17060, sec. 4)
  */
 import { UserError } from '../core/errors.ts';
+import { nameKey, whyNotPlain } from '../core/plain-name.ts';
 import { TorchRandom } from '../core/random.ts';
+import { shown } from '../core/text.ts';
 import type { Files } from '../host/host.ts';
 import { crop } from '../image/compose.ts';
 import { decode } from '../image/decode.ts';
@@ -76,8 +78,36 @@ export interface EvaluateOptions extends PairOptions {
   onPicture?(row: Row, done: number, of: number): void | Promise<void>;
 }
 
-export const picturePath = (folder: string, method: string, photo: string): string =>
-  `${folder}/${method.replace(/[^\w.+-]+/g, '-')}/${photo}.png`;
+/** The name of a method's folder: its own, with a dash for what names of files may not have. */
+const folderName = (method: string): string => method.replace(/[^\p{L}\p{M}\p{N}_.+-]+/gu, '-');
+
+export const picturePath = (folder: string, method: string, photo: string): string => `${folder}/${folderName(method)}/${photo}.png`;
+
+/** Names in the folder of results that are not a method's. */
+const TAKEN = ['truth', 'damaged', 'results.json', 'results.csv', 'tables.md', 'figure.png'];
+
+/** Throws UserError where a method's name is none for a folder, or two methods or two photos have names that some system takes for one. */
+export function checkNames(methods: readonly Pick<Method, 'name'>[], photos: readonly Pick<Photo, 'name' | 'path'>[]): void {
+  const seen = new Map(TAKEN.map((name) => [name, name]));
+  for (const { name } of methods) {
+    const why = whyNotPlain(folderName(name));
+    if (why !== null) throw new UserError(`The method name '${shown(name)}' ${why}; give the method another one, for its folder.`);
+    const key = nameKey(folderName(name));
+    const other = seen.get(key);
+    if (other !== undefined)
+      throw new UserError(
+        `The method name '${shown(name)}' is taken${other === name ? '' : `, by '${shown(other)}'`}; give the method another one.`,
+      );
+    seen.set(key, name);
+  }
+  const paths = new Map<string, string>();
+  for (const { name, path } of photos) {
+    const other = paths.get(nameKey(name));
+    if (other !== undefined)
+      throw new UserError(`${shown(other)} and ${shown(path)} have one name, and so would their pictures. Evaluate them apart.`);
+    paths.set(nameKey(name), path);
+  }
+}
 
 /**
  * Writes every truth, damaged photo and result into `folder` as <truth|damaged|method>/<photo>.png and measures the results. Methods run one after
@@ -91,6 +121,7 @@ export async function evaluateMethods(
   methods: readonly Method[],
   options: EvaluateOptions,
 ): Promise<{ rows: Row[]; stopped: boolean }> {
+  checkNames(methods, photos);
   const write = (method: string, photo: Photo, image: Image) =>
     files.writeFileAtomic(picturePath(folder, method, photo.name), encodePng(image));
   const read = async (method: string, photo: Photo) => {

@@ -1,4 +1,5 @@
 /** What can be compared: the damaged photo as it is, stage 1, SUPIR with any LoRA, settings and model, and what other programs made. */
+import { sha256 } from '../core/digest.ts';
 import { UserError } from '../core/errors.ts';
 import type { Host } from '../host/host.ts';
 import { decode } from '../image/decode.ts';
@@ -8,6 +9,7 @@ import type { GivenOptions } from '../restore/choose-options.ts';
 import { OPTIONS } from '../restore/options.ts';
 import { type LoraChoice, Restorer } from '../restore/restorer.ts';
 import { fingerprint } from '../weights/fingerprint.ts';
+import { openModelFolder } from '../weights/model-files.ts';
 import { openTensorFile } from '../weights/open.ts';
 import type { Method } from './evaluate.ts';
 
@@ -23,11 +25,34 @@ export interface SupirMethod {
   options?: GivenOptions;
 }
 
-/** Restores as `restore` does, with the photo's prompt. Throws UserError for LoRA files that cannot be read. */
+/** Of what a model folder holds, to know it again: weights, sizes and tokenizer. Throws UserError where it is no model. */
+export async function modelIdentity(host: Host, folder: string): Promise<string> {
+  const names = await host.list(folder);
+  if (!names.includes('config.json')) {
+    const checkpoint = await openModelFolder(host, folder);
+    return fingerprint(checkpoint).finally(() => checkpoint.close());
+  }
+  const parts: string[] = [];
+  for (const name of names) {
+    const path = `${folder}/${name}`;
+    if (name.endsWith('.json')) parts.push(`${name} ${await sha256(await host.readFile(path))}`);
+    if (!name.endsWith('.safetensors')) continue;
+    const file = await openTensorFile(await host.fileSource(path));
+    parts.push(`${name} ${await fingerprint(file)}`);
+    await file.close?.();
+  }
+  return sha256(parts.join('\n'));
+}
+
+/**
+ * Restores as `restore` does, with the photo's prompt. `weights`: the model's identity, where it is known already. Throws UserError for LoRA files and
+ * models that cannot be read.
+ */
 export async function supirMethod(
   host: Host,
   { name, model, loras = [], options = {} }: SupirMethod,
   signal?: AbortSignal,
+  weights?: string,
 ): Promise<Method> {
   let loaded: Restorer | null = null;
   const given = Object.entries(options).filter(
@@ -41,7 +66,7 @@ export async function supirMethod(
   }
   return {
     name,
-    identity: JSON.stringify({ model, loras: files, options: Object.fromEntries(given) }),
+    identity: JSON.stringify({ model: weights ?? (await modelIdentity(host, model)), loras: files, options: Object.fromEntries(given) }),
     async open() {
       loaded = await Restorer.load(host, model, loras);
     },

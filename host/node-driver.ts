@@ -9,11 +9,20 @@ import { dirname, join } from 'node:path';
 /** The Vulkan loader's variables that choose a driver, the newer first. */
 export const DRIVER_VARIABLES = ['VK_DRIVER_FILES', 'VK_ICD_FILENAMES'] as const;
 
-/** Folder of the npm package `webgpu`: Dawn looks for the Vulkan loader beside its own library first. */
-export const dawnFolder = dirname(createRequire(import.meta.url).resolve('webgpu'));
+/** The folder of an installed package; null where it is not installed, as optional ones may be. */
+function packageFolder(name: string): string | null {
+  try {
+    return dirname(createRequire(import.meta.url).resolve(name));
+  } catch {
+    return null;
+  }
+}
+
+/** Folder of the npm package `webgpu`, null without it: Dawn looks for the Vulkan loader beside its own library first. */
+export const dawnFolder = packageFolder('webgpu');
 
 /** Where set-up keeps what it unpacks, beside the installed packages; `npm ci` empties it. */
-export const cacheFolder = join(dirname(dawnFolder), '.cache', 'supir-webgpu');
+export const cacheFolder = join(dirname(dawnFolder ?? packageFolder('commander') ?? process.cwd()), '.cache', 'supir-webgpu');
 
 /** The note that set-up leaves: environment variables, by name. */
 export const driverNote = join(cacheFolder, 'driver.json');

@@ -4,7 +4,7 @@ import { type DebugOptions, debugParts } from '../core/debug.ts';
 import { DeviceError } from '../core/errors.ts';
 import { shown } from '../core/text.ts';
 import type { Host } from './host.ts';
-import { useNotedDriver } from './node-driver.ts';
+import { dawnFolder, useNotedDriver } from './node-driver.ts';
 import { nodeFiles } from './node-files.ts';
 
 /** Dawn lives as long as this object is referenced, so it is kept for the life of the process. */
@@ -19,6 +19,8 @@ async function gpu(): Promise<GPU> {
     dawn = create(['enable-dawn-features=allow_unsafe_apis']);
     return dawn;
   } catch (cause) {
+    if (!dawnFolder)
+      throw new DeviceError('The package webgpu, which computes here, is not installed: run `npm install webgpu`.', { cause });
     throw new DeviceError(
       `Dawn (the package webgpu) does not load on ${process.platform} ${process.arch}: ${shown((cause as Error).message, 400)}`,
       {

@@ -1,15 +1,18 @@
 /**
  * `npm run setup`, which `npm test` and the demo run first: sees to it that a WebGPU adapter computes on this machine.
- * Where one does, that is all. Otherwise, as root on Debian and Ubuntu it installs Mesa's software driver; where it may not or that fails,
+ * Where one does, that is all. Otherwise, as root it installs the distribution's software driver, having said so and asked where somebody can be asked
+ * (`--no-install` or SUPIR_INSTALL=no: it does not; `--undo` takes all of it away); where it may not or that fails,
  * it unpacks SwiftShader from the npm package `@sparticuz/chromium` and notes it for host/node-driver.ts; and where that fails too, it says
  * what to type. Runs any number of times; exits 0 with an adapter, 3 without.
  */
 import { spawnSync } from 'node:child_process';
-import { copyFileSync, existsSync, mkdirSync, rmSync, writeFileSync } from 'node:fs';
+import { copyFileSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
+import { createInterface } from 'node:readline/promises';
 import { fileURLToPath } from 'node:url';
+import { parseArgs } from 'node:util';
 import type { Diagnosis } from '../cli/doctor.ts';
-import { BACKPORTS, installAdvice, installCommand, mend, osRelease } from '../cli/driver-help.ts';
+import { BACKPORTS, installAdvice, installation, mend, osRelease } from '../cli/driver-help.ts';
 import { cacheFolder, dawnFolder, driverByHand, driverNote, IGNORE_NOTE } from '../host/node-driver.ts';
 import { unpackSwiftShader } from './chromium-pack.ts';
 
@@ -28,22 +31,70 @@ function diagnose(environment: Record<string, string> = {}): Diagnosis {
   }
 }
 
-/** A driver of the distribution, where this user may install one. */
-function installDriver(): boolean {
-  const command = process.platform === 'linux' && process.getuid?.() === 0 ? installCommand(osRelease()) : null;
-  if (!command) return false;
-  console.log(`No WebGPU adapter here. Installing a software driver as root:\n  ${command}`);
+/** Set to `no`, or with `--no-install`, nothing is installed. */
+const WANTED = 'SUPIR_INSTALL';
+
+/** A driver of the distribution, where this user may install one and does not say no. */
+async function installDriver(): Promise<boolean> {
+  const found = process.platform === 'linux' && process.getuid?.() === 0 ? installation(osRelease()) : null;
+  if (!found) return false;
+  const { command, adds, undo } = found;
+  console.log(`No WebGPU adapter here. As root, set-up can install a software driver:\n  ${command}`);
+  if (adds) console.log(`It adds ${adds}.`);
+  console.log('To undo it later: npm run setup -- --undo');
+  if (values['no-install'] || process.env[WANTED] === 'no') {
+    console.log('Nothing is installed, as you asked.');
+    return false;
+  }
+  if (process.stdin.isTTY && process.stdout.isTTY) {
+    if (!(await agrees('Install it? [Y/n] '))) return false;
+  } else console.log(`Nobody can be asked here, so it is done now; ${WANTED}=no in the environment would say no.`);
   const hadBackports = existsSync(BACKPORTS);
-  const env = { ...process.env, DEBIAN_FRONTEND: 'noninteractive' };
-  const child = spawnSync('sh', ['-c', command], { env, encoding: 'utf8', maxBuffer: 2 ** 26 });
-  if (child.status === 0) return true;
+  const child = sh(command);
+  if (child.status === 0) {
+    mkdirSync(cacheFolder, { recursive: true });
+    writeFileSync(installedNote, JSON.stringify({ undo }));
+    return true;
+  }
   if (!hadBackports) rmSync(BACKPORTS, { force: true });
   console.log(`That failed:\n${(child.stdout + child.stderr).trim().split('\n').slice(-8).join('\n')}`);
   return false;
 }
 
+function sh(command: string) {
+  const env = { ...process.env, DEBIAN_FRONTEND: 'noninteractive' };
+  return spawnSync('sh', ['-c', command], { env, encoding: 'utf8', maxBuffer: 2 ** 26 });
+}
+
+async function agrees(question: string): Promise<boolean> {
+  const terminal = createInterface({ input: process.stdin, output: process.stdout });
+  const answer = await terminal.question(question);
+  terminal.close();
+  return !/^\s*n/i.test(answer);
+}
+
+/** What was installed here, to be taken away again. */
+const installedNote = join(cacheFolder, 'installed.json');
+
+/** Takes away what set-up unpacked, and as root what it installed. */
+function undo(): never {
+  rmSync(loaderBesideDawn, { force: true });
+  const note = existsSync(installedNote) ? (JSON.parse(readFileSync(installedNote, 'utf8')) as { undo: string }) : null;
+  const known = note?.undo ?? (existsSync(BACKPORTS) ? installation(osRelease())?.undo : undefined);
+  const mayUndo = process.getuid?.() === 0;
+  if (known && mayUndo) {
+    console.log(`Taking away the driver that was installed:\n  ${known}`);
+    const { status, stdout, stderr } = sh(known);
+    if (status !== 0) console.error(`That failed:\n${(stdout + stderr).trim().split('\n').slice(-8).join('\n')}`);
+    if (status !== 0) process.exit(1);
+  } else if (known) console.log(`A driver was installed by root, who may take it away:\n  ${known}`);
+  rmSync(cacheFolder, { recursive: true, force: true });
+  console.log('What set-up unpacked is removed.');
+  process.exit(0);
+}
+
 /** Dawn looks for the Vulkan loader beside its own library before it asks the system. */
-const loaderBesideDawn = join(dawnFolder, 'dist', `${process.platform}-${process.arch}`, 'libvulkan.so.1');
+const loaderBesideDawn = join(dawnFolder ?? cacheFolder, 'dist', `${process.platform}-${process.arch}`, 'libvulkan.so.1');
 
 function forgetSwiftShader(): void {
   rmSync(driverNote, { force: true });
@@ -70,9 +121,14 @@ function giveUp(problem: string): never {
   process.exit(3);
 }
 
+const { values } = parseArgs({
+  options: { 'no-install': { type: 'boolean', default: false }, undo: { type: 'boolean', default: false } },
+});
+if (values.undo) undo();
+if (!dawnFolder) giveUp('The package webgpu, which computes here, is not installed: run `npm install webgpu`.');
 let diagnosis = diagnose({ [IGNORE_NOTE]: '1' });
 if (driverByHand().length > 0) diagnosis.ok ? ready(diagnosis) : giveUp(diagnosis.problem ?? 'No WebGPU adapter.');
-if (!diagnosis.ok && installDriver()) diagnosis = diagnose({ [IGNORE_NOTE]: '1' });
+if (!diagnosis.ok && (await installDriver())) diagnosis = diagnose({ [IGNORE_NOTE]: '1' });
 if (diagnosis.ok) {
   forgetSwiftShader();
   ready(diagnosis);

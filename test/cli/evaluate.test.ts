@@ -1,5 +1,5 @@
 /** `supir evaluate` on the demo model: files and tables that agree, and what is refused. */
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { copyFileSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { suite } from 'uvu';
@@ -50,6 +50,20 @@ test('bicubic, stage 1, SUPIR, another setting and another program', async ({ fo
   const again = await supir(['evaluate', input, '-o', output, ...args.slice(0, 6), '--baseline', 'bicubic', '--resume', '--json']);
   assert.is(again.code, 0, again.stderr);
   assert.equal(JSON.parse(again.stdout).rows.slice(2), rows.slice(2), 'taken over with their times; bicubic is done anew');
+  const rowsNow = () => JSON.parse(readFileSync(join(output, 'results.json'), 'utf8')).rows;
+  assert.equal(rowsNow(), JSON.parse(again.stdout).rows, 'and all of them are kept');
+  // Without the method of the file, whose rows are kept for the next time.
+  const less = await supir(['evaluate', input, '-o', output, ...args.slice(0, 4), '--baseline', 'bicubic', '--resume', '--json']);
+  assert.is(less.code, 0, less.stderr);
+  assert.is(rowsNow().length, 6);
+  const more = await supir(['evaluate', input, '-o', output, ...args.slice(0, 6), '--baseline', 'bicubic', '--resume', '--json']);
+  assert.equal(JSON.parse(more.stdout).rows.slice(2), rows.slice(2), 'nothing was computed again');
+  assert.not(readdirSync(output).includes('.evaluation.lock'));
+  const photo = readFileSync(join(input, 'a.png'));
+  writeFileSync(join(input, 'a.png'), encodePng({ width: 72, height: 64, data: new Uint8Array(72 * 64 * 3) }));
+  const stale = await supir(['evaluate', input, '-o', output, ...args.slice(0, 6), '--resume']);
+  assertRefused(stale, /results\.json is of other photos or other damage/, 'another photo under the same name');
+  writeFileSync(join(input, 'a.png'), photo);
   const other = await supir(['evaluate', input, '-o', output, ...args.slice(0, 6), '--blur', '1', '--resume']);
   assertRefused(other, /results\.json is of other photos or other damage/, 'another degradation');
 });
@@ -62,6 +76,8 @@ test('what is refused, before any work', async ({ folder }) => {
     return ['--methods', join(folder, name)];
   };
   mkdirSync(join(folder, 'empty'));
+  mkdirSync(join(folder, 'A'));
+  copyFileSync(join(input, 'a.png'), join(folder, 'A', 'A.png'));
   const cases: [args: string[], message: RegExp][] = [
     [[join(folder, 'empty')], /No PNG, JPEG or WebP photo was found/],
     [[input, '--baseline', 'best'], /no method 'best' to compare with; there are: bicubic, stage1, supir/],
@@ -74,12 +90,32 @@ test('what is refused, before any work', async ({ folder }) => {
     ],
     [[input, ...method('c.json', { lora: ['x:high'] })], /'x:high' in 'lora' is wrong/],
     [[input, ...method('d.json', { lora: [join(folder, 'x')] })], /Cannot open .*x: it does not exist/],
+    [[input, ...method('e.json', { name: '..' })], /the name of method 1, '\.\.', means a folder/],
+    [[input, ...method('f.json', { name: 'a/b' })], /leads to another folder/],
+    [[input, ...method('g.json', { name: 'supir ' })], /ends with a blank/],
+    [[input, ...method('h.json', { name: 'Supir' })], /name 'Supir' is taken, by 'supir'/],
+    [[input, ...method('i.json', { name: 'TRUTH' })], /name 'TRUTH' is taken, by 'truth'/],
+    [[input, '--results', `stage 1=${input}`, '--results', `stage*1=${input}`], /name 'stage\*1' is taken, by 'stage 1'/],
+    [[input, '--results', `..=${input}`], /name '\.\.' means a folder/],
+    [[input, join(folder, 'A')], /a\.png and .*A\.png have one name/],
     [[input, '--results', `supir=${input}`], /name 'supir' is taken/],
     [[input, '--lpips', join(input, 'a.png')], /a\.png/],
     [[input, '--scale', '0'], /'--scale <factor\.\.\.>' argument '0' is invalid\. It must be a number from 1 to 1000/],
   ];
   await inPairs(cases, async ([args, message]) => assertRefused(await supir(['evaluate', ...args, '-o', output]), message, args.join(' ')));
   assert.not.ok(readdirSync(folder).includes('out'));
+});
+
+test('no photo, and no other result, is written over', async ({ folder }) => {
+  const photos = join(folder, 'set', 'truth');
+  mkdirSync(photos, { recursive: true });
+  copyFileSync(join(folder, 'in', 'a.png'), join(photos, 'a.png'));
+  const before = readFileSync(join(photos, 'a.png'));
+  assertRefused(await supir(['evaluate', photos, '-o', join(folder, 'set')]), /truth\/a\.png would be written over .*a\.png/, 'a photo');
+  const others = ['evaluate', join(folder, 'in'), '-o', join(folder, 'set'), '--results', `other=${photos}`];
+  assertRefused(await supir(others), /Pictures of truth would be written into .*truth/, 'results of another program');
+  assert.equal(readFileSync(join(photos, 'a.png')), before);
+  assert.equal(readdirSync(join(folder, 'set')), ['truth']);
 });
 
 test.run();
