@@ -13,6 +13,29 @@ export type Site = Map<string, Uint8Array>;
 const root = fileURLToPath(new URL('..', import.meta.url));
 const read = (path: string): Uint8Array => readFileSync(join(root, path));
 
+/**
+ * What page and worker may do, in a tag of the page, which the worker inherits. Weights may come from any address that a person gives; scripts may not, and
+ * WebAssembly is for WebP.
+ */
+const POLICY = [
+  "default-src 'self'",
+  "script-src 'self' 'wasm-unsafe-eval'",
+  "worker-src 'self' blob:",
+  "img-src 'self' blob:",
+  "connect-src 'self' blob: https: http:",
+  "object-src 'none'",
+  "base-uri 'none'",
+  "form-action 'none'",
+].join('; ');
+
+/** Headers for every file, where a server can be told: framing by others cannot be refused from within the page. */
+export const PAGE_HEADERS = {
+  'content-security-policy': `${POLICY}; frame-ancestors 'none'`,
+  'x-frame-options': 'DENY',
+  'x-content-type-options': 'nosniff',
+  'referrer-policy': 'no-referrer',
+};
+
 const DEMO = [
   'config.json',
   'tokenizer.json',
@@ -64,11 +87,17 @@ export async function buildSite({ development = false } = {}): Promise<Site> {
   };
   const html = new TextDecoder()
     .decode(read('web/index.html'))
+    .replaceAll('{policy}', POLICY)
     .replaceAll('{style}', entry('web/style.css'))
     .replaceAll('{main}', entry('web/main.tsx'))
     .replaceAll('{worker}', entry('web/worker.ts'))
     .replaceAll('{offline}', development ? '' : 'service-worker.js');
   site.set('index.html', new TextEncoder().encode(html));
+  if (!development) {
+    // As several hosts of static pages read it.
+    const lines = Object.entries(PAGE_HEADERS).map(([name, value]) => `  ${name}: ${value}\n`);
+    site.set('_headers', new TextEncoder().encode(`/*\n${lines.join('')}`));
+  }
   for (const name of ['icon.svg', 'page.webmanifest']) site.set(name, read(`web/${name}`));
   for (const path of MODULES) site.set(`assets/${basename(path)}`, read(path));
   for (const path of DEMO) site.set(path, read(path));
@@ -94,7 +123,7 @@ function withImports(path: string, metafile: Metafile): string[] {
 
 /** The service worker, with the names of what it keeps at once (`shell`) and later. */
 async function serviceWorker(site: Site, shell: string[]): Promise<Uint8Array> {
-  const later = [...site.keys()].filter((path) => !shell.includes(path) && !path.startsWith('source/'));
+  const later = [...site.keys()].filter((path) => !shell.includes(path) && path !== '_headers' && !path.startsWith('source/'));
   const hash = createHash('sha256');
   for (const [path, bytes] of site) hash.update(path).update(bytes);
   const { outputFiles } = await build({

@@ -3,9 +3,14 @@ import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { serveFiles } from './static-server.ts';
-import { buildSite } from './web-site.ts';
+import { buildSite, PAGE_HEADERS } from './web-site.ts';
 
 const { values } = parseArgs({ options: { out: { type: 'string' }, port: { type: 'string', default: '8080' } } });
+const port = Number(values.port);
+if (!(Number.isInteger(port) && port >= 0 && port < 65536)) {
+  console.error(`--port is ${values.port}; it must be a whole number from 0 to 65535.`);
+  process.exit(2);
+}
 if (values.out) {
   const site = await buildSite();
   rmSync(values.out, { recursive: true, force: true });
@@ -16,9 +21,14 @@ if (values.out) {
   console.log(`${site.size} files in ${values.out}; serve that folder over https or from localhost.`);
 } else {
   let site = await buildSite({ development: true });
-  const { url } = await serveFiles(async (path) => {
+  const find = async (path: string) => {
     if (path === 'index.html') site = await buildSite({ development: true });
     return site.get(path);
-  }, Number(values.port));
-  console.log(`The page is at ${url} (Ctrl-C ends it)`);
+  };
+  const server = await serveFiles(find, { port, headers: PAGE_HEADERS }).catch((error: NodeJS.ErrnoException) => {
+    const taken = error.code === 'EADDRINUSE' ? `Port ${port} is taken: give another with --port.` : error.message;
+    console.error(taken);
+    process.exit(2);
+  });
+  console.log(`The page is at ${server.url} (Ctrl-C ends it)`);
 }

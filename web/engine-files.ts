@@ -228,7 +228,7 @@ function split(path: string): [folder: string, name: string] {
 }
 
 async function fetchDemoFile(name: string): Promise<Response> {
-  const response = await fetch(new URL(`../demo/${name}`, self.location.href)).catch(() => null);
+  const response = await fetch(new URL(`../demo/${name}`, import.meta.url)).catch(() => null);
   if (response?.ok) return response;
   throw new UserError(
     `The demo model's ${name} cannot be fetched from this site (${response ? `${response.status} ${response.statusText}` : 'no connection'}). Reload the page, or open weights of your own.`,

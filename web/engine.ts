@@ -30,7 +30,9 @@ export class Engine {
 
   /** `script`: address of the worker's script. `failed` is called when the worker itself breaks; nothing answers after that. */
   constructor(script: string, failed: (error: Error) => void) {
-    this.worker = new Worker(script, { type: 'module', name: 'engine' });
+    // Of a script from the network the server's headers alone would say what it may do; from here it inherits the page's policy.
+    const importing = new Blob([`import ${JSON.stringify(new URL(script, document.baseURI).href)};`], { type: 'text/javascript' });
+    this.worker = new Worker(URL.createObjectURL(importing), { type: 'module', name: 'engine' });
     this.worker.onmessage = ({ data }: MessageEvent<FromEngine>) => this.receive(data);
     this.worker.onerror = (event) => {
       const error = new EngineError('EngineError', `The engine stopped: ${event.message || 'its script could not be loaded'}.`);

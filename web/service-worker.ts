@@ -1,4 +1,7 @@
-/** Keeps the page, and the demo model, for visits without a network. Each build has a cache of its own; the one before goes when it is no longer used. */
+/**
+ * Keeps the page, and the demo model, for visits without a network. Each build has a cache of its own, named for the folder that it is served from as
+ * well: several builds may lie on one origin. The one before of the same folder goes when it is no longer used.
+ */
 declare const SHELL: string[];
 declare const LATER: string[];
 declare const BUILD: string;
@@ -16,14 +19,16 @@ const scope = self as unknown as {
   addEventListener(type: 'install' | 'activate', listener: (event: ExtendableEvent) => void): void;
   addEventListener(type: 'fetch', listener: (event: FetchEvent) => void): void;
 };
-const NAME = `supir-${BUILD}`;
+/** Scopes hold no blank. */
+const OURS = `supir ${scope.registration.scope} `;
+const NAME = OURS + BUILD;
 
 scope.addEventListener('install', (event) => event.waitUntil(caches.open(NAME).then((cache) => cache.addAll(SHELL))));
 
 scope.addEventListener('activate', (event) => {
   event.waitUntil(
     (async () => {
-      for (const name of await caches.keys()) if (name.startsWith('supir-') && name !== NAME) await caches.delete(name);
+      for (const name of await caches.keys()) if (name.startsWith(OURS) && name !== NAME) await caches.delete(name);
       await scope.clients.claim();
     })(),
   );

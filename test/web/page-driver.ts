@@ -4,7 +4,7 @@ import { createRequire } from 'node:module';
 import { gzipSync } from 'node:zlib';
 import type { Browser, BrowserContext, Page } from 'playwright-core';
 import { type StaticServer, serveFiles } from '../../scripts/static-server.ts';
-import { buildSite, type Site } from '../../scripts/web-site.ts';
+import { buildSite, PAGE_HEADERS, type Site } from '../../scripts/web-site.ts';
 import { launchChromium } from '../support/chromium.ts';
 
 const AXE = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
@@ -66,7 +66,7 @@ export class PageDriver {
 
   static async open(): Promise<PageDriver> {
     const site = await buildSite();
-    const server = await serveFiles(async (path) => site.get(path));
+    const server = await serveFiles(async (path) => site.get(path), { headers: PAGE_HEADERS });
     const browser = await launchChromium();
     const context: BrowserContext = await browser.newContext({ viewport: { width: 1280, height: 900 }, reducedMotion: 'reduce' });
     // SwiftShader takes minutes to compile the subgroup schedule, and seconds for this one.
