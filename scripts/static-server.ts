@@ -96,7 +96,8 @@ function pathOf(url: string): string | null {
   if (!url.startsWith('/') || url.startsWith('//')) return null;
   try {
     const path = decodeURIComponent(url.slice(1).replace(/[?#].*$/s, ''));
-    return path.includes('\0') ? null : path || 'index.html';
+    if (path.includes('\0')) return null;
+    return path === '' || path.endsWith('/') ? `${path}index.html` : path;
   } catch {
     return null;
   }
