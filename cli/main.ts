@@ -40,7 +40,16 @@ const program = new Command('supir')
   .addCommand(shadersCommand());
 for (const command of [program, ...program.commands]) command.exitOverride();
 
-process.exit(await run());
+/** What is printed is for whoever reads it: should they go away, or the disk behind it be full, the work goes on. */
+let printing: NodeJS.ErrnoException | null = null;
+for (const stream of [process.stdout, process.stderr])
+  stream.on('error', (error: NodeJS.ErrnoException) => {
+    if (error.code !== 'EPIPE') printing ??= error;
+  });
+
+const code = await run();
+if (printing) process.stderr.write(`What was printed could not all be written: ${(printing as NodeJS.ErrnoException).message}.\n`);
+process.exit(code === 0 && printing ? 1 : code);
 
 async function run(): Promise<number> {
   try {

@@ -8,7 +8,7 @@ import { decode } from '../../image/decode.ts';
 import { degrade } from '../../image/degrade.ts';
 import { encodePng } from '../../image/encode.ts';
 import type { Image } from '../../image/image.ts';
-import { assertRefused, supir } from './run-cli.ts';
+import { assertRefused, startSupir, supir } from './run-cli.ts';
 
 const test = suite('degrade', { folder: '' });
 test.before.each((context) => {
@@ -17,6 +17,16 @@ test.before.each((context) => {
 test.after.each(({ folder }) => rmSync(folder, { recursive: true, force: true }));
 
 const photo: Image = { width: 40, height: 24, data: Uint8Array.from({ length: 40 * 24 * 3 }, (_, i) => (i * 37 + (i >> 4) * 11) & 255) };
+
+test('a reader that goes away does not end the work', async ({ folder }) => {
+  mkdirSync(join(folder, 'in'));
+  for (let i = 0; i < 20; i++) writeFileSync(join(folder, 'in', `${i}.png`), encodePng(photo));
+  const run = startSupir(['degrade', join(folder, 'in'), '-o', join(folder, 'out'), '--json']);
+  run.child.stdout!.destroy();
+  const { code, stderr } = await run.finished;
+  assert.equal([code, stderr], [0, '']);
+  assert.is(readdirSync(join(folder, 'out')).length, 20);
+});
 
 test('a folder, with what was drawn for each photo; a damaged file among them', async ({ folder }) => {
   mkdirSync(join(folder, 'in'));
