@@ -91,25 +91,26 @@ test('results that are there are neither replaced nor left without being asked',
   assert.is((await decode(readFileSync(join(results, 'a.png')), 'a.png')).width, 64);
 });
 
-test('killed in the middle, a run goes on from its last step to the same bytes', async ({ folder }) => {
+test('killed twice in the middle, a run goes on from its last step to the same bytes, and no preview is missing', async ({ folder }) => {
   const photo = join(await album(folder), 'a.png');
-  const [whole, output, state] = ['whole.png', 'out.png', 'state'].map((name) => join(folder, name));
+  const [whole, output, state, all, previews] = ['whole.png', 'out.png', 'state', 'all', 'previews'].map((name) => join(folder, name));
   const settings = ['--steps', '30', '--min-size', '64', '--cfg', '2'];
-  assert.is((await supir(['restore', photo, '-o', whole, ...settings, '--quiet'])).code, 0);
-  const given = ['restore', photo, '-o', output, ...settings, '--state', state];
-  const killed = await supir(given, { interrupt: (text) => (text.includes('step 3 of 30') ? 'SIGKILL' : null) });
-  assert.is(killed.code, 'SIGKILL', killed.stderr);
-  assert.not(existsSync(output));
-  assert.is(readdirSync(state).filter((name) => name.endsWith('.state.safetensors')).length, 1);
+  assert.is((await supir(['restore', photo, '-o', whole, ...settings, '--preview', all, '--quiet'])).code, 0);
+  const given = ['restore', photo, '-o', output, ...settings, '--state', state, '--preview', previews];
+  for (const step of [3, 14]) {
+    const killed = await supir(given, { interrupt: (text) => (text.includes(`step ${step} of 30`) ? 'SIGKILL' : null) });
+    assert.is(killed.code, 'SIGKILL', killed.stderr);
+    assert.not(existsSync(output));
+    assert.is(readdirSync(state).filter((name) => name.endsWith('.state.safetensors')).length, 1);
+  }
   const { code, stdout, stderr } = await supir(given);
   assert.is(code, 0, stderr);
   const [, from] = /from step (\d+) on/.exec(stdout) ?? [];
-  assert.ok(Number(from) >= 2 && Number(from) < 30, stdout); // the step that is told is under way
+  assert.ok(Number(from) >= 13 && Number(from) < 30, stdout); // the step that is told is under way
   assert.equal(readFileSync(output), readFileSync(whole));
-  assert.equal(
-    readdirSync(state).filter((name) => name.endsWith('.state.safetensors')),
-    [],
-  );
+  assert.equal(readdirSync(state), [], 'neither states nor temporary files');
+  assert.equal(readdirSync(previews), readdirSync(all));
+  for (const name of readdirSync(all)) assert.equal(readFileSync(join(previews, name)), readFileSync(join(all, name)), name);
 });
 
 test('shards part the photos among them; patterns and templates name files', async ({ folder }) => {
