@@ -79,6 +79,10 @@ async function readState(path: string, bytes: Uint8Array<ArrayBuffer>, recipe: R
     if (latent.length !== denoised.length || !(startStep > 0)) throw new Error('of other sizes');
     return { startStep, latent, denoised };
   } catch (cause) {
-    throw new UserError(`The state ${path} is damaged. Remove it, and the run starts anew.`, { cause });
+    throw new UserError(`The state ${path} is damaged. Remove it, and the run starts anew.`, {
+      cause,
+      code: 'damaged-state',
+      file: path,
+    });
   }
 }

@@ -1,5 +1,5 @@
 /** `npm run web [-- --port 8080]`: builds and serves the page, anew at every reload. `npm run web:build`: writes it to a folder, for any file server. */
-import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { serveFiles } from './static-server.ts';
@@ -12,6 +12,11 @@ if (!(Number.isInteger(port) && port >= 0 && port < 65536)) {
   process.exit(2);
 }
 if (values.out) {
+  // Only what is a site of ours, or nothing, is emptied for the new one.
+  if (existsSync(values.out) && readdirSync(values.out).length > 0 && !existsSync(join(values.out, 'service-worker.js'))) {
+    console.error(`${values.out} holds other files. Choose another folder for the page, for its own is emptied first.`);
+    process.exit(2);
+  }
   const site = await buildSite();
   rmSync(values.out, { recursive: true, force: true });
   for (const [path, bytes] of site) {

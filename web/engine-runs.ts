@@ -1,6 +1,6 @@
 /** Restorations as the page asks for them: one at a time, with events on the way; results stay here until the page forgets them. */
 
-import type { Warning } from '../core/errors.ts';
+import type { UserError, Warning } from '../core/errors.ts';
 import { decode, imageFormat } from '../image/decode.ts';
 import { encodePng } from '../image/encode.ts';
 import type { Image } from '../image/image.ts';
@@ -60,14 +60,21 @@ export class EngineRuns {
       emit({ kind: 'picture', name: what, picture: bitmap }, [bitmap]);
     });
     const recording = record && !options.stage1Only ? this.explorer.record(device) : null;
-    const running = restorer.restore(photo, given, {
-      name,
-      signal,
-      state: STATES,
-      warning: (said) => (said.code === 'other-states' ? undefined : warning(said)), // they are no news here
-      progress: (progress) => emit({ kind: 'progress', ...progress }),
-      ...preview,
-      trace: recording?.tap,
+    const run = () =>
+      restorer.restore(photo, given, {
+        name,
+        signal,
+        state: STATES,
+        warning: (said) => (said.code === 'other-states' ? undefined : warning(said)), // they are no news here
+        progress: (progress) => emit({ kind: 'progress', ...progress }),
+        ...preview,
+        trace: recording?.tap,
+      });
+    const running = run().catch(async (error: UserError) => {
+      if (error.code !== 'damaged-state') throw error;
+      await this.model.files.host.remove(error.file!); // nobody else could remove it from here
+      warning({ code: 'damaged-state', message: 'What was kept of this run is damaged, so it starts anew.' });
+      return run();
     });
     const result = await running.finally(() => recording?.stop());
     const { image, stage1, recipe, working, resumedAt } = result;
