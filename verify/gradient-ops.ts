@@ -96,7 +96,8 @@ function placed({ data, shape }: Golden, asImages: boolean): { data: Float32Arra
 }
 
 async function gradBlock(entry: CaseEntry, context: VerifyContext): Promise<Results> {
-  const { block: name, ...config } = entry.config;
+  const { config } = entry;
+  const name: string = config.block;
   const { module, forward } = block(name, config, entry.weights?.tensors ?? {});
   if (entry.weights?.tensors) attach(module, entry.weights.prefix!, await context.folder.checkpoint(entry));
 

@@ -81,6 +81,8 @@ async function sampler(entry: CaseEntry, context: VerifyContext): Promise<Result
   const edmOptions = {
     ...options,
     sChurn: config.s_churn,
+    sTmin: config.s_tmin,
+    sTmax: config.s_tmax,
     restoreCfg: config.restore_cfg,
     restoreSigmaMin: config.restore_cfg_s_tmin,
     controlStart: config.linear_control ? config.control_start : undefined,

@@ -3,10 +3,12 @@
  * What is not run is listed with its reason, never left out.
  */
 import { isBlocks } from '../core/blocks.ts';
+import { UserError } from '../core/errors.ts';
 import type { Device } from '../gpu/device.ts';
 import type { WeightDType } from '../weights/attach.ts';
 import type { Checkpoint } from '../weights/checkpoint.ts';
 import { cleanerOperations } from './cleaner-ops.ts';
+import { WatchedCase } from './config-keys.ts';
 import { type Operation, VerifyContext } from './context.ts';
 import { diffbirOperations } from './diffbir-ops.ts';
 import { diffbirPipelineOperations } from './diffbir-pipeline-ops.ts';
@@ -127,8 +129,11 @@ export async function runCase(entry: CaseEntry, context: VerifyContext, operatio
   let reason: string | undefined;
   const { weights } = context.choices;
   const share = entry.weights?.model && weights && isBlocks(weights) ? ROUNDED[weights] : undefined;
+  const watched = new WatchedCase(entry);
   try {
-    const results = await operations[entry.op](entry, context);
+    const results = await operations[entry.op](watched.entry, context);
+    const complaint = watched.complaint();
+    if (complaint) throw new UserError(complaint);
     for (const [output, { stage = false }] of Object.entries(entry.outputs)) {
       if (results[output]) comparisons.push({ ...(await compare(context.folder, entry, output, results[output], share)), stage });
       else (stage ? notCompared : missing).push(output);

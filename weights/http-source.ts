@@ -11,7 +11,7 @@ export interface HttpOptions {
   fetch?: typeof fetch;
   /** Times a request is tried again without any progress before it is given up. Default 4. */
   retries?: number;
-  /** Milliseconds without a byte after which a try is given up; after SILENT_TRIES such tries in a row the file is. Default 18 000: under a minute in all. */
+  /** Milliseconds without a byte after which a try is given up; after SILENT_TRIES such tries in a row the file is. Default 15 000: 45 seconds in all. */
   silence?: number;
   /** Milliseconds before a new try that follows one without progress; doubled for each further one. Default 500. */
   delay?: number;
@@ -37,7 +37,7 @@ export interface HttpFile extends ByteSource {
  */
 export async function httpSource(
   url: string,
-  { fetch = globalThis.fetch, retries = 4, delay = 500, silence = 18_000, signal }: HttpOptions = {},
+  { fetch = globalThis.fetch, retries = 4, delay = 500, silence = 15_000, signal }: HttpOptions = {},
 ): Promise<HttpFile> {
   const name = nameOf(url);
 

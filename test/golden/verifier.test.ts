@@ -8,7 +8,7 @@ import { runCase, verifyFolder } from '../../verify/verify.ts';
 import { bytesSource } from '../../weights/byte-source.ts';
 import { encodeSafetensors } from '../../weights/safetensors-writer.ts';
 import { testDevice } from '../support/device.ts';
-import { openGolden } from '../support/golden.ts';
+import { goldenCases, goldenContext, openGolden } from '../support/golden.ts';
 
 const GOLDEN = [1, -2, 3, -4, 5, -6];
 
@@ -106,6 +106,31 @@ test('an operation that throws fails its case', async () => {
   };
   const report = await runCase(entry, context, { made: throwing });
   assert.equal([report.status, report.reason], ['failed', 'out of luck']);
+});
+
+test('every key of a configuration is read by the operation, or the case fails by its name', async () => {
+  const run = async (config: unknown, read: (config: Record<string, unknown>) => unknown) => {
+    const entry = makeCase({}, { config });
+    const context = new VerifyContext(await GoldenFolder.open(openMade([entry])), await testDevice());
+    return runCase(entry, context, { made: async (given) => ({ y: GOLDEN, read: [Number(read(given.config))] }) });
+  };
+  assert.is((await run({ a: 1, b: { c: 2 } }, ({ a, b }) => [a, b])).status, 'passed');
+  assert.is((await run(undefined, () => 0)).status, 'passed');
+  const report = await run({ a: 1, s_new: 0.4, s_other: [1, 2] }, ({ a }) => a);
+  assert.equal(
+    [report.status, report.reason],
+    ['failed', "the operation made knows no setting 's_new' (0.4), 's_other' ([1,2]), so its results would mean nothing"],
+  );
+});
+
+test("a sampler's range of churn is taken from the configuration", async () => {
+  const device = await testDevice();
+  const entry = (await goldenCases('sampler')).find(({ id }) => id === 'sampler/edm_churn5_linear_cfg')!;
+  const context = await goldenContext(device);
+  const status = async (settings: object) => (await runCase({ ...entry, config: { ...entry.config, ...settings } }, context)).status;
+  assert.is(await status({ s_tmin: 0, s_tmax: 1000 }), 'passed');
+  assert.is(await status({ s_tmin: 999, s_tmax: 1000 }), 'failed', 'no noise is added, where the case has some');
+  await context.dispose();
 });
 
 test('what is not run is listed with its reason; a missing file of the core fails', async () => {
