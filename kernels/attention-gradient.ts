@@ -7,6 +7,7 @@
  * A thread owns some queries (or keys) of one head and walks over the keys (or queries). Heads of up to 64 channels live in registers; wider
  * ones are cut into chunks of 64 result channels, each thread computing its scores anew.
  */
+import { fill } from '../core/fill.ts';
 import { apply, type Lowering, type Op, type Operand } from '../core/op.ts';
 import { type DType, type DTypes, elementType, shader } from '../core/shader.ts';
 import { type OperandsOf, sizeOf, type Tensor } from '../core/tensor.ts';
@@ -223,103 +224,159 @@ function walkBindings(loads: 1 | 4, { q, k, v }: DTypes<'q' | 'k' | 'v'>) {
   } as const;
 }
 
+/** What both walks read of a head of so many loads: all of it in registers, or a chunk of it. */
+function headOf(loads: 1 | 4, vectors: number) {
+  return {
+    inRegisters: vectors <= CHUNK,
+    held: Math.min(vectors, CHUNK),
+    type: elementType({ dtype: 'f32', width: loads }),
+    product: (a: string, b: string) => (loads === 4 ? `dot(${a}, ${b})` : `${a} * ${b}`),
+  };
+}
+
 function queryShader(loads: 1 | 4, vectors: number, each: number, types: DTypes<'q' | 'k' | 'v'>) {
-  const inRegisters = vectors <= CHUNK;
-  const held = Math.min(vectors, CHUNK);
-  const type = elementType({ dtype: 'f32', width: loads });
-  const product = (a: string, b: string) => (loads === 4 ? `dot(${a}, ${b})` : `${a} * ${b}`);
-  const scores = (t: number) =>
-    inRegisters
-      ? join(held, (i) => `s += ${product(`q${t}_${i}`, `k${i}`)}; d += ${product(`g${t}_${i}`, `v${i}`)};`)
-      : `for (var i = 0u; i < p.vectors; i++) { s += ${product(`q_load(at${t} + i)`, 'k_load(k_at + i)')}; d += ${product(`g_load(at${t} + i)`, 'v_load(k_at + i)')}; }`;
+  const { inRegisters, held, type, product } = headOf(loads, vectors);
+  const perLoad = (line: (i: number) => string) => join(held, line);
   return shader({
     name: `attentionQueryGradient x${loads} ${inRegisters ? vectors : 'wide'} ${types.q} ${types.k} ${types.v}`,
     bindings: walkBindings(loads, types),
     params: WALK_PARAMS,
     workgroup: 64,
-    code: `
-fn run(id: u32, group: u32, local: u32) {
-  if (id >= p.count) { return; }
-  ${PLACE}
-  ${join(held, (i) => `let c${i} = min(first + ${i}u, p.vectors - 1u);`)}
-  ${join(
-    each,
-    (t) => `
-  let query${t} = tile * ${each}u + ${t}u;
-  let token${t} = min(query${t}, p.queries - 1u);
-  let at${t} = q_base + token${t} * stride;
-  let l${t} = stats_load(2u * (s_base + token${t}));
-  let d${t} = stats_load(2u * (s_base + token${t}) + 1u);
-  ${join(held, (i) => (inRegisters ? `let q${t}_${i} = q_load(at${t} + ${i}u); let g${t}_${i} = g_load(at${t} + ${i}u);` : ''))}
-  ${join(held, (i) => `var y${t}_${i} = ${type}(0.0);`)}`,
-  )}
-  let end = select(p.keys, min(p.keys, (tile + 1u) * ${each}u), p.causal == 1u);
-  for (var key = 0u; key < end; key++) {
-    let k_at = k_base + key * stride;
-    ${join(held, (i) => `let k${i} = k_load(k_at + c${i});${inRegisters ? ` let v${i} = v_load(k_at + ${i}u);` : ''}`)}
-    ${join(
+    code: fill(QUERIES, {
+      place: PLACE,
       each,
-      (t) => `{
-      var s = 0.0;
-      var d = 0.0;
-      ${scores(t)}
-      let weight = select(exp(s * p.scale - l${t}), 0.0, p.causal == 1u && key > query${t});
-      let ds = weight * (d - d${t}) * p.scale;
-      ${join(held, (i) => `y${t}_${i} += ds * k${i};`)}
-    }`,
-    )}
-  }
-  ${join(each, (t) => `if (query${t} < p.queries) { ${join(held, (i) => `if (first + ${i}u < p.vectors) { y_store(at${t} + c${i}, y${t}_${i}); }`)} }`)}
-}`,
+      channels: perLoad((i) => `let c${i} = min(first + ${i}u, p.vectors - 1u);`),
+      load_own: join(each, (t) =>
+        fill(OWN_QUERY, {
+          ...{ t: `${t}`, nth: t, each },
+          load: perLoad((i) => (inRegisters ? `let q${t}_${i} = q_load(at${t} + ${i}u); let g${t}_${i} = g_load(at${t} + ${i}u);` : '')),
+          no_sums: perLoad((i) => `var y${t}_${i} = ${type}(0.0);`),
+        }),
+      ),
+      load_key: perLoad((i) => `let k${i} = k_load(k_at + c${i});${inRegisters ? ` let v${i} = v_load(k_at + ${i}u);` : ''}`),
+      take_key: join(each, (t) =>
+        fill(TAKE_KEY, {
+          t: `${t}`,
+          scores: inRegisters
+            ? perLoad((i) => `s += ${product(`q${t}_${i}`, `k${i}`)}; d += ${product(`g${t}_${i}`, `v${i}`)};`)
+            : `for (var i = 0u; i < p.vectors; i++) { s += ${product(`q_load(at${t} + i)`, 'k_load(k_at + i)')}; d += ${product(`g_load(at${t} + i)`, 'v_load(k_at + i)')}; }`,
+          sums: perLoad((i) => `y${t}_${i} += ds * k${i};`),
+        }),
+      ),
+      store: join(
+        each,
+        (t) =>
+          `if (query${t} < p.queries) { ${perLoad((i) => `if (first + ${i}u < p.vectors) { y_store(at${t} + c${i}, y${t}_${i}); }`)} }`,
+      ),
+    }),
   });
 }
 
+/** A thread owns some queries and walks over the keys. */
+const QUERIES = `
+fn run(id: u32, group: u32, local: u32) {
+  if (id >= p.count) { return; }
+  $place
+  $channels
+  $load_own
+  let end = select(p.keys, min(p.keys, (tile + 1u) * $each), p.causal == 1u);
+  for (var key = 0u; key < end; key++) {
+    let k_at = k_base + key * stride;
+    $load_key
+    $take_key
+  }
+  $store
+}`;
+
+/** $load_own of query t. */
+const OWN_QUERY = `
+  let query$t = tile * $each + $nth;
+  let token$t = min(query$t, p.queries - 1u);
+  let at$t = q_base + token$t * stride;
+  let l$t = stats_load(2u * (s_base + token$t));
+  let d$t = stats_load(2u * (s_base + token$t) + 1u);
+  $load
+  $no_sums`;
+
+/** $take_key of query t. */
+const TAKE_KEY = `{
+      var s = 0.0;
+      var d = 0.0;
+      $scores
+      let weight = select(exp(s * p.scale - l$t), 0.0, p.causal == 1u && key > query$t);
+      let ds = weight * (d - d$t) * p.scale;
+      $sums
+    }`;
+
 function keyValueShader(loads: 1 | 4, vectors: number, each: number, types: DTypes<'q' | 'k' | 'v'>) {
-  const inRegisters = vectors <= CHUNK;
-  const held = Math.min(vectors, CHUNK);
-  const type = elementType({ dtype: 'f32', width: loads });
-  const product = (a: string, b: string) => (loads === 4 ? `dot(${a}, ${b})` : `${a} * ${b}`);
-  const scores = (t: number) =>
-    inRegisters
-      ? join(held, (i) => `s += ${product(`q${i}`, `k${t}_${i}`)}; d += ${product(`g${i}`, `v${t}_${i}`)};`)
-      : `for (var i = 0u; i < p.vectors; i++) { s += ${product('q_load(q_at + i)', `k_load(at${t} + i)`)}; d += ${product('g_load(q_at + i)', `v_load(at${t} + i)`)}; }`;
+  const { inRegisters, held, type, product } = headOf(loads, vectors);
+  const perLoad = (line: (i: number) => string) => join(held, line);
   return shader({
     name: `attentionKeyValueGradient x${loads} ${inRegisters ? vectors : 'wide'} ${types.q} ${types.k} ${types.v}`,
     bindings: walkBindings(loads, types),
     params: WALK_PARAMS,
     workgroup: 64,
-    code: `
+    code: fill(KEYS, {
+      place: PLACE,
+      each,
+      channels: perLoad((i) => `let c${i} = min(first + ${i}u, p.vectors - 1u);`),
+      load_own: join(each, (t) =>
+        fill(OWN_KEY, {
+          ...{ t: `${t}`, nth: t, each },
+          load: perLoad((i) => (inRegisters ? `let k${t}_${i} = k_load(at${t} + ${i}u); let v${t}_${i} = v_load(at${t} + ${i}u);` : '')),
+          no_sums: perLoad((i) => `var dk${t}_${i} = ${type}(0.0); var dv${t}_${i} = ${type}(0.0);`),
+        }),
+      ),
+      load_query: perLoad((i) => `let q${i} = q_load(q_at + c${i}); let g${i} = g_load(q_at + c${i});`),
+      take_query: join(each, (t) =>
+        fill(TAKE_QUERY, {
+          t: `${t}`,
+          scores: inRegisters
+            ? perLoad((i) => `s += ${product(`q${i}`, `k${t}_${i}`)}; d += ${product(`g${i}`, `v${t}_${i}`)};`)
+            : `for (var i = 0u; i < p.vectors; i++) { s += ${product('q_load(q_at + i)', `k_load(at${t} + i)`)}; d += ${product('g_load(q_at + i)', `v_load(at${t} + i)`)}; }`,
+          sums: perLoad((i) => `dk${t}_${i} += ds * q${i}; dv${t}_${i} += weight * g${i};`),
+        }),
+      ),
+      store: join(
+        each,
+        (t) =>
+          `if (key${t} < p.keys) { ${perLoad((i) => `if (first + ${i}u < p.vectors) { y_store(at${t} + c${i}, dk${t}_${i}); y_store(behind + at${t} + c${i}, dv${t}_${i}); }`)} }`,
+      ),
+    }),
+  });
+}
+
+/** A thread owns some keys and values and walks over the queries. */
+const KEYS = `
 fn run(id: u32, group: u32, local: u32) {
   if (id >= p.count) { return; }
-  ${PLACE}
-  ${join(held, (i) => `let c${i} = min(first + ${i}u, p.vectors - 1u);`)}
-  ${join(
-    each,
-    (t) => `
-  let key${t} = tile * ${each}u + ${t}u;
-  let at${t} = k_base + min(key${t}, p.keys - 1u) * stride;
-  ${join(held, (i) => (inRegisters ? `let k${t}_${i} = k_load(at${t} + ${i}u); let v${t}_${i} = v_load(at${t} + ${i}u);` : ''))}
-  ${join(held, (i) => `var dk${t}_${i} = ${type}(0.0); var dv${t}_${i} = ${type}(0.0);`)}`,
-  )}
-  for (var query = select(0u, tile * ${each}u, p.causal == 1u); query < p.queries; query++) {
+  $place
+  $channels
+  $load_own
+  for (var query = select(0u, tile * $each, p.causal == 1u); query < p.queries; query++) {
     let q_at = q_base + query * stride;
     let l = stats_load(2u * (s_base + query));
     let dy = stats_load(2u * (s_base + query) + 1u);
-    ${join(held, (i) => `let q${i} = q_load(q_at + c${i}); let g${i} = g_load(q_at + c${i});`)}
-    ${join(
-      each,
-      (t) => `{
-      var s = 0.0;
-      var d = 0.0;
-      ${scores(t)}
-      let weight = select(exp(s * p.scale - l), 0.0, p.causal == 1u && key${t} > query);
-      let ds = weight * (d - dy) * p.scale;
-      ${join(held, (i) => `dk${t}_${i} += ds * q${i}; dv${t}_${i} += weight * g${i};`)}
-    }`,
-    )}
+    $load_query
+    $take_query
   }
   let behind = p.images * p.keys * stride;
-  ${join(each, (t) => `if (key${t} < p.keys) { ${join(held, (i) => `if (first + ${i}u < p.vectors) { y_store(at${t} + c${i}, dk${t}_${i}); y_store(behind + at${t} + c${i}, dv${t}_${i}); }`)} }`)}
-}`,
-  });
-}
+  $store
+}`;
+
+/** $load_own of key t. */
+const OWN_KEY = `
+  let key$t = tile * $each + $nth;
+  let at$t = k_base + min(key$t, p.keys - 1u) * stride;
+  $load
+  $no_sums`;
+
+/** $take_query of key t. */
+const TAKE_QUERY = `{
+      var s = 0.0;
+      var d = 0.0;
+      $scores
+      let weight = select(exp(s * p.scale - l), 0.0, p.causal == 1u && key$t > query);
+      let ds = weight * (d - dy) * p.scale;
+      $sums
+    }`;
