@@ -1,5 +1,6 @@
 /** Images to PNG and JPEG files. */
-import jpeg from 'jpeg-js';
+// @ts-expect-error: the package has types of its whole only, whose decoder is not needed
+import encodeBlocks from 'jpeg-js/lib/encoder.js';
 import { PNG } from 'pngjs';
 import { UserError } from '../core/errors.ts';
 import { ascii, joinBytes } from './bytes.ts';
@@ -46,7 +47,7 @@ export function encodeJpeg(image: Image, quality: number): Uint8Array<ArrayBuffe
   if (!(quality >= 1 && quality <= 100)) throw new UserError(`JPEG quality is ${quality}; it must be from 1 to 100.`);
   const { width, height, metadata: { icc, exif } = {} } = image;
   const rgba = toRgba(opaque(image));
-  const { data } = withBuffer(() => jpeg.encode({ width, height, data: rgba as Uint8Array }, Math.round(quality)));
+  const { data } = withBuffer<{ data: Uint8Array }>(() => encodeBlocks({ width, height, data: rgba as Uint8Array }, Math.round(quality)));
   const segments: Uint8Array[] = [];
   if (exif && exif.length <= MAX_SEGMENT - EXIF_PREFIX.length) {
     segments.push(segment(0xe1, ascii(EXIF_PREFIX), sizedExif(exif, width, height)));
