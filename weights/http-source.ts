@@ -48,7 +48,7 @@ export async function httpSource(
     if (version) headers['If-Range'] = version;
     const stop = new AbortController();
     const signals = signal ? AbortSignal.any([signal, stop.signal]) : stop.signal;
-    const heard = <T>(answer: Promise<T>): Promise<T> => unlessSilent(answer, silence, stop);
+    const heard = <T>(answer: Promise<T>): Promise<T> => unlessSilent(answer, silence, stop, signal);
     const response = await heard(fetch(url, { headers, signal: signals }));
     const coding = response.headers.get('Content-Encoding');
     if (coding !== null && coding !== '' && coding !== 'identity') {
@@ -142,19 +142,24 @@ function nameOf(url: string): string {
   }
 }
 
-/** The answer, or Silence when there is none for so long; the request is stopped then. */
-async function unlessSilent<T>(answer: Promise<T>, milliseconds: number, stop: AbortController): Promise<T> {
+/** The answer, or Silence when there is none for so long, or the signal's reason; the request is stopped then. */
+async function unlessSilent<T>(answer: Promise<T>, milliseconds: number, stop: AbortController, signal?: AbortSignal): Promise<T> {
   let timer: ReturnType<typeof setTimeout> | undefined;
-  const silence = new Promise<never>((_, reject) => {
+  let aborted = () => {};
+  const end = new Promise<never>((_, reject) => {
+    aborted = () => reject(signal!.reason);
+    if (signal?.aborted) aborted();
+    signal?.addEventListener('abort', aborted);
     timer = setTimeout(() => {
       reject(new Silence(`nothing was heard for ${milliseconds} ms`));
       stop.abort();
     }, milliseconds);
   });
   try {
-    return await Promise.race([answer, silence]);
+    return await Promise.race([answer, end]);
   } finally {
     clearTimeout(timer);
+    signal?.removeEventListener('abort', aborted);
   }
 }
 
