@@ -16,6 +16,7 @@ import { degradationOf } from '../image/degrade.ts';
 import { encodePng } from '../image/encode.ts';
 import { toUnit } from '../image/image.ts';
 import { LoraStack } from '../models/lora.ts';
+import { cleanedPrompt } from '../models/prompt-cleaning.ts';
 import { restorePhoto } from '../restore/job.ts';
 import { SUPIR } from '../restore/supir.ts';
 import { SupirModel } from '../restore/supir-model.ts';
@@ -99,7 +100,7 @@ function encoderOf(model: SupirModel, weights: string): DataEncoder {
       };
     },
     async text(caption) {
-      const { context, vector } = await model.condition(model.tokens(caption));
+      const { context, vector } = await model.condition(model.tokens(await cleanedPrompt(caption)));
       return { context: context.data, vector: vector.data };
     },
   };

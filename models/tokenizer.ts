@@ -3,7 +3,6 @@
  * and padded to a fixed length. Hugging Face's tokenizers package does the BPE from a `tokenizer.json`; this file does the frame.
  */
 import { Tokenizer } from '@huggingface/tokenizers';
-import { decodeHTML } from 'entities';
 import { UserError } from '../core/errors.ts';
 import { isRecord } from '../core/json.ts';
 import { shown } from '../core/text.ts';
@@ -215,9 +214,6 @@ export class ClipTokenizer {
   /** The words of a text and their tokens. White space parts words, whatever the pattern, so that each can be encoded by itself. */
   *#words(text: string): Generator<{ index: number; tokens: number[] }> {
     for (const { index, 0: word } of text.matchAll(/\P{White_Space}+/gu))
-      yield { index, tokens: this.#bpe.encode(cleaned(word.slice(0, WORD_LENGTH)), { add_special_tokens: false }).ids };
+      yield { index, tokens: this.#bpe.encode(word.slice(0, WORD_LENGTH), { add_special_tokens: false }).ids };
   }
 }
-
-/** As CLIP cleans a text first: entities of HTML become what they stand for, also those that were escaped twice. */
-const cleaned = (text: string): string => (text.includes('&') ? decodeHTML(decodeHTML(text)) : text);

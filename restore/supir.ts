@@ -20,6 +20,7 @@ import { prepare, preparedSizes } from '../image/prepare.ts';
 import { plan } from '../kernels/fusion.ts';
 import type { TokenPair } from '../models/conditioner.ts';
 import { latentFactor, type SupirConfig } from '../models/config.ts';
+import { cleanedPrompt } from '../models/prompt-cleaning.ts';
 import { Supir } from '../models/supir.ts';
 import type { EncoderName } from '../models/vae.ts';
 import type { Network } from '../sampler/denoiser.ts';
@@ -255,10 +256,11 @@ export const SUPIR: Method<SupirKind> = {
     const { image: prepared, width, height } = prepare(photo, { upscale, minSize, multiple: model.config.image_multiple });
     const image = { data: toUnit(prepared).data, shape: [1, height, width, 3] };
     const prompts = options.tilePrompts.length > 0 ? options.tilePrompts : [options.prompt];
-    const texts = prompts.map((prompt) => prompt + options.positive);
-    const inputs = { image, positive: texts.map((text) => model.tokens(text)), negative: model.tokens(options.negative) };
+    const texts = await Promise.all(prompts.map((prompt) => cleanedPrompt(prompt + options.positive)));
+    const negative = await cleanedPrompt(options.negative);
+    const inputs = { image, positive: texts.map((text) => model.tokens(text)), negative: model.tokens(negative) };
     if (options.stage1Only) return inputs;
-    for (const text of isGuided(options) ? [...texts, options.negative] : texts) {
+    for (const text of isGuided(options) ? [...texts, negative] : texts) {
       const cut = model.cutOff(text);
       if (cut)
         await events.warning?.({
