@@ -24,6 +24,7 @@ const ADVICE: Readonly<Record<string, Saying>> = {
   'steps-of-distillation': ({ values }) => `That is --steps ${values?.steps}.`,
   'no-preset': () => `\`${COMMAND} restore --model <folder> --help\` tells what they are.`,
   'is-lora': () => 'Name it with --lora, beside a model.',
+  'no-webgpu-package': () => 'Run `npm install webgpu`.',
   'no-dawn': () => '`npm install webgpu` installs it again.',
   'no-webp': () => '`npm install @jsquash/webp` installs it.',
   'is-captioner': () => 'Captions are given with --prompt.',

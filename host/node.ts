@@ -20,7 +20,7 @@ async function gpu(): Promise<GPU> {
     return dawn;
   } catch (cause) {
     if (!dawnFolder)
-      throw new DeviceError('The package webgpu, which computes here, is not installed: run `npm install webgpu`.', { cause });
+      throw new DeviceError('The package webgpu, which computes here, is not installed.', { code: 'no-webgpu-package', cause });
     throw new DeviceError(
       `Dawn (the package webgpu) does not load on ${process.platform} ${process.arch}: ${shown((cause as Error).message, 400)}`,
       {

@@ -34,7 +34,7 @@ test('help and inspect work; restore says what to install', ({ folder }) => {
   assert.is(inspected.status, 0, inspected.stderr);
   const restored = run('restore', 'demo/photos/cat-noisy.jpg', '-o', 'out.png');
   assert.is(restored.status, 3, restored.stderr);
-  assert.match(restored.stderr, /The package webgpu, which computes here, is not installed: run `npm install webgpu`\.\n$/);
+  assert.match(restored.stderr, /The package webgpu, which computes here, is not installed\. Run `npm install webgpu`\.\n$/);
   assert.not.match(restored.stderr, /\n\s+at /);
 });
 
