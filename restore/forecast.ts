@@ -8,7 +8,7 @@ import { WeightLedger } from '../core/placement.ts';
 import type { Plan } from '../core/plan.ts';
 import type { Device } from '../gpu/device.ts';
 import type { Speeds } from './speed.ts';
-import type { Kind, Method, NamedSize, Size, StagePlan } from './stage.ts';
+import type { Kind, Method, NamedSize, Size, Stage, StagePlan } from './stage.ts';
 import { VAE_TILING } from './tiled-vae.ts';
 
 export interface StageForecast extends Pick<StagePlan, 'tiling' | 'weighed' | 'parts' | 'hostBytes'> {
@@ -94,7 +94,12 @@ export function forecastRestore<K extends Kind>(
   }
   const planned = () => {
     const planning = { model, options, size: working, budget };
-    return method.stages(options).map((stage) => ({ stage: stage.name, graph: stage.graph, ...stage.plan(planning) }));
+    const stages = method.stages(options);
+    const planOf = (stage: Stage<K>): PlannedStage => ({ stage: stage.name, graph: stage.graph, ...stage.plan(planning) });
+    // What no tiles make smaller comes first: where that does not fit, none are divided in vain.
+    const whole = new Map(stages.filter(({ isTiled }) => !isTiled).map((stage) => [stage, planOf(stage)]));
+    simulate([...whole.values()], budget, device, null);
+    return stages.map((stage) => whole.get(stage) ?? planOf(stage));
   };
   let stages = planned();
   if (memory === undefined && !device.facts.software) {

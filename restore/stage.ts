@@ -98,6 +98,8 @@ export interface Stage<K extends Kind> {
   readonly graph: string;
   /** Whether the seed changes what it makes. What stages before the first such one make serves every seed. */
   readonly isSeeded: boolean;
+  /** Whether it runs in tiles where it does not fit whole. */
+  readonly isTiled?: boolean;
   /** Its graph, undivided, for one image; no weights and no device are needed. */
   build(networks: K['model']['networks'], options: K['options'], size: Size): Record<string, Tensor>;
   /** Throws UserError or ShapeError where it cannot be run. */

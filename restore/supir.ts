@@ -87,8 +87,9 @@ function autoencoder(
   half: 'encoder' | 'decoder',
   shape: (config: SupirConfig, size: Size) => Shape,
   build: (networks: Supir, x: Tensor) => Tensor,
-): Pick<SupirStage, 'build' | 'plan'> {
+): Pick<SupirStage, 'build' | 'plan' | 'isTiled'> {
   return {
+    isTiled: true,
     build: (networks, _, size) => ({ y: build(networks, input('x', shape(networks.config, size))) }),
     plan({ model: { device, networks }, options, size, budget }): StagePlan {
       const graph = (x: Tensor) => build(networks, x);
