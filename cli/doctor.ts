@@ -3,7 +3,7 @@
  * An adapter that answers but does nothing is worse than none, so one dispatch with a known result decides.
  */
 import { arch, cpus, release } from 'node:os';
-import { DeviceError } from '../core/errors.ts';
+import { DeviceError, type Facts } from '../core/errors.ts';
 import { openDevice, TOLD_LIMITS } from '../gpu/device.ts';
 import { host } from '../host/node.ts';
 import { driverByHand, notedDriver } from '../host/node-driver.ts';
@@ -98,7 +98,7 @@ export async function diagnose(): Promise<Diagnosis> {
     }
   } catch (error) {
     diagnosis.problem = (error as Error).message;
-    diagnosis.mend = mend();
+    diagnosis.mend = (error as Facts).code === 'no-webgpu-package' ? 'npm install webgpu' : mend();
   }
   return diagnosis;
 }
