@@ -186,6 +186,6 @@ export class WeightLedger {
 function tooSmall(budget: number, weights: number, program: number, others: number): UserError {
   const mb = (bytes: number) => `${Math.ceil(bytes / 1e6)} MB`;
   return new UserError(
-    `${mb(budget)} of GPU memory are allowed, and this needs ${mb(weights + program + others)} at least: ${mb(program)} for activations, ${mb(weights)} for the weights in use at a time, ${mb(others)} for what is there already. Allow more, or use smaller tiles.`,
+    `${mb(budget)} of GPU memory are allowed, and this needs ${mb(weights + program + others)} at least: ${mb(program)} for activations, ${mb(weights)} for the weights in use at a time, ${mb(others)} for what else is there meanwhile. Allow more, or use smaller tiles.`,
   );
 }

@@ -5,7 +5,6 @@
 
 import { factsOf, UserError } from '../core/errors.ts';
 import { WeightLedger } from '../core/placement.ts';
-import type { Plan } from '../core/plan.ts';
 import type { Device } from '../gpu/device.ts';
 import type { Speeds } from './speed.ts';
 import type { Kind, Method, NamedSize, Size, Stage, StagePlan } from './stage.ts';
@@ -112,7 +111,7 @@ export function forecastRestore<K extends Kind>(
     // Tiles keep on the GPU what the budget has room for.
     if (stages.some(({ tiling }) => tiling === 'exact' || tiling === 'published')) stages = planned();
   }
-  const forecasts = simulate(stages, budget, device, speeds);
+  const forecasts = simulate(stages, working, budget, device, speeds);
   const peakGpuBytes = Math.max(...forecasts.map(({ gpuBytes }) => gpuBytes));
   const hostBytes = Math.max(...forecasts.map(({ hostBytes }) => hostBytes));
   const sampling = forecasts.find(({ stage }) => stage === 'sample');
@@ -140,6 +139,7 @@ export function forecastRestore<K extends Kind>(
 /** Lets the programs pass through a ledger, one after the other; `left`: bytes of weights that had left by the end of the stage. */
 function simulate(
   stages: PlannedStage[],
+  size: Size,
   budget: number,
   { facts, gpu }: Device,
   speeds: Speeds | null,
@@ -152,7 +152,9 @@ function simulate(
     let seconds = 0;
     for (const { plan: planned, runs, beside = 0 } of programs) {
       const before = ledger.bytes;
-      const { placement, leaving } = admit(ledger, planned, beside, gpu.limits.minStorageBufferOffsetAlignment, stage.stage);
+      const { placement, leaving } = inStage(stage.stage, size, () =>
+        ledger.admit(planned, beside, gpu.limits.minStorageBufferOffsetAlignment),
+      );
       const gone = leaving.reduce((sum, weight) => sum + weight.bytes, 0);
       const loaded = ledger.bytes - before + gone;
       const slabs = placement.slabs.reduce((sum, slab) => sum + slab, 0);
@@ -177,12 +179,16 @@ function simulate(
   });
 }
 
-function admit(ledger: WeightLedger, planned: Plan, beside: number, alignment: number, stage: string): ReturnType<WeightLedger['admit']> {
+/** What `admitted` returns; where it does not fit, says which stage of what picture that is. */
+function inStage<T>(stage: string, { width, height }: Size, admitted: () => T): T {
   try {
-    return ledger.admit(planned, beside, alignment);
+    return admitted();
   } catch (error) {
     if (!(error instanceof UserError)) throw error;
-    throw new UserError(`The stage '${stage}' does not fit: ${error.message}`, { ...factsOf(error), cause: error });
+    throw new UserError(`At ${width} x ${height} pixels the stage '${stage}' does not fit: ${error.message}`, {
+      ...factsOf(error),
+      cause: error,
+    });
   }
 }
 

@@ -114,7 +114,10 @@ test('what does not fit is refused before the work begins, with the numbers', as
     (cause) => cause,
   );
   assert.instance(error, UserError);
-  assert.match(error.message, /^The stage '\w+' does not fit: 3 MB of GPU memory are allowed, and this needs \d+ MB at least/);
+  assert.match(
+    error.message,
+    /^At 64 x 64 pixels the stage '\w+' does not fit: 3 MB of GPU memory are allowed, and this needs \d+ MB at least/,
+  );
   assert.not(begun);
   assert.is(device.memory.buffers, 0);
 });
