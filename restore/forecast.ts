@@ -97,7 +97,7 @@ export function forecastRestore<K extends Kind>(
     const planOf = (stage: Stage<K>): PlannedStage => ({ stage: stage.name, graph: stage.graph, ...stage.plan(planning) });
     // What no tiles make smaller comes first: where that does not fit, none are divided in vain.
     const whole = new Map(stages.filter(({ isTiled }) => !isTiled).map((stage) => [stage, planOf(stage)]));
-    simulate([...whole.values()], budget, device, null);
+    simulate([...whole.values()], working, budget, device, null);
     return stages.map((stage) => whole.get(stage) ?? planOf(stage));
   };
   let stages = planned();
