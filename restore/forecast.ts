@@ -92,7 +92,7 @@ export function forecastRestore<K extends Kind>(
     budgetFrom = 'free memory';
   }
   const planned = () => {
-    const planning = { model, options, size: working, budget };
+    const planning = { model, options, size: working, photo, budget };
     const stages = method.stages(options);
     const planOf = (stage: Stage<K>): PlannedStage => ({ stage: stage.name, graph: stage.graph, ...stage.plan(planning) });
     // What no tiles make smaller comes first: where that does not fit, none are divided in vain.

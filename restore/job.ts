@@ -48,7 +48,10 @@ export async function restorePhoto<K extends Kind>(
   const extras = { ...(alpha ? { alpha } : {}), ...(photo.metadata ? { metadata: photo.metadata } : {}) };
   const hasNoColor = options.grey === 'keep' && isGrey(opaque(photo));
   const ofPhoto = (values: Values): FloatImage => (hasNoColor ? withoutColor(images(values)[0]) : images(values)[0]);
-  const picture = (values: Values): Image => ({ ...finish(ofPhoto(values), size.width, size.height, 'round'), ...extras });
+  const picture = (values: Values): Image => ({
+    ...finish(ofPhoto(values), size.width, size.height, method.rounding ?? 'round'),
+    ...extras,
+  });
   const result = method.result(made);
   return {
     image: picture(result.image),

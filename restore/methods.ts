@@ -1,12 +1,8 @@
 /** The methods of restoration that there are. */
-import type { FolderAccess } from '../weights/folder.ts';
+import type { Kind, Method } from './stage.ts';
 import { SUPIR } from './supir.ts';
 
-export const METHODS = [SUPIR] as const;
-export type AnyMethod = (typeof METHODS)[number];
+export type AnyMethod = Method<Kind>;
 
-/** The method whose model lies in a folder: the first that knows it. */
-export async function methodOf(access: FolderAccess, folder: string): Promise<AnyMethod> {
-  for (const method of METHODS) if (await method.recognises(access, folder)) return method;
-  return SUPIR;
-}
+/** A folder is of the first that recognises it; SUPIR, the last, takes what no other knows, and tells what it lacks. */
+export const METHODS: readonly AnyMethod[] = [SUPIR];

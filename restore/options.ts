@@ -177,6 +177,8 @@ export const OPTIONS = {
 };
 
 export type RestoreOptions = Values<typeof OPTIONS>;
+/** Those that every method has; its own table may have any others. */
+export type CommonOptions = Pick<RestoreOptions, 'seed' | 'grey'>;
 export type OptionKey = keyof RestoreOptions;
 
 export const OPTION_KEYS: readonly OptionKey[] = keysOf(OPTIONS);

@@ -8,17 +8,19 @@ import { shown } from '../core/text.ts';
 import { VERSION } from '../core/version.ts';
 import type { Image } from '../image/image.ts';
 import type { LoraScaleText } from '../models/lora-scale.ts';
-import { readOptions, unsaidOf } from '../options/schema.ts';
+import { readOptions, type Schema, unsaidOf } from '../options/schema.ts';
 import { WEIGHT_DTYPES, type WeightDType } from '../weights/attach.ts';
 import { comparable } from '../weights/fingerprint.ts';
-import { OPTIONS, type RestoreOptions } from './options.ts';
+import { type CommonOptions, OPTIONS, type RestoreOptions } from './options.ts';
 
 /** Keyword of the recipe's text chunk in a PNG. */
 export const RECIPE_KEYWORD = 'supir-webgpu recipe';
 
-export interface Recipe {
+export interface Recipe<Options = RestoreOptions> {
   /** Version of this program. */
   version: string;
+  /** Where it is not SUPIR. */
+  method?: string;
   /** With how its weights lay in memory, where that was chosen. */
   model: { name: string; fingerprint: string; weights?: WeightDType };
   /** LoRA files in force, in order. */
@@ -28,29 +30,38 @@ export interface Recipe {
   /** The photo: its name for people, size and SHA-256 of its pixels. */
   photo: { name: string; width: number; height: number; sha256: string };
   /** All of them, so that later defaults change nothing. */
-  options: RestoreOptions;
+  options: Options;
 }
 
-export async function makeRecipe(
+export async function makeRecipe<Options>(
   photo: Image,
   name: string,
-  options: RestoreOptions,
+  options: Options,
   model: Recipe['model'],
   loras: Recipe['loras'],
   adapter: string,
-): Promise<Recipe> {
+  method = SUPIR_NAME,
+): Promise<Recipe<Options>> {
   const { width, height } = photo;
-  return { version: VERSION, model, loras, adapter, photo: { name, width, height, sha256: await sha256(photo.data) }, options };
+  const which = method === SUPIR_NAME ? {} : { method };
+  return { version: VERSION, ...which, model, loras, adapter, photo: { name, width, height, sha256: await sha256(photo.data) }, options };
 }
+
+const SUPIR_NAME = 'SUPIR';
+/** A method, as far as its recipes go. */
+type NamedTable = { readonly name: string; readonly options: Schema };
+const SUPIR_ALONE: readonly NamedTable[] = [{ name: SUPIR_NAME, options: OPTIONS }];
 
 /** Most characters of a recipe: one has some three thousand, and prompts for tiles more. */
 const RECIPE_LENGTH = 2_000_000;
 
 /**
  * The recipe in a text of a PNG (image/png-chunks.ts, readPngText). Options may have former names; those that it lacks are newer than it, and are as they
- * were before there was a choice. Throws UserError when there is none, or naming what in it is not as it should be.
+ * were before there was a choice. `methods`: those that it may be of. Throws UserError when there is none, or naming what in it is not as it should be.
  */
-export function parseRecipe(text: string | undefined, file: string): Recipe {
+export function parseRecipe(text: string | undefined, file: string): Recipe;
+export function parseRecipe(text: string | undefined, file: string, methods: readonly NamedTable[]): Recipe<CommonOptions>;
+export function parseRecipe(text: string | undefined, file: string, methods = SUPIR_ALONE): Recipe<object> {
   if (text === undefined)
     throw new UserError(`${file} carries no recipe: it was not written by this program, or another program saved it again.`, {
       code: 'no-recipe',
@@ -81,6 +92,13 @@ export function parseRecipe(text: string | undefined, file: string): Recipe {
     (of[key] === undefined ? {} : { [key]: read() }) as { [K in Key]?: T };
 
   const root = section(recipe, 'it');
+  const { method: name = SUPIR_NAME } = optional(root, 'method', () => textOf(root, '', 'method'));
+  const method = methods.find((each) => each.name === name);
+  if (!method)
+    throw new UserError(`${file} was made by the method ${shown(name)}; here are: ${methods.map((each) => each.name).join(', ')}.`, {
+      code: 'recipe-of-other-method',
+      file,
+    });
   const [model, photo] = [section(root.model, 'model'), section(root.photo, 'photo')];
   const weights = () => entry<WeightDType>(model, 'model.', 'weights', 'f16, q8 or q4', (value) => WEIGHT_DTYPES.includes(value as never));
   const loras = entry<unknown[]>(root, '', 'loras', 'a list', Array.isArray).map((given, i) => {
@@ -96,6 +114,7 @@ export function parseRecipe(text: string | undefined, file: string): Recipe {
   });
   return {
     version: textOf(root, '', 'version'),
+    ...(name === SUPIR_NAME ? {} : { method: name }),
     model: {
       name: textOf(model, 'model.', 'name'),
       fingerprint: textOf(model, 'model.', 'fingerprint'),
@@ -109,7 +128,7 @@ export function parseRecipe(text: string | undefined, file: string): Recipe {
       height: side(photo, 'height'),
       sha256: textOf(photo, 'photo.', 'sha256'),
     },
-    options: { ...unsaidOf(OPTIONS), ...readOptions(OPTIONS, root.options, { file, place: 'the recipe' }) },
+    options: { ...unsaidOf(method.options), ...readOptions(method.options, root.options, { file, place: 'the recipe' }) },
   };
 }
 
@@ -117,7 +136,7 @@ export function parseRecipe(text: string | undefined, file: string): Recipe {
  * What stands in the way of making the same picture again: a warning each; empty when the pixels will be the same. The photo must match,
  * for another one would make another picture. Throws UserError where photo, model or LoRA files do not.
  */
-export function compareRecipes(recipe: Recipe, now: Recipe): Warning[] {
+export function compareRecipes(recipe: Recipe<unknown>, now: Recipe<unknown>): Warning[] {
   const [was, is] = [recipe.model, now.model];
   if (recipe.photo.sha256 !== now.photo.sha256) {
     const { name, width, height } = recipe.photo;
@@ -126,7 +145,7 @@ export function compareRecipes(recipe: Recipe, now: Recipe): Warning[] {
     });
   }
   const differences: Warning[] = [];
-  const fingerprints = ({ model, loras }: Recipe) => [model, ...loras].map(({ fingerprint }) => fingerprint);
+  const fingerprints = ({ model, loras }: Recipe<unknown>) => [model, ...loras].map(({ fingerprint }) => fingerprint);
   const isKnown = [...fingerprints(recipe), ...fingerprints(now)].every((each, _, [first]) => comparable(each, first));
   if (!isKnown)
     differences.push({
@@ -139,13 +158,13 @@ export function compareRecipes(recipe: Recipe, now: Recipe): Warning[] {
       `The recipe was made with the model '${shown(was.name)}' (${brief(was.fingerprint)}), not '${shown(is.name)}' (${brief(is.fingerprint)}). Give that model.`,
       { code: 'recipe-of-other-model' },
     );
-  const weights = ({ model }: Recipe) => model.weights ?? 'as the files hold them';
+  const weights = ({ model }: Recipe<unknown>) => model.weights ?? 'as the files hold them';
   if (weights(recipe) !== weights(now))
     throw new UserError(`The recipe was made with weights ${weights(recipe)}; now they are ${weights(now)}.`, {
       code: 'recipe-of-other-weights',
       values: { weights: was.weights ?? null },
     });
-  const list = ({ loras }: Recipe) =>
+  const list = ({ loras }: Recipe<unknown>) =>
     loras
       .map(({ name, scale, fingerprint, merged }) => {
         const print = isKnown ? ` (${brief(fingerprint)})` : '';
@@ -172,7 +191,7 @@ export function compareRecipes(recipe: Recipe, now: Recipe): Warning[] {
 const brief = (fingerprint: string): string => shown(fingerprint.slice(0, 12));
 
 /** 16 hexadecimal digits that tell runs apart. */
-export async function identity(recipe: Recipe): Promise<string> {
+export async function identity(recipe: Recipe<unknown>): Promise<string> {
   const { name: _, ...photo } = recipe.photo;
   return (await sha256(new TextEncoder().encode(JSON.stringify({ ...recipe, photo })))).slice(0, 16);
 }

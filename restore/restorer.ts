@@ -12,45 +12,46 @@ import type { SamplerStep } from '../sampler/sampler.ts';
 import { fingerprint } from '../weights/fingerprint.ts';
 import { readJson } from '../weights/json-bounds.ts';
 import { ADAPTER_CONFIG, ADAPTER_LIMITS } from '../weights/lora-alpha.ts';
-import type { GivenOptions } from './choose-options.ts';
 import { type Forecast, forecastRestore } from './forecast.ts';
 import { type RestoredPhoto, restorePhoto } from './job.ts';
-import { type AnyMethod, methodOf } from './methods.ts';
+import type { Model } from './model.ts';
 import { Results } from './pipeline.ts';
 import { ProgressMeter } from './progress.ts';
 import { makeRecipe, type Recipe } from './recipe.ts';
-import { RunState, type SamplerState } from './run-state.ts';
+import { RunState, type SamplerState, stateAfter } from './run-state.ts';
 import type { Speeds } from './speed.ts';
-import type { ModelOptions, NamedSize, RestoreEvents } from './stage.ts';
-import type { SupirMade } from './supir.ts';
-import type { SupirModel } from './supir-model.ts';
+import type { Given, Kind, Method, ModelOptions, NamedSize, RestoreEvents } from './stage.ts';
+import { SUPIR, type SupirKind } from './supir.ts';
 
-export interface RestoreSettings extends RestoreEvents {
+export interface RestoreSettings<K extends Kind = SupirKind> extends RestoreEvents {
   /** The photo's name, for messages and the recipe. */
   name?: string;
   /** Folder that keeps the sampler's last step, to go on from after an interruption. */
   state?: string;
   /** Keeps what no seed changes from one restoration of a photo to the next, of which only the seed may differ; else it is not used. */
-  samples?: Samples;
+  samples?: Samples<K>;
   /** Called with the recipe before the work begins; throwing stops it. */
-  recipe?(recipe: Recipe): void | Promise<void>;
+  recipe?(recipe: Recipe<K['options']>): void | Promise<void>;
 }
 
-export interface RestoredWithRecipe extends RestoredPhoto {
-  recipe: Recipe;
+export interface RestoredWithRecipe<K extends Kind = SupirKind> extends RestoredPhoto<K['options']> {
+  recipe: Recipe<K['options']>;
   /** Steps that an earlier, interrupted run had done. */
   resumedAt: number;
   /** To be called when the result is safe: removes the run's state. */
   finished(): Promise<void>;
 }
 
-/** What restorations of one photo with several seeds share: encoding, stage 1 and prompts. */
-export class Samples {
+/** What restorations of one photo with several seeds share: all that is made before noise is drawn. */
+export class Samples<K extends Kind = SupirKind> {
   private key = '';
-  private results = new Results<SupirMade>();
+  private results = new Results<K['made']>();
 
   /** What was made for the same but another seed, or nothing. */
-  from({ model, loras, photo, options: { seed: _, ...options } }: Recipe, stages: Parameters<Results<SupirMade>['forAnotherSeed']>[0]) {
+  from(
+    { model, loras, photo, options: { seed: _, ...options } }: Recipe<K['options']>,
+    stages: Parameters<Results<K['made']>['forAnotherSeed']>[0],
+  ) {
     const key = JSON.stringify({ model, loras, photo, options });
     this.results = key === this.key ? this.results.forAnotherSeed(stages) : new Results();
     this.key = key;
@@ -71,16 +72,21 @@ export interface RestorerOptions extends ModelOptions {
   schedule?: OpenOptions['schedule'];
 }
 
-interface Opened {
-  method: AnyMethod;
-  model: SupirModel;
+/** Methods whose models may be opened: a folder is of the first that recognises it. */
+export interface ChosenMethods<K extends Kind> {
+  methods: readonly Method<K>[];
+}
+
+interface Opened<K extends Kind> {
+  method: Method<K>;
+  model: K['model'];
   fingerprint: string;
 }
 
 /** What of the memory that was in use when the adapter ran out of it is asked for in a second try. */
 const LESS_MEMORY = 0.75;
 
-export class Restorer {
+export class Restorer<K extends Kind = SupirKind> {
   /** GPU memory that may be used, in bytes; undefined to choose it by the adapter and the machine. Counts from the next photo on. */
   memory: number | undefined;
   /** How fast the device was, learnt from what it has restored; may be given from elsewhere. */
@@ -89,22 +95,36 @@ export class Restorer {
   private readonly toldOfStates = new Set<string>();
   private readonly host: Host;
   private options: RestorerOptions;
-  private opened: Opened;
+  private readonly methods: readonly Method<K>[];
+  private opened: Opened<K>;
 
-  private constructor(host: Host, options: RestorerOptions, opened: Opened) {
+  private constructor(host: Host, options: RestorerOptions, methods: readonly Method<K>[], opened: Opened<K>) {
     this.host = host;
     this.options = options;
+    this.methods = methods;
     this.opened = opened;
   }
 
   /**
-   * Opens the preferred adapter and a model folder, with LoRA files and their strengths, and how its weights are to lie in memory. Throws
-   * DeviceError without an adapter, UserError for a folder that is no model and for LoRA files that do not fit it.
+   * Opens the preferred adapter and a model folder, with LoRA files and their strengths, and how its weights are to lie in memory. Without
+   * `methods` the model is SUPIR's. Throws DeviceError without an adapter, UserError for a folder that is no model and for LoRA files that do not fit it.
    */
-  static async load(host: Host, folder: string, loras: readonly LoraChoice[] = [], options: RestorerOptions = {}): Promise<Restorer> {
+  static load(host: Host, folder: string, loras?: readonly LoraChoice[], options?: RestorerOptions): Promise<Restorer>;
+  static load<K extends Kind>(
+    host: Host,
+    folder: string,
+    loras: readonly LoraChoice[] | undefined,
+    options: RestorerOptions & ChosenMethods<K>,
+  ): Promise<Restorer<K>>;
+  static async load(
+    host: Host,
+    folder: string,
+    loras: readonly LoraChoice[] = [],
+    { methods = [SUPIR], ...options }: RestorerOptions & Partial<ChosenMethods<Kind>> = {},
+  ): Promise<Restorer<Kind>> {
     const device = await deviceOf(host, options);
     try {
-      return new Restorer(host, options, await openModel(device, host, folder, loras, options));
+      return new Restorer(host, options, methods, await openModel(device, host, folder, loras, options, methods));
     } catch (error) {
       device.close();
       throw error;
@@ -115,8 +135,12 @@ export class Restorer {
     return this.model.device;
   }
 
-  get model(): SupirModel {
+  get model(): K['model'] {
     return this.opened.model;
+  }
+
+  get method(): Method<K> {
+    return this.opened.method;
   }
 
   /**
@@ -133,7 +157,7 @@ export class Restorer {
    */
   async change(folder: string, loras: readonly LoraChoice[], options: ModelOptions = this.options): Promise<void> {
     const before = this.opened;
-    this.opened = await openModel(this.device, this.host, folder, loras, options);
+    this.opened = await openModel(this.device, this.host, folder, loras, options, this.methods);
     this.options = { ...this.options, ...options };
     this.speeds = null;
     await before.model.close();
@@ -143,7 +167,7 @@ export class Restorer {
    * Restores one photo. Throws UserError for impossible options or sizes, DeviceError when the GPU fails twice, the signal's reason when
    * aborted; a state that was asked for is kept in all these cases.
    */
-  async restore(photo: Image, given: GivenOptions, settings: RestoreSettings = {}): Promise<RestoredWithRecipe> {
+  async restore(photo: Image, given: Given<K>, settings: RestoreSettings<K> = {}): Promise<RestoredWithRecipe<K>> {
     const { name = 'photo', state: folder } = settings;
     const recipe = await this.recipe(photo, name, given);
     await settings.recipe?.(recipe);
@@ -158,13 +182,13 @@ export class Restorer {
     let last: SamplerState | null = state?.saved ?? null;
     const resumedAt = last?.startStep ?? 0;
     const step = async (done: SamplerStep) => {
-      last = done.step < done.steps ? { startStep: done.step, latent: done.latent, denoised: done.denoised } : last;
+      last = stateAfter(done) ?? last;
       // The listener first: what it writes is there, or the step is done again.
       await settings.step?.(done);
       await state?.save(done);
     };
     const { method, model } = this.opened;
-    const results = settings.samples?.from(recipe, method.stages(recipe.options)) ?? new Results<SupirMade>();
+    const results = settings.samples?.from(recipe, method.stages(recipe.options)) ?? new Results<K['made']>();
     const run = async () => {
       const forecast = this.forecast({ ...photo, name }, given);
       this.device.residency.budget = forecast.budget ?? Number.POSITIVE_INFINITY;
@@ -174,7 +198,7 @@ export class Restorer {
       this.speeds = learnt(this.speeds, meter.speeds);
       return restored;
     };
-    let result: RestoredPhoto;
+    let result: RestoredPhoto<K['options']>;
     try {
       result = await run();
     } catch (error) {
@@ -195,14 +219,14 @@ export class Restorer {
    * What restoring a photo of this size with these options will take; with `speeds` in what time. Throws UserError with the numbers when it does
    * not fit, and for impossible options or sizes.
    */
-  forecast(size: NamedSize, given: GivenOptions, speeds: Speeds | null = this.speeds): Forecast {
+  forecast(size: NamedSize, given: Given<K>, speeds: Speeds | null = this.speeds): Forecast {
     const { method, model } = this.opened;
     const settings = { memory: this.memory, freeMemory: this.host.freeMemory(), speeds };
     return forecastRestore(method, model, size, method.choose(given, model.config), settings);
   }
 
   /** The recipe that restoring `photo` with these options would have. */
-  recipe(photo: Image, name: string, given: GivenOptions): Promise<Recipe> {
+  recipe(photo: Image, name: string, given: Given<K>): Promise<Recipe<K['options']>> {
     const { method, model, fingerprint } = this.opened;
     const { weights } = this.options;
     const { description, device: chip, vendor } = this.device.facts;
@@ -218,6 +242,7 @@ export class Restorer {
         ...(isMerged ? { merged: true } : {}),
       })),
       description || chip || vendor,
+      method.name,
     );
   }
 
@@ -240,15 +265,16 @@ async function deviceOf(host: Host, { schedule }: RestorerOptions): Promise<Devi
   return openDevice({ gpu: await host.gpu(), settle: host.settle, schedule, debug: host.debug?.() });
 }
 
-async function openModel(
+async function openModel<K extends Kind>(
   device: Device,
   host: Host,
   folder: string,
   choices: readonly LoraChoice[],
   options: ModelOptions,
-): Promise<Opened> {
-  const method = await methodOf(host, folder);
-  const model = await method.open(device, host, folder, options);
+  methods: readonly Method<K>[],
+): Promise<Opened<K>> {
+  const method = await methodOf(methods, host, folder);
+  const model: K['model'] = await method.open(device, host, folder, options);
   try {
     for (const choice of choices) await putOn(model, host, choice);
     return { method, model, fingerprint: await fingerprint(model.checkpoint) };
@@ -258,8 +284,14 @@ async function openModel(
   }
 }
 
+/** The first that knows the folder; where none does, the last, whose opening tells what is missing. */
+async function methodOf<K extends Kind>(methods: readonly Method<K>[], host: Host, folder: string): Promise<Method<K>> {
+  for (const method of methods) if (await method.recognises(host, folder)) return method;
+  return methods[methods.length - 1];
+}
+
 /** Puts a LoRA file on a model; of one that PEFT saved, with the configuration that lies beside it. */
-async function putOn(model: SupirModel, host: Host, { path, scale, merge }: LoraChoice): Promise<LoraHandle> {
+async function putOn(model: Model, host: Host, { path, scale, merge }: LoraChoice): Promise<LoraHandle> {
   const beside = path.replace(/adapter_model\.(safetensors|bin)$/, ADAPTER_CONFIG);
   const config = beside !== path && (await host.exists(beside)) ? await readJson(await host.fileSource(beside), ADAPTER_LIMITS) : undefined;
   return model.addLora(await host.fileSource(path), scale, merge, { config });

@@ -17,18 +17,27 @@ export interface SamplerState {
   startStep: number;
   latent: Float32Array;
   denoised: Float32Array;
+  /** What else a multistep sampler needs. */
+  history?: readonly Float32Array[];
 }
+
+/** Where a run goes on after a step; null after the last. */
+export function stateAfter({ step, steps, latent, denoised, history }: SamplerStep): SamplerState | null {
+  return step < steps ? { startStep: step, latent, denoised, ...(history ? { history } : {}) } : null;
+}
+
+type Entry = Parameters<typeof encodeSealed>[0] extends Iterable<infer Each> ? Each : never;
 
 export class RunState {
   private readonly files: Files;
   private readonly path: string;
-  private readonly recipe: Recipe;
+  private readonly recipe: Recipe<unknown>;
   /** What was saved last time; null for a new run. */
   readonly saved: SamplerState | null;
   /** How many states of other runs lie in the folder. */
   readonly others: number;
 
-  private constructor(files: Files, path: string, recipe: Recipe, saved: SamplerState | null, others: number) {
+  private constructor(files: Files, path: string, recipe: Recipe<unknown>, saved: SamplerState | null, others: number) {
     this.files = files;
     this.path = path;
     this.recipe = recipe;
@@ -37,7 +46,7 @@ export class RunState {
   }
 
   /** Opens a folder for the run that `recipe` identifies. Throws UserError when a state is damaged or the folder cannot be read. */
-  static async open(files: Files, folder: string, recipe: Recipe): Promise<RunState> {
+  static async open(files: Files, folder: string, recipe: Recipe<unknown>): Promise<RunState> {
     const name = `${await identity(recipe)}.state.safetensors`;
     const path = `${folder}/${name}`;
     const names = (await files.exists(folder)) ? (await files.list(folder)).filter((each) => each.endsWith('.state.safetensors')) : [];
@@ -54,12 +63,13 @@ export class RunState {
   }
 
   /** Keeps a step; the file is replaced whole. */
-  async save({ step, steps, latent, denoised }: SamplerStep): Promise<void> {
+  async save({ step, steps, latent, denoised, history = [] }: SamplerStep): Promise<void> {
     if (step === steps) return; // nothing is left to go on with
-    const tensors: Parameters<typeof encodeSealed>[0] = [
+    const tensors: Entry[] = [
       ['latent', { dtype: 'F32', shape: [latent.length], data: latent }],
       ['denoised', { dtype: 'F32', shape: [denoised.length], data: denoised }],
       ['step', { dtype: 'I32', shape: [1], data: Int32Array.of(step) }],
+      ...history.map((data, i): Entry => [`history.${i}`, { dtype: 'F32', shape: [data.length], data }]),
     ];
     await this.files.writeFileAtomic(this.path, await encodeSealed(tensors, { recipe: JSON.stringify(this.recipe) }));
   }
@@ -70,14 +80,16 @@ export class RunState {
   }
 }
 
-async function readState(path: string, bytes: Uint8Array<ArrayBuffer>, recipe: Recipe): Promise<SamplerState> {
+async function readState(path: string, bytes: Uint8Array<ArrayBuffer>, recipe: Recipe<unknown>): Promise<SamplerState> {
   try {
     const file = await openSafetensors(bytesSource(path, bytes));
     await checkSeal(file);
     const [latent, denoised, [startStep]] = [await file.f32('latent'), await file.f32('denoised'), await file.ints('step')];
     if ((await identity(JSON.parse(file.metadata.get('recipe')!))) !== (await identity(recipe))) throw new Error('of another run');
     if (latent.length !== denoised.length || !(startStep > 0)) throw new Error('of other sizes');
-    return { startStep, latent, denoised };
+    const history: Float32Array[] = [];
+    while (file.has(`history.${history.length}`)) history.push(await file.f32(`history.${history.length}`));
+    return { startStep, latent, denoised, ...(history.length > 0 ? { history } : {}) };
   } catch (cause) {
     throw new UserError(`The state ${path} is damaged. Remove it, and the run starts anew.`, {
       cause,

@@ -7,13 +7,14 @@ import type { Warning } from '../core/errors.ts';
 import type { Plan } from '../core/plan.ts';
 import type { Tensor } from '../core/tensor.ts';
 import type { Device } from '../gpu/device.ts';
-import type { Image } from '../image/image.ts';
+import type { Image, Rounding } from '../image/image.ts';
 import type { Schema } from '../options/schema.ts';
 import type { SamplerStep } from '../sampler/sampler.ts';
 import type { WeightDType } from '../weights/attach.ts';
 import type { FolderAccess } from '../weights/folder.ts';
 import type { Model } from './model.ts';
 import type { Tap, Values } from './networks.ts';
+import type { CommonOptions } from './options.ts';
 import type { Progress } from './progress.ts';
 import type { SamplerState } from './run-state.ts';
 import type { ChosenTiling, TilingChoice } from './tiled-vae.ts';
@@ -52,18 +53,16 @@ export interface Kind {
   made: object;
 }
 
-/** Options that every method has; its own table may have any others. */
-export interface CommonOptions {
-  seed: number;
-  /** keep: a photo without colour stays exactly grey. */
-  grey: 'keep' | 'free';
-}
+/** What a caller gives of a method's options, and a preset for the rest. */
+export type Given<K extends Kind> = Partial<K['options']> & { preset?: string };
 
 /** What a stage is planned for. */
 export interface Planning<K extends Kind> {
   model: K['model'];
   options: K['options'];
   size: Size;
+  /** Of the photo as it is. */
+  photo: Size;
   /** Bytes of GPU memory. */
   budget: number;
 }
@@ -133,6 +132,8 @@ export interface Method<K extends Kind> {
   stages(options: K['options']): readonly Stage<K>[];
   /** What the stages work on. Throws UserError for what cannot work, before any of it is begun. */
   inputs(model: K['model'], photo: Image, options: K['options'], events: RestoreEvents): Promise<K['inputs']>;
-  /** The result, colours fixed, and the picture in which nothing is invented; both of the working size, (N, H, W, 3) in [-1, 1], not clamped. */
+  /** How the result becomes bytes. Default: to the nearest. */
+  readonly rounding?: Rounding;
+  /** The result, colours fixed, and the picture in which nothing is invented; both (N, H, W, 3) in [-1, 1], not clamped. */
   result(made: Partial<K['made']>): { image: Values; stage1: Values };
 }

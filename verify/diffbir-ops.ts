@@ -1,8 +1,11 @@
 /** The golden operations of DiffBIR's networks: text tower, autoencoder, IRControlNet, and the UNet with and without it. */
 import { input, type Tensor } from '../core/tensor.ts';
+import { clipTokenizerJson } from '../models/clip-vocabulary.ts';
 import { addedFeatures, IrControlNet } from '../models/ir-control-net.ts';
+import { cleanedPrompt } from '../models/prompt-cleaning.ts';
 import { SD21, StableDiffusion, type StableDiffusionConfig } from '../models/stable-diffusion.ts';
 import { timestepEmbedding } from '../models/timestep-embedding.ts';
+import { ClipTokenizer } from '../models/tokenizer.ts';
 import { BORDER, publishedTiles, runAutoencoder, runPublishedTiles, tileCorners, VAE_TILING } from '../restore/tiled-vae.ts';
 import type { Values } from '../restore/values.ts';
 import { attach } from '../weights/attach.ts';
@@ -63,6 +66,13 @@ export function diffbirConfig({ weights }: CaseEntry, { folder }: VerifyContext)
 }
 
 const f32 = ({ data }: Golden) => Float32Array.from(data);
+
+/** Texts with the published vocabulary, cleaned and padded with 0. */
+async function clipTokens({ config }: CaseEntry): Promise<Results> {
+  const tokenizer = new ClipTokenizer(await clipTokenizerJson());
+  const texts = await Promise.all((config.texts as string[]).map(cleanedPrompt));
+  return { tokens: texts.flatMap((text) => [...tokenizer.encodePadded(text, { length: 77, pad: 'zero' })]) };
+}
 
 async function openClipText(entry: CaseEntry, context: VerifyContext): Promise<Results> {
   const config = diffbirConfig(entry, context);
@@ -171,6 +181,7 @@ function attached<M extends object>(module: M, checkpoint: Parameters<typeof att
 
 export const diffbirOperations: Record<string, Operation> = {
   open_clip_text: openClipText,
+  clip_tokens: clipTokens,
   diffbir_vae_encode: vaeEncode,
   diffbir_vae_decode: vaeDecode,
   ir_control_net: irControlNet,
