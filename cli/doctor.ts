@@ -3,7 +3,7 @@
  * An adapter that answers but does nothing is worse than none, so one dispatch with a known result decides.
  */
 import { arch, cpus, release } from 'node:os';
-import { DeviceError, type Facts } from '../core/errors.ts';
+import { DeviceError, type Facts, UserError } from '../core/errors.ts';
 import { openDevice, TOLD_LIMITS } from '../gpu/device.ts';
 import { host } from '../host/node.ts';
 import { driverByHand, notedDriver } from '../host/node-driver.ts';
@@ -13,6 +13,9 @@ import { lockedGpus, mend, osRelease } from './driver-help.ts';
 const FEATURES = ['shader-f16', 'subgroups', 'timestamp-query'] as const;
 /** Squares up to 4095 are exact in f32. */
 const SMOKE_COUNT = 4096;
+
+/** The program that runs this one. */
+export const RUNTIME = `${host.name === 'bun' ? 'Bun' : 'Node'} ${process.versions.bun ?? process.versions.node}`;
 
 export interface Diagnosis {
   /** True if the adapter computed the right numbers. */
@@ -58,7 +61,7 @@ export async function diagnose(): Promise<Diagnosis> {
       kernel: release(),
       arch: arch(),
       cores: cpus().length,
-      runtime: `${host.name === 'bun' ? 'Bun' : 'Node'} ${process.versions.bun ?? process.versions.node}`,
+      runtime: RUNTIME,
     },
     driver: driverSource(),
   };
@@ -97,6 +100,7 @@ export async function diagnose(): Promise<Diagnosis> {
       diagnosis.hint = `A GPU is present but locked (${locked.join(', ')}): sudo usermod -aG render,video $USER, then log in again.`;
     }
   } catch (error) {
+    if (error instanceof UserError) throw error; // what a person gave
     diagnosis.problem = (error as Error).message;
     diagnosis.mend = (error as Facts).code === 'no-webgpu-package' ? 'npm install webgpu' : mend();
   }

@@ -3,10 +3,10 @@
 import { Command } from 'commander';
 import { DeviceError, UserError } from '../core/errors.ts';
 import { shownMessage } from '../core/text.ts';
-import { host } from '../host/node.ts';
+import { host, useGpu } from '../host/node.ts';
 import { convertCommand } from './convert.ts';
 import { degradeCommand } from './degrade.ts';
-import { doctor } from './doctor.ts';
+import { doctorCommand } from './doctor-command.ts';
 import { evaluateCommand } from './evaluate.ts';
 import { inspectCommand } from './inspect.ts';
 import { Interrupted } from './interrupt.ts';
@@ -17,12 +17,8 @@ import { shadersCommand } from './shaders.ts';
 import { trainCommand } from './train.ts';
 import { verifyCommand } from './verify.ts';
 
-const doctorCommand = new Command('doctor')
-  .description('Says which adapter computes here, what it offers, and what to type when none does.')
-  .option('--json', 'print a JSON object')
-  .action(async ({ json }) => {
-    process.exitCode = await doctor(json ? ['--json'] : []);
-  });
+/** Commands that use the GPU. */
+const COMPUTING = ['restore', 'plan', 'verify', 'evaluate', 'train', 'doctor'];
 
 const program = new Command('supir')
   .description('Photo restoration with SUPIR on WebGPU.')
@@ -30,7 +26,7 @@ const program = new Command('supir')
   .configureHelp({ sortSubcommands: true })
   .addCommand(restoreCommand())
   .addCommand(planCommand())
-  .addCommand(doctorCommand)
+  .addCommand(doctorCommand())
   .addCommand(verifyCommand())
   .addCommand(inspectCommand())
   .addCommand(convertCommand())
@@ -39,6 +35,13 @@ const program = new Command('supir')
   .addCommand(trainCommand())
   .addCommand(shadersCommand());
 for (const command of [program, ...program.commands]) command.exitOverride();
+for (const command of program.commands.filter((each) => COMPUTING.includes(each.name())))
+  command
+    .option('--gpu <which>', 'the GPU to use, where there are several: its number, or a part of its name; see doctor --list')
+    .hook('preAction', (_, action) => {
+      const { gpu } = action.opts<{ gpu?: string }>();
+      if (gpu !== undefined) useGpu(gpu);
+    });
 
 /** What is printed is for whoever reads it: should they go away, or the disk behind it be full, the work goes on. */
 let printing: NodeJS.ErrnoException | null = null;

@@ -17,7 +17,7 @@ import { COMMAND } from './program.ts';
 import { memoryOption, weightsOption } from './weights-input.ts';
 
 /** The model that ships with the program; compiled files lie one folder deeper than sources. */
-const DEMO = fileURLToPath(new URL(import.meta.url.endsWith('.ts') ? '../demo' : '../../demo', import.meta.url));
+export const DEMO = fileURLToPath(new URL(import.meta.url.endsWith('.ts') ? '../demo' : '../../demo', import.meta.url));
 
 const EXAMPLES = `
 Examples:

@@ -11,8 +11,8 @@ export interface WorkObserver {
 
 /** Submits that may be under way at once: one is computed while the next is recorded. */
 const IN_FLIGHT = 2;
-/** Less work than this share of a submit's budget is not timed by itself: waiting for it would cost more than it tells. */
-const TIMED = 1 / 16;
+/** Less work than this share of a submit's budget is not waited for by itself: that would cost more than it tells. */
+const TOLD = 1 / 16;
 
 export class Clock {
   /** Set to be told of work as it is done, within a run of a program too. */
@@ -21,8 +21,8 @@ export class Clock {
   private readonly pace: Pace;
   private readonly settle: <T>(promise: Promise<T>) => Promise<T>;
   private readonly underWay: Promise<void>[] = [];
-  /** Submitted and not yet timed: when the first was, the seconds that all should take, and their operations. */
-  private open = { begun: 0, planned: 0, flops: 0 };
+  /** Submitted, and nobody waits for it yet: the seconds that it should take, and its operations. */
+  private open = { planned: 0, flops: 0 };
   /** When the last ended that was timed. */
   private ended = 0;
 
@@ -40,26 +40,27 @@ export class Clock {
   /** Work was submitted. */
   submitted(work: readonly Work[]): void {
     const { open, pace } = this;
-    if (open.planned === 0) open.begun = performance.now();
-    for (const each of work) {
-      open.planned += pace.expect(each);
-      open.flops += each.flops;
-    }
-    if (open.planned >= TIMED * pace.seconds) this.time();
+    const planned = work.reduce((sum, each) => sum + pace.expect(each), 0);
+    open.planned += planned;
+    open.flops += work.reduce((sum, { flops }) => sum + flops, 0);
+    // Small submits are waited for together; how long each took is not known then.
+    if (open.planned >= TOLD * pace.seconds) this.fence(planned >= TOLD * pace.seconds ? planned : null);
   }
 
   /** Waits until all that was submitted is done and told. */
   async told(): Promise<void> {
-    if (this.observer && this.open.flops > 0) this.time();
+    if (this.observer && this.open.flops > 0) this.fence(null);
     for (const ended of this.underWay.splice(0)) await ended;
   }
 
-  private time(): void {
-    const { begun, planned, flops } = this.open;
-    this.open = { begun: 0, planned: 0, flops: 0 };
+  /** `planned`: the seconds that the last submit should take, where that is to be compared. */
+  private fence(planned: number | null): void {
+    const begun = performance.now();
+    const { flops } = this.open;
+    this.open = { planned: 0, flops: 0 };
     const ended = this.settle(this.gpu.queue.onSubmittedWorkDone()).then(() => {
       const now = performance.now();
-      this.pace.learn(planned, (now - Math.max(begun, this.ended)) / 1000);
+      if (planned !== null) this.pace.learn(planned, (now - Math.max(begun, this.ended)) / 1000);
       this.ended = now;
       return this.observer?.computed(flops);
     });

@@ -4,20 +4,39 @@ import { type DebugOptions, debugParts } from '../core/debug.ts';
 import { DeviceError } from '../core/errors.ts';
 import { shown } from '../core/text.ts';
 import type { Host } from './host.ts';
+import { flagsFor, type ListedAdapter, listAdapters } from './node-adapters.ts';
 import { dawnFolder, useNotedDriver } from './node-driver.ts';
 import { nodeFiles } from './node-files.ts';
 
 /** Dawn lives as long as this object is referenced, so it is kept for the life of the process. */
 let dawn: GPU | undefined;
 
+/** The adapter that a person chose: its number, or a part of its name. */
+let chosen: string | undefined;
+
+/** From the first use of the GPU on, that of several which is meant; see flagsFor. */
+export function useGpu(which: string): void {
+  chosen = which;
+}
+
+/** The adapters that there are. Throws DeviceError where Dawn does not load. */
+export async function gpus(): Promise<ListedAdapter[]> {
+  return listAdapters((await binding()).create);
+}
+
 async function gpu(): Promise<GPU> {
   if (dawn) return dawn;
+  const { create } = await binding();
+  const flags = chosen === undefined ? [] : flagsFor(chosen, await listAdapters(create));
+  // Experimental features are asked for one by one, by openDevice, where a person chose what needs them.
+  dawn = create(['enable-dawn-features=allow_unsafe_apis', ...flags]);
+  return dawn;
+}
+
+async function binding(): Promise<typeof import('webgpu')> {
   useNotedDriver();
   try {
-    const { create } = await import('webgpu');
-    // Experimental features are asked for one by one, by openDevice, where a person chose what needs them.
-    dawn = create(['enable-dawn-features=allow_unsafe_apis']);
-    return dawn;
+    return await import('webgpu');
   } catch (cause) {
     if (!dawnFolder)
       throw new DeviceError('The package webgpu, which computes here, is not installed.', { code: 'no-webgpu-package', cause });

@@ -4,6 +4,7 @@ import * as assert from 'uvu/assert';
 import type { AdapterFacts } from '../../core/adapter.ts';
 import type { Plan } from '../../core/plan.ts';
 import { input, type Tensor } from '../../core/tensor.ts';
+import { Clock } from '../../gpu/clock.ts';
 import { Device } from '../../gpu/device.ts';
 import { Pace } from '../../gpu/pace.ts';
 import { compile } from '../../gpu/program.ts';
@@ -138,6 +139,34 @@ test('speed is learnt from what submits take, step by step, and the budget halve
   assert.ok(Math.abs(pace.expect(work) / before - 1) < 0.01);
   pace.afterLoss();
   assert.is(pace.seconds, 0.125);
+});
+
+test('submits are timed one by one, small ones not at all, and few are under way', async () => {
+  const pace = new Pace({ software: true, seconds: 1e-3 });
+  const timed: number[] = [];
+  let waiting = 0;
+  let most = 0;
+  pace.onPortion = (planned) => void timed.push(planned);
+  const gpu = { queue: { onSubmittedWorkDone: () => new Promise<void>((done) => setTimeout(done, 5)) } } as unknown as GPUDevice;
+  const clock = new Clock(gpu, pace, async (promise) => {
+    most = Math.max(most, ++waiting);
+    await promise;
+    waiting--;
+    return promise;
+  });
+  const seconds = (share: number) => ({ flops: share * pace.seconds * pace.flopsPerSecond, bytes: 0 });
+  for (let i = 0; i < 20; i++) {
+    await clock.room();
+    clock.submitted([seconds(1 / 100)]);
+  }
+  assert.is(timed.length, 0);
+  for (let i = 0; i < 5; i++) {
+    await clock.room();
+    clock.submitted([seconds(0.5)]);
+  }
+  await clock.told();
+  assert.is(timed.length, 5);
+  assert.ok(most <= 2, `${most} under way`);
 });
 
 test('a run can be stopped between two submits', async () => {

@@ -1,0 +1,84 @@
+/** `doctor`: what computes here, which GPUs there are, and with --check whether this one computes right. */
+import { Command } from 'commander';
+import { type Device, openDevice } from '../gpu/device.ts';
+import { gpus, host } from '../host/node.ts';
+import { SupirModel } from '../restore/supir-model.ts';
+import { checkAdapter } from '../verify/adapter-check.ts';
+import { demoShare } from '../verify/demo-check.ts';
+import { openSafetensors } from '../weights/safetensors.ts';
+import { doctor } from './doctor.ts';
+import { reportText } from './doctor-report.ts';
+import { onInterrupt } from './interrupt.ts';
+import { DEMO } from './restore-options.ts';
+
+interface DoctorOptions {
+  json?: boolean;
+  list?: boolean;
+  check?: boolean;
+  report?: string;
+}
+
+export function doctorCommand(): Command {
+  return new Command('doctor')
+    .description('Says which adapter computes here, what it offers, and what to type when none does.')
+    .option('--list', 'list the GPUs that there are, with the numbers that --gpu takes')
+    .option('--check', 'compare every kind of kernel with plain loops in f64, in every schedule that this adapter can follow; some minutes')
+    .option('--report <file>', 'with --check: write the whole report as JSON')
+    .option('--json', 'print a JSON object')
+    .addHelpText(
+      'after',
+      `
+Examples:
+  $ supir doctor
+  $ supir doctor --list
+  $ supir doctor --check --report my-gpu.json
+  $ supir doctor --check --gpu 1
+
+Exit codes: 0 it computes, 1 --check found an adapter that cannot be trusted, 2 bad option, 3 no adapter, 130 stopped.`,
+    )
+    .action(async (options: DoctorOptions) => {
+      if (options.list) await list(options);
+      else if (options.check) process.exitCode = await check(options);
+      else process.exitCode = await doctor(options.json ? ['--json'] : []);
+    });
+}
+
+async function list({ json }: DoctorOptions): Promise<void> {
+  const found = await gpus();
+  if (json) console.log(JSON.stringify(found, null, 2));
+  else if (found.length === 0) console.log('No GPU, and no driver that stands in for one.');
+  else for (const { number, name, backend } of found) console.log(`${number}  ${name}  (${backend})`);
+}
+
+async function check({ json, report: path }: DoctorOptions): Promise<number> {
+  const clear = () => void (process.stderr.isTTY && process.stderr.write('\r\x1b[K'));
+  const stop = onInterrupt(clear, 'what is printed is what had been found.');
+  const report = await checkAdapter({
+    open: async (schedule) => openDevice({ gpu: await host.gpu(), settle: host.settle, schedule }),
+    restoration,
+    signal: stop.signal,
+    progress: (done, total, what) => {
+      if (process.stderr.isTTY) process.stderr.write(`\r\x1b[K${done} of ${total}  ${what}`);
+    },
+  });
+  stop.done();
+  clear();
+  const text = JSON.stringify(report, null, 2);
+  if (path !== undefined) await host.writeFileAtomic(path, new TextEncoder().encode(`${text}\n`));
+  console.log(json ? text : reportText(report));
+  if (report.interrupted) throw stop.signal.reason;
+  return report.verdict === 'unusable' ? 1 : 0;
+}
+
+/** The demo model's stored result, where the demo lies beside the program. */
+async function restoration(device: Device): Promise<number> {
+  const open = (name: string) => host.fileSource(`${DEMO}/${name}`);
+  const model = await SupirModel.open(device, open);
+  const source = await open('reference.safetensors');
+  try {
+    return await demoShare(model, await openSafetensors(source));
+  } finally {
+    await model.close();
+    await source.close?.();
+  }
+}

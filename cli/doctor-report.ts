@@ -1,0 +1,46 @@
+/** An adapter's check as text: short enough to read, and to paste into a report of a fault. */
+import { shown } from '../core/text.ts';
+import { VERSION } from '../core/version.ts';
+import type { AdapterReport } from '../verify/adapter-check.ts';
+import { RUNTIME } from './doctor.ts';
+
+const VERDICTS = {
+  good: 'GOOD: it computes right.',
+  flawed: 'FLAWED: it computes right where it will be used, and not in all that it offers.',
+  unusable: 'UNUSABLE: its results cannot be trusted.',
+};
+
+/** -> lines of at most some 100 characters */
+export function reportText(report: AdapterReport): string {
+  const { adapter, schedules, kernels, probes, speed, longestSubmit, restoration, verdict, why, seconds } = report;
+  const checked = schedules.checked.map((each) => (each === schedules.chosen ? `${each} (chosen)` : each)).join(', ');
+  const kind = adapter.software ? ', computes on the processor' : '';
+  const keeps = (yes: boolean) => (yes ? 'kept' : 'lost');
+  return [
+    VERDICTS[verdict],
+    ...why.map((each) => `  ${each}`),
+    '',
+    `program      supir-webgpu ${VERSION}, ${RUNTIME}`,
+    `adapter      ${shown(adapter.description || adapter.device || adapter.vendor)}${kind}`,
+    `             vendor ${shown(adapter.vendor || '?')}, architecture ${shown(adapter.architecture || '?')}`,
+    `schedules    ${checked}`,
+    ...Object.entries(schedules.left).map(([name, reason]) => `             not ${name}: ${shown(reason, 200)}`),
+    `kernels      ${kernels.checked} checks, ${kernels.wrong.length} wrong`,
+    ...(kernels.worst
+      ? [`             worst ${percent(kernels.worst.share)} of what is allowed: ${kernels.worst.name} (${kernels.worst.schedule})`]
+      : []),
+    ...kernels.wrong
+      .slice(0, 10)
+      .map(({ name, schedule, problem }) => `             WRONG ${name} (${schedule}): ${shown(problem ?? '', 160)}`),
+    `restoration  ${restoration ? `${percent(restoration.share)} of what is allowed` : 'not run'}`,
+    `halves       below 6.1e-5: ${keeps(probes.subnormalHalves.read)} when read, ${keeps(probes.subnormalHalves.written)} when written; beyond 65504: ${probes.infiniteHalves ? 'infinity' : 'not infinity'}`,
+    `functions    exp ${probes.ulps.exp.toFixed(1)}, tanh ${probes.ulps.tanh.toFixed(1)}, division ${probes.ulps.division.toFixed(1)} units in the last place`,
+    `clock        ${probes.timestampGrain === null ? 'none on the GPU' : `multiples of ${probes.timestampGrain} ns`}`,
+    `speed        matmul ${speed.matmul.toFixed(0)}, convolution ${speed.convolution.toFixed(0)}, attention ${speed.attention.toFixed(0)} GFLOP/s`,
+    `transfer     ${(speed.upload / 1e9).toFixed(2)} GB/s up, ${(speed.download / 1e9).toFixed(2)} GB/s down`,
+    `submits      ${(longestSubmit.seconds * 1000).toFixed(0)} ms at most, compiling included; ${longestSubmit.budget * 1000} ms are planned`,
+    `time         ${seconds.toFixed(0)} s`,
+  ].join('\n');
+}
+
+const percent = (share: number | null) => (share === null ? '?' : `${(100 * share).toFixed(1)} %`);

@@ -1,0 +1,96 @@
+/** The check of an adapter: right where the adapter is, and telling where one is made to compute wrong. */
+import { test } from 'uvu';
+import * as assert from 'uvu/assert';
+import { DeviceError } from '../../core/errors.ts';
+import type { ShaderSpec } from '../../core/shader.ts';
+import { Device } from '../../gpu/device.ts';
+import { flagsFor } from '../../host/node-adapters.ts';
+import { checkAdapter } from '../../verify/adapter-check.ts';
+import { kernelChecks } from '../../verify/kernel-checks.ts';
+import { testDevices } from '../support/device.ts';
+
+/** Checks that cost little to compile. */
+const FEW = /^(softmax|layer norm|geglu, f32|derivatives of softmax)/;
+
+/** Opens second devices on the tests' GPU, whose closing leaves it open. */
+async function opener(make: (device: Device) => Device = (device) => device) {
+  const devices = await testDevices();
+  return async (schedule: string) => {
+    const found = schedule === 'auto' ? devices[0] : devices.find(({ facts }) => facts.schedule === schedule);
+    if (!found || schedule === 'matrix') throw new DeviceError(`This adapter cannot run the ${schedule} schedule.`);
+    const device = make(new Device(found.gpu, found.facts, found.settle));
+    device.close = () => {};
+    return device;
+  };
+}
+
+test('an adapter that computes right is called good, and what it cannot follow is named', async () => {
+  const seen: string[] = [];
+  const report = await checkAdapter({
+    open: await opener(),
+    only: (name) => FEW.test(name),
+    restoration: async () => 0.5,
+    progress: (done, total, what) => {
+      assert.ok(done <= total);
+      seen.push(what);
+    },
+  });
+  assert.is(report.verdict, 'good', report.why.join(' '));
+  assert.equal(report.kernels.wrong, []);
+  assert.ok(report.kernels.checked >= 8 && report.kernels.worst!.share! > 0);
+  assert.ok('matrix' in report.schedules.left);
+  assert.ok(report.speed.matmul > 0 && report.speed.download > 0);
+  assert.ok(report.probes.ulps.division < 3 && report.probes.infiniteHalves);
+  assert.ok(seen.some((what) => what.startsWith('softmax')));
+  assert.is(report.interrupted, false);
+});
+
+/** Computes exp(x) as 2^x wherever a kernel calls it. */
+class WrongDevice extends Device {
+  override pipeline(spec: ShaderSpec): Promise<GPUComputePipeline> {
+    return super.pipeline({ ...spec, code: spec.code.replaceAll(/\bexp\(/g, 'exp2(') });
+  }
+}
+
+test('an adapter that computes wrong is called unusable, and what is wrong is named', async () => {
+  const report = await checkAdapter({
+    open: await opener((device) => new WrongDevice(device.gpu, device.facts, device.settle)),
+    only: (name) => FEW.test(name),
+  });
+  assert.is(report.verdict, 'unusable');
+  assert.ok(report.kernels.wrong.some(({ name, problem }) => name.startsWith('softmax') && /expected/.test(problem!)));
+  assert.not.ok(report.kernels.wrong.some(({ name }) => name.startsWith('layer norm')));
+  assert.match(report.why[0], /wrong in the schedule that this adapter would use/);
+});
+
+test('a restoration that differs, and a check that is stopped, are told', async () => {
+  const differs = await checkAdapter({ open: await opener(), only: (name) => name === 'softmax, f32', restoration: async () => 3 });
+  assert.is(differs.verdict, 'unusable');
+  const stop = new AbortController();
+  stop.abort();
+  const stopped = await checkAdapter({ open: await opener(), only: (name) => FEW.test(name), signal: stop.signal });
+  assert.is(stopped.interrupted, true);
+  assert.is(stopped.kernels.checked, 0);
+  assert.is(stopped.verdict, 'flawed');
+});
+
+test('the checks have a name each', () => {
+  const names = [...kernelChecks()].map(({ name }) => name);
+  assert.ok(names.length > 90);
+  assert.is(new Set(names).size, names.length);
+});
+
+test('which GPU is meant: a number, a part of a name, or a refusal that lists them', () => {
+  const adapters = [
+    { number: 0, name: 'NVIDIA GeForce RTX 4060', backend: 'vulkan' },
+    { number: 1, name: 'Intel(R) UHD Graphics 630', backend: 'vulkan' },
+    { number: 2, name: 'llvmpipe (LLVM 15.0.6, 256 bits)', backend: 'vulkan' },
+  ];
+  assert.equal(flagsFor('1', adapters), ['adapter=Intel(R) UHD Graphics 630', 'backend=vulkan']);
+  assert.equal(flagsFor('rtx', adapters), ['adapter=NVIDIA GeForce RTX 4060', 'backend=vulkan']);
+  assert.throws(() => flagsFor('7', adapters), /No GPU is meant by "?7"?\. There are: 0: NVIDIA/);
+  assert.throws(() => flagsFor('l', adapters), /means several GPUs/);
+  assert.throws(() => flagsFor('4060', [...adapters, { ...adapters[0], number: 3 }]), /only tell them apart by name/);
+});
+
+test.run();

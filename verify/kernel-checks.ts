@@ -1,0 +1,350 @@
+/**
+ * Every kind of kernel on a device against plain loops in f64, at odd, all-different sizes: what an owner of a GPU can run to learn whether its driver
+ * computes right. Derivatives are compared along a random direction with central differences of the loops.
+ */
+import { isBlocks } from '../core/blocks.ts';
+import { constant, type Tensor } from '../core/tensor.ts';
+import type { Device } from '../gpu/device.ts';
+import { compile, evaluate } from '../gpu/program.ts';
+import { attention } from '../kernels/attention.ts';
+import { attentionPart, attentionResult, mergeAttention } from '../kernels/attention-parts.ts';
+import * as binary from '../kernels/binary.ts';
+import { conv2d } from '../kernels/conv2d.ts';
+import { concat, pad, permute, slice, upsampleNearest } from '../kernels/copy.ts';
+import { gatherRows } from '../kernels/gather-rows.ts';
+import { geglu } from '../kernels/geglu.ts';
+import { gradient } from '../kernels/gradient.ts';
+import { groupNorm } from '../kernels/group-norm.ts';
+import { layerNorm } from '../kernels/layer-norm.ts';
+import { linear, matmul } from '../kernels/linear.ts';
+import { max, mean, sum } from '../kernels/reduce.ts';
+import { softmax } from '../kernels/softmax.ts';
+import * as unary from '../kernels/unary.ts';
+import { where } from '../kernels/where.ts';
+import { modulate } from '../kernels/zero-sft.ts';
+import { type Accuracy, measure } from './accuracy.ts';
+import { blockWeight } from './block-weight.ts';
+import * as reference from './reference.ts';
+import { type Sample, sampler, type Values } from './sample.ts';
+
+export interface KernelCheck {
+  /** What is computed, as a person would say it. */
+  name: string;
+  /** Compares one device. Throws where a value is no number or a command is refused. -> error as a share of what is allowed */
+  run(device: Device): Promise<{ share: number; worst: string }>;
+}
+
+const EXACT = { terms: 0, ulps: 0 };
+
+/** A graph against its reference. */
+function forward(name: string, y: Tensor, expected: Values, accuracy: Accuracy): KernelCheck {
+  return {
+    name,
+    async run(device) {
+      const values = await evaluate(device, y);
+      if (accuracy !== EXACT) return measure(values, expected, accuracy);
+      const wrong = expected.data.findIndex((value, i) => value !== values[i]);
+      return {
+        share: wrong < 0 ? 0 : Number.POSITIVE_INFINITY,
+        worst: `element ${wrong} is ${values[wrong]}, expected ${expected.data[wrong]}`,
+      };
+    },
+  };
+}
+
+const STEP = 1e-5;
+
+/** Derivatives of sum(u f(inputs)), u random, by every input, each along one random direction. */
+function derivative(
+  name: string,
+  inputs: Sample[],
+  graph: (...inputs: Tensor[]) => Tensor,
+  exact: (...inputs: Values[]) => Values,
+  terms: number,
+): KernelCheck {
+  const y = graph(...inputs.map(({ tensor }) => tensor));
+  const upstream = sampler(77)(y.shape);
+  const directions = inputs.map(({ shape }, i) => sampler(78 + i)(shape));
+  const loss = (values: Values[]) => dot(exact(...values).data, upstream.data);
+  const moved = (which: number, by: number) =>
+    inputs.map(({ shape, data }, i) => ({ shape, data: i === which ? data.map((value, j) => value + by * directions[i].data[j]) : data }));
+  const expected = inputs.map((_, i) => (loss(moved(i, STEP)) - loss(moved(i, -STEP))) / (2 * STEP));
+  const derivatives = gradient(
+    y,
+    inputs.map(({ tensor }) => tensor),
+    { upstream: upstream.tensor },
+  );
+  const outputs = Object.fromEntries(derivatives.map((tensor, i) => [`d${i}`, tensor]));
+  return {
+    name: `derivatives of ${name}`,
+    async run(device) {
+      const program = await compile(device, outputs);
+      try {
+        const results = await program.run();
+        let [share, worst] = [0, ''];
+        for (const [i, wanted] of expected.entries()) {
+          const data = Float64Array.from(results[`d${i}`]);
+          const along = dot(data, directions[i].data);
+          // Each product carries the derivative's own error, and these add up like a random walk.
+          const scale = Math.sqrt(data.reduce((sum, value, j) => sum + (value * directions[i].data[j]) ** 2, 0));
+          const found = Math.abs(along - wanted) / (4 * 2 ** -24 * (Math.sqrt(terms) + 24) * (scale + Math.abs(wanted)));
+          if (!(found <= share)) [share, worst] = [found, `by input ${i}: ${along}, expected ${wanted}`];
+        }
+        return { share, worst };
+      } finally {
+        program.dispose();
+      }
+    },
+  };
+}
+
+const dot = (a: ArrayLike<number>, b: ArrayLike<number>) => {
+  let total = 0;
+  for (let i = 0; i < a.length; i++) total += a[i] * b[i];
+  return total;
+};
+
+/** Every check, in order of how much depends on it. */
+export function* kernelChecks(): Generator<KernelCheck> {
+  const draw = sampler(2024);
+  const types = ['f32', 'f16'] as const;
+
+  for (const [shape, outs] of [
+    [[37, 72], 29],
+    [[5, 9, 44], 40],
+  ] as const) {
+    for (const dtype of [...types, 'q8', 'q4'] as const) {
+      // Blocks are of 32 weights.
+      if (isBlocks(dtype) && (outs * shape[shape.length - 1]) % 32) continue;
+      const inner = shape[shape.length - 1];
+      const x = draw(shape);
+      const plain = draw([outs, inner], { dtype: dtype === 'f16' ? 'f16' : 'f32' });
+      const w = isBlocks(dtype) ? blockWeight(plain, dtype) : plain;
+      const bias = draw([outs]);
+      const expected = reference.linear(x, w, bias);
+      const what = `matmul ${inner} to ${outs}, weights in ${dtype}`;
+      yield forward(what, linear(x.tensor, w.tensor, bias.tensor), expected, { terms: inner });
+      const residual = draw(expected.shape);
+      const all = binary.add(unary.gelu(linear(x.tensor, w.tensor, bias.tensor)), residual.tensor);
+      yield forward(`${what}, gelu and residual`, all, reference.add(reference.map(expected, reference.gelu), residual), {
+        terms: inner,
+        ulps: 12,
+      });
+    }
+  }
+  const [a, b] = [draw([3, 19, 33]), draw([3, 21, 33])];
+  yield forward('matmul of two activations', matmul(a.tensor, b.tensor, { transposed: true }), reference.matmul(a, b, true), { terms: 33 });
+
+  for (const [shape, window, stride] of [
+    [[2, 11, 13, 20], [16, 3, 3], 1],
+    [[1, 12, 9, 7], [10, 3, 3], 2],
+    [[1, 9, 11, 12], [8, 1, 1], 1],
+    [[1, 20, 24, 64], [64, 3, 3], 1],
+  ] as const) {
+    for (const dtype of [...types, 'q8', 'q4'] as const) {
+      const c = shape[3];
+      if (isBlocks(dtype) && (c % 4 || (window[0] * window[1] * window[2] * c) % 32)) continue;
+      const x = draw(shape);
+      const plain = draw([...window, c], { dtype: dtype === 'f16' ? 'f16' : 'f32', std: 0.3 });
+      const w = isBlocks(dtype) ? blockWeight(plain, dtype) : plain;
+      const padding = window[1] === 3 ? 1 : 0;
+      const expected = reference.conv2d(x, w, null, { stride, padding: new Array(4).fill(padding) });
+      const y = conv2d(x.tensor, w.tensor, null, { stride, padding });
+      // Winograd's convolution, of 64 channels, loses three to four bits.
+      yield forward(`convolution ${window.slice(1).join('x')}, stride ${stride}, ${c} channels, weights in ${dtype}`, y, expected, {
+        terms: window[1] * window[2] * c,
+        ulps: c === 64 ? 24 : 4,
+      });
+    }
+  }
+
+  for (const width of [16, 40, 64, 96, 128, 512, 5, 33]) {
+    const [q, k, v] = [draw([2, 13, 2 * width]), draw([2, 21, 2 * width]), draw([2, 21, 2 * width])];
+    const accuracy = { terms: width + 21, ulps: 24 };
+    yield forward(
+      `attention, heads of ${width}`,
+      attention(q.tensor, k.tensor, v.tensor, 2),
+      reference.attention(q, k, v, 2, false),
+      accuracy,
+    );
+  }
+  const tokens = draw([1, 19, 64], { dtype: 'f16' });
+  const causal = attention(tokens.tensor, tokens.tensor, tokens.tensor, 4, { causal: true });
+  yield forward('attention, causal, f16', causal, reference.attention(tokens, tokens, tokens, 4, true), { terms: 35, ulps: 24 });
+  {
+    const [q, k, v] = [draw([1, 9, 48]), draw([1, 14, 48]), draw([1, 14, 48])];
+    const part = (from: number, to: number) => attentionPart(q.tensor, slice(k.tensor, 1, from, to), slice(v.tensor, 1, from, to), 1);
+    const joined = attentionResult(mergeAttention(part(0, 5), part(5, 14), 1), 1);
+    yield forward('attention over keys in parts', joined, reference.attention(q, k, v, 1, false), { terms: 62, ulps: 24 });
+  }
+
+  for (const dtype of types) {
+    const x = draw([2, 7, 9, 24], { dtype });
+    const [gamma, beta] = [draw([24], { mean: 1 }), draw([24])];
+    const norm = { terms: 16, ulps: 8 };
+    yield forward(
+      `group norm, ${dtype}`,
+      groupNorm(x.tensor, gamma.tensor, beta.tensor, 8, 1e-5),
+      reference.groupNorm(x, gamma, beta, 8, 1e-5),
+      norm,
+    );
+    const activated = unary.silu(groupNorm(x.tensor, gamma.tensor, beta.tensor, 3, 1e-6));
+    yield forward(`group norm and silu, ${dtype}`, activated, reference.map(reference.groupNorm(x, gamma, beta, 3, 1e-6), reference.silu), {
+      terms: 16,
+      ulps: 16,
+    });
+    yield forward(`layer norm, ${dtype}`, layerNorm(x.tensor, gamma.tensor, beta.tensor), reference.layerNorm(x, gamma, beta, 1e-5), norm);
+    yield forward(`softmax, ${dtype}`, softmax(x.tensor), reference.softmax(x), { terms: 24, ulps: 24 });
+    yield forward(`geglu, ${dtype}`, geglu(x.tensor), reference.geglu(x), { ulps: 8 });
+    for (const [name, f, exact, ulps] of FUNCTIONS) yield forward(`${name}, ${dtype}`, f(x.tensor), reference.map(x, exact), { ulps });
+    for (const [name, f, exact, ulps] of PAIRS)
+      yield forward(`${name}, ${dtype}`, f(x.tensor, gamma.tensor), reference.broadcast(x, gamma, exact), { ulps });
+    const other = draw(x.shape, { dtype });
+    yield forward(
+      `choice, ${dtype}`,
+      where(unary.relu(x.tensor), x.tensor, other.tensor),
+      reference.where(
+        reference.map(x, (v) => Math.max(v, 0)),
+        x,
+        other,
+      ),
+      EXACT,
+    );
+    yield forward(`permutation, ${dtype}`, permute(x.tensor, [0, 3, 1, 2]), reference.permute(x, [0, 3, 1, 2]), EXACT);
+    yield forward(`slice, ${dtype}`, slice(x.tensor, -1, 3, 20), reference.slice(x, 3, 3, 20), EXACT);
+    yield forward(`concatenation, ${dtype}`, concat([x.tensor, other.tensor]), reference.concat([x, other], 3), EXACT);
+    yield forward(`nearest upsampling, ${dtype}`, upsampleNearest(x.tensor, 2), reference.upsampleNearest(x, 2), EXACT);
+    const around: [number, number][] = [
+      [0, 0],
+      [1, 2],
+      [0, 1],
+      [0, 0],
+    ];
+    yield forward(`padding, ${dtype}`, pad(x.tensor, around), reference.pad(x, around), EXACT);
+    for (const [axis, size] of [
+      [3, 24],
+      [1, 7],
+    ] as const) {
+      const kept = (f: (values: Float64Array) => number) => reference.reduced(x, axis, f);
+      yield forward(`sum along axis ${axis}, ${dtype}`, sum(x.tensor, { axis, keep: true }), kept(reference.sumOf), {
+        terms: size,
+        ulps: 2,
+      });
+      yield forward(
+        `mean along axis ${axis}, ${dtype}`,
+        mean(x.tensor, { axis, keep: true }),
+        kept((v) => reference.sumOf(v) / size),
+        { terms: size, ulps: 2 },
+      );
+      yield forward(
+        `maximum along axis ${axis}, ${dtype}`,
+        max(x.tensor, { axis, keep: true }),
+        kept((v) => Math.max(...v)),
+        EXACT,
+      );
+    }
+  }
+  const table = draw([11, 12]);
+  yield forward('rows by index', gatherRows(table.tensor, indices([3, 0, 10, 3])), reference.gatherRows(table, [3, 0, 10, 3]), EXACT);
+  {
+    const [normal, gamma, beta, raw] = [0, 1, 2, 3].map(() => draw([2, 5, 7, 12]));
+    yield forward(
+      'modulation',
+      modulate(normal.tensor, gamma.tensor, beta.tensor, raw.tensor, 0.7),
+      reference.modulate(normal, gamma, beta, raw, 0.7),
+      {
+        ulps: 6,
+      },
+    );
+  }
+
+  const inner = draw([9, 20]);
+  yield derivative(
+    'matmul',
+    [inner, draw([13, 20])],
+    (x, w) => linear(x, w),
+    (x, w) => reference.linear(x, w, null),
+    33,
+  );
+  yield derivative(
+    'convolution',
+    [draw([1, 7, 9, 8]), draw([12, 3, 3, 8])],
+    (x, w) => conv2d(x, w, null, { padding: 1 }),
+    (x, w) => reference.conv2d(x, w, null, { padding: [1, 1, 1, 1] }),
+    130,
+  );
+  yield derivative(
+    'attention',
+    [draw([1, 7, 32]), draw([1, 9, 32]), draw([1, 9, 32])],
+    (q, k, v) => attention(q, k, v, 2),
+    (q, k, v) => reference.attention(q, k, v, 2, false),
+    64,
+  );
+  yield derivative(
+    'group norm',
+    [draw([2, 5, 12]), draw([12]), draw([12])],
+    (x, g, c) => groupNorm(x, g, c, 3),
+    (x, g, c) => reference.groupNorm(x, g, c, 3, 1e-5),
+    60,
+  );
+  yield derivative(
+    'layer norm',
+    [draw([5, 12]), draw([12]), draw([12])],
+    (x, g, c) => layerNorm(x, g, c),
+    (x, g, c) => reference.layerNorm(x, g, c, 1e-5),
+    60,
+  );
+  yield derivative(
+    'softmax',
+    [draw([6, 11])],
+    (x) => softmax(x),
+    (x) => reference.softmax(x),
+    16,
+  );
+  yield derivative(
+    'geglu',
+    [draw([6, 22])],
+    (x) => geglu(x),
+    (x) => reference.geglu(x),
+    8,
+  );
+  yield derivative(
+    'silu',
+    [draw([6, 11])],
+    (x) => unary.silu(x),
+    (x) => reference.map(x, reference.silu),
+    8,
+  );
+  yield derivative(
+    'rows by index',
+    [table],
+    (x) => gatherRows(x, indices([3, 0, 10, 3])),
+    (x) => reference.gatherRows(x, [3, 0, 10, 3]),
+    4,
+  );
+}
+
+const indices = (rows: number[]) => constant(Uint32Array.from(rows), [rows.length]);
+
+type Unary = readonly [name: string, graph: (x: Tensor) => Tensor, exact: (x: number) => number, ulps: number];
+type Pair = readonly [name: string, graph: (a: Tensor, b: Tensor) => Tensor, exact: (a: number, b: number) => number, ulps: number];
+
+/** Accuracies by WGSL's rules: a unit in the last place is two of 2^-24. */
+const FUNCTIONS: readonly Unary[] = [
+  ['silu', unary.silu, reference.silu, 32],
+  ['gelu', unary.gelu, reference.gelu, 12],
+  ['quick gelu', unary.quickGelu, reference.quickGelu, 32],
+  ['exp', unary.exp, Math.exp, 32],
+  ['sigmoid', unary.sigmoid, reference.sigmoid, 32],
+  ['tanh', unary.tanh, Math.tanh, 12],
+  ['square', unary.square, (x) => x * x, 2],
+  ['sine', unary.sin, Math.sin, 12],
+  ['cosine', unary.cos, Math.cos, 12],
+];
+const PAIRS: readonly Pair[] = [
+  ['sum of two', binary.add, (x, y) => x + y, 2],
+  ['difference', binary.sub, (x, y) => x - y, 2],
+  ['product', binary.mul, (x, y) => x * y, 2],
+  ['quotient', binary.div, (x, y) => x / y, 16],
+  ['greater of two', binary.maximum, Math.max, 0],
+];
