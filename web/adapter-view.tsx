@@ -1,11 +1,9 @@
 /** Adapter: what computes here, what was chosen for it, how fast it is, and what to do where nothing does. */
-import { useSignal } from '@preact/signals';
 import { Choice } from './choice.tsx';
-import { tellError } from './notices.ts';
+import { measure, measured, measuring } from './measuring.ts';
 import { run } from './photos.ts';
-import type { AdapterReport, Benchmark } from './protocol.ts';
-import { adapter, adapterProblem, changeSchedule, engine, model, schedule } from './session.ts';
-import { rememberBenchmark } from './throughput.ts';
+import type { AdapterReport } from './protocol.ts';
+import { adapter, adapterProblem, changeSchedule, model, schedule } from './session.ts';
 import { helpFor } from './webgpu-help.ts';
 import { bytes } from './words.ts';
 
@@ -91,39 +89,33 @@ function Facts({ facts }: { facts: AdapterReport }) {
 
 function Schedule() {
   return (
-    <Choice
-      name="schedule"
-      label="Schedule"
-      options={{ auto: 'by the adapter', subgroup: 'subgroup', tiled: 'tiled', matrix: 'matrix (experimental)' }}
-      value={schedule.value}
-      onChange={(value) => void changeSchedule(value)}
-    />
+    <>
+      <Choice
+        name="schedule"
+        label="Schedule"
+        options={{ auto: 'by the adapter', subgroup: 'subgroup', tiled: 'tiled', matrix: 'matrix (experimental)' }}
+        value={schedule.value}
+        impossible={adapter.value?.impossible}
+        onChange={(value) => void changeSchedule(value)}
+      />
+      {Object.entries(adapter.value?.impossible ?? {}).map(([name, why]) => (
+        <p key={name} class="help">
+          {why}
+        </p>
+      ))}
+    </>
   );
 }
 
 function BenchmarkCard() {
-  const result = useSignal<Benchmark | null>(null);
-  const busy = useSignal(false);
-  const measure = async () => {
-    busy.value = true;
-    await engine()
-      .call('benchmark', null)
-      .then((found) => {
-        result.value = found;
-        rememberBenchmark(
-          adapter.value!.name,
-          found.rows.map(({ gflops }) => gflops),
-        );
-      }, tellError);
-    busy.value = false;
-  };
+  const result = measured;
   const most = Math.max(...(result.value?.rows.map(({ gflops }) => gflops) ?? [1]));
   return (
     <section class="card" aria-label="Benchmark">
       <div class="row">
         <h2>Benchmark</h2>
-        <button type="button" disabled={busy.value || run.value !== null || !model.value} onClick={() => void measure()}>
-          {busy.value ? 'Measuring' : 'Measure'}
+        <button type="button" disabled={measuring.value || run.value !== null || !model.value} onClick={() => void measure()}>
+          {measuring.value ? 'Measuring' : 'Measure'}
         </button>
       </div>
       <p class="dim small">The three operations that a restoration consists of, at a small size; a few seconds, compiling included.</p>

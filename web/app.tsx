@@ -5,7 +5,7 @@ import { CompareView } from './compare-view.tsx';
 import { ExploreView } from './explore-view.tsx';
 import { Icon } from './icon.tsx';
 import { takeTransfer } from './intake.ts';
-import { notices, putAway } from './notices.ts';
+import { held, notices, putAway } from './notices.ts';
 import { results, run } from './photos.ts';
 import { RestoreView } from './restore-view.tsx';
 import { VIEWS, type View, view } from './route.ts';
@@ -75,6 +75,7 @@ export function App() {
           <span class="sr">Colours: {theme.value}</span>
         </button>
       </header>
+      <Notices />
       <main id="main" tabIndex={-1}>
         {broken.value && (
           <p class="banner error" role="alert">
@@ -94,7 +95,6 @@ export function App() {
         {view.value === 'explore' && <ExploreView />}
         {view.value === 'adapter' && <AdapterView />}
       </main>
-      <Notices />
       <footer>
         <p>
           Everything is computed on this machine; photos and weights never leave it. The demo model shows the machinery and is no substitute
@@ -106,8 +106,19 @@ export function App() {
 }
 
 function Notices() {
+  const hold = (isHeld: boolean) => () => {
+    held.value = isHeld;
+  };
   return (
-    <div class="notices" role="status" aria-live="polite">
+    <div
+      class="notices"
+      role="status"
+      aria-live="polite"
+      onPointerEnter={hold(true)}
+      onPointerLeave={hold(false)}
+      onFocusIn={hold(true)}
+      onFocusOut={hold(false)}
+    >
       {notices.value.map(({ id, kind, text }) => (
         <div key={id} class={`notice ${kind}`}>
           {kind !== 'news' && <Icon name="warning" />}

@@ -11,10 +11,15 @@ import { words } from './messages.ts';
 import { model } from './session.ts';
 
 export const given = signal<GivenOptions>({});
-/** Gigabytes of GPU memory that may be used; null lets the engine choose. */
-export const memory = signal<number | null>(null);
+/** Gigabytes of GPU memory that may be used, as typed; an empty text lets the engine choose. */
+export const memory = signal('');
+const LEAST_MEMORY = 0.05;
+/** Why what was typed there cannot be; null where it can. */
+export const memoryProblem = computed(() =>
+  memory.value === '' || Number(memory.value) >= LEAST_MEMORY ? null : `memory must be a number from ${LEAST_MEMORY}, in GB.`,
+);
 /** The same in bytes. */
-export const memoryBytes = computed(() => (memory.value === null ? null : memory.value * 1e9));
+export const memoryBytes = computed(() => (memory.value === '' || memoryProblem.value ? null : Number(memory.value) * 1e9));
 /** What was typed and cannot be, and why, by option: nothing runs until it is mended. */
 export const typos = signal<Partial<Record<keyof RestoreOptions, { text: string; problem: string }>>>({});
 
@@ -34,7 +39,7 @@ export const chosen = computed<{ options: RestoreOptions; problem: string | null
   const typo = Object.entries(typos.value)[0];
   try {
     const options = chooseOptions(given.value, config());
-    return { options, problem: typo ? `${spelled(typo[0], 'kebab')}: ${typo[1].problem}` : null };
+    return { options, problem: typo ? `${spelled(typo[0], 'kebab')}: ${typo[1].problem}` : memoryProblem.value };
   } catch (error) {
     return { options: chooseOptions({}, config()), problem: words(error as Error) };
   }

@@ -1,5 +1,6 @@
 /** What the adapter offers, and how fast it is at the two operations that a restoration consists of. */
 
+import type { Schedule } from '../core/adapter.ts';
 import { DeviceError } from '../core/errors.ts';
 import { TorchRandom } from '../core/random.ts';
 import { constant, input, type Tensor } from '../core/tensor.ts';
@@ -27,11 +28,26 @@ export async function adapterReport(host: Host, schedule: ScheduleChoice): Promi
       features: [...features].sort(),
       subgroupSizes,
       schedule: chosen,
+      impossible: await impossible(host),
       limits: Object.fromEntries(TOLD_LIMITS.map((limit) => [limit, device.gpu.limits[limit]])),
     };
   } finally {
     device.close();
   }
+}
+
+/** Why the adapter cannot follow a schedule that not every adapter can. */
+async function impossible(host: Host): Promise<AdapterReport['impossible']> {
+  const why: AdapterReport['impossible'] = {};
+  for (const schedule of ['subgroup', 'matrix'] satisfies Schedule[]) {
+    try {
+      (await openDevice({ gpu: await host.gpu(), settle: host.settle, schedule })).close();
+    } catch (error) {
+      if (!(error instanceof DeviceError)) throw error;
+      why[schedule] = error.message;
+    }
+  }
+  return why;
 }
 
 /** Milliseconds that a row is repeated for. */

@@ -20,6 +20,9 @@ import type { EngineModel } from './engine-model.ts';
 import { bitmapOf } from './pictures.ts';
 import type { Calls, DifferenceTo, RestoreEvent, RestoreJob, RestoreResult } from './protocol.ts';
 
+/** What is restored, and how many bytes tell it. */
+const FORMATS: readonly (string | undefined)[] = ['PNG', 'JPEG', 'WebP'];
+const HEAD = 64;
 /** Folder of the private file system that keeps the last step of runs. */
 const STATES = 'runs';
 
@@ -114,12 +117,23 @@ export class EngineRuns {
     return restorer.forecast({ width, height }, given, speeds);
   }
 
-  /** The recipe inside a picture that this program wrote; null for other pictures. */
-  async readRecipe(file: Blob): Promise<Recipe | null> {
-    const bytes = new Uint8Array(await file.arrayBuffer());
-    if (imageFormat(bytes) !== 'PNG') return null;
-    const text = readPngText(bytes, 'the picture')[RECIPE_KEYWORD];
-    return text === undefined ? null : parseRecipe(text, 'the picture');
+  /**
+   * Whether a file is a photo, without decoding it; with the recipe inside a picture that this program wrote. Throws UserError for files of other kinds,
+   * and for a recipe that is damaged.
+   */
+  async lookAt(file: Blob, name: string): Promise<{ recipe: Recipe | null }> {
+    const head = new Uint8Array(await file.slice(0, HEAD).arrayBuffer());
+    const format = imageFormat(head);
+    if (!FORMATS.includes(format)) await decode(head, name); // says what it is instead
+    if (format !== 'PNG') return { recipe: null };
+    const text = readPngText(new Uint8Array(await file.arrayBuffer()), name)[RECIPE_KEYWORD];
+    return { recipe: text === undefined ? null : parseRecipe(text, name) };
+  }
+
+  /** A photo that the browser does not show, as a PNG that it does. Throws UserError where it cannot be decoded here either. */
+  async decodePhoto(file: Blob, name: string): Promise<{ png: Blob; width: number; height: number }> {
+    const photo = await decode(new Uint8Array(await file.arrayBuffer()), name);
+    return { png: new Blob([encodePng(photo, { stored: true })], { type: 'image/png' }), width: photo.width, height: photo.height };
   }
 
   async difference(id: number, to: DifferenceTo): Promise<ImageBitmap> {

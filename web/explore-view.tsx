@@ -5,7 +5,7 @@ import { Curve } from './curves.tsx';
 import { follow, network, recorded, schedule, step } from './exploration.ts';
 import { Icon } from './icon.tsx';
 import { NetworkDrawing } from './network-drawing.tsx';
-import { photos, record, restore, run, selected } from './photos.ts';
+import { photos, restore, run, selected } from './photos.ts';
 import { model } from './session.ts';
 import { amount } from './words.ts';
 
@@ -60,15 +60,13 @@ function RunButton() {
         Choose a photo first
       </a>
     );
-  const begin = () => {
-    record.value = true;
-    void restore(photo);
-  };
   const now = run.value;
   return (
-    <button type="button" class="primary" disabled={!model.value || now !== null} onClick={begin}>
+    <button type="button" class="primary" disabled={!model.value || now !== null} onClick={() => void restore(photo, true)}>
       <Icon name="play" />
-      {now ? `${Math.floor(100 * (now.progress?.share ?? 0))} % done` : recorded.value ? 'Run again' : `Run ${photo.name}`}
+      {now
+        ? `${Math.floor(100 * (now.progress?.share ?? 0))} % done`
+        : `${recorded.value ? 'Record again' : 'Restore and record'}: ${photo.name}`}
     </button>
   );
 }

@@ -2,8 +2,9 @@
 import { useSignal, useSignalEffect } from '@preact/signals';
 import type { Forecast } from '../restore/forecast.ts';
 import { chosen, given, memoryBytes } from './choices.ts';
+import { measure, measuring } from './measuring.ts';
 import { words } from './messages.ts';
-import { selected } from './photos.ts';
+import { run, selected } from './photos.ts';
 import { adapter, engine, model } from './session.ts';
 import { speedsOf } from './throughput.ts';
 import { bytes, seconds } from './words.ts';
@@ -11,21 +12,31 @@ import { bytes, seconds } from './words.ts';
 /** Milliseconds of quiet before a forecast is asked for. */
 const QUIET = 250;
 
+/** Until something has run here, its speed can be measured. */
+function Measure() {
+  return (
+    <button type="button" class="small" disabled={measuring.value || run.value !== null || !model.value} onClick={() => void measure()}>
+      {measuring.value ? 'Measuring' : 'Measure'}
+    </button>
+  );
+}
+
 export function ForecastStrip() {
   const forecast = useSignal<Forecast | null>(null);
   const problem = useSignal<string | null>(null);
   useSignalEffect(() => {
     const { width = 0, height = 0 } = selected.value ?? {};
     const asked = {
-      width: width || 256,
-      height: height || 256,
+      width,
+      height,
       given: given.value,
       memory: memoryBytes.value,
       speeds: speedsOf(adapter.value?.name, model.value?.report.config.name),
     };
     const bad = chosen.value.problem;
     problem.value = bad;
-    if (!model.value || bad) return;
+    if (width === 0) forecast.value = null;
+    if (!model.value || bad || width === 0) return;
     const timer = setTimeout(async () => {
       try {
         forecast.value = await engine().call('forecast', asked);
@@ -40,7 +51,8 @@ export function ForecastStrip() {
   const time = found?.seconds ?? null;
   return (
     <section class="card forecast" aria-label="Forecast">
-      <dl>
+      {!selected.value && <p class="dim small">What a photo will take is told here once there is one.</p>}
+      <dl hidden={!selected.value}>
         <div>
           <dt>Result</dt>
           <dd>{found ? `${found.result.width} x ${found.result.height}` : '...'}</dd>
@@ -51,7 +63,7 @@ export function ForecastStrip() {
         </div>
         <div>
           <dt>Time</dt>
-          <dd>{time === null ? <a href="#adapter">measure first</a> : `about ${seconds(time)}`}</dd>
+          <dd>{time === null ? <Measure /> : `about ${seconds(time)}`}</dd>
         </div>
       </dl>
       {found?.why.map((note) => (

@@ -1,31 +1,55 @@
 /** The network, block by block: what each is, its share of the work, where it was strong after the chosen step, and what it is joined to. */
-import { useMemo } from 'preact/hooks';
+import { useSignal } from '@preact/signals';
+import { useEffect, useMemo, useRef } from 'preact/hooks';
 import type { GraphBlock } from '../drawing/graph-blocks.ts';
 import { chosen } from './choices.ts';
 import { block as chosenPath, energies, network } from './exploration.ts';
-import { BOX_HEIGHT, BOX_WIDTH, layoutOf } from './network-layout.ts';
+import { BOX_HEIGHT, BOX_WIDTH, type Layout, layoutOf } from './network-layout.ts';
 import { Picture } from './picture.tsx';
 import { amount } from './words.ts';
 
+/** Below this width, in pixels, the drawing is made narrow. */
+const NARROW = 560;
+
+/** The network, as wide as there is room: nothing of it has to be scrolled to sideways. */
 export function NetworkDrawing() {
   const report = network.value;
-  const layout = useMemo(() => report && layoutOf(report.graph), [report]);
-  if (!report || !layout) return <p class="dim">Drawing the network</p>;
-  const most = Math.max(...report.graph.blocks.map(({ flops }) => flops));
+  const place = useRef<HTMLElement>(null);
+  const room = useSignal(0);
+  useEffect(() => {
+    const watch = new ResizeObserver(([{ contentRect }]) => {
+      room.value = contentRect.width;
+    });
+    watch.observe(place.current!);
+    return () => watch.disconnect();
+  }, [room]);
+  const shape = room.value < NARROW ? 'narrow' : 'wide';
+  const layout = useMemo(() => report && layoutOf(report.graph, shape), [report, shape]);
+  return (
+    <section class="drawing" aria-label="Network" ref={place}>
+      {layout && room.value > 0 ? (
+        <Blocks layout={layout} zoom={Math.min(1.25, room.value / layout.width)} />
+      ) : (
+        <p class="dim">Drawing the network</p>
+      )}
+    </section>
+  );
+}
+
+function Blocks({ layout, zoom }: { layout: Layout; zoom: number }) {
+  const most = Math.max(...layout.boxes.map(({ block }) => block.flops));
   const now = chosenPath.value;
   return (
-    <section class="drawing" aria-label="Network">
-      <div class="network" style={{ width: `${layout.width}px`, height: `${layout.height}px` }}>
-        <svg width={layout.width} height={layout.height} aria-hidden="true">
-          {layout.lines.map(({ from, to, path, skip }) => (
-            <path key={`${from} ${to}`} d={path} class={`${skip ? 'skip-line' : ''} ${from === now || to === now ? 'near' : ''}`} />
-          ))}
-        </svg>
-        {layout.boxes.map(({ block, x, y }) => (
-          <BlockBox key={block.path} block={block} share={block.flops / most} x={x} y={y} />
+    <div class="network" style={{ width: `${layout.width}px`, height: `${layout.height}px`, zoom }}>
+      <svg width={layout.width} height={layout.height} aria-hidden="true">
+        {layout.lines.map(({ from, to, path, skip }) => (
+          <path key={`${from} ${to}`} d={path} class={`${skip ? 'skip-line' : ''} ${from === now || to === now ? 'near' : ''}`} />
         ))}
-      </div>
-    </section>
+      </svg>
+      {layout.boxes.map(({ block, x, y }) => (
+        <BlockBox key={block.path} block={block} share={block.flops / most} x={x} y={y} />
+      ))}
+    </div>
   );
 }
 

@@ -3,7 +3,8 @@ import type { BlockGraph, GraphBlock } from '../drawing/graph-blocks.ts';
 import { placesOf } from '../drawing/graph-layout.ts';
 
 export const [BOX_WIDTH, BOX_HEIGHT] = [150, 58];
-const [GAP, ROW_GAP, COLUMN_GAP] = [12, 14, 56];
+const [GAP, ROW_GAP] = [12, 14];
+const COLUMN_GAP = { wide: 56, narrow: 20 };
 
 export interface Box {
   block: GraphBlock;
@@ -18,7 +19,8 @@ export interface Layout {
   height: number;
 }
 
-export function layoutOf(graph: BlockGraph): Layout {
+/** `shape`: narrow has the blocks of a decoder's row one below the other as well, for phones. */
+export function layoutOf(graph: BlockGraph, shape: 'wide' | 'narrow' = 'wide'): Layout {
   const places = placesOf(graph);
   const cells = new Map<string, GraphBlock[]>();
   for (const block of graph.blocks) {
@@ -28,8 +30,8 @@ export function layoutOf(graph: BlockGraph): Layout {
   const all = [...places.values()];
   const rows = [...new Set(all.map(({ row }) => row))].sort((a, b) => a - b);
   const boxes = new Map<string, Box>();
-  // In the decoder the blocks of a row stand side by side, elsewhere one below the other.
-  const sideways = (column: number) => all.some((place) => place.column === column && place.up);
+  // In the decoder the blocks of a row stand side by side where there is room, elsewhere one below the other.
+  const sideways = (column: number) => shape === 'wide' && all.some((place) => place.column === column && place.up);
   const columns = [...new Set(all.map(({ column }) => column))].sort((a, b) => a - b);
   const lengthOf = (column: number, row: number) => cells.get(`${column} ${row}`)?.length ?? 0;
   const lines: number[] = [];
@@ -45,13 +47,13 @@ export function layoutOf(graph: BlockGraph): Layout {
       for (const [i, block] of (cells.get(`${column} ${row}`) ?? []).entries())
         boxes.set(block.path, { block, x: x + i * across, y: lines[r] * (BOX_HEIGHT + ROW_GAP) + i * down });
     }
-    x += BOX_WIDTH + COLUMN_GAP + across * (Math.max(...rows.map((row) => lengthOf(column, row))) - 1);
+    x += BOX_WIDTH + COLUMN_GAP[shape] + across * (Math.max(...rows.map((row) => lengthOf(column, row))) - 1);
   }
   const curves = graph.edges.map(({ from, to }) => {
     const [a, b] = [boxes.get(from)!, boxes.get(to)!];
     return { from, to, path: curve(a, b), skip: places.get(from)!.column !== places.get(to)!.column };
   });
-  return { boxes: [...boxes.values()], lines: curves, width: x - COLUMN_GAP, height: line * (BOX_HEIGHT + ROW_GAP) - ROW_GAP };
+  return { boxes: [...boxes.values()], lines: curves, width: x - COLUMN_GAP[shape], height: line * (BOX_HEIGHT + ROW_GAP) - ROW_GAP };
 }
 
 /** From side to side between columns and neighbours of a row, else from edge to edge along the column. */

@@ -42,6 +42,15 @@ export function Pane({ after, before = null, zoom, title }: Props) {
     return () => element.removeEventListener('wheel', wheel);
   }, [zoom]);
 
+  const { width, height } = after.bitmap;
+  useEffect(() => {
+    const watch = new ResizeObserver(([{ contentRect }]) => {
+      zoom.fitted.value = (contentRect.width * devicePixelRatio) / width;
+    });
+    watch.observe(pane.current!);
+    return () => watch.disconnect();
+  }, [zoom, width]);
+
   const share = (event: PointerEvent) => {
     const box = pane.current!.getBoundingClientRect();
     return { x: (event.clientX - box.left) / box.width, y: (event.clientY - box.top) / box.height, width: box.width };
@@ -73,7 +82,6 @@ export function Pane({ after, before = null, zoom, title }: Props) {
     else if (event.key === '0') zoom.reset();
   };
 
-  const { width, height } = after.bitmap;
   const style = { transform: zoom.transform.value };
   const sharp = zoom.scale.value >= 3 ? 'sharp' : '';
   return (
@@ -134,11 +142,20 @@ export function ZoomButtons({ zoom }: { zoom: Zoom }) {
       <button type="button" onClick={() => zoom.zoom(1 / 1.5)} disabled={zoom.scale.value === 1} aria-label="Zoom out">
         −
       </button>
-      <button type="button" onClick={() => zoom.reset()} title="Show the whole picture">
-        {Math.round(100 * zoom.scale.value)} %<span class="sr">, show the whole picture</span>
-      </button>
+      <output title="Pixels of the screen for one of the picture">{Math.round(100 * zoom.fitted.value * zoom.scale.value)} %</output>
       <button type="button" onClick={() => zoom.zoom(1.5)} aria-label="Zoom in">
         +
+      </button>
+      <button type="button" onClick={() => zoom.reset()} disabled={zoom.scale.value === 1} title="The whole picture">
+        Fit
+      </button>
+      <button
+        type="button"
+        onClick={() => zoom.actual()}
+        disabled={zoom.fitted.value >= 1}
+        title="One pixel of the picture on one of the screen"
+      >
+        100 %
       </button>
     </fieldset>
   );

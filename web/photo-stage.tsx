@@ -80,7 +80,7 @@ export function ChoosePhotos({ label, quiet = false }: { label: string; quiet?: 
 }
 
 function Waiting({ photo }: { photo: Photo }) {
-  const again = photo.status === 'stopped' || photo.status === 'failed';
+  const verb = { stopped: 'Go on', failed: 'Try again' }[photo.status as string] ?? 'Restore';
   return (
     <div class="card stage">
       <div class="frame">
@@ -102,7 +102,7 @@ function Waiting({ photo }: { photo: Photo }) {
           onClick={() => void restore(photo)}
         >
           <Icon name="play" />
-          {again ? 'Go on' : 'Restore'}
+          {verb}
         </button>
       </div>
     </div>
@@ -112,7 +112,8 @@ function Waiting({ photo }: { photo: Photo }) {
 function Running({ photo, run }: { photo: Photo; run: Run }) {
   const { progress } = run;
   const what = progress ? (STAGES[progress.stage] ?? progress.stage) : 'Reading the photo';
-  const part = progress && progress.total > 1 ? `, ${progress.done} of ${progress.total}` : '';
+  const isInParts = progress !== null && progress.total > 1;
+  const part = isInParts ? ` ${progress.done} of ${progress.total}` : '';
   const left = progress?.secondsLeft ?? null;
   return (
     <div class="card stage">
@@ -133,9 +134,21 @@ function Running({ photo, run }: { photo: Photo; run: Run }) {
           <label for="progress">
             {what}
             {part}
-            {left !== null && progress!.share < 1 && <span class="dim">, {seconds(left)} left</span>}
+            {left !== null && progress!.share < 1 && (
+              <span class="dim">
+                , {Math.floor(100 * progress!.share)} % of all, {seconds(left)} left
+                {progress!.stage === 'compile' && ' and what compiling takes'}
+              </span>
+            )}
           </label>
           <progress id="progress" value={progress?.share} max="1" />
+          <progress
+            class="part"
+            aria-label={what}
+            value={isInParts ? progress.done / progress.total : undefined}
+            max="1"
+            hidden={!isInParts}
+          />
         </div>
         <button type="button" onClick={cancel}>
           <Icon name="stop" />

@@ -1,6 +1,7 @@
 /** The queue of photos, the run that is under way, and the results. */
 import { computed, signal } from '@preact/signals';
 import type { Progress } from '../restore/progress.ts';
+import type { Recipe } from '../restore/recipe.ts';
 import { chosen, given, memoryBytes, takeRecipe } from './choices.ts';
 import { words } from './messages.ts';
 import { tell, tellError } from './notices.ts';
@@ -56,9 +57,13 @@ let made = 0;
 /** Takes files in: photos to the queue, and of pictures that this program wrote the settings. */
 export async function addPhotos(files: readonly { name: string; file: Blob }[]): Promise<void> {
   for (const { name, file } of files) {
-    const recipe = await engine()
-      .call('readRecipe', file)
-      .catch(() => null);
+    let recipe: Recipe | null = null;
+    try {
+      ({ recipe } = await engine().call('lookAt', { file, name }));
+    } catch (error) {
+      tellError(error);
+      continue; // it is no photo
+    }
     if (recipe) {
       takeRecipe(recipe.options);
       tell(
@@ -74,12 +79,23 @@ export async function addPhotos(files: readonly { name: string; file: Blob }[]):
   }
 }
 
-/** Asks the browser for the size; a format that it does not know is left to the engine. */
-async function measure({ id, url }: Photo): Promise<void> {
+/** Asks the browser for the size, and the engine where the browser cannot show the photo. A file that neither can decode leaves the queue. */
+async function measure({ id, url, file, name }: Photo): Promise<void> {
   const image = new Image();
   image.src = url;
-  await image.decode().catch(() => {});
-  change(id, { width: image.naturalWidth, height: image.naturalHeight });
+  try {
+    await image.decode();
+    change(id, { width: image.naturalWidth, height: image.naturalHeight });
+  } catch {
+    try {
+      const { png, width, height } = await engine().call('decodePhoto', { file, name });
+      change(id, { url: URL.createObjectURL(png), width, height });
+      URL.revokeObjectURL(url);
+    } catch (error) {
+      removePhoto(id);
+      tellError(error);
+    }
+  }
 }
 
 export function removePhoto(id: number): void {
@@ -105,8 +121,8 @@ export async function restoreAll(): Promise<void> {
   for (let next = waiting.value[0]; next && !run.value; next = waiting.value[0]) if (!(await restore(next))) return;
 }
 
-/** Restores a photo, also one that was done before. False when it was cancelled. */
-export async function restore(photo: Photo): Promise<boolean> {
+/** Restores a photo, also one that was done before, and keeps its activations with `recording`. False when it was cancelled. */
+export async function restore(photo: Photo, recording = record.value): Promise<boolean> {
   if (run.value || !model.value || chosen.value.problem) return false;
   selectedId.value = photo.id;
   const cancelling = new AbortController();
@@ -132,7 +148,7 @@ export async function restore(photo: Photo): Promise<boolean> {
     given: given.value,
     memory: memoryBytes.value,
     speeds: knownSpeeds(),
-    record: record.value,
+    record: recording,
   };
   const label = describeChoice();
   const awake = await keepAwake();

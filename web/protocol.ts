@@ -23,6 +23,8 @@ export interface AdapterReport {
   features: string[];
   subgroupSizes: [number, number];
   schedule: Schedule;
+  /** Why the adapter cannot follow a schedule; absent where it can. */
+  impossible: Partial<Record<Schedule, string>>;
   limits: Record<string, number>;
 }
 
@@ -183,7 +185,8 @@ export interface Calls {
   removeLora: [number, LoraState, never];
   plan: [GivenOptions, PlannedStep[], never];
   forecast: [{ width: number; height: number; given: GivenOptions; memory: number | null; speeds: Speeds | null }, Forecast, never];
-  readRecipe: [Blob, Recipe | null, never];
+  lookAt: [{ file: Blob; name: string }, { recipe: Recipe | null }, never];
+  decodePhoto: [{ file: Blob; name: string }, { png: Blob; width: number; height: number }, never];
   restore: [RestoreJob, RestoreResult, RestoreEvent];
   difference: [{ id: number; to: DifferenceTo }, ImageBitmap, never];
   fidelity: [number, FidelityReport, never];

@@ -3,7 +3,7 @@ import { shown } from '../core/text.ts';
 import type { Option } from '../options/schema.ts';
 import { spelled } from '../options/spelling.ts';
 import { OPTION_GROUPS, OPTION_KEYS, OPTIONS, type OptionGroup, type RestoreOptions } from '../restore/options.ts';
-import { choose, choosePreset, chosen, given, memory, presets, rollSeed, type, typos } from './choices.ts';
+import { choose, choosePreset, chosen, given, memory, memoryProblem, presets, rollSeed, type, typos } from './choices.ts';
 import { Icon } from './icon.tsx';
 import { record } from './photos.ts';
 
@@ -163,7 +163,7 @@ function Control({ name, id, typed }: { name: keyof RestoreOptions; id: string; 
         max={option.most}
         step={option.whole ? 1 : 'any'}
         value={typed ?? String(value)}
-        onChange={(event) => type(name, event.currentTarget.value)}
+        onChange={(event) => type(name, typedIn(event.currentTarget))}
       />
     );
   }
@@ -188,10 +188,17 @@ function Control({ name, id, typed }: { name: keyof RestoreOptions; id: string; 
   );
 }
 
+/** What stands in a field for numbers, also where the browser finds no number in it and gives nothing. */
+function typedIn({ value, validity }: HTMLInputElement): string {
+  return validity.badInput ? NO_NUMBER : value;
+}
+
+const NO_NUMBER = 'no number';
+
 /** How much GPU memory a run may use; no option of the restoration, for it changes no pixel. */
 function Memory() {
   return (
-    <div class={`setting number ${memory.value === null ? '' : 'changed'}`}>
+    <div class={`setting number ${memory.value === '' ? '' : 'changed'}`}>
       <label for="memory">
         <code>memory</code>
       </label>
@@ -203,16 +210,17 @@ function Memory() {
           step="any"
           placeholder="chosen"
           aria-describedby="memory-help"
-          value={memory.value ?? ''}
+          aria-invalid={memoryProblem.value !== null || undefined}
+          value={memory.value}
           onChange={(event) => {
-            const gigabytes = Number(event.currentTarget.value);
-            memory.value = gigabytes > 0 ? gigabytes : null;
+            memory.value = typedIn(event.currentTarget);
           }}
         />
         GB
       </span>
       <p class="help" id="memory-help">
         GPU memory that may be used; weights that do not fit leave when idle, or pass through at every step
+        {memoryProblem.value && <span class="problem"> {memoryProblem.value}</span>}
       </p>
     </div>
   );

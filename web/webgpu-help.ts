@@ -12,15 +12,20 @@ export const HELP: readonly Help[] = [
   {
     where: 'Chrome on Linux',
     steps:
-      'Open chrome://flags, switch on "Unsafe WebGPU Support" and "Vulkan", and start the browser again. Mesa 23 or newer, or NVIDIA 535 or newer, is needed.',
+      'On since version 144 with Intel graphics of the 12th generation or newer, and since 147 with NVIDIA, driver 535.183 or newer. Elsewhere, such as with AMD, open chrome://flags, switch on "Unsafe WebGPU Support" and "Vulkan", and start the browser again.',
   },
-  { where: 'Chrome on Android', steps: 'On since version 121 on Android 12 with GPUs of Qualcomm and ARM.' },
+  {
+    where: 'Chrome on Android',
+    steps:
+      'On since version 121 on Android 12 with GPUs of Qualcomm, ARM and Intel, and since 139 on Android 16 with those of Imagination.',
+  },
   {
     where: 'Firefox on Windows and macOS',
-    steps: 'On since version 141 (Windows) and 145 (Mac with Apple silicon). In older ones set dom.webgpu.enabled to true in about:config.',
+    steps:
+      'On since version 141 on Windows, and on Macs with Apple silicon since 145 (macOS 26) and 147 (older ones). Elsewhere set dom.webgpu.enabled to true in about:config.',
   },
-  { where: 'Firefox on Linux', steps: 'Set dom.webgpu.enabled to true in about:config; Firefox Nightly has it on.' },
-  { where: 'Safari', steps: 'On since version 26 (macOS 26, iOS 26, iPadOS 26). Older ones: Settings, Feature Flags, WebGPU.' },
+  { where: 'Firefox on Linux', steps: 'Not on yet: set dom.webgpu.enabled to true in about:config. Firefox Nightly has it on.' },
+  { where: 'Safari', steps: 'On since version 26 of Safari, macOS, iOS and iPadOS. In older ones: Settings, Feature Flags, WebGPU.' },
   {
     where: 'Any browser, no GPU',
     steps: 'Chrome started with --enable-unsafe-webgpu --use-webgpu-adapter=swiftshader computes on the processor: slow, but it works.',

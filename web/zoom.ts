@@ -5,6 +5,8 @@ const MOST = 32;
 
 export class Zoom {
   readonly scale = signal(1);
+  /** Pixels of the screen that one of the picture takes where it is shown whole; 0 until a pane has told. */
+  readonly fitted = signal(0);
   /** Where the picture's top left corner lies in the pane. */
   readonly x = signal(0);
   readonly y = signal(0);
@@ -25,6 +27,11 @@ export class Zoom {
     const least = 1 - this.scale.value;
     this.x.value = Math.min(0, Math.max(least, this.x.value + dx));
     this.y.value = Math.min(0, Math.max(least, this.y.value + dy));
+  }
+
+  /** One pixel of the picture on one of the screen, where the whole picture is smaller than that. */
+  actual(): void {
+    if (this.fitted.value > 0) this.zoom(1 / (this.fitted.value * this.scale.value));
   }
 
   reset(): void {

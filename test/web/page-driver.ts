@@ -70,7 +70,7 @@ export class PageDriver {
     const browser = await launchChromium();
     const context: BrowserContext = await browser.newContext({ viewport: { width: 1280, height: 900 }, reducedMotion: 'reduce' });
     // SwiftShader takes minutes to compile the subgroup schedule, and seconds for this one.
-    await context.addInitScript(() => localStorage.setItem('schedule', 'tiled'));
+    await context.addInitScript(() => sessionStorage.getItem('chosen') ?? localStorage.setItem('schedule', 'tiled'));
     const page = await context.newPage();
     page.setDefaultTimeout(15 * 60_000); // software drivers compile for minutes on a busy machine
     const driver = new PageDriver(site, server, browser, page);

@@ -40,12 +40,35 @@ test('the first visit loads little, finds the adapter and opens the demo model',
 
 test('a schedule that the adapter cannot run is explained, and another one can be chosen', async () => {
   await driver.show('adapter');
-  await driver.page.click('label:has-text("matrix (experimental)")');
+  await driver.page.waitForSelector('section[aria-label="Facts"] .help:has-text("cannot run the matrix schedule")');
+  assert.ok(await driver.page.isDisabled('label:has-text("matrix (experimental)") input'));
+  await driver.page.evaluate(() => {
+    localStorage.setItem('schedule', 'matrix'); // chosen on another adapter
+    sessionStorage.setItem('chosen', '');
+  });
+  await driver.page.reload();
   await driver.page.waitForSelector('.problem-card:has-text("cannot run the matrix schedule")');
   await driver.page.click('.problem-card label:has-text("tiled")');
   await driver.page.waitForSelector('section[aria-label="Facts"]');
   await driver.show('restore');
   await driver.page.waitForSelector('text=/demo, 6\\.\\d+ M parameters/');
+});
+
+test('what was typed and cannot be stops the run until it is mended, and a file that is no photo is refused by name', async () => {
+  await driver.page.waitForSelector('.forecast:has-text("once there is one")');
+  await driver.drop([
+    { name: 'notes.png', type: PHOTO, bytes: new TextEncoder().encode('no picture') },
+    { name: 'torn.png', type: PHOTO, bytes: encodePng(photo).slice(0, 200) },
+  ]);
+  await driver.page.waitForSelector('.notice:has-text("notes.png")');
+  await driver.page.waitForSelector('.notice:has-text("torn.png")');
+  assert.is(await driver.page.locator('.thumb').count(), 0);
+  await set('steps', '-3');
+  await driver.page.waitForSelector('.forecast .problem:has-text("steps")');
+  assert.is(await driver.page.inputValue('#set-steps'), '-3');
+  await set('steps', '10');
+  await driver.page.waitForSelector('.forecast .problem', { state: 'detached' });
+  assert.is(await driver.page.inputValue('#set-steps'), '10');
 });
 
 for (const scheme of ['light', 'dark'] as const) {
@@ -153,7 +176,9 @@ test('results lie side by side and under the map of what changed', async () => {
   await boxes[0].check();
   await driver.page.waitForSelector('.pane >> nth=1');
   await driver.page.click('button[aria-label="Zoom in"]');
-  await driver.page.waitForSelector('button:has-text("150 %")');
+  const shown = Number.parseFloat((await driver.page.textContent('fieldset[aria-label="Zoom"] output'))!);
+  const { width } = (await driver.page.locator('.pane').first().boundingBox())!;
+  assert.ok(Math.abs(shown - (100 * 1.5 * width) / 64) <= 1, `${shown} % of 64 pixels on ${width}`);
   const transforms = await driver.page.$$eval('.pane > .layer:first-child', (layers) =>
     layers.map((layer) => (layer as HTMLElement).style.transform),
   );

@@ -15,16 +15,18 @@ const demo = parseConfig(JSON.parse(new TextDecoder().decode(await projectFile('
 const graphs = { demo: networkGraph(demo, 'denoiser', 64, 64), published: networkGraph(SUPIR_SDXL, 'denoiser', 1024, 1024) };
 
 for (const [name, graph] of Object.entries(graphs)) {
-  test(`no two blocks of the ${name} network lie over each other, and every line ends at two of them`, () => {
-    const { boxes, lines, width, height } = layoutOf(graph);
-    assert.is(boxes.length, graph.blocks.length);
-    assert.is(lines.length, graph.edges.length);
-    for (const [i, a] of boxes.entries()) {
-      assert.ok(a.x >= 0 && a.y >= 0 && a.x + BOX_WIDTH <= width && a.y + BOX_HEIGHT <= height, a.block.path);
-      for (const b of boxes.slice(i + 1))
-        assert.ok(Math.abs(a.x - b.x) >= BOX_WIDTH || Math.abs(a.y - b.y) >= BOX_HEIGHT, `${a.block.path} ${b.block.path}`);
-    }
-  });
+  for (const shape of ['wide', 'narrow'] as const)
+    test(`no two blocks of the ${name} network, drawn ${shape}, lie over each other, and every line ends at two of them`, () => {
+      const { boxes, lines, width, height } = layoutOf(graph, shape);
+      assert.ok(width <= (shape === 'wide' ? 900 : 500), `${width} pixels`);
+      assert.is(boxes.length, graph.blocks.length);
+      assert.is(lines.length, graph.edges.length);
+      for (const [i, a] of boxes.entries()) {
+        assert.ok(a.x >= 0 && a.y >= 0 && a.x + BOX_WIDTH <= width && a.y + BOX_HEIGHT <= height, a.block.path);
+        for (const b of boxes.slice(i + 1))
+          assert.ok(Math.abs(a.x - b.x) >= BOX_WIDTH || Math.abs(a.y - b.y) >= BOX_HEIGHT, `${a.block.path} ${b.block.path}`);
+      }
+    });
 
   test(`every block of the ${name} network names sources that there are`, () => {
     for (const block of graph.blocks) {
