@@ -70,6 +70,8 @@ export interface LoraChoice {
 export interface RestorerOptions extends ModelOptions {
   /** How kernels divide their work; default: by the adapter's facts. */
   schedule?: OpenOptions['schedule'];
+  /** Which of several GPUs is asked for; default: the fast one. */
+  powerPreference?: OpenOptions['powerPreference'];
 }
 
 /** Methods whose models may be opened: a folder is of the first that recognises it. */
@@ -261,8 +263,8 @@ export class Restorer<K extends Kind = SupirKind> {
   }
 }
 
-async function deviceOf(host: Host, { schedule }: RestorerOptions): Promise<Device> {
-  return openDevice({ gpu: await host.gpu(), settle: host.settle, schedule, debug: host.debug?.() });
+async function deviceOf(host: Host, { schedule, powerPreference }: RestorerOptions): Promise<Device> {
+  return openDevice({ gpu: await host.gpu(), settle: host.settle, schedule, powerPreference, debug: host.debug?.() });
 }
 
 async function openModel<K extends Kind>(

@@ -3,7 +3,7 @@ import { Choice } from './choice.tsx';
 import { measure, measured, measuring } from './measuring.ts';
 import { run } from './photos.ts';
 import type { AdapterReport } from './protocol.ts';
-import { adapter, adapterProblem, changeSchedule, model, schedule } from './session.ts';
+import { adapter, adapterProblem, changePower, changeSchedule, model, power, schedule } from './session.ts';
 import { helpFor } from './webgpu-help.ts';
 import { bytes } from './words.ts';
 
@@ -28,7 +28,7 @@ export function AdapterView() {
         <section class="card problem-card" aria-label="Problem">
           <h2>Nothing can be computed here</h2>
           <p>{adapterProblem.value}</p>
-          {schedule.value !== 'auto' && <Schedule />}
+          {(schedule.value !== 'auto' || power.value !== 'high-performance') && <Schedule />}
         </section>
       )}
       {!facts && !adapterProblem.value && <p class="dim">Asking the browser for a GPU</p>}
@@ -97,6 +97,13 @@ function Schedule() {
         value={schedule.value}
         impossible={adapter.value?.impossible}
         onChange={(value) => void changeSchedule(value)}
+      />
+      <Choice
+        name="power"
+        label="Where there are two GPUs"
+        options={{ 'high-performance': 'the fast one', 'low-power': 'the one that saves power' }}
+        value={power.value}
+        onChange={(value) => void changePower(value)}
       />
       {Object.entries(adapter.value?.impossible ?? {}).map(([name, why]) => (
         <p key={name} class="help">

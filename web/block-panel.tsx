@@ -1,5 +1,6 @@
 /** One block: what it is, what it did at the chosen step, where its attention looks, and, of a project module, how strongly it acts. */
 import { useSignal, useSignalEffect } from '@preact/signals';
+import { useEffect, useRef } from 'preact/hooks';
 import type { GraphBlock } from '../drawing/graph-blocks.ts';
 import { choose, chosen } from './choices.ts';
 import { Curve } from './curves.tsx';
@@ -16,15 +17,20 @@ import { amount } from './words.ts';
 
 export function BlockPanel() {
   const block = chosenBlock.value;
+  const panel = useRef<HTMLElement>(null);
+  useEffect(() => {
+    // Where it stands below the drawing, it comes into sight.
+    if (block && panel.current!.getBoundingClientRect().top > innerHeight) panel.current!.scrollIntoView();
+  }, [block]);
   if (!block)
     return (
-      <section class="card block-panel" aria-label="Block">
+      <section ref={panel} class="card block-panel" aria-label="Block">
         <p class="dim">Choose a block to see what it is made of, what it did at each step, and the source that computes it.</p>
       </section>
     );
   const module = moduleOf(block.path);
   return (
-    <section class="card block-panel" aria-label="Block">
+    <section ref={panel} class="card block-panel" aria-label="Block">
       <h2>
         <code>{block.path}</code>
       </h2>

@@ -11,11 +11,11 @@ import { squares } from '../host/smoke.ts';
 import { attention } from '../kernels/attention.ts';
 import { conv2d } from '../kernels/conv2d.ts';
 import { linear } from '../kernels/linear.ts';
-import type { AdapterReport, Benchmark, ScheduleChoice } from './protocol.ts';
+import type { AdapterChoice, AdapterReport, Benchmark } from './protocol.ts';
 
 /** Opens the preferred adapter, lets it compute squares, and tells what it is. Throws DeviceError where there is none or it computes nothing. */
-export async function adapterReport(host: Host, schedule: ScheduleChoice): Promise<AdapterReport> {
-  const device = await openDevice({ gpu: await host.gpu(), settle: host.settle, schedule });
+export async function adapterReport(host: Host, choice: AdapterChoice): Promise<AdapterReport> {
+  const device = await openDevice({ gpu: await host.gpu(), settle: host.settle, ...choice });
   try {
     const wrong = (await squares(device.gpu, 4096, host.settle)).findIndex((value, i) => value !== i * i);
     if (wrong >= 0) throw new DeviceError(`The adapter answered wrongly: ${wrong} squared. Update the browser and the graphics driver.`);
@@ -28,7 +28,7 @@ export async function adapterReport(host: Host, schedule: ScheduleChoice): Promi
       features: [...features].sort(),
       subgroupSizes,
       schedule: chosen,
-      impossible: await impossible(host),
+      impossible: await impossible(host, choice),
       limits: Object.fromEntries(TOLD_LIMITS.map((limit) => [limit, device.gpu.limits[limit]])),
     };
   } finally {
@@ -37,11 +37,11 @@ export async function adapterReport(host: Host, schedule: ScheduleChoice): Promi
 }
 
 /** Why the adapter cannot follow a schedule that not every adapter can. */
-async function impossible(host: Host): Promise<AdapterReport['impossible']> {
+async function impossible(host: Host, choice: AdapterChoice): Promise<AdapterReport['impossible']> {
   const why: AdapterReport['impossible'] = {};
   for (const schedule of ['subgroup', 'matrix'] satisfies Schedule[]) {
     try {
-      (await openDevice({ gpu: await host.gpu(), settle: host.settle, schedule })).close();
+      (await openDevice({ gpu: await host.gpu(), settle: host.settle, ...choice, schedule })).close();
     } catch (error) {
       if (!(error instanceof DeviceError)) throw error;
       why[schedule] = error.message;

@@ -52,6 +52,7 @@ export class EngineFiles {
       if (folder === 'own' && !opened) throw new UserError(`${name} is not among the files that were given.`);
       return opened?.source ?? browserHost.fileSource(path);
     },
+    exists: async (path) => this.loras.has(path) || browserHost.exists(path),
     list: async (folder) => {
       if (folder === 'demo') return DEMO;
       if (folder !== 'own' && !folder.startsWith('own/')) return browserHost.list(folder);

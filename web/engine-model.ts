@@ -4,19 +4,21 @@ import { sizeOf } from '../core/tensor.ts';
 import type { LoraHandle } from '../models/lora-set.ts';
 import { Restorer } from '../restore/restorer.ts';
 import type { ModelOptions } from '../restore/stage.ts';
+import { ADAPTER_CONFIG } from '../weights/lora-alpha.ts';
 import type { EngineFiles } from './engine-files.ts';
-import type { LoraState, ModelReport, ScheduleChoice, WeightsChoice } from './protocol.ts';
+import type { AdapterChoice, LoraGiven, LoraState, ModelReport, WeightsChoice } from './protocol.ts';
 
 interface GivenLora {
   id: number;
-  path: string;
+  /** Where its files are, by the names that the library opens them by. */
+  folder: string;
   handle: LoraHandle;
 }
 
 export class EngineModel {
   readonly files: EngineFiles;
   /** For the device that is opened next. */
-  schedule: ScheduleChoice = 'auto';
+  adapter: AdapterChoice = { schedule: 'auto', powerPreference: 'high-performance' };
   private which: 'demo' | 'own' = 'demo';
   private loras: GivenLora[] = [];
   private opened: Restorer | null = null;
@@ -28,7 +30,7 @@ export class EngineModel {
 
   /** The restorer of the present choice. Throws UserError for files that are no model, DeviceError without an adapter. */
   async restorer(): Promise<Restorer> {
-    this.opened ??= await Restorer.load(this.files.host, this.which, [], { schedule: this.schedule });
+    this.opened ??= await Restorer.load(this.files.host, this.which, [], this.adapter);
     return this.opened;
   }
 
@@ -47,14 +49,17 @@ export class EngineModel {
   }
 
   /** Puts a LoRA on the model; one that does not fit it is refused and changes nothing. */
-  async addLora(file: File, scale: number): Promise<LoraState> {
+  async addLora({ file, config }: LoraGiven, scale: number): Promise<LoraState> {
     const id = ++this.made;
-    const path = `lora/${id}/${file.name}`;
+    const folder = `lora/${id}`;
+    // Beside a configuration PEFT's files have one name, by which the library looks for it; a person may have given the file another.
+    const path = `${folder}/${config ? `adapter_model.${/\.safetensors$/i.test(file.name) ? 'safetensors' : 'bin'}` : file.name}`;
     this.files.loras.set(path, file);
+    if (config) this.files.loras.set(`${folder}/${ADAPTER_CONFIG}`, config);
     try {
-      this.loras.push({ id, path, handle: await (await this.restorer()).addLora({ path, scale }) });
+      this.loras.push({ id, folder, handle: await (await this.restorer()).addLora({ path, scale }) });
     } catch (error) {
-      this.files.loras.delete(path);
+      this.forget(folder);
       throw error;
     }
     return this.loraState();
@@ -67,17 +72,21 @@ export class EngineModel {
   }
 
   async removeLora(id: number): Promise<LoraState> {
-    for (const { path, handle } of this.loras.filter((lora) => lora.id === id)) {
+    for (const { folder, handle } of this.loras.filter((lora) => lora.id === id)) {
       await (await this.restorer()).model.removeLora(handle);
-      this.files.loras.delete(path);
+      this.forget(folder);
     }
     this.loras = this.loras.filter((lora) => lora.id !== id);
     return this.loraState();
   }
 
+  private forget(folder: string): void {
+    for (const path of [...this.files.loras.keys()]) if (path.startsWith(`${folder}/`)) this.files.loras.delete(path);
+  }
+
   private async change(which: 'demo' | 'own', options: ModelOptions): Promise<void> {
     if (this.opened) await this.opened.change(which, [], options);
-    else this.opened = await Restorer.load(this.files.host, which, [], { ...options, schedule: this.schedule });
+    else this.opened = await Restorer.load(this.files.host, which, [], { ...options, ...this.adapter });
     [this.which, this.loras] = [which, []];
   }
 

@@ -1,5 +1,5 @@
 /** What the next restoration will take: size, memory and time. */
-import { useSignal, useSignalEffect } from '@preact/signals';
+import { signal, useSignal, useSignalEffect } from '@preact/signals';
 import type { Forecast } from '../restore/forecast.ts';
 import { chosen, given, memoryBytes } from './choices.ts';
 import { measure, measuring } from './measuring.ts';
@@ -12,6 +12,9 @@ import { bytes, seconds } from './words.ts';
 /** Milliseconds of quiet before a forecast is asked for. */
 const QUIET = 250;
 
+/** The newest, and of which size of photo; it stays while another view is shown. */
+const forecasts = signal<{ size: string; forecast: Forecast } | null>(null);
+
 /** Until something has run here, its speed can be measured. */
 function Measure() {
   return (
@@ -22,7 +25,6 @@ function Measure() {
 }
 
 export function ForecastStrip() {
-  const forecast = useSignal<Forecast | null>(null);
   const problem = useSignal<string | null>(null);
   useSignalEffect(() => {
     const { width = 0, height = 0 } = selected.value ?? {};
@@ -35,11 +37,10 @@ export function ForecastStrip() {
     };
     const bad = chosen.value.problem;
     problem.value = bad;
-    if (width === 0) forecast.value = null;
     if (!model.value || bad || width === 0) return;
     const timer = setTimeout(async () => {
       try {
-        forecast.value = await engine().call('forecast', asked);
+        forecasts.value = { size: `${width} x ${height}`, forecast: await engine().call('forecast', asked) };
       } catch (error) {
         problem.value = words(error as Error);
       }
@@ -47,12 +48,13 @@ export function ForecastStrip() {
     return () => clearTimeout(timer);
   });
 
-  const found = forecast.value;
+  const photo = selected.value;
+  const found = photo && forecasts.value?.size === `${photo.width} x ${photo.height}` ? forecasts.value.forecast : null;
   const time = found?.seconds ?? null;
   return (
     <section class="card forecast" aria-label="Forecast">
-      {!selected.value && <p class="dim small">What a photo will take is told here once there is one.</p>}
-      <dl hidden={!selected.value}>
+      {!photo && <p class="dim small">What a photo will take is told here once there is one.</p>}
+      <dl hidden={!photo}>
         <div>
           <dt>Result</dt>
           <dd>{found ? `${found.result.width} x ${found.result.height}` : '...'}</dd>

@@ -1,12 +1,15 @@
-/** What is dropped, pasted or chosen goes where it belongs, by its name's ending: photos to the queue, weights to the model, LoRA files by content. */
+/** What is dropped, pasted or chosen goes where it belongs, by its name: photos to the queue, PEFT's LoRA files onto the model, other weights to Model. */
 import { PHOTO_NAME } from '../image/photo-names.ts';
+import { ADAPTER_CONFIG } from '../weights/lora-alpha.ts';
 import { tell } from './notices.ts';
-import { addPhotos } from './photos.ts';
+import { addPhotos, run } from './photos.ts';
 import type { GivenFile } from './protocol.ts';
 import { view } from './route.ts';
-import { giveFiles, modelPanelOpen } from './session.ts';
+import { addLora, configureLora, giveFiles, model, modelPanelOpen } from './session.ts';
 
 const WEIGHTS = /\.(safetensors|ckpt|pt|pth|bin|json)$/i;
+/** As PEFT names a LoRA. */
+const ADAPTER = /^adapter_model\.(safetensors|bin)$/;
 const PHOTO = /^image\//;
 
 /** A file and its path within the folder that was chosen or dropped. */
@@ -24,7 +27,27 @@ export async function takeTransfer(transfer: DataTransfer): Promise<void> {
   await takeFiles(files);
 }
 
-export async function takeFiles(found: readonly Found[]): Promise<void> {
+const nameOf = (path: string) => path.slice(path.lastIndexOf('/') + 1);
+const isConfig = ({ path }: Found) => nameOf(path) === ADAPTER_CONFIG;
+
+/** LoRA files, each with the configuration that came from the same folder. */
+export async function takeLoraFiles(found: readonly Found[]): Promise<void> {
+  const configs = found.filter(isConfig);
+  const files = found.filter((each) => !configs.includes(each));
+  const beside = (path: string) => configs.find((config) => config.path === path.slice(0, -nameOf(path).length) + ADAPTER_CONFIG);
+  for (const { path, file } of files) await addLora({ file, config: beside(path)?.file ?? null });
+  for (const { path, file } of configs.filter((config) => !files.some((each) => beside(each.path) === config)))
+    if (!(await configureLora(file)))
+      tell('warning', `${path} says how strongly a LoRA acts, and none is there that lacks it: give both together.`);
+}
+
+export async function takeFiles(all: readonly Found[]): Promise<void> {
+  const adapters = all.filter((each) => isConfig(each) || ADAPTER.test(nameOf(each.path)));
+  const found = all.filter((each) => !adapters.includes(each));
+  if (adapters.length > 0) {
+    if (model.value && !run.value) await takeLoraFiles(adapters);
+    else tell('warning', 'A LoRA can be added when a model is open and no restoration goes on.');
+  }
   const weights: GivenFile[] = found.filter(({ path }) => WEIGHTS.test(path));
   const photos = found.filter(({ path, file }) => !WEIGHTS.test(path) && (PHOTO.test(file.type) || PHOTO_NAME.test(path)));
   const others = found.filter((each) => !weights.includes(each) && !photos.includes(each));

@@ -1,7 +1,8 @@
 /** LoRA files on the model, each with a slider for how strongly it acts. */
 import { Icon } from './icon.tsx';
+import { filesOf, takeLoraFiles } from './intake.ts';
 import { run } from './photos.ts';
-import { addLora, loras, model, removeLora, scaleLora } from './session.ts';
+import { loras, model, removeLora, scaleLora } from './session.ts';
 
 export function LoraPanel() {
   return (
@@ -15,18 +16,17 @@ export function LoraPanel() {
             class="sr"
             type="file"
             multiple
-            accept=".safetensors,.pt,.bin,.ckpt"
+            accept=".safetensors,.pt,.bin,.ckpt,.json"
             disabled={!model.value || run.value !== null}
-            onChange={async (event) => {
-              const input = event.currentTarget;
-              for (const file of [...(input.files ?? [])]) await addLora(file);
-              input.value = '';
-            }}
+            onChange={(event) => void takeLoraFiles(filesOf(event.currentTarget))}
           />
         </label>
       </div>
       {loras.value.length === 0 && (
-        <p class="dim small">Small files that teach the model a subject or a style. They must be made for this model.</p>
+        <p class="dim small">
+          Small files that teach the model a subject or a style. They must be made for this model. PEFT's <code>adapter_config.json</code>,
+          which says how strongly its LoRA acts, may be given with it.
+        </p>
       )}
       {loras.value.map(({ id, name, scale }) => (
         <div key={id} class="lora">

@@ -64,6 +64,12 @@ export interface KeptFile {
   size: number;
 }
 
+/** A LoRA file, and the adapter_config.json that PEFT saved beside it. */
+export interface LoraGiven {
+  file: File;
+  config: File | null;
+}
+
 export interface LoraReport {
   id: number;
   name: string;
@@ -165,13 +171,22 @@ export interface AttentionMap {
 export const SCHEDULES = ['auto', 'subgroup', 'tiled', 'matrix'] as const;
 export type ScheduleChoice = (typeof SCHEDULES)[number];
 
+/** Which GPU is asked for where there are two. */
+export const POWERS = ['high-performance', 'low-power'] as const satisfies GPUPowerPreference[];
+
+/** How the device is opened. */
+export interface AdapterChoice {
+  schedule: ScheduleChoice;
+  powerPreference: GPUPowerPreference;
+}
+
 /** How matrices and convolutions lie on the GPU; files: as the files hold them. */
 export const WEIGHTS = ['files', 'f16', 'q8', 'q4'] as const;
 export type WeightsChoice = (typeof WEIGHTS)[number];
 
 /** Every call: [parameters, result, event]. */
 export interface Calls {
-  start: [{ schedule: ScheduleChoice }, AdapterReport, never];
+  start: [AdapterChoice, AdapterReport, never];
   benchmark: [null, Benchmark, never];
   inspect: [GivenFile[], InspectedFiles, never];
   forget: [string, InspectedFiles, never];
@@ -180,7 +195,7 @@ export interface Calls {
   openKept: [string, InspectedFiles, never];
   removeKept: [string, KeptFile[], never];
   openModel: [{ which: 'demo' | 'own'; weights: WeightsChoice }, ModelReport, { done: number; of: number }];
-  addLora: [{ file: File; scale: number }, LoraState, never];
+  addLora: [LoraGiven & { scale: number }, LoraState, never];
   scaleLora: [{ id: number; scale: number }, null, never];
   removeLora: [number, LoraState, never];
   plan: [GivenOptions, PlannedStep[], never];

@@ -9,13 +9,14 @@ import type {
   GivenFile,
   InspectedFiles,
   KeptFile,
+  LoraGiven,
   LoraReport,
   LoraState,
   ModelReport,
   ScheduleChoice,
   WeightsChoice,
 } from './protocol.ts';
-import { SCHEDULES } from './protocol.ts';
+import { POWERS, SCHEDULES } from './protocol.ts';
 
 export const adapter = signal<AdapterReport | null>(null);
 /** Why nothing can be computed here; null while it can, or is not known yet. */
@@ -34,11 +35,13 @@ export const modelPanelOpen = signal(false);
 
 /** How kernels are to divide their work; the engine starts anew when it changes. */
 export const schedule = signal<ScheduleChoice>(SCHEDULES.find((each) => each === stored('schedule')) ?? 'auto');
+/** Which GPU is asked for where there are two; the engine starts anew when it changes. */
+export const power = signal<GPUPowerPreference>(POWERS.find((each) => each === stored('power')) ?? 'high-performance');
 /** How the weights of the model that is opened next lie on the GPU. */
 export const weights = signal<WeightsChoice>('files');
 
 let given: GivenFile[] = [];
-let loraFiles: { id: number; file: File }[] = [];
+let loraFiles: (LoraGiven & { id: number })[] = [];
 let engineNow: Engine | null = null;
 
 /** The engine; started on first use. */
@@ -52,7 +55,7 @@ export function engine(): Engine {
 /** Looks at the adapter and opens the demo model. */
 export async function start(): Promise<void> {
   try {
-    adapter.value = await engine().call('start', { schedule: schedule.value });
+    adapter.value = await engine().call('start', { schedule: schedule.value, powerPreference: power.value });
   } catch (error) {
     adapterProblem.value = words(error as Error);
   }
@@ -75,12 +78,18 @@ export async function restart(): Promise<void> {
     await giveFiles(given.splice(0));
     await openModel('own').catch(tellError);
   }
-  for (const { id, file } of adapted) await addLora(file, scales.get(id));
+  for (const { id, ...lora } of adapted) await addLora(lora, scales.get(id));
 }
 
 export async function changeSchedule(to: ScheduleChoice): Promise<void> {
   schedule.value = to;
   store('schedule', to);
+  await restart();
+}
+
+export async function changePower(to: GPUPowerPreference): Promise<void> {
+  power.value = to;
+  store('power', to);
   await restart();
 }
 
@@ -143,13 +152,23 @@ export async function removeKept(id: string): Promise<void> {
   keptFiles.value = await engine().call('removeKept', id);
 }
 
-export async function addLora(file: File, scale = 1): Promise<void> {
+export async function addLora({ file, config }: LoraGiven, scale = 1): Promise<void> {
   try {
-    takeLoras(await engine().call('addLora', { file, scale }));
-    loraFiles.push({ id: loras.value[loras.value.length - 1].id, file });
+    takeLoras(await engine().call('addLora', { file, config, scale }));
+    loraFiles.push({ id: loras.value[loras.value.length - 1].id, file, config });
   } catch (error) {
     tellError(error);
   }
+}
+
+/** A configuration that was given after its LoRA: the newest without one is opened again with it. False where there is none. */
+export async function configureLora(config: File): Promise<boolean> {
+  const found = loraFiles.findLast((lora) => lora.config === null);
+  if (!found) return false;
+  const { scale } = loras.value.find(({ id }) => id === found.id)!;
+  await removeLora(found.id);
+  await addLora({ file: found.file, config }, scale);
+  return true;
 }
 
 let settling: ReturnType<typeof setTimeout> | undefined;

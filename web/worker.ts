@@ -17,9 +17,9 @@ const explorer = new Explorer(model);
 const runs = new EngineRuns(model, explorer);
 
 const handlers: Handlers = {
-  start: ({ schedule }) => {
-    model.schedule = schedule;
-    return adapterReport(files.host, schedule);
+  start: (choice) => {
+    model.adapter = choice;
+    return adapterReport(files.host, choice);
   },
   benchmark: async () => benchmark((await model.restorer()).device),
   inspect: (given) => files.add(given),
@@ -32,7 +32,7 @@ const handlers: Handlers = {
   openKept: (id) => files.openKept(id),
   removeKept: (id) => files.removeKept(id),
   openModel: ({ which, weights }, { emit }) => model.open(which, weights, (done, of) => emit({ done, of })),
-  addLora: ({ file, scale }) => model.addLora(file, scale),
+  addLora: (given) => model.addLora(given, given.scale),
   scaleLora: ({ id, scale }) => model.scaleLora(id, scale),
   removeLora: (id) => model.removeLora(id),
   plan: (given) => runs.plan(given),

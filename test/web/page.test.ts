@@ -129,6 +129,18 @@ test('a LoRA is loaded, its slider acts on the next run, and at 0 nothing change
     [`${key}.lora_down.weight`, { dtype: 'F32', shape: [4, 64], data: wave(256) }],
     [`${key}.lora_up.weight`, { dtype: 'F32', shape: [64, 4], data: wave(256) }],
   ]);
+  const peft = { name: 'adapter_model.safetensors', type: WEIGHTS, bytes: file };
+  const config = (json: object) => ({
+    name: 'adapter_config.json',
+    type: 'application/json',
+    bytes: new TextEncoder().encode(JSON.stringify(json)),
+  });
+  await driver.drop([peft, config({ lora_alpha: 'much' })]);
+  await driver.page.waitForSelector('.notice.error:has-text("lora_alpha")');
+  await driver.drop([peft, config({ lora_alpha: 8, r: 4 })]);
+  await driver.page.waitForSelector('.lora:has-text("adapter_model")');
+  await driver.page.click('.lora button');
+  await driver.page.waitForSelector('.lora', { state: 'detached' });
   await driver.page.setInputFiles('section[aria-label="LoRA"] input[type=file]', {
     name: 'wave.safetensors',
     mimeType: WEIGHTS,
