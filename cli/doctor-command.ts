@@ -5,9 +5,9 @@ import { gpus, host } from '../host/node.ts';
 import { SupirModel } from '../restore/supir-model.ts';
 import { checkAdapter } from '../verify/adapter-check.ts';
 import { demoShare } from '../verify/demo-check.ts';
+import { reportText } from '../verify/report-text.ts';
 import { openSafetensors } from '../weights/safetensors.ts';
-import { doctor } from './doctor.ts';
-import { reportText } from './doctor-report.ts';
+import { doctor, RUNTIME } from './doctor.ts';
 import { onInterrupt } from './interrupt.ts';
 import { DEMO } from './restore-options.ts';
 
@@ -65,7 +65,7 @@ async function check({ json, report: path }: DoctorOptions): Promise<number> {
   clear();
   const text = JSON.stringify(report, null, 2);
   if (path !== undefined) await host.writeFileAtomic(path, new TextEncoder().encode(`${text}\n`));
-  console.log(json ? text : reportText(report));
+  console.log(json ? text : reportText(report, RUNTIME));
   if (report.interrupted) throw stop.signal.reason;
   return report.verdict === 'unusable' ? 1 : 0;
 }

@@ -41,6 +41,7 @@ const DEMO = [
   'tokenizer.json',
   'sdxl.safetensors',
   'supir.safetensors',
+  'reference.safetensors',
   'photos/astronaut-noisy.jpg',
   'photos/cat-noisy.jpg',
   'photos/dandelion-noisy.jpg',
@@ -123,7 +124,8 @@ function withImports(path: string, metafile: Metafile): string[] {
 
 /** The service worker, with the names of what it keeps at once (`shell`) and later. */
 async function serviceWorker(site: Site, shell: string[]): Promise<Uint8Array> {
-  const later = [...site.keys()].filter((path) => !shell.includes(path) && path !== '_headers' && !path.startsWith('source/'));
+  const seldom = ['_headers', 'demo/reference.safetensors'];
+  const later = [...site.keys()].filter((path) => !shell.includes(path) && !seldom.includes(path) && !path.startsWith('source/'));
   const hash = createHash('sha256');
   for (const [path, bytes] of site) hash.update(path).update(bytes);
   const { outputFiles } = await build({

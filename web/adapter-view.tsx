@@ -1,4 +1,5 @@
 /** Adapter: what computes here, what was chosen for it, how fast it is, and what to do where nothing does. */
+import { CheckCard } from './check-card.tsx';
 import { Choice } from './choice.tsx';
 import { measure, measured, measuring } from './measuring.ts';
 import { run } from './photos.ts';
@@ -34,6 +35,7 @@ export function AdapterView() {
       {!facts && !adapterProblem.value && <p class="dim">Asking the browser for a GPU</p>}
       {facts && <Facts facts={facts} />}
       {facts && <BenchmarkCard />}
+      {facts && <CheckCard />}
       <Instructions open={adapterProblem.value !== null} />
     </div>
   );

@@ -35,6 +35,20 @@ export interface Benchmark {
   compileMs: number;
 }
 
+/** How far the check of the adapter is. */
+export interface CheckEvent {
+  done: number;
+  total: number;
+  what: string;
+}
+
+export interface CheckResult {
+  verdict: 'good' | 'flawed' | 'unusable';
+  why: string[];
+  /** The report, to be passed on. */
+  text: string;
+}
+
 /** Weights that a person chose: a file, with its path in the folder it came from, or a web address. */
 export type GivenFile = { path: string; file: File } | { url: string };
 
@@ -188,6 +202,7 @@ export type WeightsChoice = (typeof WEIGHTS)[number];
 export interface Calls {
   start: [AdapterChoice, AdapterReport, never];
   benchmark: [null, Benchmark, never];
+  check: [null, CheckResult, CheckEvent];
   inspect: [GivenFile[], InspectedFiles, never];
   forget: [string, InspectedFiles, never];
   kept: [null, KeptFile[], never];

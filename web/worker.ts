@@ -22,6 +22,7 @@ const handlers: Handlers = {
     return adapterReport(files.host, choice);
   },
   benchmark: async () => benchmark((await model.restorer()).device),
+  check: async (_, context) => (await import('./engine-check.ts')).check(files.host, model.adapter, context),
   inspect: (given) => files.add(given),
   forget: (path) => files.remove(path),
   kept: () => files.kept(),
@@ -54,7 +55,17 @@ const handlers: Handlers = {
 };
 
 /** Calls that use the device or change the model: one at a time. */
-const SERIAL: ReadonlySet<Call> = new Set(['start', 'benchmark', 'openModel', 'addLora', 'removeLora', 'restore', 'forecast', 'network']);
+const SERIAL: ReadonlySet<Call> = new Set([
+  'start',
+  'benchmark',
+  'check',
+  'openModel',
+  'addLora',
+  'removeLora',
+  'restore',
+  'forecast',
+  'network',
+]);
 
 const cancels = new Map<number, AbortController>();
 let last: Promise<unknown> = Promise.resolve();

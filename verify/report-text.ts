@@ -1,8 +1,7 @@
 /** An adapter's check as text: short enough to read, and to paste into a report of a fault. */
 import { shown } from '../core/text.ts';
 import { VERSION } from '../core/version.ts';
-import type { AdapterReport } from '../verify/adapter-check.ts';
-import { RUNTIME } from './doctor.ts';
+import type { AdapterReport } from './adapter-check.ts';
 
 const VERDICTS = {
   good: 'GOOD: it computes right.',
@@ -10,8 +9,8 @@ const VERDICTS = {
   unusable: 'UNUSABLE: its results cannot be trusted.',
 };
 
-/** -> lines of at most some 100 characters */
-export function reportText(report: AdapterReport): string {
+/** `runtime`: what the program runs in. -> lines of at most some 100 characters */
+export function reportText(report: AdapterReport, runtime: string): string {
   const { adapter, schedules, kernels, probes, speed, longestSubmit, restoration, verdict, why, seconds } = report;
   const checked = schedules.checked.map((each) => (each === schedules.chosen ? `${each} (chosen)` : each)).join(', ');
   const kind = adapter.software ? ', computes on the processor' : '';
@@ -20,7 +19,7 @@ export function reportText(report: AdapterReport): string {
     VERDICTS[verdict],
     ...why.map((each) => `  ${each}`),
     '',
-    `program      supir-webgpu ${VERSION}, ${RUNTIME}`,
+    `program      supir-webgpu ${VERSION}, ${shown(runtime, 160)}`,
     `adapter      ${shown(adapter.description || adapter.device || adapter.vendor)}${kind}`,
     `             vendor ${shown(adapter.vendor || '?')}, architecture ${shown(adapter.architecture || '?')}`,
     `schedules    ${checked}`,
