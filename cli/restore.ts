@@ -1,7 +1,7 @@
 /** `restore <photos...> -o <path>`: photos through the whole of SUPIR, with one loading of the model. */
 import { existsSync } from 'node:fs';
 import type { Command } from 'commander';
-import { factsOf, UserError, type Warning } from '../core/errors.ts';
+import { DeviceError, factsOf, UserError, type Warning } from '../core/errors.ts';
 import { shown } from '../core/text.ts';
 import { perfettoTrace } from '../gpu/perfetto.ts';
 import { type KernelTime, Profile } from '../gpu/profiler.ts';
@@ -78,6 +78,9 @@ export function restoreCommand(): Command {
   return restoreDefinition().action((photos: string[], flags: RestoreFlags, command: Command) => restore(photos, flags, givenBy(command)));
 }
 
+/** Whether the next photo would fail by the same: the GPU is gone. */
+const isHopeless = (error: unknown): boolean => ['device-lost-again', 'no-adapter-again'].includes((error as DeviceError).code ?? '');
+
 /** Some photos of several could not be restored. */
 export class PartialFailure extends Error {
   override name = 'PartialFailure';
@@ -118,6 +121,7 @@ async function restore(named: string[], flags: RestoreFlags, given: GivenOptions
   if (flags.memory !== undefined) restorer.memory = flags.memory * 1e9;
   const failures: string[] = [];
   let skipped = 0;
+  let hopeless: Error | null = null;
   try {
     // Files of the model and of LoRAs are open by now.
     for (const photo of photos) for (const path of writtenFiles(flags, photo, folder)) await checkNotRead(path);
@@ -129,6 +133,9 @@ async function restore(named: string[], flags: RestoreFlags, given: GivenOptions
         if (single || error instanceof Interrupted) throw error;
         failures.push(photo.input);
         work.failed(photo, error as Error);
+        if (!isHopeless(error)) continue;
+        hopeless = error as Error;
+        break;
       }
     }
   } finally {
@@ -138,6 +145,14 @@ async function restore(named: string[], flags: RestoreFlags, given: GivenOptions
   }
   if (!single && !flags.quiet && !flags.json && !flags.dryRun)
     console.log(`${photos.length - failures.length - skipped} restored, ${failures.length} failed, ${skipped} skipped`);
+  if (hopeless) {
+    const left = photos.length - photos.findIndex(({ input }) => input === failures[failures.length - 1]) - 1;
+    const others = left > 0 ? ` ${left} photos were not begun; the same command with --skip-existing goes on with them.` : '';
+    throw new DeviceError(`The batch was stopped, because the GPU is lost again and again.${others}`, {
+      code: 'batch-stopped',
+      cause: hopeless,
+    });
+  }
   if (failures.length)
     throw new PartialFailure(`${failures.length} of ${photos.length} photos could not be restored: ${failures.join(', ')}`);
   if (log?.lost) throw new PartialFailure(`The log ${log.path} lacks ${log.lost} of its lines; everything else was done.`);

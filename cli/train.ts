@@ -2,11 +2,12 @@
 import { existsSync, statSync } from 'node:fs';
 import { basename, extname, join, resolve } from 'node:path';
 import { Command } from 'commander';
-import { UserError } from '../core/errors.ts';
+import { type DeviceError, UserError } from '../core/errors.ts';
 import { nameKey, plainName } from '../core/plain-name.ts';
 import { shown } from '../core/text.ts';
 import { makePair } from '../evaluate/evaluate.ts';
-import { openDevice } from '../gpu/device.ts';
+import { type Device, openDevice } from '../gpu/device.ts';
+import { onDevices } from '../gpu/recovery.ts';
 import { host } from '../host/node.ts';
 import { checkNotRead } from '../host/node-files.ts';
 import { lock } from '../host/node-lock.ts';
@@ -28,6 +29,7 @@ import { type RunResult, runTraining } from '../train/run.ts';
 import type { Training, TrainingItem, TrainingOptions } from '../train/training.ts';
 import { fingerprint } from '../weights/fingerprint.ts';
 import { Interrupted, onInterrupt } from './interrupt.ts';
+import { words } from './messages.ts';
 import { checkWritable, realPath } from './output-path.ts';
 import { COMMAND } from './program.ts';
 import { duration } from './progress.ts';
@@ -161,14 +163,16 @@ class Session {
   private readonly photos: string;
   private readonly data: DataOptions;
   private readonly stopped: () => boolean;
+  private readonly progressed: () => void;
 
-  constructor(model: SupirModel, weights: string, photos: string, flags: TrainSettings, stopped: () => boolean) {
+  constructor(model: SupirModel, weights: string, photos: string, flags: TrainSettings, stopped: () => boolean, progressed: () => void) {
     const { image_multiple, min_size } = model.config;
     this.model = model;
     this.fingerprint = weights;
     this.flags = flags;
     this.photos = photos;
     this.stopped = stopped;
+    this.progressed = progressed;
     this.data = {
       size: flags.size ?? (min_size < 512 ? Math.max(64, image_multiple) : 512),
       multiple: image_multiple,
@@ -226,6 +230,7 @@ class Session {
       stopped: this.stopped,
       now: () => performance.now(),
       onStep: (report, secondsLeft) => {
+        this.progressed();
         if (flags.json) console.log(JSON.stringify({ ...report, secondsLeft }));
         else if (report.step % 10 === 0 || report.step === flags.steps || (secondsLeft !== null && !told)) {
           told ||= secondsLeft !== null;
@@ -275,18 +280,29 @@ async function withModel(photos: string, flags: TrainSettings, name: string, wor
   checkOutputs(flags, name);
   const unlock = await lock(join(flags.output, '.training.lock'), `A training in ${flags.output} is under way`);
   const interruption = onInterrupt(() => undefined);
+  const state = join(flags.output, 'state.safetensors');
+  const resumable = flags.resume || !existsSync(state); // else it is another training's
+  const open = async (before: Device | null) =>
+    openDevice({ gpu: await host.gpu(), settle: host.settle, pace: before?.pace, debug: host.debug?.() });
+  const lost = (error: DeviceError) =>
+    void process.stderr.write(`Warning: ${words(error)} The training goes on from its last step on a new device.\n`);
   try {
-    const device = await openDevice({ gpu: await host.gpu(), settle: host.settle, debug: host.debug?.() });
-    let model: SupirModel | null = null;
-    try {
-      model = await SupirModel.openFolder(device, host, flags.model, { weights: flags.weights ?? undefined });
-      const weights = `${await fingerprint(model.checkpoint)} ${flags.weights ?? ''}`;
-      for (const path of resultFiles(flags.output, name)) await checkNotRead(path);
-      await work(new Session(model, weights, photos, flags, () => interruption.signal.aborted));
-    } finally {
-      await model?.close();
-      device.close();
-    }
+    await onDevices(
+      open,
+      async (device, attempt, progressed) => {
+        let model: SupirModel | null = null;
+        try {
+          model = await SupirModel.openFolder(device, host, flags.model, { weights: flags.weights ?? undefined });
+          const weights = `${await fingerprint(model.checkpoint)} ${flags.weights ?? ''}`;
+          for (const path of resultFiles(flags.output, name)) await checkNotRead(path);
+          const resume = attempt > 0 && resumable ? existsSync(state) : flags.resume;
+          await work(new Session(model, weights, photos, { ...flags, resume }, () => interruption.signal.aborted, progressed));
+        } finally {
+          await model?.close();
+        }
+      },
+      { lost, signal: interruption.signal },
+    );
   } finally {
     interruption.done();
     await unlock();

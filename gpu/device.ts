@@ -4,7 +4,7 @@
  */
 import { type AdapterFacts, MATRIX_FEATURE, type Schedule } from '../core/adapter.ts';
 import type { DebugOptions } from '../core/debug.ts';
-import { DeviceError, MemoryError } from '../core/errors.ts';
+import { DeviceError, MemoryError, UserError } from '../core/errors.ts';
 import { present, type ShaderSpec, shaderSource } from '../core/shader.ts';
 import type { Buffers, MemoryUse } from './buffers.ts';
 import { Clock } from './clock.ts';
@@ -20,6 +20,8 @@ export interface OpenOptions {
   powerPreference?: GPUPowerPreference;
   /** Seconds of work that a submit may hold; less where a screen is to go on moving. Default 0.25. See Pace. */
   submitSeconds?: number;
+  /** The pace of a device before this one on the same adapter; its submits are then bounded as there. */
+  pace?: Pace;
   /** Default 'auto': by the adapter's facts, and never 'matrix'. 'subgroup' and 'matrix' throw DeviceError on adapters that cannot run them. */
   schedule?: Schedule | 'auto';
   /** What is printed of each program that is compiled. Default: nothing. */
@@ -36,6 +38,8 @@ export const TOLD_LIMITS = [
 ] as const;
 
 const SOFTWARE = /llvmpipe|lavapipe|swiftshader|warp|basic render/i;
+/** Milliseconds within which a driver tells that a device is lost, once a call failed. */
+const LOSS_TOLD = 50;
 const WANTED_FEATURES = ['shader-f16', 'subgroups', 'timestamp-query'];
 /** What the matrix schedule needs. */
 const MATRIX_FEATURES = ['shader-f16', 'subgroups', 'subgroup-size-control', MATRIX_FEATURE];
@@ -95,7 +99,7 @@ export async function openDevice(options: OpenOptions): Promise<Device> {
     throw new DeviceError('This adapter cannot run the subgroup schedule: it needs subgroups of one size between 4 and 64 lanes.');
   if (matrix) facts.schedule = 'matrix';
   else if (options.schedule === 'subgroup' || (options.schedule !== 'tiled' && oneSize && facts.software)) facts.schedule = 'subgroup';
-  const pace = new Pace({ seconds: options.submitSeconds, software: facts.software });
+  const pace = options.pace ?? new Pace({ seconds: options.submitSeconds, software: facts.software });
   const opened = new Device(device, facts, settle, pace);
   opened.debug = options.debug ?? null;
   return opened;
@@ -136,6 +140,7 @@ async function compiles(device: GPUDevice, code: string): Promise<boolean> {
 export class Device implements Buffers {
   readonly gpu: GPUDevice;
   readonly facts: AdapterFacts;
+  /** Waits for a GPU promise the way the host does it best. Rejects when the device is lost: some drivers never settle what was pending then. */
   readonly settle: <T>(promise: Promise<T>) => Promise<T>;
   /** How much work it is given at once, and when that is done. */
   readonly pace: Pace;
@@ -154,6 +159,11 @@ export class Device implements Buffers {
   private readonly compiling = { ms: 0, pending: 0, since: 0 };
   private failure: DeviceError | null = null;
   private closed = false;
+  /** Programs that are being placed or run for the first time: memory is taken then, also by the driver. */
+  private placing = 0;
+  /** What gives up a promise that is waited for; and whether the device is lost or closed, so that none may settle. */
+  private readonly waiting = new Set<() => void>();
+  private mayHang = false;
   private guarded: Promise<unknown> = Promise.resolve();
   private readonly refused = (event: Event): void => {
     this.failure ??= new DeviceError(`The GPU refused a command: ${(event as GPUUncapturedErrorEvent).error.message}`);
@@ -167,12 +177,18 @@ export class Device implements Buffers {
   ) {
     this.gpu = gpu;
     this.pace = pace;
-    this.clock = new Clock(gpu, pace, settle);
     this.facts = facts;
-    this.settle = settle;
+    this.settle = (promise) => settle(this.orLoss(promise));
+    this.clock = new Clock(gpu, pace, this.settle);
     gpu.lost.then((lost) => {
-      if (!this.closed)
-        this.failure = new DeviceError(`The GPU device was lost (${lost.reason}): ${lost.message || 'no message from the driver'}`);
+      this.mayHang = true;
+      setTimeout(() => {
+        for (const giveUp of this.waiting) giveUp();
+      }, LOSS_TOLD);
+      if (this.closed) return;
+      const values = { reason: lost.reason, placing: this.placing > 0 };
+      const message = `The GPU device was lost (${lost.reason}): ${lost.message || 'no message from the driver'}`;
+      this.failure = new DeviceError(message, { code: 'device-lost', values });
     });
     gpu.addEventListener('uncapturederror', this.refused);
   }
@@ -239,12 +255,46 @@ export class Device implements Buffers {
     if (this.failure) throw this.failure;
   }
 
+  /** Whether it was lost or closed: nothing can be computed on it any more. */
+  get isGone(): boolean {
+    return this.closed || this.failure?.code === 'device-lost';
+  }
+
+  /** The loss of the device where that is behind an error, else the error: drivers tell a loss a moment after the calls that failed by it. */
+  async failureBehind(error: unknown): Promise<unknown> {
+    if (this.closed || error instanceof UserError) return error;
+    await Promise.race([this.gpu.lost, new Promise((resolve) => setTimeout(resolve, LOSS_TOLD))]);
+    return this.failure?.code === 'device-lost' ? this.failure : error;
+  }
+
+  private orLoss<T>(promise: Promise<T>): Promise<T> {
+    return new Promise((resolve, reject) => {
+      const giveUp = () => reject(this.failure ?? new DeviceError('The device was closed.'));
+      const settled = () => void this.waiting.delete(giveUp);
+      this.waiting.add(giveUp);
+      if (this.mayHang) setTimeout(giveUp, LOSS_TOLD);
+      promise.then(resolve, reject).then(settled, settled);
+    });
+  }
+
+  /** Counts as placing until `work` is done: a loss meanwhile is probably one of memory. */
+  async whilePlacing<T>(work: () => Promise<T>): Promise<T> {
+    this.placing++;
+    try {
+      return await work();
+    } catch (error) {
+      throw await this.failureBehind(error);
+    } finally {
+      this.placing--;
+    }
+  }
+
   /**
    * Runs `body` and turns an out-of-memory or validation error raised meanwhile into a DeviceError that names `what`. Guards wait for one
    * another, because the device has one stack of error scopes.
    */
   guard<T>(what: string, body: () => T | Promise<T>): Promise<T> {
-    const result = this.guarded.then(() => this.guardNow(what, body));
+    const result = this.guarded.then(() => this.whilePlacing(() => this.guardNow(what, body)));
     this.guarded = result.catch(() => undefined);
     return result;
   }

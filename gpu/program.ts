@@ -150,6 +150,7 @@ export class Program<Names extends string> {
   /** Null where all results are kept. */
   private staging: GPUBuffer | null = null;
   private disposed = false;
+  private hasRun = false;
   /** Results that come back, each with its place in `staging`; and those that stay. */
   private outputs: { name: Names; value: Value; buffer: GPUBuffer; offset: number }[] = [];
   private readonly keptBuffers = new Map<string, GPUBuffer>();
@@ -223,7 +224,8 @@ export class Program<Names extends string> {
    * no result comes back. Calls queue behind one another. Throws UserError for unknown or missing names and ShapeError for wrong sizes.
    */
   run(inputs: RunInputs = {}, transfers: Transfers = {}): Promise<RunOutputs<Names>> {
-    const result = this.running.then(() => this.runNow(inputs, transfers));
+    const run = () => this.runNow(inputs, transfers);
+    const result = this.running.then(() => (this.hasRun ? run() : this.device.whilePlacing(run)));
     this.running = result.catch(() => undefined);
     return result;
   }
@@ -245,6 +247,7 @@ export class Program<Names extends string> {
         ({ value, buffer, offset }): Copy => [buffer, 0, staging!, offset, storageBytes(value.dtype, sizeOf(value.shape))],
       ),
     ]);
+    this.hasRun = true;
     if (!staging) {
       await device.profile?.collect(device);
       return {} as RunOutputs<Names>;
@@ -252,6 +255,8 @@ export class Program<Names extends string> {
     try {
       await device.settle(staging.mapAsync(1));
     } catch (error) {
+      const failure = await device.failureBehind(error);
+      if (failure instanceof DeviceError) throw failure;
       device.check();
       throw new DeviceError(`Reading results back failed: ${(error as Error).message}`);
     }

@@ -1,9 +1,11 @@
 /**
  * The restorer as a library user holds it: a device and a model, loaded once, that restore photo after photo. It keeps each run's state, goes on
- * from it, and when the device is lost opens a new one and goes on there, once.
+ * from it, and when the device is lost opens a new one and goes on there, until that is no use (gpu/recovery.ts).
  */
 import { DeviceError, factsOf, MemoryError } from '../core/errors.ts';
 import { type Device, type OpenOptions, openDevice } from '../gpu/device.ts';
+import { Profile } from '../gpu/profiler.ts';
+import { deviceAfterLoss, Losses } from '../gpu/recovery.ts';
 import type { Host } from '../host/host.ts';
 import type { Image } from '../image/image.ts';
 import type { LoraScaleText } from '../models/lora-scale.ts';
@@ -72,6 +74,8 @@ export interface RestorerOptions extends ModelOptions {
   schedule?: OpenOptions['schedule'];
   /** Which of several GPUs is asked for; default: the fast one. */
   powerPreference?: OpenOptions['powerPreference'];
+  /** Seconds before each attempt to get an adapter again after a loss. Default: WAITS of gpu/recovery.ts. */
+  waits?: readonly number[];
 }
 
 /** Methods whose models may be opened: a folder is of the first that recognises it. */
@@ -87,6 +91,8 @@ interface Opened<K extends Kind> {
 
 /** What of the memory that was in use when the adapter ran out of it is asked for in a second try. */
 const LESS_MEMORY = 0.75;
+/** Bytes that no GPU lacks: a loss with less in use was not one of memory. */
+const NO_GPU_LACKS = 2 ** 28;
 
 export class Restorer<K extends Kind = SupirKind> {
   /** GPU memory that may be used, in bytes; undefined to choose it by the adapter and the machine. Counts from the next photo on. */
@@ -95,6 +101,8 @@ export class Restorer<K extends Kind = SupirKind> {
   speeds: Speeds | null = null;
   /** Folders of states of other runs, of which a person was told. */
   private readonly toldOfStates = new Set<string>();
+  /** Of all photos, so that a batch on a GPU that is lost again and again ends. */
+  private readonly losses = new Losses();
   private readonly host: Host;
   private options: RestorerOptions;
   private readonly methods: readonly Method<K>[];
@@ -166,8 +174,9 @@ export class Restorer<K extends Kind = SupirKind> {
   }
 
   /**
-   * Restores one photo. Throws UserError for impossible options or sizes, DeviceError when the GPU fails twice, the signal's reason when
-   * aborted; a state that was asked for is kept in all these cases.
+   * Restores one photo. Throws UserError for impossible options or sizes, DeviceError when the GPU fails twice or is lost too often
+   * (device-lost-again, no-adapter-again: other photos would fare alike), the signal's reason when aborted; a state that was asked for is kept in all
+   * these cases.
    */
   async restore(photo: Image, given: Given<K>, settings: RestoreSettings<K> = {}): Promise<RestoredWithRecipe<K>> {
     const { name = 'photo', state: folder } = settings;
@@ -188,6 +197,7 @@ export class Restorer<K extends Kind = SupirKind> {
       // The listener first: what it writes is there, or the step is done again.
       await settings.step?.(done);
       await state?.save(done);
+      this.losses.progressed();
     };
     const { method, model } = this.opened;
     const results = settings.samples?.from(recipe, method.stages(recipe.options)) ?? new Results<K['made']>();
@@ -200,20 +210,28 @@ export class Restorer<K extends Kind = SupirKind> {
       this.speeds = learnt(this.speeds, meter.speeds);
       return restored;
     };
-    let result: RestoredPhoto<K['options']>;
-    try {
-      result = await run();
-    } catch (error) {
-      if (!(error instanceof DeviceError)) throw error;
-      await settings.warning?.({
-        ...factsOf(error),
-        code: 'device-replaced',
-        message: `${error.message} Trying once more on a new device${last ? `, from step ${(last as SamplerState).startStep}` : ''}.`,
-      });
-      if (error instanceof MemoryError) this.memory = LESS_MEMORY * this.device.memory.peak;
-      await this.replaceDevice();
-      result = await run();
+    // A device that was lost after the photo before, or whose loss ended it.
+    if (this.device.isGone) await this.replaceDevice(settings.signal);
+    let result: RestoredPhoto<K['options']> | null = null;
+    for (let tried = false; !result; ) {
+      try {
+        result = await run();
+      } catch (error) {
+        const failure = await this.device.failureBehind(error);
+        const isLost = (failure as DeviceError).code === 'device-lost';
+        if (!(failure instanceof DeviceError) || (tried && !isLost)) throw error;
+        if (isLost) this.losses.add(failure);
+        tried ||= !isLost;
+        await settings.warning?.({
+          ...factsOf(failure),
+          code: 'device-replaced',
+          message: `${failure.message} Trying once more on a new device${last ? `, from step ${(last as SamplerState).startStep}` : ''}.`,
+        });
+        this.useLess(failure, { ...photo, name }, given);
+        await this.replaceDevice(settings.signal);
+      }
     }
+    this.losses.progressed();
     return { ...result, recipe, resumedAt, finished: async () => state?.remove() };
   }
 
@@ -248,12 +266,29 @@ export class Restorer<K extends Kind = SupirKind> {
     );
   }
 
+  /** Asks for less memory after memory ran out, or where the device was lost while memory was taken and the photo fits in less. */
+  private useLess(failure: DeviceError, size: NamedSize, given: Given<K>): void {
+    const { peak } = this.device.memory;
+    if (!(failure instanceof MemoryError) && (failure.values?.placing !== true || peak < NO_GPU_LACKS)) return;
+    const before = this.memory;
+    this.memory = LESS_MEMORY * peak;
+    if (failure instanceof MemoryError) return; // where the photo does not fit in less, that is told
+    try {
+      this.forecast(size, given, null);
+    } catch {
+      this.memory = before;
+    }
+  }
+
   /** The model stays open, with its LoRA files and their scales as they are now. */
-  private async replaceDevice(): Promise<void> {
+  private async replaceDevice(signal?: AbortSignal): Promise<void> {
     const before = this.device;
+    const open = () => deviceOf(this.host, this.options, before);
     this.model.release();
+    const wasLost = before.isGone;
     before.close();
-    this.model.moveTo(await deviceOf(this.host, this.options));
+    const device = wasLost ? await deviceAfterLoss(before, open, { waits: this.options.waits, signal }) : await open();
+    this.model.moveTo(device);
   }
 
   /** Frees the weights, closes the files and gives the device back. */
@@ -263,8 +298,11 @@ export class Restorer<K extends Kind = SupirKind> {
   }
 }
 
-async function deviceOf(host: Host, { schedule, powerPreference }: RestorerOptions): Promise<Device> {
-  return openDevice({ gpu: await host.gpu(), settle: host.settle, schedule, powerPreference, debug: host.debug?.() });
+async function deviceOf(host: Host, { schedule, powerPreference }: RestorerOptions, before: Device | null = null): Promise<Device> {
+  const pace = before?.pace;
+  const device = await openDevice({ gpu: await host.gpu(), settle: host.settle, schedule, powerPreference, pace, debug: host.debug?.() });
+  device.profile = before?.profile ? new Profile() : null;
+  return device;
 }
 
 async function openModel<K extends Kind>(

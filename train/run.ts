@@ -2,7 +2,7 @@
  * A training from beginning to end: updates, validation, and files that are always whole - the result, the best one so far, the state to resume
  * from, a log of JSON lines and the loss as a picture.
  */
-import { UserError } from '../core/errors.ts';
+import { DeviceError, UserError } from '../core/errors.ts';
 import type { Files } from '../host/host.ts';
 import { openTensorFile } from '../weights/open.ts';
 import { checkSeal } from '../weights/seal.ts';
@@ -50,8 +50,8 @@ type LogLine = { step: number } & (
 );
 
 /**
- * Runs to the training's last step. Throws UserError when the loss is no longer a number (the state of the last good step is saved first), when
- * there is nothing to resume, when a state is damaged or of another training, or when one is there and `resume` is not given.
+ * Runs to the training's last step. Throws UserError when the loss is no longer a number (the state of the last good step is saved first, as it is when the
+ * GPU fails), when there is nothing to resume, when a state is damaged or of another training, or when one is there and `resume` is not given.
  */
 export async function runTraining<Item extends TrainingItem>(
   files: Files,
@@ -108,22 +108,22 @@ export async function runTraining<Item extends TrainingItem>(
     const done = training.step - warm.step;
     return done === 0 ? null : ((at - warm.at) / 1000 / done) * (steps - training.step);
   };
-  if (training.step === 0) await judge();
-  while (training.step < steps) {
-    interrupted = options.stopped?.() ?? false;
-    if (interrupted) break;
-    const begun = options.now?.();
-    try {
+  const isDue = () => training.step === steps || training.step % options.validateEvery === 0;
+  try {
+    if (training.step === 0 || (options.resume && isDue())) await judge(); // the GPU may have failed in it
+    while (training.step < steps) {
+      interrupted = options.stopped?.() ?? false;
+      if (interrupted) break;
+      const begun = options.now?.();
       const report = await training.update(images);
       log.push({ ...report, ...(begun === undefined ? {} : { ms: Math.round(options.now!() - begun) }) });
       options.onStep?.(report, secondsLeft());
-    } catch (error) {
-      if (error instanceof UserError && training.step > 0) await save();
-      throw error;
+      if (isDue()) await judge();
+      if (training.step === steps || training.step % options.saveEvery === 0) await save();
     }
-    const last = training.step === steps;
-    if (last || training.step % options.validateEvery === 0) await judge();
-    if (last || training.step % options.saveEvery === 0) await save();
+  } catch (error) {
+    if ((error instanceof UserError || error instanceof DeviceError) && training.step > 0) await save();
+    throw error;
   }
   if (interrupted) await save();
   const [lowest, all] = [best(), judged()];

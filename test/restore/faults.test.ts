@@ -1,0 +1,105 @@
+/** A driver with faults: restorations end with the right picture, or with words that say why not. */
+import { test } from 'uvu';
+import * as assert from 'uvu/assert';
+import type { DeviceError, Warning } from '../../core/errors.ts';
+import { host } from '../../host/node.ts';
+import type { Image } from '../../image/image.ts';
+import { Restorer } from '../../restore/restorer.ts';
+import { FaultyGpu } from '../support/faulty-gpu.ts';
+import { MemoryFiles } from '../support/memory-files.ts';
+import { refusal } from '../support/refused.ts';
+import { tinyModelFiles } from '../support/tiny-model.ts';
+
+const options = { steps: 3, cfg: 2, seed: 3, minSize: 16, upscale: 1 };
+const photo: Image = { width: 16, height: 16, data: Uint8Array.from({ length: 768 }, (_, i) => 128 + 100 * Math.sin(i * i)) };
+const files = new MemoryFiles();
+const faulty = new FaultyGpu(await host.gpu());
+// The methods of MemoryFiles, on it.
+const names = ['readFile', 'fileSource', 'writeFileAtomic', 'list', 'exists', 'remove'] as const;
+const inMemory = Object.fromEntries(names.map((name) => [name, (files[name] as (...given: unknown[]) => unknown).bind(files)]));
+const faultyHost = { ...host, ...(inMemory as unknown as MemoryFiles), gpu: async () => faulty.gpu };
+const waits = [0.01, 0.1];
+let undisturbed: Uint8Array;
+let peak = 0;
+
+const load = () => Restorer.load(faultyHost, 'tiny', [], { waits });
+
+/** Restores with a restorer of its own; its warnings' codes and the picture. */
+async function restored(prepare: (restorer: Restorer) => void = () => {}): Promise<{ data: Uint8Array; warnings: Warning[] }> {
+  const restorer = await load();
+  const warnings: Warning[] = [];
+  try {
+    prepare(restorer);
+    const { image } = await restorer.restore(photo, options, { warning: (said) => void warnings.push(said) });
+    peak = restorer.device.memory.peak;
+    return { data: image.data, warnings };
+  } finally {
+    await restorer.close();
+    assert.is(restorer.device.memory.buffers, 0);
+  }
+}
+
+test.before(async () => {
+  for (const [name, bytes] of await tinyModelFiles()) files.files.set(`tiny/${name}`, bytes);
+  undisturbed = (await restored()).data;
+  assert.ok(faulty.submits > 8);
+});
+
+test.before.each(() => faulty.mend());
+
+test('lost here and there, with no adapter for a while: the same bytes', async () => {
+  faulty.faults = { loseAt: (submit) => submit === 3 || submit === 9, nullFor: 50 };
+  const { data, warnings } = await restored();
+  assert.equal(data, undisturbed);
+  assert.is(faulty.losses, 2);
+  assert.is(faulty.refusedAdapters, 1);
+  assert.equal(
+    warnings.map(({ code }) => code),
+    ['device-replaced', 'device-replaced'],
+  );
+});
+
+test('a watchdog that takes the GPU away from long submits: they become smaller, and the bytes are the same', async () => {
+  const steady = ({ device: { pace } }: Restorer) => {
+    pace.learn = () => {};
+    pace.seconds = 0.002;
+  };
+  await restored(steady);
+  const most = Math.ceil(0.8 * faulty.largest);
+  faulty.faults = { mostWorkgroups: most };
+  const { data, warnings } = await restored(steady);
+  assert.equal(data, undisturbed);
+  assert.ok(warnings.length > 0 && warnings.length <= 2, `${warnings.length} losses`);
+});
+
+test('lost every time: it ends with a plain word, and so does the next photo only after tries of its own', async () => {
+  faulty.faults = { loseAt: () => true };
+  const restorer = await load();
+  const end = (await refusal(restorer.restore(photo, { ...options, stage1Only: true }))) as DeviceError;
+  assert.is(end.code, 'device-lost-again');
+  assert.match(end.message, /The GPU was lost 3 times .* nothing more is tried/);
+  assert.is(faulty.losses, 3);
+  faulty.faults = {};
+  assert.equal((await restorer.restore(photo, options)).image.data, undisturbed);
+  await restorer.close();
+});
+
+test('an adapter that does not come again is told', async () => {
+  faulty.faults = { loseAt: (submit) => submit === 2, nullFor: 1e6 };
+  const restorer = await load();
+  const end = (await refusal(restorer.restore(photo, { ...options, stage1Only: true }))) as DeviceError;
+  assert.is(end.code, 'no-adapter-again');
+  await restorer.close();
+});
+
+test('memory that ends early is told with what may help', async () => {
+  faulty.faults = { memory: 0.9 * peak };
+  const restorer = await load();
+  const warnings: Warning[] = [];
+  const end = await refusal(restorer.restore(photo, options, { warning: (said) => void warnings.push(said) }));
+  assert.match(end.message, /does not fit: .* of GPU memory are allowed/);
+  assert.match(warnings.map(({ message }) => message).join(), /Out of GPU memory while placing .*smaller image or tiles/);
+  await restorer.close();
+});
+
+test.run();
