@@ -52,7 +52,7 @@ test('lost here and there, with no adapter for a while: the same bytes', async (
   const { data, warnings } = await restored();
   assert.equal(data, undisturbed);
   assert.is(faulty.losses, 2);
-  assert.is(faulty.refusedAdapters, 1);
+  assert.is(faulty.refusedAdapters, 2);
   assert.equal(
     warnings.map(({ code }) => code),
     ['device-replaced', 'device-replaced'],
