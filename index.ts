@@ -1,6 +1,7 @@
 /**
  * supir-webgpu as a library: the tensor framework, its kernels, the networks built on them, and the restoration.
- * Host adapters are imported by themselves: `supir-webgpu/host/node`, `supir-webgpu/host/browser`, `supir-webgpu/host/deno`.
+ * Host adapters are imported by themselves: `supir-webgpu/host/node`, `supir-webgpu/host/browser`, `supir-webgpu/host/deno`. The framework with all that
+ * one needs to build networks of one's own is `supir-webgpu/framework`; the demo model's place is `supir-webgpu/demo`.
  */
 export type { AdapterFacts } from './core/adapter.ts';
 export { DeviceError, type Facts, factsOf, ShapeError, UserError, type Warning } from './core/errors.ts';

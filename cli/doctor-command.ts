@@ -1,6 +1,8 @@
 /** `doctor`: what computes here, which GPUs there are, and with --check whether this one computes right. */
+
 import { Command } from 'commander';
 import { type Device, openDevice } from '../gpu/device.ts';
+import { DEMO } from '../host/demo.ts';
 import { gpus, host } from '../host/node.ts';
 import { SupirModel } from '../restore/supir-model.ts';
 import { checkAdapter } from '../verify/adapter-check.ts';
@@ -9,7 +11,6 @@ import { reportText } from '../verify/report-text.ts';
 import { openSafetensors } from '../weights/safetensors.ts';
 import { doctor, RUNTIME } from './doctor.ts';
 import { onInterrupt } from './interrupt.ts';
-import { DEMO } from './restore-options.ts';
 
 interface DoctorOptions {
   json?: boolean;

@@ -1,5 +1,7 @@
 #!/usr/bin/env node
 /** The command line: `npm run -s supir -- <command>`. Errors are one paragraph; `--debug` adds the stack. */
+import './check-node.ts';
+
 import { Command } from 'commander';
 import { DeviceError, UserError } from '../core/errors.ts';
 import { shownMessage } from '../core/text.ts';

@@ -1,8 +1,8 @@
 /** The options of `restore`, as commander reads them. */
-import { fileURLToPath } from 'node:url';
 import { Command, InvalidArgumentError, Option } from 'commander';
 import { UserError } from '../core/errors.ts';
 import { shown } from '../core/text.ts';
+import { DEMO } from '../host/demo.ts';
 import { LoraScale } from '../models/lora-scale.ts';
 import { spelled } from '../options/spelling.ts';
 import type { GivenOptions } from '../restore/choose-options.ts';
@@ -15,9 +15,6 @@ import { readConfig } from './model-config.ts';
 import { argument, givenOptions, optionFlags } from './option-flags.ts';
 import { COMMAND } from './program.ts';
 import { memoryOption, weightsOption } from './weights-input.ts';
-
-/** The model that ships with the program; compiled files lie one folder deeper than sources. */
-export const DEMO = fileURLToPath(new URL(import.meta.url.endsWith('.ts') ? '../demo' : '../../demo', import.meta.url));
 
 const EXAMPLES = `
 Examples:

@@ -2,6 +2,9 @@
  * What the program needs from the platform it runs on, and nothing more: WebGPU's entry point, a way to wait for it, and files.
  * One implementation a platform: node.ts (Node and Bun), deno.ts, browser.ts; current.ts picks the one that is running.
  */
+// All entries of the package reach this file, so that whoever uses them has the types of WebGPU, wherever their TypeScript has them.
+export type {} from 'supir-webgpu/webgpu-types';
+
 import type { DebugOptions } from '../core/debug.ts';
 import type { ByteSource } from '../weights/byte-source.ts';
 

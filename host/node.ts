@@ -7,6 +7,7 @@ import type { Host } from './host.ts';
 import { flagsFor, type ListedAdapter, listAdapters } from './node-adapters.ts';
 import { dawnFolder, useNotedDriver } from './node-driver.ts';
 import { nodeFiles } from './node-files.ts';
+import { oldNode } from './node-version.ts';
 
 /** Dawn lives as long as this object is referenced, so it is kept for the life of the process. */
 let dawn: GPU | undefined;
@@ -34,6 +35,8 @@ async function gpu(): Promise<GPU> {
 }
 
 async function binding(): Promise<typeof import('webgpu')> {
+  const problem = oldNode();
+  if (problem) throw new DeviceError(problem, { code: 'old-node' });
   useNotedDriver();
   try {
     return await import('webgpu');

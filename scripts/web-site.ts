@@ -63,8 +63,6 @@ const bundle: BuildOptions = {
   target: 'es2022',
   jsx: 'automatic',
   jsxImportSource: 'preact',
-  alias: { pngjs: 'pngjs/browser.js' }, // pngjs with what it uses of Node's library included
-  external: ['./host/node.ts', './host/deno.ts'], // host/current.ts names them, and the page never loads them
   absWorkingDir: root,
   outdir: '/site',
   entryNames: 'assets/[name]-[hash]',

@@ -19,7 +19,6 @@ export const bundleOptions = {
   platform: 'browser',
   target: 'es2022',
   external: NODE_ONLY,
-  alias: { pngjs: 'pngjs/browser.js' }, // pngjs with what it uses of Node's library included
   absWorkingDir: testFolder,
   outdir: 'bundle',
   logLevel: 'error',
