@@ -24,6 +24,7 @@ Exit codes: 0 done, 2 bad input or option, 3 no adapter or the GPU failed.`;
 interface InitFlags {
   output: string;
   config: string;
+  tokenizer?: string;
   seed: number;
   linear?: string;
   crops: number;
@@ -37,6 +38,7 @@ export function trainInitCommand(): Command {
     .description('Writes an untrained model of the sizes of a config.json, to begin trainings with.')
     .requiredOption('-o, --output <folder>', 'folder of the model')
     .requiredOption('--config <file>', "a model's config.json")
+    .option('--tokenizer <file>', 'default: the one that the config.json names, beside it')
     .option('--seed <n>', 'of all that is drawn', number, 1)
     .option('--linear <photos>', 'folder of photos: let the autoencoder begin as the best linear one for them')
     .option('--crops <n>', 'square crops from each of these photos', number, 8)
@@ -53,7 +55,7 @@ async function init(flags: InitFlags): Promise<void> {
   const bytes = await host.readFile(path);
   const json = parseJsonBytes(bytes, path);
   const config = parseConfig(json, path);
-  const tokenizer = await host.readFile(`${dirname(path)}/${parseModelFiles(json, path).tokenizer}`);
+  const tokenizer = await host.readFile(flags.tokenizer ?? `${dirname(path)}/${parseModelFiles(json, path).tokenizer}`);
   const weights = untrained(config, seed);
   if (linear !== undefined) {
     const pictures = await loadPictures(host, linear, { size, multiple: config.image_multiple, crops, seed });

@@ -8,6 +8,7 @@ import { compile } from '../../gpu/program.ts';
 import { parseConfig } from '../../models/config.ts';
 import { Supir } from '../../models/supir.ts';
 import { meanOf } from '../../models/vae.ts';
+import { readModelConfig } from '../../restore/model-config.ts';
 import { SupirModel } from '../../restore/supir-model.ts';
 import type { TrainingPicture } from '../../train/autoencoding.ts';
 import { startLinear } from '../../train/linear-start.ts';
@@ -105,6 +106,17 @@ test('a seed gives the same model, which is a folder that can be opened and trai
   const model = await SupirModel.open(device, async (file) => bytesSource(file, files.files.get(`new/${file}`)!));
   assert.is(model.config.name, config.name);
   await model.close();
+});
+
+test('the demo model of 16 latent channels: sizes, settings and presets are in order', async () => {
+  const config = readModelConfig(parseJsonBytes(await projectFile('demo/training/config.json'), 'config.json'), 'config.json');
+  const { vae, unet } = config;
+  assert.equal([vae.z_channels, unet.in_channels, unet.out_channels], [16, 16, 16]);
+  for (const [name, { shape }] of untrained(config, 1))
+    assert.ok(
+      shape.every((side) => side > 0),
+      name,
+    );
 });
 
 test.run();
