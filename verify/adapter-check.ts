@@ -29,6 +29,7 @@ export interface AdapterReport {
   schedules: { checked: Schedule[]; left: Partial<Record<Schedule, string>>; chosen: Schedule };
   kernels: { checked: number; wrong: KernelFinding[]; worst: KernelFinding | null };
   probes: Probes;
+  /** Null where the check was stopped before it. */
   speed: {
     /** GFLOP/s of work repeated within one submit: a matmul, a convolution and attention of SDXL's sizes. */
     matmul: number;
@@ -37,7 +38,7 @@ export interface AdapterReport {
     /** Bytes per second to the GPU and back. */
     upload: number;
     download: number;
-  };
+  } | null;
   /** Seconds of the longest submit of the check, and what one may take. */
   longestSubmit: { seconds: number; budget: number };
   /** The small restoration: largest difference as a share of what is allowed; null where none was at hand. */
@@ -119,7 +120,8 @@ export async function checkAdapter({
   const probes = await probe(chosen);
   done++;
   tell('speed');
-  const speed = await speedOf(chosen);
+  interrupted ||= signal?.aborted ?? false;
+  const speed = interrupted ? null : await speedOf(chosen);
   done++;
   tell('a restoration');
   const restored = restoration && !interrupted ? { share: await restoration(chosen) } : null;
@@ -155,7 +157,7 @@ async function attempt(check: { run(device: Device): Promise<{ share: number; wo
 /** Work within one submit: enough for a clock, and repeated. */
 const [CHAIN, RUNS] = [6, 3];
 
-async function speedOf(device: Device): Promise<AdapterReport['speed']> {
+async function speedOf(device: Device): Promise<NonNullable<AdapterReport['speed']>> {
   const token = input('x', [1024, 640]);
   const map = input('x', [1, 48, 48, 320]);
   const q = input('x', [1, 1024, 640]);

@@ -35,8 +35,12 @@ export function reportText(report: AdapterReport, runtime: string): string {
     `halves       below 6.1e-5: ${keeps(probes.subnormalHalves.read)} when read, ${keeps(probes.subnormalHalves.written)} when written; beyond 65504: ${probes.infiniteHalves ? 'infinity' : 'not infinity'}`,
     `functions    exp ${probes.ulps.exp.toFixed(1)}, tanh ${probes.ulps.tanh.toFixed(1)}, division ${probes.ulps.division.toFixed(1)} units in the last place`,
     `clock        ${probes.timestampGrain === null ? 'none on the GPU' : `multiples of ${probes.timestampGrain} ns`}`,
-    `speed        matmul ${speed.matmul.toFixed(0)}, convolution ${speed.convolution.toFixed(0)}, attention ${speed.attention.toFixed(0)} GFLOP/s`,
-    `transfer     ${(speed.upload / 1e9).toFixed(2)} GB/s up, ${(speed.download / 1e9).toFixed(2)} GB/s down`,
+    ...(speed
+      ? [
+          `speed        matmul ${speed.matmul.toFixed(0)}, convolution ${speed.convolution.toFixed(0)}, attention ${speed.attention.toFixed(0)} GFLOP/s`,
+          `transfer     ${(speed.upload / 1e9).toFixed(2)} GB/s up, ${(speed.download / 1e9).toFixed(2)} GB/s down`,
+        ]
+      : []),
     `submits      ${(longestSubmit.seconds * 1000).toFixed(0)} ms at most, compiling included; ${longestSubmit.budget * 1000} ms are planned`,
     `time         ${seconds.toFixed(0)} s`,
   ].join('\n');

@@ -10,6 +10,7 @@ const going = signal<{ event: CheckEvent | null; stop: AbortController } | null>
 const found = signal<CheckResult | null>(null);
 
 const VERDICTS = {
+  stopped: 'It was not checked to the end',
   good: 'It computes right',
   flawed: 'It computes right where it is used, but not in all that it offers',
   unusable: 'Its results cannot be trusted',
@@ -30,6 +31,13 @@ async function begin(): Promise<void> {
   }
 }
 
+/** The kernel at work is finished first. */
+function stop(): void {
+  const now = going.value!;
+  now.stop.abort();
+  going.value = { ...now };
+}
+
 async function copy(text: string): Promise<void> {
   try {
     await navigator.clipboard.writeText(text);
@@ -42,13 +50,14 @@ async function copy(text: string): Promise<void> {
 export function CheckCard() {
   const [now, result] = [going.value, found.value];
   const { done = 0, total = 1, what = '' } = now?.event ?? {};
+  const verdict = result?.interrupted && result.verdict !== 'unusable' ? 'stopped' : (result?.verdict ?? 'good');
   return (
     <section class="card" aria-label="Check">
       <div class="row">
         <h2>Check this GPU</h2>
         {now ? (
-          <button type="button" onClick={() => now.stop.abort()}>
-            Stop
+          <button type="button" disabled={now.stop.signal.aborted} onClick={stop}>
+            {now.stop.signal.aborted ? 'Stopping' : 'Stop'}
           </button>
         ) : (
           <button type="button" disabled={run.value !== null} onClick={() => void begin()}>
@@ -69,7 +78,7 @@ export function CheckCard() {
       {result && (
         <>
           <p>
-            <span class={`badge ${result.verdict === 'good' ? 'good' : 'slow'}`}>{result.verdict}</span> {VERDICTS[result.verdict]}.
+            <span class={`badge ${verdict === 'good' ? 'good' : 'slow'}`}>{verdict}</span> {VERDICTS[verdict]}.
           </p>
           <ul class="small">
             {result.why.map((why) => (
@@ -79,7 +88,9 @@ export function CheckCard() {
           <details>
             <summary>The report</summary>
             {/* biome-ignore lint/a11y/noNoninteractiveTabindex: what scrolls must be reachable from the keyboard */}
-            <pre tabIndex={0}>{result.text}</pre>
+            <pre class="wrapped" tabIndex={0}>
+              {result.text}
+            </pre>
             <button type="button" class="small" onClick={() => void copy(result.text)}>
               Copy
             </button>

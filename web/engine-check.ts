@@ -32,6 +32,6 @@ export async function check(host: Host, choice: AdapterChoice, { emit, signal }:
     progress: (done, total, what) => emit({ done, total, what }),
     signal,
   });
-  const { verdict, why } = report;
-  return { verdict, why, text: reportText(report, navigator.userAgent) };
+  const { verdict, why, interrupted } = report;
+  return { verdict, why, interrupted, text: reportText(report, navigator.userAgent) };
 }

@@ -45,6 +45,8 @@ export interface CheckEvent {
 export interface CheckResult {
   verdict: 'good' | 'flawed' | 'unusable';
   why: string[];
+  /** It was stopped before its end. */
+  interrupted: boolean;
   /** The report, to be passed on. */
   text: string;
 }

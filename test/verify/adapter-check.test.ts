@@ -39,7 +39,7 @@ test('an adapter that computes right is called good, and what it cannot follow i
   assert.equal(report.kernels.wrong, []);
   assert.ok(report.kernels.checked >= 8 && report.kernels.worst!.share! > 0);
   assert.ok('matrix' in report.schedules.left);
-  assert.ok(report.speed.matmul > 0 && report.speed.download > 0);
+  assert.ok(report.speed!.matmul > 0 && report.speed!.download > 0);
   assert.ok(report.probes.ulps.division < 3 && report.probes.infiniteHalves);
   assert.ok(seen.some((what) => what.startsWith('softmax')));
   assert.is(report.interrupted, false);
@@ -71,6 +71,7 @@ test('a restoration that differs, and a check that is stopped, are told', async 
   const stopped = await checkAdapter({ open: await opener(), only: (name) => FEW.test(name), signal: stop.signal });
   assert.is(stopped.interrupted, true);
   assert.is(stopped.kernels.checked, 0);
+  assert.is(stopped.speed, null);
   assert.is(stopped.verdict, 'flawed');
 });
 

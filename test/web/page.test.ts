@@ -54,6 +54,20 @@ test('a schedule that the adapter cannot run is explained, and another one can b
   await driver.page.waitForSelector('text=/demo, 6\\.\\d+ M parameters/');
 });
 
+test('the GPU is checked kernel by kernel until somebody stops that, and the report can be read', async () => {
+  await driver.show('adapter');
+  await driver.page.click('section[aria-label="Check"] button:has-text("Check")');
+  await driver.page.waitForSelector('label[for=check]:has-text(": matmul")');
+  await driver.page.click('section[aria-label="Check"] button:has-text("Stop")');
+  await driver.page.waitForSelector('section[aria-label="Check"] .badge:has-text("stopped")');
+  await driver.page.click('section[aria-label="Check"] summary');
+  assert.match(
+    (await driver.page.textContent('section[aria-label="Check"] pre'))!,
+    /schedules {4}tiled \(chosen\)\nkernels {6}\d+ checks, 0 wrong/,
+  );
+  await driver.show('restore');
+});
+
 test('what was typed and cannot be stops the run until it is mended, and a file that is no photo is refused by name', async () => {
   await driver.page.waitForSelector('.forecast:has-text("once there is one")');
   await driver.drop([
