@@ -56,7 +56,7 @@ function BlockFacts({ block }: { block: GraphBlock }) {
   const total = network.value!.graph.blocks.reduce((sum, { flops }) => sum + flops, 0);
   const [h, w] = network.value!.latent;
   const time = recorded.value?.times[block.path];
-  const kinds = [block.kind, ...block.parts.map(({ path, kind }) => (kind ? `${path}: ${kind}` : ''))].filter(Boolean);
+  const kinds = [block.kind, ...block.parts.map(({ path, kind }) => (kind && path ? `${path}: ${kind}` : ''))].filter(Boolean);
   return (
     <dl class="facts">
       {kinds.length > 0 && (

@@ -1,4 +1,5 @@
 /** What is dropped, pasted or chosen goes where it belongs, by its name: photos to the queue, PEFT's LoRA files onto the model, other weights to Model. */
+import { listed } from '../core/text.ts';
 import { PHOTO_NAME } from '../image/photo-names.ts';
 import { ADAPTER_CONFIG } from '../weights/lora-alpha.ts';
 import { tell } from './notices.ts';
@@ -60,7 +61,10 @@ export async function takeFiles(all: readonly Found[]): Promise<void> {
   if (others.length > 0)
     tell(
       'warning',
-      `${others.map(({ path }) => path).join(', ')}: neither a photo (PNG, JPEG, WebP) nor weights (.safetensors, .ckpt, .pt, .bin).`,
+      `${listed(
+        others.map(({ path }) => path),
+        5,
+      )}: neither a photo (PNG, JPEG, WebP) nor weights (.safetensors, .ckpt, .pt, .bin).`,
     );
 }
 

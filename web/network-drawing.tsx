@@ -62,6 +62,7 @@ function BlockBox({ block, share, x, y }: { block: GraphBlock; share: number; x:
       type="button"
       class={`block ${family} ${off !== null && chosen.value.options.ablate.includes(off) ? 'off' : ''}`}
       style={{ left: `${x}px`, top: `${y}px`, width: `${BOX_WIDTH}px`, height: `${BOX_HEIGHT}px` }}
+      title={block.path}
       aria-pressed={chosenPath.value === block.path}
       data-block={block.path}
       onClick={() => {
@@ -81,7 +82,10 @@ function BlockBox({ block, share, x, y }: { block: GraphBlock; share: number; x:
 
 /** The network's family and the name within it. */
 function nameOf(path: string): [family: string, short: string] {
-  const short = path.replace(/^model\.(control|diffusion)_model\./, '').replace('project_modules', 'project');
+  const short = path
+    .replace(/^model\.(control|diffusion)_model\./, '')
+    .replace('project_modules', 'project')
+    .replace(/_blocks?/, '');
   return [path.startsWith('model.control_model') ? 'control' : short.startsWith('project') ? 'project' : 'unet', short];
 }
 

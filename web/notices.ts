@@ -1,5 +1,6 @@
 /** What the page has to tell. News and warnings go by themselves once they could be read, errors when they are put away or told again. */
 import { signal } from '@preact/signals';
+import { shownMessage } from '../core/text.ts';
 import { words } from './messages.ts';
 
 export interface Notice {
@@ -16,7 +17,9 @@ const STAYS = { news: 5000, warning: 10_000, error: Number.POSITIVE_INFINITY };
 const A_CHARACTER = 40;
 let made = 0;
 
-export function tell(kind: Notice['kind'], text: string): void {
+/** What a file or its name brings into a message is shown, and cut. */
+export function tell(kind: Notice['kind'], message: string): void {
+  const text = shownMessage(message);
   const id = ++made;
   notices.value = [...notices.value.filter((notice) => notice.text !== text), { id, kind, text }].slice(-4);
   const stays = STAYS[kind] + A_CHARACTER * text.length;
