@@ -9,7 +9,7 @@ import { besidePath } from '../host/node-temporary.ts';
 import { size } from '../restore/inspection.ts';
 import { Checkpoint } from '../weights/checkpoint.ts';
 import { type Conversion, type ConvertedDType, convert } from '../weights/convert.ts';
-import { bigGRules, clipRules, unetRules, vaeRules } from '../weights/diffusers.ts';
+import { clipRules, openClipRules, unetRules, vaeRules } from '../weights/diffusers.ts';
 import { byteLength } from '../weights/dtype.ts';
 import { COMPONENTS, componentOf } from '../weights/layouts.ts';
 import { checkUsable, recognize } from '../weights/recognize.ts';
@@ -98,7 +98,7 @@ function diffusersFiles(source: Checkpoint, folder: string): { path: string; fil
     ['unet/diffusion_pytorch_model', unetRules(names)],
     ['vae/diffusion_pytorch_model', vaeRules(names)],
     ['text_encoder/model', clipRules()],
-    ['text_encoder_2/model', bigGRules(names)],
+    ['text_encoder_2/model', openClipRules(names)],
   ];
   const parts = new Set(names.map(componentOf));
   const supir = [...parts].filter((part) => part && COMPONENTS[part].origin === 'SUPIR');

@@ -33,13 +33,18 @@ export async function checkPicture(path: string): Promise<void> {
 }
 
 /** Writes a picture in the format that the name's ending says; a PNG carries the recipe, and only a PNG has 16 bits. Throws UserError. */
-export async function writePicture(path: string, image: Image | DeepImage, quality: number, recipe?: Recipe): Promise<void> {
+export async function writePicture(path: string, image: Image | DeepImage, quality: number, recipe?: Recipe<unknown>): Promise<void> {
   await host.writeFileAtomic(path, await encoded(path, image, quality, recipe));
 }
 
 export const isPng = (path: string): boolean => extname(path).toLowerCase() === '.png';
 
-async function encoded(path: string, image: Image | DeepImage, quality: number, recipe?: Recipe): Promise<Uint8Array<ArrayBuffer>> {
+async function encoded(
+  path: string,
+  image: Image | DeepImage,
+  quality: number,
+  recipe?: Recipe<unknown>,
+): Promise<Uint8Array<ArrayBuffer>> {
   if (extname(path).toLowerCase() === '.webp') return encodeWebp(image as Image, quality);
   if (!isPng(path)) return encodeJpeg(image as Image, quality);
   return encodePng(image, recipe ? { text: { [RECIPE_KEYWORD]: JSON.stringify(recipe) } } : {});

@@ -5,7 +5,8 @@ import type { Progress } from '../restore/progress.ts';
 /** What a stage does, and what its parts are. Stages that are not here have their names. */
 const STAGES: Readonly<Record<string, readonly [what: string, part: string]>> = {
   compile: ['compiling shaders', ''],
-  encode: ['reading the degraded image', 'tile'],
+  clean: ['cleaning', 'tile'],
+  encode: ['reading the picture', 'tile'],
   stage1: ['decoding the stage-1 image', 'tile'],
   reencode: ['encoding the stage-1 image', 'tile'],
   text: ['reading the prompts', 'text'],

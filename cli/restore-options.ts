@@ -4,9 +4,11 @@ import { UserError } from '../core/errors.ts';
 import { shown } from '../core/text.ts';
 import { DEMO } from '../host/demo.ts';
 import { LoraScale } from '../models/lora-scale.ts';
+import { keyOf, keysOf, type Schema } from '../options/schema.ts';
 import { spelled } from '../options/spelling.ts';
-import type { GivenOptions } from '../restore/choose-options.ts';
-import { OPTION_KEYS, OPTIONS } from '../restore/options.ts';
+import { DIFFBIR_PRESETS } from '../restore/diffbir-options.ts';
+import { ALL_OPTIONS, type AnyMethod, METHODS } from '../restore/methods.ts';
+import { type CommonOptions, OPTION_KEYS, OPTIONS } from '../restore/options.ts';
 import { presetsOf } from '../restore/presets.ts';
 import type { LoraChoice } from '../restore/restorer.ts';
 import type { WeightDType } from '../weights/attach.ts';
@@ -25,7 +27,11 @@ Examples:
   $ ${COMMAND} restore old.jpg -o new.png --steps 2 --profile trace.json
   $ ${COMMAND} restore album --recursive -o restored --skip-existing --state .state
   $ ${COMMAND} restore old.jpg --from new.png -o again.png
+  $ ${COMMAND} restore old.jpg -o new.png --model diffbir --preset v2.1-denoise
+  $ ${COMMAND} restore old.jpg -o large.png --model RealESRGAN_x4plus.pth
 
+The method follows from what the model folder holds: SUPIR, DiffBIR (base, IRControlNet and cleaner), or a cleaner alone (ESRGAN, SwinIR, SCUNet; also a
+file by itself). --method clean takes the cleaner of a DiffBIR folder. Presets of DiffBIR: ${Object.keys(DIFFBIR_PRESETS).join(', ')}.
 Options are spelled alike everywhere: --cfg-start here, cfg_start in config.json, cfgStart in recipes; the project's docs/options.md has
 them all. Settings that are not given are those of the preset, else those that the model recommends (config.json), else SUPIR's own, shown above.
 With several photos -o is a folder. Without --prompt a photo takes its caption from the text file beside it (old.jpg: old.txt). The quality words
@@ -37,6 +43,7 @@ Exit codes: 0 done, 1 some photos of several failed, 2 bad input or option, 3 no
 export interface RestoreFlags {
   output: string;
   model: string;
+  method?: string;
   lora?: LoraChoice[];
   loraMerge?: boolean;
   weights?: WeightDType;
@@ -116,18 +123,42 @@ export function modelOption(): Option {
 }
 
 /** What decides the steps of sampling. */
-export function samplingFlags(): Option[] {
+export function samplingFlags(schema: Schema = OPTIONS): Option[] {
   const preset = new Option('--preset <name>', "settings that go together: those of the model, or SUPIR's; listed at the end of this help");
-  return [preset, ...optionFlags(OPTIONS, SAMPLING, 'SUPIR')];
+  return [preset, ...optionFlags(schema, SAMPLING, 'SUPIR')];
 }
 
 const SAMPLING = OPTION_KEYS.filter((key) => OPTIONS[key].group === 'sampling');
 const OTHERS = OPTION_KEYS.filter((key) => OPTIONS[key].group !== 'sampling');
 
+const DIFFBIRS = keysOf(ALL_OPTIONS).filter((key) => keyOf(OPTIONS, key) === undefined);
+
+/** Options of any method, before the method is known. */
+export type GivenAny = Partial<CommonOptions> & { preset?: string; prompt?: string };
+
 /** The options of a restoration that were given on the command line. */
-export function givenBy(command: Command): GivenOptions {
+export function givenBy(command: Command): GivenAny {
   const { preset } = command.opts<{ preset?: string }>();
-  return { ...givenOptions(OPTIONS, command), ...(preset === undefined ? {} : { preset }) };
+  return { ...givenOptions(ALL_OPTIONS, command), ...(preset === undefined ? {} : { preset }) };
+}
+
+/** The methods that --method allows. */
+export function methodsNamed(name: string | undefined): readonly AnyMethod[] {
+  return METHODS.filter((method) => name === undefined || method.name.toLowerCase() === name);
+}
+
+/** Throws UserError naming the first option that another method has and this one does not. */
+export function checkKnown({ name, options }: AnyMethod, given: GivenAny): void {
+  const foreign = Object.keys(given).find((key) => key !== 'preset' && keyOf(options, key) === undefined);
+  if (foreign === undefined) return;
+  const owners = METHODS.filter((method) => keyOf(method.options, foreign) !== undefined).map((method) => method.name);
+  throw new UserError(
+    `--${spelled(foreign, 'kebab')} is an option of ${owners.join(' and ')}, and the model is restored with by ${name}: leave it out.`,
+    {
+      code: 'foreign-option',
+      option: foreign,
+    },
+  );
 }
 
 /** The presets of the model that is named, for the end of the help. */
@@ -160,6 +191,11 @@ export function restoreDefinition(): Command {
     .requiredOption('-o, --output <path>', 'where to write: a .png, .jpg or .webp file, or a folder for several photos')
     .addOption(modelOption())
     .addOption(
+      new Option('--method <name>', 'how to restore (default: what the model folder is for)').choices(
+        METHODS.map(({ name }) => name.toLowerCase()),
+      ),
+    )
+    .addOption(
       new Option(
         '--lora <file:scale>',
         'apply a LoRA; 1 is as trained, 0.2..1 changes over the steps, 0.8,0@text is by block; may be given several times',
@@ -167,7 +203,12 @@ export function restoreDefinition(): Command {
     )
     .option('--lora-merge', 'change the weights by the LoRAs instead: quicker, and their scales are fixed')
     .addOption(weightsOption());
-  for (const option of [...samplingFlags(), ...optionFlags(OPTIONS, OTHERS, 'SUPIR')]) command.addOption(option);
+  for (const option of [
+    ...samplingFlags(ALL_OPTIONS),
+    ...optionFlags(ALL_OPTIONS, OTHERS, 'SUPIR'),
+    ...optionFlags(ALL_OPTIONS, DIFFBIRS, 'DiffBIR'),
+  ])
+    command.addOption(option);
   return command
     .option('--stage1 <file>', 'write the stage-1 image too')
     .addOption(

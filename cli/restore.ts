@@ -1,4 +1,4 @@
-/** `restore <photos...> -o <path>`: photos through the whole of SUPIR, with one loading of the model. */
+/** `restore <photos...> -o <path>`: photos through the whole of a method, with one loading of the model. */
 import { existsSync } from 'node:fs';
 import type { Command } from 'commander';
 import { DeviceError, factsOf, UserError, type Warning } from '../core/errors.ts';
@@ -12,12 +12,14 @@ import { thumbnail } from '../image/compose.ts';
 import { encodePng } from '../image/encode.ts';
 import type { Image } from '../image/image.ts';
 import { readPngText } from '../image/png-chunks.ts';
+import { keyOf } from '../options/schema.ts';
 import { captionPrompt } from '../restore/caption.ts';
-import { chooseOptions, type GivenOptions } from '../restore/choose-options.ts';
+import { METHODS } from '../restore/methods.ts';
+import type { CommonOptions, RestoreOptions } from '../restore/options.ts';
 import { compareRecipes, parseRecipe, RECIPE_KEYWORD, type Recipe } from '../restore/recipe.ts';
 import { Restorer, Samples } from '../restore/restorer.ts';
 import { measureSpeeds, type Speeds } from '../restore/speed.ts';
-import type { Size } from '../restore/stage.ts';
+import type { Kind, Size } from '../restore/stage.ts';
 import { forecastLines } from './forecast-lines.ts';
 import { Interrupted, onInterrupt } from './interrupt.ts';
 import { kernelTable } from './kernel-table.ts';
@@ -27,7 +29,7 @@ import { pathKey } from './output-path.ts';
 import { type PhotoFile, photoFiles } from './photo-files.ts';
 import { checkPicture, isPng, readPicture, writePicture } from './picture-files.ts';
 import { duration, progress, type ShownProgress } from './progress.ts';
-import { givenBy, type RestoreFlags, restoreDefinition } from './restore-options.ts';
+import { checkKnown, type GivenAny, givenBy, methodsNamed, type RestoreFlags, restoreDefinition } from './restore-options.ts';
 import {
   checkSideFiles,
   contactSheet,
@@ -41,7 +43,7 @@ import {
 } from './side-files.ts';
 
 /** What --json prints and --log appends for every photo, on one line. */
-export interface RestoreReport {
+export interface RestoreReport<Options = RestoreOptions> {
   input: string;
   output: string;
   /** The files of --stage1, --compare and --report, with the picture to the report, and the folder of --preview. */
@@ -68,7 +70,7 @@ export interface RestoreReport {
   /** What a person should know: a code, a sentence, and what they are about. */
   warnings: Warning[];
   /** Everything that decides the pixels, the settings in force included. */
-  recipe: Recipe;
+  recipe: Recipe<Options>;
   /** With --profile; the file. */
   profile?: string;
   kernels?: KernelTime[];
@@ -86,7 +88,7 @@ export class PartialFailure extends Error {
   override name = 'PartialFailure';
 }
 
-async function restore(named: string[], flags: RestoreFlags, given: GivenOptions): Promise<void> {
+async function restore(named: string[], flags: RestoreFlags, given: GivenAny): Promise<void> {
   const { photos, single, passedOver } = photoFiles(named, {
     ...flags,
     results: (photo, alone) => [
@@ -116,9 +118,10 @@ async function restore(named: string[], flags: RestoreFlags, given: GivenOptions
     host,
     flags.model,
     flags.lora?.map((choice) => ({ ...choice, merge: flags.loraMerge })),
-    { weights: flags.weights },
+    { weights: flags.weights, methods: methodsNamed(flags.method) },
   );
   if (flags.memory !== undefined) restorer.memory = flags.memory * 1e9;
+  checkKnown(restorer.method, recipe?.options ?? given);
   const failures: string[] = [];
   let skipped = 0;
   let hopeless: Error | null = null;
@@ -159,8 +162,8 @@ async function restore(named: string[], flags: RestoreFlags, given: GivenOptions
 }
 
 /** The recipe in the PNG `path`. Throws UserError where there is none, and where a result would be written over it. */
-async function readRecipe(path: string, flags: RestoreFlags, photos: PhotoFile[], folder: string | null): Promise<Recipe> {
-  const recipe = parseRecipe(readPngText(await host.readFile(path), path)[RECIPE_KEYWORD], path);
+async function readRecipe(path: string, flags: RestoreFlags, photos: PhotoFile[], folder: string | null): Promise<Recipe<CommonOptions>> {
+  const recipe = parseRecipe(readPngText(await host.readFile(path), path)[RECIPE_KEYWORD], path, METHODS);
   const over = photos.flatMap((photo) => writtenFiles(flags, photo, folder)).find((written) => pathKey(written) === pathKey(path));
   if (over !== undefined) throw new UserError(`Cannot write ${over}: --from reads its settings from it. Give the result another name.`);
   return recipe;
@@ -181,13 +184,20 @@ class Work {
   shown: ShownProgress | null = null;
   private speeds: Speeds | null = null;
   private readonly flags: RestoreFlags;
-  private readonly given: GivenOptions;
-  private readonly recipe: Recipe | null;
+  private readonly given: GivenAny;
+  private readonly recipe: Recipe<CommonOptions> | null;
   private readonly photos: PhotoFile[];
   private readonly single: boolean;
   private readonly log: LogFile | null;
 
-  constructor(flags: RestoreFlags, given: GivenOptions, recipe: Recipe | null, photos: PhotoFile[], single: boolean, log: LogFile | null) {
+  constructor(
+    flags: RestoreFlags,
+    given: GivenAny,
+    recipe: Recipe<CommonOptions> | null,
+    photos: PhotoFile[],
+    single: boolean,
+    log: LogFile | null,
+  ) {
     this.flags = flags;
     this.given = given;
     this.recipe = recipe;
@@ -197,9 +207,9 @@ class Work {
   }
 
   /** Tells what restoring a photo would take. */
-  async forecast(restorer: Restorer, photo: PhotoFile): Promise<void> {
+  async forecast(restorer: Restorer<Kind>, photo: PhotoFile): Promise<void> {
     this.speeds ??= await measureSpeeds(restorer.model);
-    const given = await this.options(photo);
+    const given = await this.options(photo, restorer);
     const asked = (size: Size) => restorer.forecast({ ...size, name: photo.input }, given, this.speeds);
     const forecast = asked(await readPicture(photo.input, asked));
     if (this.flags.json) this.print({ input: photo.input, output: photo.output, speeds: this.speeds, forecast });
@@ -207,18 +217,18 @@ class Work {
   }
 
   /** Restores one photo as often as asked for, with one seed after another. False when all of its results were there already. */
-  async restoreSamples(restorer: Restorer, photo: PhotoFile, signal: AbortSignal): Promise<boolean> {
+  async restoreSamples(restorer: Restorer<Kind>, photo: PhotoFile, signal: AbortSignal): Promise<boolean> {
     const { numSamples, skipExisting } = this.flags;
     const files = sampleFiles(photo, numSamples);
     if (skipExisting && files.every(({ output }) => existsSync(output))) return false;
-    const given = await this.options(photo);
+    const given = await this.options(photo, restorer);
     if (numSamples === 1) {
       await this.restore(restorer, photo, given, signal);
       return true;
     }
-    const { seed } = chooseOptions(given, restorer.model.config);
+    const { seed } = restorer.method.choose(given, restorer.model.config);
     const cells: { image: Image; label: string }[] = [];
-    const samples = new Samples();
+    const samples = new Samples<Kind>();
     for (const [i, file] of files.entries()) {
       const there = skipExisting && existsSync(file.output);
       const image = there
@@ -231,7 +241,13 @@ class Work {
   }
 
   /** Restores and writes one photo, and reports on it. */
-  private async restore(restorer: Restorer, file: PhotoFile, given: GivenOptions, signal: AbortSignal, samples?: Samples): Promise<Image> {
+  private async restore(
+    restorer: Restorer<Kind>,
+    file: PhotoFile,
+    given: GivenAny,
+    signal: AbortSignal,
+    samples?: Samples<Kind>,
+  ): Promise<Image> {
     const { flags } = this;
     const begun = performance.now();
     // A picture that does not fit is refused before its pixels are decoded.
@@ -246,7 +262,7 @@ class Work {
       this.shown?.stop();
       if (!flags.json) process.stderr.write(`Warning: ${words(said)}\n`);
     };
-    const checkRecipe = (now: Recipe) => {
+    const checkRecipe = (now: Recipe<CommonOptions>) => {
       for (const difference of this.recipe ? compareRecipes(this.recipe, now) : []) warning(difference);
     };
     const result = await restorer.restore(photo, given, {
@@ -269,7 +285,7 @@ class Work {
     const kernels = profile?.kernels();
     if (profile && paths.profile !== undefined)
       await host.writeFileAtomic(paths.profile, new TextEncoder().encode(JSON.stringify(perfettoTrace(profile, result.recipe.adapter))));
-    const report: RestoreReport = {
+    const report: RestoreReport<CommonOptions> = {
       input: file.input,
       output: file.output,
       ...paths,
@@ -305,8 +321,9 @@ class Work {
   }
 
   /** The recipe's options, else those of the command line with the caption beside the photo. */
-  private async options(file: PhotoFile): Promise<GivenOptions> {
+  private async options(file: PhotoFile, { method }: Restorer<Kind>): Promise<GivenAny> {
     if (this.recipe || this.given.prompt !== undefined || !existsSync(file.caption)) return this.given;
+    if (keyOf(method.options, 'prompt') === undefined) return this.given;
     return { ...this.given, prompt: captionPrompt(await readTextFile(host, file.caption)) };
   }
 

@@ -10,6 +10,7 @@ import { coloursOf } from '../image/metadata.ts';
 import { opaque } from '../image/opaque.ts';
 import { resize } from '../image/resize.ts';
 import type { RestoredPhoto } from '../restore/job.ts';
+import type { RestoreOptions } from '../restore/options.ts';
 import { previewEvents } from '../restore/preview.ts';
 import { changeMap, fidelity, REPORT_MEANING } from '../restore/report.ts';
 import type { RestoreEvents } from '../restore/stage.ts';
@@ -141,7 +142,7 @@ export async function writeSideFiles(
   paths: SidePaths,
   file: PhotoFile,
   photo: Image,
-  result: RestoredPhoto,
+  result: RestoredPhoto<object>,
   quality: number,
 ): Promise<void> {
   if (paths.stage1 !== undefined) await writePicture(paths.stage1, result.stage1, quality);
@@ -153,7 +154,13 @@ export async function writeSideFiles(
   await host.writeFileAtomic(paths.changeMap, encodePng(changeMap(photo, result.stage1, result.image)));
 }
 
-function comparison(path: string, file: PhotoFile, photo: Image, { image, stage1, options }: RestoredPhoto): Uint8Array<ArrayBuffer> {
+function comparison(
+  path: string,
+  file: PhotoFile,
+  photo: Image,
+  { image, stage1, options }: RestoredPhoto<object>,
+): Uint8Array<ArrayBuffer> {
+  const { stage1Only, sampler, steps, cfg, seed }: Partial<RestoreOptions> = options;
   const { width, height } = image;
   const colours = coloursOf(photo);
   const enlarged = { ...resize(opaque(photo), width, height, 'bicubic'), ...colours };
@@ -163,10 +170,10 @@ function comparison(path: string, file: PhotoFile, photo: Image, { image, stage1
       { image: stage1, label: 'stage 1' },
       { image, label: 'restored' },
     ];
-    return encodePng({ ...sideBySide(options.stage1Only ? parts.slice(0, 2) : parts), ...colours });
+    return encodePng({ ...sideBySide(stage1Only ? parts.slice(0, 2) : parts), ...colours });
   }
-  const { sampler, steps, cfg, seed } = options;
-  const how = options.stage1Only ? 'stage 1 only' : `${sampler}, ${steps} steps, guidance ${cfg}, seed ${seed}`;
+  const sampled = sampler === undefined ? 'cleaned in one pass' : `${sampler}, ${steps} steps, guidance ${cfg}, seed ${seed}`;
+  const how = stage1Only ? 'stage 1 only' : sampled;
   const caption = `Photo ${photo.width} × ${photo.height}, result ${width} × ${height} pixels; ${how}.`;
   return new TextEncoder().encode(comparePage({ title: basename(file.input), caption, photo: enlarged, stage1, restored: image }));
 }

@@ -2,6 +2,7 @@
  * DiffBIR: Stable Diffusion 2.1 with IRControlNet, and the cleaner that removes degradation before them. (arXiv 2308.15070)
  * The three come from files of their own: the base's keys have their usual prefixes, the others lie at the root.
  */
+import { Module } from '../core/module.ts';
 import type { Shape } from '../core/shape.ts';
 import { input, scalar, type Tensor } from '../core/tensor.ts';
 import { concat } from '../kernels/copy.ts';
@@ -21,11 +22,14 @@ export function cleanerOf(config: CleanerConfig): Cleaner {
   return config.kind === 'swinir' ? new SwinIr(config) : new ScUnet(config);
 }
 
-export class DiffBir {
-  readonly base: StableDiffusion;
-  readonly control: IrControlNet;
+export class DiffBir extends Module {
+  base: StableDiffusion;
+  control: IrControlNet;
+  cleaner: Cleaner | null;
 
-  constructor(config: StableDiffusionConfig) {
+  constructor(config: StableDiffusionConfig, cleaner: Cleaner | null = null) {
+    super();
+    this.cleaner = cleaner;
     this.base = new StableDiffusion(config);
     this.control = new IrControlNet(config.unet);
   }
@@ -36,7 +40,7 @@ export class DiffBir {
    */
   denoiserGraph([n, h, w, z]: Shape, tokens: number, branches: 1 | 2 = 2): { prediction: Tensor } {
     const { unet } = this.base.config;
-    const repeat = (tensor: Tensor) => concat(new Array<Tensor>(branches).fill(tensor), 0);
+    const repeat = (tensor: Tensor) => (branches === 1 ? tensor : concat(new Array<Tensor>(branches).fill(tensor), 0));
     const x = repeat(input('x', [n, h, w, z]));
     const hint = repeat(input('hint', [n, h, w, z]));
     const timestep = input('timestep', [1, unet.model_channels]);

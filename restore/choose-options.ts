@@ -2,9 +2,9 @@
  * The options of a restoration in force: SUPIR's defaults, what a model folder recommends (config.json, `recommended`), a preset, and what a person gives.
  */
 import { UserError } from '../core/errors.ts';
-import { keyOf, readOptions } from '../options/schema.ts';
+import { defaultsOf, keyOf, readOptions, type Schema, type Values } from '../options/schema.ts';
 import { conflictOf, DEFAULTS, OPTIONS, type RestoreOptions } from './options.ts';
-import { presetOf, type Recommending } from './presets.ts';
+import { type Presets, presetOf, type Recommending } from './presets.ts';
 
 /** What a caller gives: some options, and a preset for the rest. */
 export type GivenOptions = Partial<RestoreOptions> & { preset?: string };
@@ -21,6 +21,21 @@ export function chooseOptions(given: GivenOptions, config: Recommending): Restor
   const conflict = conflictOf(options);
   if (conflict) throw new UserError(conflict.message, { code: 'option-conflict', option: conflict.option });
   return options;
+}
+
+/**
+ * The same for any method: its defaults, what the model recommends, the preset, what was given. Throws UserError for an option that the method does not
+ * know, naming it, and as `chooseOptions`.
+ */
+export function chooseFrom<S extends Schema>(
+  method: Presets<Values<S>> & { options: S },
+  { preset, ...given }: Readonly<Record<string, unknown>>,
+  config: Recommending,
+): Values<S> {
+  const { options } = method;
+  const recommended = readOptions(options, config.recommended ?? {}, RECOMMENDED, 'snake');
+  const chosen = preset === undefined ? {} : presetOf(String(preset), config, method).values;
+  return { ...defaultsOf(options), ...recommended, ...chosen, ...readOptions(options, given, {}) };
 }
 
 const RECOMMENDED = { file: 'config.json', place: "'recommended'" };

@@ -3,13 +3,14 @@
  * flat regions weighing most. (arXiv 2308.15070, sec. 3.3, algorithm 1; as the program of the paper computes it)
  */
 import { UserError } from '../core/errors.ts';
-import { sizeOf } from '../core/shape.ts';
-import { input } from '../core/tensor.ts';
+import { type Shape, sizeOf } from '../core/shape.ts';
+import { input, type Tensor } from '../core/tensor.ts';
 import { compile, type Program } from '../gpu/program.ts';
 import { flatness } from '../image/edges.ts';
 import { mul, sub } from '../kernels/binary.ts';
 import { gradient } from '../kernels/gradient.ts';
 import { affine } from '../kernels/unary.ts';
+import type { StableDiffusion } from '../models/stable-diffusion.ts';
 import type { SpacedOptions } from '../sampler/spaced.ts';
 import type { DiffBirNetworks } from './diffbir.ts';
 import type { Values } from './values.ts';
@@ -61,15 +62,8 @@ export async function guidanceTo(networks: DiffBirNetworks, target: Values, guid
     return { correct, dispose: () => {} };
   }
 
-  const [, h, w] = (await networks.encode(target)).shape;
-  const { vae } = networks.model.base.config;
-  const x0 = input('x0', [n, h, w, vae.z_channels]);
-  const wanted = input('target', target.shape);
-  const weight = input('weight', [...target.shape.slice(0, 3), 1]);
-  const picture = networks.model.base.first_stage_model.decode(affine(x0, 1 / vae.scale_factor, 0));
-  const upstream = mul(sub(picture, wanted), weight);
-  const [derivative] = gradient(picture, [x0], { upstream });
-  const program: Program<'derivative'> = await compile(networks.device, { derivative });
+  const { outputs } = guidanceGraph(networks.model.base, target.shape);
+  const program: Program<'derivative'> = await compile(networks.device, outputs);
   const share = 2 / sizeOf(target.shape.slice(1));
   const constants = { target: target.data, weight: weightsOf(target, loss).map((value) => value * share) };
   const correct: SpacedOptions['correct'] = {
@@ -82,6 +76,20 @@ export async function guidanceTo(networks: DiffBirNetworks, target: Values, guid
     },
   };
   return { correct, dispose: () => program.dispose() };
+}
+
+/**
+ * The gradient of half the weighted squared distance between pictures: inputs x0 (N, h, w, z) in the networks' scale, target (N, H, W, 3) of shape `shape`,
+ * weight (N, H, W, 1). -> derivative, as x0
+ */
+export function guidanceGraph({ first_stage_model, config: { vae } }: StableDiffusion, shape: Shape): { outputs: { derivative: Tensor } } {
+  const factor = 2 ** (vae.ch_mult.length - 1);
+  const [n, height, width] = shape;
+  const x0 = input('x0', [n, height / factor, width / factor, vae.z_channels]);
+  const picture = first_stage_model.decode(affine(x0, 1 / vae.scale_factor, 0));
+  const upstream = mul(sub(picture, input('target', shape)), input('weight', [n, height, width, 1]));
+  const [derivative] = gradient(picture, [x0], { upstream });
+  return { outputs: { derivative } };
 }
 
 /** The weight of every pixel, (N, H, W) f32, of pictures in [-1, 1]. */

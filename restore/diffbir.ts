@@ -13,35 +13,29 @@ import { TorchRandom } from '../core/random.ts';
 import type { Shape } from '../core/shape.ts';
 import { input, type Tensor } from '../core/tensor.ts';
 import type { Device } from '../gpu/device.ts';
-import { compile, type RunInputs } from '../gpu/program.ts';
+import { compile } from '../gpu/program.ts';
 import { waveletColorFix } from '../image/color-fix.ts';
 import type { FloatImage, Image } from '../image/image.ts';
-import { cropTo, padToMultiple } from '../image/pad.ts';
+import { type Border, cropTo, padToMultiple } from '../image/pad.ts';
 import { resize, resizeBicubic } from '../image/resize.ts';
 import type { Cleaner, CleanerConfig, DiffBir } from '../models/diffbir.ts';
+import { LoraSet } from '../models/lora-set.ts';
 import { timestepEmbedding } from '../models/timestep-embedding.ts';
 import { sampleDdim } from '../sampler/ddim.ts';
 import type { Network } from '../sampler/denoiser.ts';
 import { type Diffusion, diffuse, type Parameterization } from '../sampler/diffusion.ts';
 import { sampleDpmSolver } from '../sampler/dpm-solver.ts';
-import { EDM_SOLVERS, type EdmSolver, type EdmSolverOptions, sampleEdmSolver } from '../sampler/edm-solvers.ts';
+import { type EdmSolver, type EdmSolverOptions, sampleEdmSolver } from '../sampler/edm-solvers.ts';
 import type { SamplerStep } from '../sampler/sampler.ts';
 import { alphasCumprod } from '../sampler/schedule.ts';
 import { type SpacedOptions, sampleSpaced } from '../sampler/spaced.ts';
 import { cropWindow, type TileWindow, tiledNetwork, tileWindows } from '../sampler/tiles.ts';
+import type { DiffBirSampler } from './diffbir-options.ts';
 import { channelsLastNoise, type Moments, sampleMoments, splitMoments } from './latents.ts';
+import type { SamplerState } from './run-state.ts';
 import { runTiled } from './tiled-image.ts';
 import { runAutoencoder, type TilingEvents, VAE_TILING, type VaeTiling } from './tiled-vae.ts';
 import type { Values } from './values.ts';
-
-/** By the published program's names. */
-export const DIFFBIR_SAMPLERS = [
-  'spaced',
-  'ddim',
-  'dpm++_m2',
-  ...(Object.keys(EDM_SOLVERS) as EdmSolver[]).map((name) => `edm_${name}` as const),
-] as const;
-export type DiffBirSampler = (typeof DIFFBIR_SAMPLERS)[number];
 
 /** Runs the sampler of that name. Throws what it throws. */
 export function sampleDiffBir(
@@ -67,13 +61,20 @@ export interface Tiles {
   stride: number;
 }
 
-export interface DiffBirOptions {
+/** How a picture is cleaned. */
+export interface CleaningOptions {
   /** Factor on width and height; sizes are cut to whole pixels. */
   upscale: number;
   /** Whether the cleaner enlarges by itself, as BSRNet does; the picture is enlarged before it otherwise. */
   cleanerEnlarges: boolean;
   /** The cleaned picture's short side is enlarged to at least this many pixels while working; the published program's 512. */
   minSide: number;
+  /** Tiles in pixels of the cleaner's input; null runs it whole. */
+  cleanerTiles: Tiles | null;
+}
+
+/** How a latent is sampled. */
+export interface LatentOptions {
   sampler: DiffBirSampler;
   /** Strength of IRControlNet, 0 to 1 and a little above. */
   strength: number;
@@ -83,11 +84,13 @@ export interface DiffBirOptions {
   noiseAugmentation: number;
   /** Results of different noise. */
   samples: number;
-  seed: number;
   sampling: Omit<EdmSolverOptions, 'noise' | 'controlScale' | 'onStep' | 'signal'>;
-  /** Tiles of the cleaner in pixels of its input, and of the latent in latent pixels; null runs whole. */
-  cleanerTiles: Tiles | null;
+  /** Tiles of the latent, in latent pixels; null samples it whole. */
   latentTiles: Tiles | null;
+}
+
+export interface DiffBirOptions extends CleaningOptions, LatentOptions {
+  seed: number;
   vaeTiling: VaeTiling;
   /** Multiple to which the cleaned picture is padded: 64, or 8 where the published program was asked for tiles. */
   padding: number;
@@ -110,36 +113,60 @@ export interface DiffBirResult {
   decoded: Values;
 }
 
+/** The multiple to which a cleaner's sides are padded, and with what. */
+export function cleanerPadding(config: CleanerConfig): { multiple: number; border: Border } {
+  if (config.kind === 'rrdb') return { multiple: Math.max(1, 4 / config.scale), border: 'reflect' };
+  if (config.kind === 'scunet') return { multiple: 64, border: 'replicate' };
+  return { multiple: 64, border: 'zero' };
+}
+
+/** A cleaner on a picture in [0, 1] of any size. -> its size times the cleaner's own factor, not clamped */
+export async function cleanWith(
+  device: Device,
+  { net, config }: { net: Cleaner; config: CleanerConfig },
+  image: FloatImage,
+  signal?: AbortSignal,
+): Promise<FloatImage> {
+  const { multiple, border } = cleanerPadding(config);
+  const padded = padToMultiple(image, multiple, border);
+  const y = net.forward(input('x', [1, padded.height, padded.width, 3]));
+  const [, h, w] = y.shape;
+  const program = await compile(device, { y }, signal);
+  try {
+    const { y: data } = await program.run({ x: padded.data });
+    const factor = h / padded.height;
+    return cropTo({ width: w, height: h, channels: 3, data }, factor * image.width, factor * image.height);
+  } finally {
+    program.dispose();
+  }
+}
+
 /** DiffBIR's networks on a device; every program and its buffers are freed after use, and weights stay within the device's budget. */
 export class DiffBirNetworks {
   readonly device: Device;
   readonly model: DiffBir;
   readonly cleaner: { net: Cleaner; config: CleanerConfig };
   readonly diffusion: Diffusion;
+  private readonly loras: LoraSet;
 
   /** parameterization: what the base predicts. All weights are attached. */
-  constructor(device: Device, model: DiffBir, cleaner: { net: Cleaner; config: CleanerConfig }, parameterization: Parameterization) {
+  constructor(
+    device: Device,
+    model: DiffBir,
+    cleaner: { net: Cleaner; config: CleanerConfig },
+    parameterization: Parameterization,
+    loras = new LoraSet(),
+  ) {
+    this.loras = loras;
     this.device = device;
     this.model = model;
     this.cleaner = cleaner;
     this.diffusion = diffusionOf(parameterization);
   }
 
-  /** The cleaner on a picture in [0, 1] of any size. -> its size times the cleaner's own factor, not clamped */
-  async clean(image: FloatImage): Promise<FloatImage> {
-    const { net, config } = this.cleaner;
-    const { width, height } = image;
-    const padded =
-      config.kind === 'swinir'
-        ? padToMultiple(image, 64, 'zero')
-        : config.kind === 'scunet'
-          ? padToMultiple(image, 64, 'replicate')
-          : image;
-    const y = net.forward(input('x', [1, padded.height, padded.width, 3]));
-    const [, h, w] = y.shape;
-    const { data } = await this.once({ y }, { x: padded.data }).then((result) => ({ data: result.y }));
-    const factor = h / padded.height;
-    return cropTo({ width: w, height: h, channels: 3, data }, factor * width, factor * height);
+  /** As `cleanWith`. */
+  clean(image: FloatImage, signal?: AbortSignal): Promise<FloatImage> {
+    return cleanWith(this.device, this.cleaner, image, signal);
   }
 
   /** Pictures (N, H, W, 3) in [-1, 1], sides multiples of 8 -> mean and log variance of their latents, (N, h, w, z), not scaled. */
@@ -168,19 +195,25 @@ export class DiffBirNetworks {
   }
 
   /** Token ids of one text, as many as the tower's context is long -> (1, L, D) */
-  async condition(tokens: readonly number[]): Promise<Values> {
+  async condition(tokens: readonly number[], signal?: AbortSignal): Promise<Values> {
     const { model } = this.model.base.cond_stage_model;
     const x = input('x', [1, tokens.length, this.model.base.config.text.dim]);
     const context = model.forward(x);
-    const result = await this.once({ context }, { x: await model.tokenTable.source!.readRows([...tokens]) });
-    return { data: result.context, shape: context.shape };
+    const program = await compile(this.device, this.loras.apply({ context }), signal);
+    try {
+      const rows = await model.tokenTable.source!.readRows([...tokens]);
+      const result = await program.run({ x: rows, ...this.loras.inputs(program.plan.scalars) });
+      return { data: result.context, shape: context.shape };
+    } finally {
+      program.dispose();
+    }
   }
 
   /**
    * What a sampler calls, for N latents beside `hint` (N, h, w, z); texts (1, L, D), for every latent. A program serves each number of branches that is
    * asked for, made when it first is.
    */
-  denoiser(hint: Values, negative: Values, positive: Values) {
+  denoiser(hint: Values, negative: Values, positive: Values, signal?: AbortSignal) {
     const { unet } = this.model.base.config;
     const [n] = hint.shape;
     const programs = new Map<1 | 2, Awaited<ReturnType<typeof compile>>>();
@@ -190,15 +223,16 @@ export class DiffBirNetworks {
       for (const [i, text] of texts.entries()) data.set(text.data, i * text.data.length);
       return data;
     };
-    const evaluate = async ({ x, timestep, controlScale, unguided }: Parameters<Network>[0], own = hint.data) => {
+    const evaluate = async ({ x, timestep, controlScale, unguided, progress }: Parameters<Network>[0], own = hint.data) => {
       const branches = unguided ? 1 : 2;
       const fixed = !programs.has(branches);
-      const program =
-        programs.get(branches) ?? (await compile(this.device, this.model.denoiserGraph(hint.shape, positive.shape[1], branches)));
+      const graph = () => this.loras.apply(this.model.denoiserGraph(hint.shape, positive.shape[1], branches));
+      const program = programs.get(branches) ?? (await compile(this.device, graph(), signal));
       programs.set(branches, program);
       const { prediction } = await program.run({
         ...(fixed ? { context: context(branches) } : {}),
         ...{ x, hint: own, timestep: timestepEmbedding([timestep], unet.model_channels), controlScale },
+        ...this.loras.inputs(program.plan.scalars, progress),
       });
       return { negative: prediction.subarray(0, x.length), positive: prediction.subarray(prediction.length - x.length) };
     };
@@ -209,37 +243,34 @@ export class DiffBirNetworks {
       },
     };
   }
-
-  private async once<Names extends string>(outputs: Record<Names, Tensor>, inputs: RunInputs): Promise<Record<Names, Float32Array>> {
-    const program = await compile(this.device, outputs);
-    try {
-      return await program.run(inputs);
-    } finally {
-      program.dispose();
-    }
-  }
 }
 
 /** Windows of a latent, or null where it is sampled whole: a side smaller than the tile turns tiles off. */
-function latentWindows([, h, w]: Shape, tiles: Tiles | null): TileWindow[] | null {
+export function latentWindows([, h, w]: Shape, tiles: Tiles | null): TileWindow[] | null {
   return tiles && h >= tiles.size && w >= tiles.size && (h > tiles.size || w > tiles.size)
     ? tileWindows(h, w, tiles.size, tiles.stride)
     : null;
 }
 
-/** The short side becomes `size`, the long one as much longer as it was, cut to whole pixels. */
-export function resizeShortSide(image: FloatImage, size: number): FloatImage {
-  const { width, height } = image;
+/** Sides of which the short one becomes `size`, the long one as much longer as it was, cut to whole pixels. */
+export function shortSideSize({ width, height }: Pick<Image, 'width' | 'height'>, size: number): { width: number; height: number } {
   const short = Math.min(width, height);
   const to = (side: number) => (side === short ? size : Math.trunc(side * (size / short)));
-  return resizeBicubic(image, to(width), to(height), { antialias: true });
+  return { width: to(width), height: to(height) };
+}
+
+/** The picture with the sides of `shortSideSize`. */
+export function resizeShortSide(image: FloatImage, size: number): FloatImage {
+  const { width, height } = shortSideSize(image, size);
+  return resizeBicubic(image, width, height, { antialias: true });
 }
 
 /** The cleaned picture, in [0, 1] and not clamped, and the size that the result is to have. */
 export async function cleanPicture(
-  networks: DiffBirNetworks,
+  networks: Pick<DiffBirNetworks, 'clean' | 'cleaner'>,
   photo: Image,
-  { upscale, cleanerEnlarges, minSide, cleanerTiles }: Pick<DiffBirOptions, 'upscale' | 'cleanerEnlarges' | 'minSide' | 'cleanerTiles'>,
+  { upscale, cleanerEnlarges, minSide, cleanerTiles }: CleaningOptions,
+  signal?: AbortSignal,
 ): Promise<{ cleaned: FloatImage; width: number; height: number }> {
   const [width, height] = [Math.trunc(photo.width * upscale), Math.trunc(photo.height * upscale)];
   const enlarged = cleanerEnlarges || upscale === 1 ? photo : resize(photo, width, height, 'bicubic');
@@ -252,7 +283,10 @@ export async function cleanPicture(
   if (early && Math.min(x.width, x.height) < minSide) x = resizeShortSide(x, minSide);
   const { config } = networks.cleaner;
   const factor = config.kind === 'rrdb' ? config.scale : 1;
-  const run = (tile: FloatImage) => networks.clean(tile);
+  const run = (tile: FloatImage) => {
+    signal?.throwIfAborted();
+    return networks.clean(tile, signal);
+  };
   let cleaned = tiled ? await runTiled(x, cleanerTiles.size, cleanerTiles.stride, factor, run) : await run(x);
   if (Math.min(cleaned.width, cleaned.height) < minSide || (cleanerEnlarges && Math.min(width, height) < minSide))
     cleaned = resizeShortSide(cleaned, minSide);
@@ -261,27 +295,30 @@ export async function cleanPicture(
   return { cleaned, width, height };
 }
 
-/** Runs all stages. `positive` and `negative` are token ids. Throws UserError for options that do not go together, the signal's reason when aborted. */
-export async function restoreDiffBir(
+/** What a run adds to the options of sampling. */
+export interface LatentRun {
+  /** Of the run's seed; the first draws are the start and the noise augmentation. */
+  random: TorchRandom;
+  /** Of restoration guidance. */
+  correct?: SpacedOptions['correct'];
+  resume?: SamplerState | null;
+  step?: DiffBirEvents['step'];
+  signal?: AbortSignal;
+}
+
+/**
+ * Samples latents (N, h, w, z) for a condition latent (1, h, w, z) and texts (1, L, D). Throws UserError for options that do not go together, the
+ * signal's reason when aborted.
+ */
+export async function sampleLatent(
   networks: DiffBirNetworks,
-  photo: Image,
-  positive: readonly number[],
-  negative: readonly number[],
-  options: DiffBirOptions,
-  events: DiffBirEvents = {},
-): Promise<DiffBirResult> {
+  condition: Values,
+  texts: { positive: Values; negative: Values },
+  options: LatentOptions,
+  { random, correct, resume, step, signal }: LatentRun,
+): Promise<Values> {
   const { samples, noiseAugmentation } = options;
   const { alphasCumprod: levels } = networks.diffusion;
-  const random = new TorchRandom(options.seed);
-  const { cleaned, width, height } = await cleanPicture(networks, photo, options);
-  await events.cleaned?.(cleaned);
-  events.signal?.throwIfAborted();
-
-  const padded = padToMultiple(cleaned, options.padding, 'zero');
-  const image = { shape: [1, padded.height, padded.width, 3], data: padded.data.map((value) => 2 * value - 1) };
-  const condition = await networks.encode(image, options.vaeTiling, events);
-  const texts = { positive: await networks.condition(positive), negative: await networks.condition(negative) };
-
   const windows = latentWindows(condition.shape, options.latentTiles);
   const single = windows ? condition : paddedLatent(condition, 8);
   const [, h, w, z] = single.shape;
@@ -297,7 +334,12 @@ export async function restoreDiffBir(
   const first = windows?.[0];
   const tile = first ? { h: first.y1 - first.y0, w: first.x1 - first.x0 } : { h, w };
   const hints = windows?.map((window) => cropWindow(hint, shape, window));
-  const denoiser = networks.denoiser({ shape: [samples, tile.h, tile.w, z], data: hints?.[0] ?? hint }, texts.negative, texts.positive);
+  const denoiser = networks.denoiser(
+    { shape: [samples, tile.h, tile.w, z], data: hints?.[0] ?? hint },
+    texts.negative,
+    texts.positive,
+    signal,
+  );
   let sampled: Float32Array;
   try {
     const network: Network = windows
@@ -311,7 +353,8 @@ export async function restoreDiffBir(
     };
     sampled = await sampleDiffBir(options.sampler, network, networks.diffusion, {
       ...options.sampling,
-      ...{ noise, controlScale: options.strength, onStep: events.step, signal: events.signal },
+      ...{ noise, controlScale: options.strength, onStep: step, signal, correct },
+      ...resume,
     });
   } finally {
     denoiser.dispose();
@@ -319,7 +362,30 @@ export async function restoreDiffBir(
 
   const [, latentHeight, latentWidth] = condition.shape;
   const corner = { y0: 0, y1: latentHeight, x0: 0, x1: latentWidth };
-  const latent = { data: cropWindow(sampled, shape, corner), shape: [samples, latentHeight, latentWidth, z] };
+  return { data: cropWindow(sampled, shape, corner), shape: [samples, latentHeight, latentWidth, z] };
+}
+
+/** Runs all stages. `positive` and `negative` are token ids. Throws UserError for options that do not go together, the signal's reason when aborted. */
+export async function restoreDiffBir(
+  networks: DiffBirNetworks,
+  photo: Image,
+  positive: readonly number[],
+  negative: readonly number[],
+  options: DiffBirOptions,
+  events: DiffBirEvents = {},
+): Promise<DiffBirResult> {
+  const { samples } = options;
+  const random = new TorchRandom(options.seed);
+  const { cleaned, width, height } = await cleanPicture(networks, photo, options);
+  await events.cleaned?.(cleaned);
+  events.signal?.throwIfAborted();
+
+  const padded = padToMultiple(cleaned, options.padding, 'zero');
+  const image = { shape: [1, padded.height, padded.width, 3], data: padded.data.map((value) => 2 * value - 1) };
+  const condition = await networks.encode(image, options.vaeTiling, events);
+  const texts = { positive: await networks.condition(positive), negative: await networks.condition(negative) };
+
+  const latent = await sampleLatent(networks, condition, texts, options, { random, ...events });
   const decoded = await networks.decode(latent, options.vaeTiling, events);
   const pixels = padded.width * padded.height * 3;
   const images = Array.from({ length: samples }, (_, i) => {

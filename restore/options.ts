@@ -207,7 +207,12 @@ export function isGuided({ cfg, cfgStart }: Pick<RestoreOptions, 'cfg' | 'cfgSta
 }
 
 /** The options about the autoencoder's tiles, as it takes them. */
-export function vaeTilingOf({ vaeTiling, vaeTileMib, encoderTile, decoderTile }: RestoreOptions): VaeTiling {
+export function vaeTilingOf({
+  vaeTiling,
+  vaeTileMib,
+  encoderTile,
+  decoderTile,
+}: Pick<RestoreOptions, 'vaeTiling' | 'vaeTileMib' | 'encoderTile' | 'decoderTile'>): VaeTiling {
   return { ...VAE_TILING, how: vaeTiling, tileBytes: vaeTileMib * 2 ** 20, encoderTile, decoderTile };
 }
 

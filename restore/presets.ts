@@ -6,16 +6,16 @@ import { UserError } from '../core/errors.ts';
 import { isRecord, kindOf } from '../core/json.ts';
 import { listed, shown } from '../core/text.ts';
 import type { SupirConfig } from '../models/config.ts';
-import { readOptions } from '../options/schema.ts';
+import { readOptions, type Schema } from '../options/schema.ts';
 import { OPTIONS, type RestoreOptions } from './options.ts';
 
 /** What of a model's configuration says how it wants to be used. */
 export type Recommending = Pick<SupirConfig, 'name' | 'min_size' | 'recommended' | 'presets'>;
 
-export interface Preset {
+export interface Preset<Options = RestoreOptions> {
   /** What it is for, in half a sentence. */
   help: string;
-  values: Partial<RestoreOptions>;
+  values: Partial<Options>;
 }
 
 /** SUPIR's quality and fidelity and its setting for few-step bases, and such a base at the settings it was distilled for, which halves the work of a step. */
@@ -38,9 +38,19 @@ export const PRESETS = {
   },
 } as const satisfies Record<string, Preset>;
 
-/** The presets that a model has: its own, or SUPIR's. Throws UserError for entries of config.json that are none. */
-export function presetsOf(config: Recommending): Readonly<Record<string, Preset>> {
-  if (config.presets === undefined) return PRESETS;
+/** A method's options, and the presets of its published models. */
+export interface Presets<Options> {
+  options: Schema;
+  presets: Readonly<Record<string, Preset<Options>>>;
+}
+
+const SUPIRS: Presets<RestoreOptions> = { options: OPTIONS, presets: PRESETS };
+
+/** The presets that a model has: its own, or its method's. Throws UserError for entries of config.json that are none. */
+export function presetsOf(config: Recommending): Readonly<Record<string, Preset>>;
+export function presetsOf<Options>(config: Recommending, method: Presets<Options>): Readonly<Record<string, Preset<Options>>>;
+export function presetsOf(config: Recommending, { options, presets }: Presets<RestoreOptions> = SUPIRS): Readonly<Record<string, Preset>> {
+  if (config.presets === undefined) return presets;
   return Object.fromEntries(
     Object.entries(config.presets).map(([name, preset]) => {
       const [file, place] = ['config.json', `'presets.${shown(name)}'`];
@@ -49,14 +59,16 @@ export function presetsOf(config: Recommending): Readonly<Record<string, Preset>
           `${file}: ${place} is ${kindOf(preset)}; it must be an object with a help (half a sentence) and values (options and their values).`,
           { code: 'bad-preset', file },
         );
-      return [name, { help: preset.help, values: readOptions(OPTIONS, preset.values, { file, place }, 'snake') }];
+      return [name, { help: preset.help, values: readOptions(options, preset.values, { file, place }, 'snake') }];
     }),
   );
 }
 
 /** One of the model's presets. Throws UserError for a name that is not among them. */
-export function presetOf(name: string, config: Recommending): Preset {
-  const presets = presetsOf(config);
+export function presetOf(name: string, config: Recommending): Preset;
+export function presetOf<Options>(name: string, config: Recommending, method: Presets<Options>): Preset<Options>;
+export function presetOf(name: string, config: Recommending, method: Presets<RestoreOptions> = SUPIRS): Preset {
+  const presets = presetsOf(config, method);
   if (Object.hasOwn(presets, name)) return presets[name];
   const names = Object.keys(presets);
   throw new UserError(

@@ -24,6 +24,7 @@ import { cleanedPrompt } from '../models/prompt-cleaning.ts';
 import { Supir } from '../models/supir.ts';
 import type { EncoderName } from '../models/vae.ts';
 import type { Network } from '../sampler/denoiser.ts';
+import { autoencoderPlan, tilingEvents } from './autoencoder-stage.ts';
 import { chooseOptions } from './choose-options.ts';
 import { unsuitable } from './few-step.ts';
 import { channelsLastNoise, map, sampleMoments } from './latents.ts';
@@ -35,7 +36,6 @@ import { sample } from './sampling.ts';
 import type { Job, Method, RestoreEvents, Size, Stage, StagePlan } from './stage.ts';
 import { SupirModel } from './supir-model.ts';
 import { checkPrompts, samplingWindows, tiledDenoiser } from './tiled-denoiser.ts';
-import { forecastAutoencoder, type TilingChoice } from './tiled-vae.ts';
 
 export interface SupirInputs {
   /** Degraded images (N, H, W, 3) in [-1, 1]; sides multiples of the model's image_multiple. */
@@ -93,16 +93,7 @@ function autoencoder(
     build: (networks, _, size) => ({ y: build(networks, input('x', shape(networks.config, size))) }),
     plan({ model: { device, networks }, options, size, budget }): StagePlan {
       const graph = (x: Tensor) => build(networks, x);
-      const { how, weighed, hostBytes, programs } = forecastAutoencoder(
-        device,
-        half,
-        graph,
-        shape(networks.config, size),
-        vaeTilingOf(options),
-        budget,
-      );
-      const tiles = programs.reduce((sum, { runs }) => sum + runs, 0);
-      return { tiling: how, weighed, parts: tiles, hostBytes, programs };
+      return autoencoderPlan(device, half, graph, shape(networks.config, size), vaeTilingOf(options), budget);
     },
   };
 }
@@ -116,19 +107,8 @@ const encoder = (which: EncoderName) =>
 
 const decoder = autoencoder('decoder', latentShape, ({ first_stage_model }, z) => first_stage_model.decode(z));
 
-/** In which tiles the autoencoder goes in a stage, how it may be stopped, and a word where `auto` takes tiles that change the picture. */
-const tilesOf = ({ options, events }: SupirJob, stage: string) => {
-  const onChoice = async ({ how, weighed }: TilingChoice) => {
-    if (how !== 'published' || !weighed) return;
-    await events.warning?.({
-      code: 'published-tiles',
-      option: 'vaeTiling',
-      message: `The picture is so large that the autoencoder takes the published program's approximate tiles in the stage '${stage}': exact ones, with the numbers of the whole, would compute ${Math.round(weighed.exact)} GFLOP instead of ${Math.round(weighed.published)}. They can be asked for.`,
-      values: { stage, ...weighed },
-    });
-  };
-  return [vaeTilingOf(options), { signal: events.signal, onChoice }] as const;
-};
+/** In which tiles the autoencoder goes in a stage, and what is told of it. */
+const tilesOf = ({ options, events }: SupirJob, stage: string) => [vaeTilingOf(options), tilingEvents(events, stage)] as const;
 
 const ENCODE: SupirStage = {
   name: 'encode',

@@ -5,16 +5,9 @@ import { padToMultiple } from '../image/pad.ts';
 import { type CleanerConfig, cleanerOf, DiffBir } from '../models/diffbir.ts';
 import { SCUNET } from '../models/scunet.ts';
 import { SWINIR } from '../models/swinir.ts';
-import {
-  cleanPicture,
-  DiffBirNetworks,
-  type DiffBirSampler,
-  finishPicture,
-  resizeShortSide,
-  restoreDiffBir,
-  sampleDiffBir,
-} from '../restore/diffbir.ts';
+import { cleanPicture, DiffBirNetworks, finishPicture, resizeShortSide, restoreDiffBir, sampleDiffBir } from '../restore/diffbir.ts';
 import { type Guidance, guidanceTo, weightsOf } from '../restore/diffbir-guidance.ts';
+import type { DiffBirSampler } from '../restore/diffbir-options.ts';
 import type { Values } from '../restore/networks.ts';
 import { VAE_TILING } from '../restore/tiled-vae.ts';
 import type { Network } from '../sampler/denoiser.ts';

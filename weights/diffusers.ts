@@ -140,17 +140,17 @@ export const clipRules = (): Rule[] => [
   { single: `${CLIP_L}.text_projection`, other: 'text_projection' },
 ];
 
-/** OpenCLIP bigG: query, key and value in one matrix in the single file, and the projection the other way round (x P there, x W^T here). */
-export function bigGRules(names: readonly string[]): Rule[] {
+/** OpenCLIP's text towers, bigG or ViT-H: query, key and value in one matrix in the single file, and the projection the other way round (x P there, x W^T here). */
+export function openClipRules(names: readonly string[], prefix = BIG_G): Rule[] {
   const layers = Math.max(countOf(names, /encoder\.layers\.(\d+)\./, LAYERS), countOf(names, /resblocks\.(\d+)\./, LAYERS));
-  const rules = below(BIG_G, '', [
+  const rules = below(prefix, '', [
     ['token_embedding', 'text_model.embeddings.token_embedding'],
     ['positional_embedding', 'text_model.embeddings.position_embedding.weight'],
     ['ln_final', 'text_model.final_layer_norm'],
     ['text_projection', 'text_projection.weight', 'transposed'],
   ]);
   for (let i = 0; i < layers; i++) {
-    const single = `${BIG_G}.transformer.resblocks.${i}`;
+    const single = `${prefix}.transformer.resblocks.${i}`;
     const other = `text_model.encoder.layers.${i}`;
     for (const leaf of ['weight', 'bias']) {
       rules.push({ single: `${single}.attn.in_proj_${leaf}`, other: ['q', 'k', 'v'].map((x) => `${other}.self_attn.${x}_proj.${leaf}`) });

@@ -21,19 +21,30 @@ const COMPONENT_FILE =
 
 const WEIGHTS = /\.(safetensors|ckpt|pt|pth|bin)$/i;
 
+/** Whether a file's name is one of weights. */
+export const isWeights = (name: string): boolean => WEIGHTS.test(name);
+
+/** Opens the components of a diffusers folder that are there, one file each. */
+export async function openComponents(access: FolderAccess, path: string): Promise<TensorFile[]> {
+  const paths: string[] = [];
+  for (const folder of COMPONENT_FOLDERS) {
+    const file = componentFile(await access.list(`${path}/${folder}`).catch(() => []));
+    if (file) paths.push(`${folder}/${file}`);
+  }
+  return openAll(paths.map((file) => openWeights(access, `${path}/${file}`, file)));
+}
+
 /**
  * Opens the weights of a folder: of a diffusers folder those of every component, of others all files of weights. Where a component is there in several
  * forms, safetensors come before PyTorch's and full precision before variants.
- * @throws UserError if there are none, or one of them is damaged.
+ * `components` false looks at files alone, also where a diffusers folder is beside them. @throws UserError if there are none, or one of them is damaged.
  */
-export async function openFolder(access: FolderAccess, path: string): Promise<TensorFile[]> {
+export async function openFolder(access: FolderAccess, path: string, components = true): Promise<TensorFile[]> {
   const names = await access.list(path);
   const paths: string[] = [];
-  if (names.includes('model_index.json') || !names.some((name) => WEIGHTS.test(name))) {
-    for (const folder of COMPONENT_FOLDERS) {
-      const file = componentFile(await access.list(`${path}/${folder}`).catch(() => []));
-      if (file) paths.push(`${path}/${folder}/${file}`);
-    }
+  if (components && (names.includes('model_index.json') || !names.some(isWeights))) {
+    const found = await openComponents(access, path);
+    if (found.length > 0) return found;
   } else {
     const component = componentFile(names);
     const hasIndex = names.some(isShardIndex);

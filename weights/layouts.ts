@@ -1,5 +1,5 @@
 /** What the published checkpoints hold: the components by the single file's names, the layouts they come in, and the tensors that are passed over. */
-import { bigGRules, clipRules, unetRules, vaeRules } from './diffusers.ts';
+import { clipRules, openClipRules, unetRules, vaeRules } from './diffusers.ts';
 import type { TensorFile } from './tensor-file.ts';
 import type { Rule } from './translate.ts';
 
@@ -96,7 +96,7 @@ export function layoutsOf(file: TensorFile): Layout[] {
   if (any(/^(encoder|decoder)\.(mid_block|down_blocks|up_blocks)\./)) add('vae', 'diffusers', vaeRules(names));
   else if (any(/^(encoder|decoder)\.mid\./)) add('vae', 'without prefix', shortened('first_stage_model', VAE_PATHS));
   if (any(/^text_model\.encoder\./)) {
-    if (isBigG(file)) add('big_g', 'Hugging Face', bigGRules(names));
+    if (isBigG(file)) add('big_g', 'Hugging Face', openClipRules(names));
     else add('clip_l', 'Hugging Face', clipRules());
   }
   if (any(/^transformer\.resblocks\./)) {

@@ -9,7 +9,7 @@
  * The control network, which only this program adapts, is lora_control_ and control., with the single file's path.
  */
 import type { Parameter } from '../core/module.ts';
-import { bigGRules, clipRules, unetRules } from './diffusers.ts';
+import { clipRules, openClipRules, unetRules } from './diffusers.ts';
 import { COMPONENTS } from './layouts.ts';
 import type { Rule } from './translate.ts';
 
@@ -116,7 +116,7 @@ export function loraTargets(weights: Iterable<Parameter>): LoraTargets {
   const names = adaptable.map(({ name }) => name);
   const { unet, clip_l, big_g, control_model, project_modules } = COMPONENTS;
   const targets = new LoraTargets();
-  const rules = { unet: unetRules(names), clip_l: clipRules(), big_g: bigGRules(names) };
+  const rules = { unet: unetRules(names), clip_l: clipRules(), big_g: openClipRules(names) };
   for (const parameter of adaptable) {
     const whole = { parameter, part: 0, parts: 1 };
     const single = parameter.name.replace(/\.weight$/, '');

@@ -5,7 +5,7 @@ import { decodeBF16, decodeF16 } from '../../core/half.ts';
 import { describe, inspection } from '../../restore/inspection.ts';
 import { bytesSource } from '../../weights/byte-source.ts';
 import { Checkpoint } from '../../weights/checkpoint.ts';
-import { bigGRules, clipRules, unetRules, vaeRules } from '../../weights/diffusers.ts';
+import { clipRules, openClipRules, unetRules, vaeRules } from '../../weights/diffusers.ts';
 import type { DType } from '../../weights/dtype.ts';
 import { componentOf, isIgnored, isPassenger } from '../../weights/layouts.ts';
 import { openModelFiles } from '../../weights/model-files.ts';
@@ -65,7 +65,7 @@ async function diffusersParts(): Promise<TensorFile[]> {
     ['diffusion_pytorch_model', unetRules(names)],
     ['vae', vaeRules(names)],
     ['model', clipRules()],
-    ['text_encoder_2', bigGRules(names)],
+    ['text_encoder_2', openClipRules(names)],
   ];
   return Promise.all(
     components.map(async ([name, rules]) => {
@@ -146,8 +146,8 @@ test('the projection of bigG lies the other way round in Hugging Face files; a s
   const square = await openTensorFile(
     bytesSource('t', encodeSafetensors([['text_projection.weight', { dtype: 'F32', shape: [2, 2], data: Float32Array.of(1, 2, 3, 4) }]])),
   );
-  assert.equal([...(await toSingle(square, bigGRules([])).f32(single))], [1, 3, 2, 4]);
-  assert.equal([...new Float32Array((await toSingle(square, bigGRules([])).bytes(single, 4, 8)).buffer)], [3, 2]);
+  assert.equal([...(await toSingle(square, openClipRules([])).f32(single))], [1, 3, 2, 4]);
+  assert.equal([...new Float32Array((await toSingle(square, openClipRules([])).bytes(single, 4, 8)).buffer)], [3, 2]);
 });
 
 test('query, key and value are stacked in this order, and read in parts across the seams', async () => {
@@ -155,7 +155,7 @@ test('query, key and value are stacked in this order, and read in parts across t
   const leaf = (x: string) => `text_model.encoder.layers.0.self_attn.${x}_proj.weight`;
   const tensor = (...values: number[]) => ({ dtype: 'F32' as const, shape: [1, 2], data: Float32Array.from(values) });
   const apart = (...names: [string, ReturnType<typeof tensor>][]) => openTensorFile(bytesSource('t', encodeSafetensors(names)));
-  const rules = bigGRules(['text_model.encoder.layers.0.x']);
+  const rules = openClipRules(['text_model.encoder.layers.0.x']);
   const file = toSingle(await apart([leaf('k'), tensor(3, 4)], [leaf('v'), tensor(5, 6)], [leaf('q'), tensor(1, 2)]), rules);
   assert.equal(file.names(), [single]);
   assert.equal(file.info(single).shape, [3, 2]);

@@ -1,0 +1,142 @@
+/** A cleaner alone: an ESRGAN, BSRNet, SwinIR or SCUNet file enlarges or cleans a picture in one pass; nothing is sampled. */
+import { UserError } from '../core/errors.ts';
+import { input } from '../core/tensor.ts';
+import { shown } from '../core/text.ts';
+import type { Device } from '../gpu/device.ts';
+import { checkSize, type Image } from '../image/image.ts';
+import { opaque } from '../image/opaque.ts';
+import { resizeBicubic } from '../image/resize.ts';
+import { type Cleaner, type CleanerConfig, cleanerOf } from '../models/diffbir.ts';
+import { attach, expectedKeys } from '../weights/attach.ts';
+import { Checkpoint } from '../weights/checkpoint.ts';
+import type { FolderAccess } from '../weights/folder.ts';
+import { chooseFrom } from './choose-options.ts';
+import { cleanedSizes, cleaningPlan, cleaningStage, factorOf } from './cleaning.ts';
+import { cleanPicture, cleanWith } from './diffbir.ts';
+import { cleanerTitle } from './diffbir-files.ts';
+import { openDiffBirFolder } from './diffbir-model.ts';
+import { CLEAN_OPTIONS, type CleanChoice } from './diffbir-options.ts';
+import { Model, type ModelConfig } from './model.ts';
+import type { Values } from './networks.ts';
+import type { Method, ModelOptions, Stage } from './stage.ts';
+
+interface CleanConfig extends ModelConfig {
+  cleaner: CleanerConfig;
+}
+
+export class CleanModel extends Model<Cleaner> {
+  readonly config: CleanConfig;
+
+  private constructor(device: Device, networks: Cleaner, config: CleanConfig, checkpoint: Checkpoint) {
+    super(device, networks, checkpoint);
+    this.config = config;
+  }
+
+  /** Opens the cleaner of a folder, which may be DiffBIR's, or a file. Throws UserError where there is none, or it lacks weights. */
+  static async openFolder(device: Device, access: FolderAccess, path: string, { weights }: ModelOptions = {}): Promise<CleanModel> {
+    const folder = await openDiffBirFolder(access, path);
+    try {
+      if (!folder.cleaner) {
+        const what = folder.others.map(({ name, what }) => `${shown(name)}: ${what}`).join(' ');
+        throw new UserError(
+          `${shown(path)} holds no cleaner: neither an ESRGAN or BSRNet, nor a SwinIR or SCUNet of DiffBIR.${what ? ` ${what}` : ''}`,
+        );
+      }
+      const { file, config: cleaner } = folder.cleaner;
+      const net = cleanerOf(cleaner);
+      const wrong = [...expectedKeys(net)].find(([name, shape]) => !file.has(name) || String(file.info(name).shape) !== String(shape));
+      if (wrong)
+        throw new UserError(
+          `${shown(file.name)} looks like a ${cleanerTitle(cleaner)} and is none that is known: "${wrong[0]}" is ${file.has(wrong[0]) ? `[${file.info(wrong[0]).shape}]` : 'missing'} and must be [${wrong[1]}].`,
+        );
+      const checkpoint = new Checkpoint([file]);
+      attach(net, '', checkpoint, { dtype: weights });
+      return new CleanModel(
+        device,
+        net,
+        { name: `${cleanerTitle(cleaner)}, ${shown(file.name)}`, image_multiple: 1, min_size: 1, cleaner },
+        checkpoint,
+      );
+    } catch (error) {
+      await folder.close();
+      throw error;
+    }
+  }
+
+  get baseNames(): readonly string[] {
+    return [this.config.name];
+  }
+}
+
+interface CleanMade {
+  image: Values;
+}
+
+export interface CleanKind {
+  model: CleanModel;
+  options: CleanChoice;
+  inputs: Image;
+  made: CleanMade;
+}
+
+const METHOD = { options: CLEAN_OPTIONS, presets: {} };
+
+/** A network that enlarges is given the photo as it is; the others, the photo enlarged. */
+const cleaningOf = ({ cleaner }: CleanConfig, { upscale }: CleanChoice) => {
+  const factor = factorOf(cleaner);
+  return { upscale: upscale || factor, cleanerEnlarges: factor > 1, minSide: 0 };
+};
+
+const CLEAN: Stage<CleanKind> = {
+  name: 'clean',
+  graph: 'cleaner',
+  isSeeded: false,
+  isTiled: true,
+  build: (net, _, { width, height }) => ({ y: net.forward(input('x', [1, height, width, 3])) }),
+  plan({ model: { device, networks: net, config }, options, photo, budget }) {
+    const { read } = cleanedSizes(photo, config.cleaner, cleaningOf(config, options));
+    return cleaningStage(cleaningPlan(device, { net, config: config.cleaner }, read, options, 0, budget));
+  },
+  async run({ model: { device, networks: net, config }, options, inputs: photo, events: { signal } }) {
+    const cleaner = { net, config: config.cleaner };
+    const cleaning = cleaningOf(config, options);
+    const { read } = cleanedSizes(photo, config.cleaner, cleaning);
+    const { tiles } = cleaningPlan(device, cleaner, read, options, 0, device.residency.budget);
+    const calls = { cleaner, clean: (image: Parameters<typeof cleanWith>[2]) => cleanWith(device, cleaner, image, signal) };
+    const { cleaned, width, height } = await cleanPicture(calls, photo, { ...cleaning, cleanerTiles: tiles }, signal);
+    const { data } = resizeBicubic(cleaned, width, height, { antialias: true });
+    return { image: { shape: [1, height, width, 3], data: data.map((value) => 2 * value - 1) } };
+  },
+};
+
+export const CLEANER: Method<CleanKind> = {
+  name: 'clean',
+  options: CLEAN_OPTIONS,
+  async recognises(access, path) {
+    try {
+      const folder = await openDiffBirFolder(access, path);
+      await folder.close();
+      return folder.config === null && folder.cleaner !== null && !folder.base && !folder.control;
+    } catch {
+      return false; // who opens it in earnest tells why
+    }
+  },
+  open: CleanModel.openFolder,
+  networks: ({ cleaner }) => cleanerOf(cleaner),
+  choose: (given, config) => chooseFrom(METHOD, given, config),
+  sizes(photo, options, config) {
+    const { read, result } = cleanedSizes(photo, config.cleaner, cleaningOf(config, options));
+    const factor = factorOf(config.cleaner);
+    const name = photo.name ?? 'photo';
+    checkSize(result.width, result.height, `${name}: the result`);
+    const working = { width: factor * read.width, height: factor * read.height };
+    checkSize(working.width, working.height, `${name}: the picture that the network makes`);
+    return { working, result };
+  },
+  stages: () => [CLEAN],
+  async inputs(_, photo, _options, { trace }) {
+    if (trace) throw new UserError('Activations can be taken out of SUPIR alone: leave the trace out.', { code: 'no-trace' });
+    return opaque(photo);
+  },
+  result: ({ image }) => ({ image: image!, stage1: image! }),
+};

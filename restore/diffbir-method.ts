@@ -1,0 +1,294 @@
+/**
+ * DiffBIR's restoration as a list of stages. (arXiv 2308.15070, sec. 3)
+ *
+ * 1. clean: a small network removes degradation; it, or a resize before it, enlarges.
+ * 2. encode: Stable Diffusion's encoder reads the cleaned picture; its mean is the condition latent.
+ * 3. text: the text tower reads the prompts.
+ * 4. sample: a sampler turns noise into the restored latent; IRControlNet, which reads the condition latent, steers the UNet.
+ * 5. decode: it becomes a picture, which takes its colours from the cleaned one.
+ */
+import { UserError } from '../core/errors.ts';
+import type { Plan } from '../core/plan.ts';
+import { TorchRandom } from '../core/random.ts';
+import { input, type Shape, type Tensor } from '../core/tensor.ts';
+import { shown } from '../core/text.ts';
+import { checkSize, type FloatImage, type Image } from '../image/image.ts';
+import { opaque } from '../image/opaque.ts';
+import { cropTo, padToMultiple } from '../image/pad.ts';
+import { resizeBicubic } from '../image/resize.ts';
+import { plan } from '../kernels/fusion.ts';
+import { cleanerOf, DiffBir } from '../models/diffbir.ts';
+import { cleanedPrompt } from '../models/prompt-cleaning.ts';
+import { ddimTimesteps } from '../sampler/ddim.ts';
+import { autoencoderPlan, tilingEvents } from './autoencoder-stage.ts';
+import { chooseFrom } from './choose-options.ts';
+import { cleanedSizes, cleaningPlan, cleaningStage } from './cleaning.ts';
+import { cleanPicture, finishPicture, latentWindows, sampleLatent, type Tiles } from './diffbir.ts';
+import { guidanceGraph, guidanceTo } from './diffbir-guidance.ts';
+import { type DiffBirConfig, DiffBirModel, openDiffBirFolder } from './diffbir-model.ts';
+import { DIFFBIR_OPTIONS, DIFFBIR_PRESETS, type DiffBirChoice } from './diffbir-options.ts';
+import type { Values } from './networks.ts';
+import { vaeTilingOf } from './options.ts';
+import type { Method, Size, Stage } from './stage.ts';
+
+export interface DiffBirInputs {
+  photo: Image;
+  /** Token ids. */
+  positive: number[];
+  negative: number[];
+}
+
+export interface DiffBirMade {
+  /** In [0, 1], not clamped. */
+  cleaned: FloatImage;
+  /** Condition latent (1, h, w, z), in the networks' scale. */
+  condition: Values;
+  texts: { positive: Values; negative: Values };
+  latent: Values;
+  /** Of the result's size, (1, H, W, 3) in [-1, 1], not clamped; and the cleaned picture alike. */
+  image: Values;
+  stage1: Values;
+}
+
+export interface DiffBirKind {
+  model: DiffBirModel;
+  options: DiffBirChoice;
+  inputs: DiffBirInputs;
+  made: DiffBirMade;
+}
+
+type DiffBirStage = Stage<DiffBirKind>;
+
+const METHOD = { options: DIFFBIR_OPTIONS, presets: DIFFBIR_PRESETS };
+
+const isGuided = ({ cfg }: DiffBirChoice) => cfg !== 1;
+
+/** Options as the stages on host arrays take them. */
+const cleaningOf = (config: DiffBirConfig, { upscale, minSize }: DiffBirChoice) => ({
+  ...{ upscale, minSide: minSize, cleanerEnlarges: config.cleaner?.kind === 'rrdb' && config.cleaner.scale > 1 },
+});
+
+const latentTiles = ({ tile, tileStride }: DiffBirChoice): Tiles | null =>
+  tile > 0 ? { size: tile, stride: tileStride || Math.ceil(tile / 2) } : null;
+
+/** Multiple to which the cleaned picture is padded: less where the published program was asked for tiles. */
+const paddingOf = ({ tile, vaeTiling }: DiffBirChoice): number => (tile > 0 || vaeTiling === 'published' ? 8 : 64);
+
+const up = ({ width, height }: Size, multiple: number): Size => ({
+  width: Math.ceil(width / multiple) * multiple,
+  height: Math.ceil(height / multiple) * multiple,
+});
+
+/** Of a picture of the working size. */
+function latentShape({ base: { vae } }: DiffBirConfig, { width, height }: Size): Shape {
+  const factor = 2 ** (vae.ch_mult.length - 1);
+  return [1, height / factor, width / factor, vae.z_channels];
+}
+
+/** (1, H, W, 3) in [-1, 1] of a picture in [0, 1]. */
+const signed = ({ width, height, data }: FloatImage): Values => ({
+  shape: [1, height, width, 3],
+  data: data.map((value) => 2 * value - 1),
+});
+
+const CLEAN: DiffBirStage = {
+  name: 'clean',
+  graph: 'cleaner',
+  isSeeded: false,
+  isTiled: true,
+  build: ({ cleaner }, _, { width, height }) => ({ y: cleaner!.forward(input('x', [1, height, width, 3])) }),
+  plan: ({ model, options, photo, budget }) => {
+    const cleaning = cleaningOf(model.config, options);
+    const { read } = cleanedSizes(photo, model.config.cleaner!, cleaning);
+    return cleaningStage(cleaningPlan(model.device, model.calls(options).cleaner, read, options, cleaning.minSide, budget));
+  },
+  async run({ model, options, inputs: { photo }, events: { signal } }) {
+    const calls = model.calls(options);
+    const cleaning = cleaningOf(model.config, options);
+    const { read } = cleanedSizes(photo, model.config.cleaner!, cleaning);
+    const { budget } = model.device.residency;
+    const { tiles } = cleaningPlan(model.device, calls.cleaner, read, options, cleaning.minSide, budget);
+    const { cleaned, width, height } = await cleanPicture(calls, photo, { ...cleaning, cleanerTiles: tiles }, signal);
+    return { cleaned, stage1: signed(resizeBicubic(cleaned, width, height, { antialias: true })) };
+  },
+};
+
+const ENCODE: DiffBirStage = {
+  name: 'encode',
+  graph: 'encoder',
+  isSeeded: false,
+  isTiled: true,
+  build: ({ base }, _, { width, height }) => ({ y: base.first_stage_model.encode(input('x', [1, height, width, 3])) }),
+  plan({ model: { device, networks }, options, size: { width, height }, budget }) {
+    const graph = (x: Tensor) => networks.base.first_stage_model.encode(x);
+    return autoencoderPlan(device, 'encoder', graph, [1, height, width, 3], vaeTilingOf(options), budget);
+  },
+  async run({ model, options, events }, { cleaned }) {
+    const image = signed(padToMultiple(cleaned, paddingOf(options), 'zero'));
+    const condition = await model.calls(options).encode(image, vaeTilingOf(options), tilingEvents(events, 'encode'));
+    const [, h, w] = condition.shape;
+    if (h % 8 === 0 && w % 8 === 0) await events.picture?.('stage1', image, condition);
+    return { condition };
+  },
+};
+
+const TEXT: DiffBirStage = {
+  name: 'text',
+  graph: 'text',
+  isSeeded: false,
+  build: ({ base }) => ({ ...textGraph(base.config.text.context_length, base) }),
+  plan: ({ model, options }) => ({
+    ...{ tiling: 'whole', parts: isGuided(options) ? 2 : 1, hostBytes: 0 },
+    programs: [
+      { plan: planned(model, textGraph(model.config.base.text.context_length, model.networks.base)), runs: isGuided(options) ? 2 : 1 },
+    ],
+  }),
+  async run({ model, options, inputs, events: { signal } }) {
+    const calls = model.calls(options);
+    const positive = await calls.condition(inputs.positive, signal);
+    // Without guidance nobody reads it.
+    return { texts: { positive, negative: isGuided(options) ? await calls.condition(inputs.negative, signal) : positive } };
+  },
+};
+
+const SAMPLE: DiffBirStage = {
+  name: 'sample',
+  graph: 'denoiser',
+  isSeeded: true,
+  build: (networks, options, size) => {
+    const [n, h, w, z] = latentShape({ base: networks.base.config } as DiffBirConfig, size);
+    return { ...networks.denoiserGraph([n, h, w, z], networks.base.config.text.context_length, isGuided(options) ? 2 : 1) };
+  },
+  plan({ model, options, size }) {
+    const condition = latentShape(model.config, size);
+    const windows = latentWindows(condition, latentTiles(options));
+    const side = (n: number) => (windows ? options.tile : Math.ceil(n / 8) * 8);
+    const shape = [1, side(condition[1]), side(condition[2]), condition[3]];
+    const graph = (branches: 1 | 2) => model.networks.denoiserGraph(shape, model.config.base.text.context_length, branches);
+    const runs = evaluations(options) * (windows?.length ?? 1);
+    const denoiser = { plan: planned(model, { ...graph(isGuided(options) ? 2 : 1) }), runs };
+    // The scale begins at 1: the first evaluation leaves the negative branch out.
+    const first = options.rescaleCfg && isGuided(options) ? planned(model, { ...graph(1) }).bytes.total : 0;
+    const guide =
+      options.guidance !== 'none' && options.guidanceSpace === 'rgb'
+        ? planned(model, guidanceGraph(model.networks.base, [1, size.height, size.width, 3]).outputs)
+        : null;
+    // Both stay while the sampler runs.
+    const programs = [{ ...denoiser, beside: first + (guide?.bytes.total ?? 0) }];
+    if (guide) programs.push({ plan: guide, runs: options.steps * options.guidanceRepeat, beside: first + denoiser.plan.bytes.total });
+    return {
+      ...{ tiling: windows ? 'windows' : 'whole', parts: stepsOf(options), hostBytes: 0 },
+      programs,
+    };
+  },
+  begunAt: ({ resume, options }) => (resume ? resume.startStep / stepsOf(options) : 0),
+  async run({ model, options, events, resume }, { cleaned, condition, texts }) {
+    const calls = model.calls(options);
+    const { guidance: loss, guidanceSpace: space, guidanceScale: scale } = options;
+    const { guidanceStart: start, guidanceStop: stop, guidanceRepeat: repeat } = options;
+    const target = signed(padToMultiple(cleaned, paddingOf(options), 'zero'));
+    const guidance = loss === 'none' ? null : await guidanceTo(calls, target, { loss, space, scale, start, stop, repeat });
+    try {
+      const { controlScale: strength, start: from, noiseAugmentation, seed, sampler, ...sampling } = options;
+      const settings = { strength, start: from, noiseAugmentation, sampler, samples: 1, sampling, latentTiles: latentTiles(options) };
+      const run = { random: new TorchRandom(seed), correct: guidance?.correct, resume, step: events.step, signal: events.signal };
+      return { latent: await sampleLatent(calls, condition, texts, settings, run) };
+    } finally {
+      guidance?.dispose();
+    }
+  },
+};
+
+const DECODE: DiffBirStage = {
+  name: 'decode',
+  graph: 'decoder',
+  isSeeded: true,
+  isTiled: true,
+  build: ({ base }, _, size) => ({
+    y: base.first_stage_model.decode(input('x', latentShape({ base: base.config } as DiffBirConfig, size))),
+  }),
+  plan({ model: { device, networks, config }, options, size, budget }) {
+    const graph = (z: Tensor) => networks.base.first_stage_model.decode(z);
+    return autoencoderPlan(device, 'decoder', graph, latentShape(config, size), vaeTilingOf(options), budget);
+  },
+  async run({ model, options, events }, { latent, cleaned, stage1 }) {
+    const { data, shape } = await model.calls(options).decode(latent, vaeTilingOf(options), tilingEvents(events, 'decode'));
+    const decoded = cropTo({ data, height: shape[1], width: shape[2], channels: 3 }, cleaned.width, cleaned.height);
+    return { image: signed(finishPicture(decoded, cleaned, stage1.shape[2], stage1.shape[1])) };
+  },
+};
+
+function textGraph(length: number, { cond_stage_model: { model }, config }: DiffBir['base']): Record<string, Tensor> {
+  return { context: model.forward(input('x', [1, length, config.text.dim])) };
+}
+
+const planned = ({ loras, device }: DiffBirModel, graph: Record<string, Tensor>): Plan =>
+  plan(loras.apply(graph), device.facts, device.gpu.limits);
+
+/** Samplers that evaluate the networks twice in every step but the last. */
+const TWICE: readonly DiffBirChoice['sampler'][] = ['edm_heun', 'edm_dpm_2', 'edm_dpm_2_a', 'edm_dpm++_2s_a', 'edm_dpm++_sde'];
+
+const stepsOf = ({ sampler, steps }: DiffBirChoice) => (sampler === 'ddim' ? ddimTimesteps(1000, steps).length : steps);
+const evaluations = (options: DiffBirChoice) => (TWICE.includes(options.sampler) ? 2 * options.steps - 1 : stepsOf(options));
+
+/** Throws UserError for options that do not go together. */
+function checked(options: DiffBirChoice): DiffBirChoice {
+  const { tile, tileStride, sTmin, sTmax, guidance, guidanceSpace, sampler } = options;
+  const conflict = (option: keyof DiffBirChoice, message: string): never => {
+    throw new UserError(message, { code: 'option-conflict', option });
+  };
+  if (tile % 8 !== 0) conflict('tile', `Tiles of ${tile} latent pixels do not suit this model: give a multiple of 8.`);
+  if (tile > 0 && tileStride > tile)
+    conflict('tileStride', `Tiles of ${tile} with a stride of ${tileStride} leave gaps: the stride must be at most the tile.`);
+  if (sTmin > sTmax)
+    conflict('sTmin', `Noise from a sigma of ${sTmin} to one of ${sTmax} is none: the first must not be above the second.`);
+  if (guidance !== 'none' && sampler !== 'spaced')
+    conflict('guidance', `Restoration guidance is of the sampler spaced alone, and ${sampler} was chosen.`);
+  if (guidance !== 'none' && tile > 0) conflict('guidance', 'Restoration guidance does not go with sampling in tiles.');
+  if (guidance === 'w_mse' && guidanceSpace === 'latent')
+    conflict('guidanceSpace', 'Guidance between latents has no weights: choose mse, or the space rgb.');
+  return options;
+}
+
+export const DIFFBIR: Method<DiffBirKind> = {
+  name: 'DiffBIR',
+  options: DIFFBIR_OPTIONS,
+  async recognises(access, path) {
+    try {
+      const folder = await openDiffBirFolder(access, path);
+      await folder.close();
+      if (folder.config) return folder.config.method === 'DiffBIR';
+      return folder.control !== null || (folder.base !== null && folder.cleaner !== null);
+    } catch {
+      return false; // who opens it in earnest tells why
+    }
+  },
+  open: DiffBirModel.openFolder,
+  networks: ({ base, cleaner }) => new DiffBir(base, cleaner && cleanerOf(cleaner)),
+  choose: (given, config) => checked(chooseFrom(METHOD, given, config)),
+  sizes(photo, options, config) {
+    const { cleaned, result } = cleanedSizes(photo, config.cleaner!, cleaningOf(config, options));
+    checkSize(result.width, result.height, `${photo.name ?? 'photo'}: the result`);
+    const working = up(cleaned, paddingOf(options));
+    checkSize(working.width, working.height, `${photo.name ?? 'photo'}: the picture at work`);
+    return { working, result };
+  },
+  stages: () => [CLEAN, ENCODE, TEXT, SAMPLE, DECODE],
+  async inputs(model, photo, options, events) {
+    if (events.trace) throw new UserError('Activations can be taken out of SUPIR alone: leave the trace out.', { code: 'no-trace' });
+    for (const warning of options.parameterization === 'auto' ? model.warnings : []) await events.warning?.(warning);
+    const words = [options.prompt, options.positive].filter((text) => text !== '').join(', ');
+    const [positive, negative] = [await cleanedPrompt(words), await cleanedPrompt(options.negative)];
+    for (const text of isGuided(options) ? [positive, negative] : [positive]) {
+      const cut = model.cutOff(text);
+      if (cut)
+        await events.warning?.({
+          code: 'prompt-cut',
+          message: `The prompt is longer than ${model.config.base.text.context_length} tokens; its end is ignored: "${shown(cut, 400)}"`,
+        });
+    }
+    return { photo: opaque(photo), positive: model.tokens(positive), negative: model.tokens(negative) };
+  },
+  rounding: 'truncate',
+  result: ({ image, stage1 }) => ({ image: image!, stage1: stage1! }),
+};

@@ -1,0 +1,265 @@
+/** DiffBIR and a cleaner alone as methods: opened from folders and files, run in stages, under a budget and after an interruption. */
+import { suite } from 'uvu';
+import * as assert from 'uvu/assert';
+import type { Host } from '../../host/host.ts';
+import { host } from '../../host/node.ts';
+import type { Image } from '../../image/image.ts';
+import { type CleanerConfig, cleanerOf, DiffBir } from '../../models/diffbir.ts';
+import { cleanWith, restoreDiffBir } from '../../restore/diffbir.ts';
+import { cleanerTitle, diffBirFile, diffBirTitle } from '../../restore/diffbir-files.ts';
+import { DIFFBIR } from '../../restore/diffbir-method.ts';
+import type { DiffBirModel } from '../../restore/diffbir-model.ts';
+import { METHODS } from '../../restore/methods.ts';
+import { Restorer } from '../../restore/restorer.ts';
+import type { Kind } from '../../restore/stage.ts';
+import { VAE_TILING } from '../../restore/tiled-vae.ts';
+import { bytesSource } from '../../weights/byte-source.ts';
+import { openSafetensors } from '../../weights/safetensors.ts';
+import { encodeSafetensors } from '../../weights/safetensors-writer.ts';
+import { MemoryFiles } from '../support/memory-files.ts';
+import { refused } from '../support/refused.ts';
+import { randomWeights, TINY_RRDB, TINY_SCUNET, TINY_SWINIR, tinyBase, tinyDiffBirFiles } from '../support/tiny-diffbir.ts';
+
+const test = suite('DiffBIR as a method');
+
+/** A host whose files lie in memory. */
+function hostOf(files: MemoryFiles): Host {
+  return {
+    ...{ name: 'node', gpu: () => host.gpu(), settle: host.settle, freeMemory: () => null },
+    fileSource: (path) => files.fileSource(path),
+    readFile: (path) => files.readFile(path),
+    writeFileAtomic: (path, bytes) => files.writeFileAtomic(path, bytes),
+    list: (path) => files.list(path),
+    exists: async (path) => (await files.exists(path)) || (await files.list(path)).length > 0,
+    remove: (path) => files.remove(path),
+  };
+}
+
+const photo: Image = { width: 22, height: 17, data: Uint8Array.from({ length: 22 * 17 * 3 }, (_, i) => (i * i * 7) % 256) };
+const options = { steps: 4, cfg: 3, seed: 9, minSize: 64, upscale: 3, prompt: 'a cat', positive: '', negative: 'blurry' };
+const files = new MemoryFiles();
+let restorer: Restorer<Kind>;
+let undisturbed: Uint8Array;
+
+test.before(async () => {
+  for (const [name, bytes] of await tinyDiffBirFiles(TINY_RRDB)) files.files.set(`model/${name}`, bytes);
+  restorer = await Restorer.load(hostOf(files), 'model', [], { methods: METHODS });
+  undisturbed = (await restorer.restore(photo, options)).image.data;
+});
+
+test.after(async () => {
+  await restorer.close();
+  assert.is(restorer.device.memory.buffers, 0);
+});
+
+test('the folder is of DiffBIR, and its stages give what the whole on host arrays gives', async () => {
+  assert.is(restorer.method.name, 'DiffBIR');
+  const model = restorer.model as DiffBirModel;
+  const { images } = await restoreDiffBir(model.calls({ parameterization: 'auto' }), photo, model.tokens('a cat'), model.tokens('blurry'), {
+    ...{ upscale: 3, cleanerEnlarges: true, minSide: 64, cleanerTiles: null, latentTiles: null, vaeTiling: VAE_TILING, padding: 64 },
+    ...{ sampler: 'spaced', strength: 1, start: 'noise', noiseAugmentation: 0, samples: 1, seed: 9, sampling: { steps: 4, cfg: 3 } },
+  });
+  const whole = images[0].data.map((value) => Math.trunc(Math.min(255, Math.max(0, value * 255))));
+  assert.equal([images[0].width, images[0].height, undisturbed.length], [66, 51, 66 * 51 * 3]);
+  const apart = whole.reduce((most, value, i) => Math.max(most, Math.abs(value - undisturbed[i])), 0);
+  assert.ok(apart <= 1, `${apart} levels apart`); // rounding of x to 2 x - 1 and back
+});
+
+test('stopped in a multistep sampler it goes on to the same bits, and a budget that makes weights pass through changes none', async () => {
+  const multistep = { ...options, sampler: 'edm_dpm++_3m_sde', noiseAugmentation: 100, start: 'condition', rescaleCfg: true };
+  const { image } = await restorer.restore(photo, multistep);
+  const killed = restorer.restore(photo, multistep, {
+    state: 'states',
+    step({ step }) {
+      if (step === 4) throw new Error('killed');
+    },
+  });
+  assert.is(
+    await killed.then(
+      () => '',
+      ({ message }) => message,
+    ),
+    'killed',
+  );
+  const again = await restorer.restore(photo, multistep, { state: 'states' });
+  assert.is(again.resumedAt, 3);
+  assert.equal(again.image.data, image.data);
+  const { peakGpuBytes } = restorer.forecast(photo, multistep);
+  restorer.model.release();
+  restorer.memory = Math.round(0.75 * peakGpuBytes);
+  const tight = restorer.forecast(photo, multistep);
+  assert.ok(tight.peakGpuBytes <= restorer.memory && tight.residency !== 'resident', tight.why.join(' '));
+  assert.equal((await restorer.restore(photo, multistep)).image.data, image.data);
+  restorer.memory = undefined;
+});
+
+test('a forecast has the stages of the method, and tells GPU memory to the byte', async () => {
+  const { device } = restorer;
+  for (const more of [{}, { guidance: 'w_mse' as const, guidanceScale: 0.001 }]) {
+    const forecast = restorer.forecast(photo, { ...options, ...more });
+    assert.equal(
+      forecast.stages.map(({ stage }) => stage),
+      ['clean', 'encode', 'text', 'sample', 'decode'],
+    );
+    restorer.model.release();
+    device.memory.peak = device.memory.bytes;
+    const { image } = await restorer.restore(photo, { ...options, ...more });
+    assert.is(device.memory.peak, forecast.peakGpuBytes);
+    assert.is(Buffer.compare(image.data, undisturbed) === 0, !('guidance' in more), 'guidance changes the result');
+  }
+});
+
+test('options that do not go together are refused by name', async () => {
+  const refuses = async (given: Record<string, unknown>, message: RegExp) =>
+    refused(restorer.restore(photo, { ...options, ...given }), message);
+  await refuses({ guidance: 'mse', sampler: 'ddim' }, /spaced alone/);
+  await refuses({ guidance: 'w_mse', guidanceSpace: 'latent' }, /no weights/);
+  await refuses({ tile: 12 }, /multiple of 8/);
+  await refuses({ sampler: 'edm' }, /'sampler' is 'edm'.*spaced/);
+  await refuses({ restoreCfg: 4 }, /no option 'restoreCfg'/);
+});
+
+test('what a folder lacks, or holds in its place, is told by name', async () => {
+  const whole = await tinyDiffBirFiles(TINY_SWINIR);
+  const sdxl = encodeSafetensors([
+    ['conditioner.embedders.1.model.ln_final.weight', { dtype: 'F32', shape: [1], data: new Float32Array(1) }],
+  ]);
+  const one = encodeSafetensors([['cond_stage_model.transformer.x.weight', { dtype: 'F32', shape: [1], data: new Float32Array(1) }]]);
+  const cases: [without: string[], more: [string, Uint8Array<ArrayBuffer>][], message: RegExp][] = [
+    [['base.safetensors'], [], /no base for DiffBIR.*v2-1_512-ema-pruned/],
+    [['base.safetensors'], [['xl.safetensors', sdxl]], /xl\.safetensors \(It is a .*SDXL/],
+    [['base.safetensors'], [['sd15.safetensors', one]], /sd15\.safetensors \(It is a checkpoint of Stable Diffusion 1\.5/],
+    [['base.safetensors'], [['v2-1_768-ema-pruned.safetensors', whole.get('base.safetensors')!]], /for 768 pixels by its name/],
+    [['control.safetensors'], [], /no IRControlNet.*v2\.pth/],
+    [['cleaner.safetensors'], [], /no cleaner for DiffBIR.*BSRNet\.pth/],
+    [['config.json'], [], /is not Stable Diffusion 2\.1 of these sizes/],
+    [[], [['other.safetensors', whole.get('control.safetensors')!]], /holds the IRControlNet twice/],
+  ];
+  for (const [without, more, message] of cases) {
+    const folder = new MemoryFiles();
+    for (const [name, bytes] of [...whole, ...more]) if (!without.includes(name)) folder.files.set(`m/${name}`, bytes);
+    await refused(DIFFBIR.open(restorer.device, folder, 'm', {}), message);
+  }
+});
+
+test('a pair that cannot work together is warned of by the names, and what the person says counts', async () => {
+  const all = await tinyDiffBirFiles(TINY_RRDB);
+  const said = async (base: string, control: string) => {
+    const folder = new MemoryFiles();
+    const { base: sizes, files: names } = JSON.parse(new TextDecoder().decode(all.get('config.json')));
+    folder.files.set('m/config.json', new TextEncoder().encode(JSON.stringify({ method: 'DiffBIR', base: sizes, files: names })));
+    for (const name of ['tokenizer.json', 'cleaner.safetensors']) folder.files.set(`m/${name}`, all.get(name)!);
+    folder.files.set(`m/${base}`, all.get('base.safetensors')!);
+    folder.files.set(`m/${control}`, all.get('control.safetensors')!);
+    const model = await DIFFBIR.open(restorer.device, folder, 'm', {});
+    const { steps } = DIFFBIR.choose({}, model.config);
+    const by = model.calls({ parameterization: 'v' }).diffusion.parameterization;
+    await model.close();
+    return [model.config.parameterization, steps, model.warnings.map(({ code }) => code), by];
+  };
+  assert.equal(await said('v2-1_512-ema-pruned.safetensors', 'v2.safetensors'), ['eps', 50, [], 'v']);
+  assert.equal(await said('sd2.1-base-zsnr-laionaes5.safetensors', 'DiffBIR_v2.1.safetensors'), ['v', 10, [], 'v']);
+  assert.equal(await said('sd2.1-base-zsnr-laionaes5.safetensors', 'v2.safetensors'), ['v', 10, ['mismatched-pair'], 'v']);
+  assert.equal(await said('x.safetensors', 'v1_general.safetensors'), ['eps', 50, [], 'v']);
+  assert.equal(await said('x.safetensors', 'y.safetensors'), ['eps', 50, ['parameterization-unknown'], 'v']);
+});
+
+/** RRDBNet's names as Real-ESRGAN and as the first ESRGAN have them. */
+const SPELLINGS: [name: string, to: (name: string) => string][] = [
+  ['BSRNet', (name) => name],
+  [
+    'Real-ESRGAN',
+    (name) =>
+      name
+        .replace(/^RRDB_trunk\.(\d+)\.RDB(\d)/, 'body.$1.rdb$2')
+        .replace('trunk_conv', 'conv_body')
+        .replace('upconv', 'conv_up')
+        .replace('HRconv', 'conv_hr'),
+  ],
+  [
+    'ESRGAN',
+    (name) =>
+      name
+        .replace('conv_first', 'model.0')
+        .replace(/^RRDB_trunk\.(\d+)\.(RDB\d\.conv\d)\./, 'model.1.sub.$1.$2.0.')
+        .replace('trunk_conv', 'model.1.sub.2')
+        .replace('upconv1', 'model.3')
+        .replace('upconv2', 'model.6')
+        .replace('HRconv', 'model.8')
+        .replace('conv_last', 'model.10'),
+  ],
+];
+
+const opened = (entries: Parameters<typeof encodeSafetensors>[0]) =>
+  openSafetensors(bytesSource('x.safetensors', encodeSafetensors(entries)));
+
+test('cleaners are known by their names in every spelling, with their sizes; what follows from the sizes is passed over', async () => {
+  const scales = [1, 2, 4, 8].map((scale): CleanerConfig => ({ ...TINY_RRDB, scale }) as CleanerConfig);
+  for (const config of [...scales, TINY_SWINIR, TINY_SCUNET]) {
+    const entries = randomWeights(cleanerOf(config));
+    const derived = ['layers.0.residual_group.blocks.1.attn_mask', 'layers.0.residual_group.blocks.0.attn.relative_position_index'];
+    const more =
+      config.kind === 'swinir'
+        ? derived.map((name) => [name, { dtype: 'F32' as const, shape: [1], data: new Float32Array(1) }] as const)
+        : [];
+    const { cleaner, refusal } = diffBirFile(await opened([...entries, ...more]));
+    assert.equal([cleaner?.config, refusal], [config, undefined], cleanerTitle(config));
+    assert.equal(cleaner!.file.names().sort(), entries.map(([name]) => name).sort());
+  }
+  for (const [spelling, to] of SPELLINGS) {
+    const entries = randomWeights(cleanerOf(TINY_RRDB));
+    const { cleaner } = diffBirFile(await opened(entries.map(([name, value]) => [to(name), value] as const)));
+    assert.equal(cleaner?.config, TINY_RRDB, spelling);
+    for (const [name, { data }] of entries) assert.equal(await cleaner!.file.f32(name), data, `${spelling}: ${name}`);
+  }
+});
+
+test('a file of 2023 that holds everything is taken apart', async () => {
+  const networks = new DiffBir(await tinyBase(), cleanerOf(TINY_SWINIR));
+  const all = [
+    ...randomWeights(networks.base),
+    ...randomWeights(networks.control).map(([name, value]) => [`control_model.${name}`, value] as const),
+    ...randomWeights(networks.cleaner!).map(([name, value]) => [`preprocess_model.${name}`, value] as const),
+    ...randomWeights(networks.base.first_stage_model.encoder).map(([name, value]) => [`cond_encoder.encoder.${name}`, value] as const),
+  ];
+  const found = diffBirFile(await opened(all.map(([name, value]) => [`module.${name}`, value] as const)));
+  assert.is(diffBirTitle(found), 'part of DiffBIR: Stable Diffusion 2, IRControlNet, cleaner SwinIR');
+  assert.is(found.control!.has('zero_convs.0.0.weight'), true);
+  assert.equal(found.cleaner!.config, TINY_SWINIR);
+  assert.equal(
+    found.base!.names().sort(),
+    randomWeights(networks.base)
+      .map(([name]) => name)
+      .sort(),
+  );
+});
+
+test('a cleaner alone enlarges by its own factor or another, whole or in tiles, whatever the sides are', async () => {
+  const two = { ...TINY_RRDB, scale: 2 } as CleanerConfig;
+  const [, to] = SPELLINGS[1];
+  files.files.set('x2.safetensors', encodeSafetensors(randomWeights(cleanerOf(two)).map(([name, value]) => [to(name), value] as const)));
+  const cleaner = await Restorer.load(hostOf(files), 'x2.safetensors', [], { methods: METHODS });
+  try {
+    assert.is(cleaner.method.name, 'clean');
+    const odd: Image = { width: 21, height: 17, data: photo.data.slice(0, 21 * 17 * 3) };
+    const { image } = await cleaner.restore(odd, {});
+    assert.equal([image.width, image.height], [42, 34]);
+    const { networks: net, device } = cleaner.model;
+    const float = { width: 21, height: 17, channels: 3, data: Float32Array.from(odd.data, (value) => value / 255) };
+    const direct = await cleanWith(device, { net: net as never, config: two }, float);
+    const apart = direct.data.reduce(
+      (most, value, i) => Math.max(most, Math.abs(Math.min(255, Math.max(0, 255 * value)) - image.data[i])),
+      0,
+    );
+    assert.ok(apart <= 0.51, `${apart} levels apart`);
+    const larger = await cleaner.restore(odd, { upscale: 3 } as object);
+    assert.equal([larger.image.width, larger.image.height], [63, 51]);
+    const tiled = await cleaner.restore(odd, { cleanerTile: 16 } as object);
+    assert.equal([tiled.image.width, tiled.image.height], [42, 34]);
+    assert.is(cleaner.forecast(odd, { cleanerTile: 16 } as object).stages[0].runs, 4);
+  } finally {
+    await cleaner.close();
+  }
+});
+
+test.run();
