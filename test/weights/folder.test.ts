@@ -106,7 +106,7 @@ test('a folder without config.json, with checkpoints of the published sizes', as
     'm',
   );
   assert.is(model.config, SUPIR_SDXL);
-  assert.equal(model.baseNames, ['b.safetensors']);
+  assert.equal(model.baseNames, ['b.safetensors', 'supir-sdxl']);
   assert.equal(model.tokens('a photo of a cat').tower1.slice(0, 8), [49406, 320, 1125, 539, 320, 2368, 49407, 49407]);
   assert.equal(model.tokens('a photo of a cat').tower2.slice(5, 8), [2368, 49407, 0]);
 });
