@@ -19,6 +19,8 @@ const ADVICE: Readonly<Record<string, Saying>> = {
   'null-adapter': () => `\`${COMMAND} doctor\` says how to mend it.`,
   'device-lost-again': () => `Give --memory <GB> or smaller tiles (--tile); \`${COMMAND} doctor\` tells what the adapter is.`,
   'no-adapter-again': () => `\`${COMMAND} doctor\` says what is missing; it may need the machine to be started anew.`,
+  'wrong-values-again': () =>
+    `Leave LoRA files out to see whether they cause it; \`${COMMAND} doctor --check\` tells whether the GPU computes rightly.`,
   'recipe-of-other-model': () => 'Name its folder with --model.',
   'recipe-of-other-loras': () => 'Name them with --lora, in this order.',
   'recipe-of-other-weights': ({ values }) => (values?.weights ? `Give --weights ${values.weights}.` : 'Leave --weights out.'),

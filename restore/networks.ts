@@ -6,6 +6,7 @@ import type { FloatImage } from '../image/image.ts';
 import type { LoraSet } from '../models/lora-set.ts';
 import { timestepEmbedding } from '../models/timestep-embedding.ts';
 import type { Network, NetworkInput } from '../sampler/denoiser.ts';
+import { AnswerCheck } from './soundness.ts';
 import type { Values } from './values.ts';
 
 export type { Values };
@@ -71,6 +72,7 @@ export class DenoisingNetwork {
   private readonly timestepWidth: number;
   private readonly moduleScales: readonly number[] | null;
   private readonly tap: Tap | null;
+  private readonly answers = new AnswerCheck();
 
   constructor(
     program: Program<'eps'>,
@@ -88,7 +90,7 @@ export class DenoisingNetwork {
     this.tap = tap;
   }
 
-  /** Predicted noise of both branches; a sampler's Network. */
+  /** Predicted noise of both branches; a sampler's Network. Throws DeviceError where that cannot be right. */
   readonly network: Network = (input) => this.evaluate(input);
 
   /** The same after switching some of the program's inputs (hint, context, vector), which then stay. */
@@ -100,6 +102,7 @@ export class DenoisingNetwork {
     const changing = { x, timestep: timestepEmbedding([timestep], this.timestepWidth), ...scales, ...loraScales };
     const { eps, ...tapped } = await this.program.run({ ...this.pending, ...switched, ...changing });
     this.pending = {};
+    this.answers.check(x, timestep, eps);
     if (this.tap) {
       const { outputs } = this.program.plan;
       const values = Object.entries<Float32Array>(tapped).map(([name, data]) => [name, { data, shape: outputs.get(name)!.shape }]);

@@ -1,6 +1,7 @@
 /** Executes the stages of a method, one after the other; what they make lies on the host, so that it outlives a device. */
 import type { SamplerStep } from '../sampler/sampler.ts';
 import type { ProgressMeter } from './progress.ts';
+import { checkFinite, checkMade } from './soundness.ts';
 import type { Job, Kind, Stage } from './stage.ts';
 
 /** What the stages of one restoration have made so far. */
@@ -34,7 +35,8 @@ export class Results<Made> {
 }
 
 /**
- * Runs those stages that have not run yet. Throws the signal's reason when aborted, DeviceError when the GPU fails; what was made before is then in
+ * Runs those stages that have not run yet. Throws the signal's reason when aborted, DeviceError when the GPU fails or what it
+ * gives cannot be right; what was made before is then in
  * `results`, and every GPU buffer but the weights is freed.
  */
 export async function runStages<K extends Kind>(
@@ -45,7 +47,9 @@ export async function runStages<K extends Kind>(
 ): Promise<Results<K['made']>> {
   const { device } = job.model;
   const { events } = job;
+  let current = '';
   const step = async (done: SamplerStep) => {
+    checkFinite(current, `the latent of step ${done.step}`, done.latent);
     await events.step?.(done);
     await meter?.settled();
   };
@@ -55,7 +59,10 @@ export async function runStages<K extends Kind>(
       if (results.has(stage.name)) continue;
       events.signal?.throwIfAborted();
       await meter?.begin(stage.name, stage.begunAt?.(job));
-      results.add(stage.name, await stage.run({ ...job, events: { ...events, step } }, results.made as K['made']));
+      current = stage.name;
+      const made = await stage.run({ ...job, events: { ...events, step } }, results.made as K['made']);
+      checkMade(stage.name, made);
+      results.add(stage.name, made);
       await meter?.settled();
     }
   } finally {

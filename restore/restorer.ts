@@ -219,7 +219,8 @@ export class Restorer<K extends Kind = SupirKind> {
       } catch (error) {
         const failure = await this.device.failureBehind(error);
         const isLost = (failure as DeviceError).code === 'device-lost';
-        if (!(failure instanceof DeviceError) || (tried && !isLost)) throw error;
+        if (!(failure instanceof DeviceError)) throw error;
+        if (tried && !isLost) throw inBothSchedules(failure);
         if (isLost) this.losses.add(failure);
         tried ||= !isLost;
         await settings.warning?.({
@@ -228,7 +229,7 @@ export class Restorer<K extends Kind = SupirKind> {
           message: `${failure.message} Trying once more on a new device${last ? `, from step ${(last as SamplerState).startStep}` : ''}.`,
         });
         this.useLess(failure, { ...photo, name }, given);
-        await this.replaceDevice(settings.signal);
+        await this.replaceDevice(settings.signal, failure.code === 'wrong-values');
       }
     }
     this.losses.progressed();
@@ -280,13 +281,20 @@ export class Restorer<K extends Kind = SupirKind> {
     }
   }
 
-  /** The model stays open, with its LoRA files and their scales as they are now. */
-  private async replaceDevice(signal?: AbortSignal): Promise<void> {
+  /** The model stays open, with its LoRA files and their scales as they are now. After wrong values another schedule is taken, where there is one. */
+  private async replaceDevice(signal?: AbortSignal, isWrong = false): Promise<void> {
     const before = this.device;
     const open = () => deviceOf(this.host, this.options, before);
     this.model.release();
     const wasLost = before.isGone;
     before.close();
+    if (isWrong) {
+      before.pace.afterLoss(); // the driver may have dropped work for its length
+      this.options = { ...this.options, schedule: before.facts.schedule === 'tiled' ? 'subgroup' : 'tiled' };
+      const other = await open().catch(() => null);
+      if (other) return this.model.moveTo(other);
+      this.options = { ...this.options, schedule: before.facts.schedule }; // the adapter runs no other
+    }
     const device = wasLost ? await deviceAfterLoss(before, open, { waits: this.options.waits, signal }) : await open();
     this.model.moveTo(device);
   }
@@ -296,6 +304,16 @@ export class Restorer<K extends Kind = SupirKind> {
     await this.model.close();
     this.device.close();
   }
+}
+
+/** What is wrong a second time, with other kernels, is not the fault of one. */
+function inBothSchedules(failure: DeviceError): DeviceError {
+  if (failure.code !== 'wrong-values') return failure;
+  return new DeviceError(`${failure.message} It was so a second time on a new device, so no picture is written.`, {
+    ...factsOf(failure),
+    code: 'wrong-values-again',
+    cause: failure,
+  });
 }
 
 async function deviceOf(host: Host, { schedule, powerPreference }: RestorerOptions, before: Device | null = null): Promise<Device> {

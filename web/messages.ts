@@ -16,6 +16,7 @@ const ADVICE: Readonly<Record<string, Saying>> = {
   'null-adapter': () => 'The Adapter page says what can be done.',
   'device-lost-again': () => 'Memory and tiles are under All settings; the Adapter page tells about the GPU.',
   'no-adapter-again': () => 'Close other pages that use the GPU, or start the browser anew.',
+  'wrong-values-again': () => 'Take LoRA files off to see whether they cause it; the Adapter page checks the GPU.',
   'recipe-of-other-model': () => 'Open it under Model.',
   'recipe-of-other-loras': () => 'Add them under LoRA.',
   'recipe-of-other-weights': () => 'Choose how they lie on the GPU under Model, Weights of your own.',

@@ -102,4 +102,22 @@ test('memory that ends early is told with what may help', async () => {
   await restorer.close();
 });
 
+test('zeros without an error, and work that is dropped later: found, and done again with other kernels', async () => {
+  faulty.faults = { dropAt: (submit, devices) => devices === 1 && submit >= 14 };
+  const { data, warnings } = await restored();
+  assert.equal(
+    warnings.map(({ values }) => values?.fault),
+    ['unchanged'],
+  );
+  const apart = Math.max(...data.map((value, i) => Math.abs(value - undisturbed[i])));
+  assert.ok(apart <= 1, `another schedule rounds otherwise: ${apart} levels`);
+  faulty.mend();
+  faulty.faults = { dropAt: () => true };
+  const restorer = await load();
+  const end = (await refusal(restorer.restore(photo, { ...options, stage1Only: true }))) as DeviceError;
+  assert.equal([end.code, end.values?.fault], ['wrong-values-again', 'constant']);
+  assert.match(end.message, /The stage 'encode' gave what cannot be right: all \d+ values in .* are 0\. Probably the driver dropped/);
+  await restorer.close();
+});
+
 test.run();
