@@ -3,7 +3,7 @@ import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { UserError } from '../../core/errors.ts';
 import { VerifyContext } from '../../verify/context.ts';
-import { type CaseEntry, type ExpectedOutput, GoldenFolder, type OpenFile } from '../../verify/golden.ts';
+import { type CaseEntry, compareLevels, type ExpectedOutput, GoldenFolder, type OpenFile } from '../../verify/golden.ts';
 import { runCase, verifyFolder } from '../../verify/verify.ts';
 import { bytesSource } from '../../weights/byte-source.ts';
 import { encodeSafetensors } from '../../weights/safetensors-writer.ts';
@@ -46,6 +46,17 @@ test('a result passes up to its tolerance and fails above it, which is relative 
   const [{ output, error, accepted: told, ratio, stage }] = beyond.comparisons;
   assert.equal([output, stage], ['y', false]);
   assert.ok(Math.abs(ratio - 1.001) < 1e-9 && Math.abs(told - accepted) < 1e-12 && Math.abs(error - 1.001 * accepted) < 1e-12);
+});
+
+test('grey levels: some may be off by one, none by two, and many not at all', () => {
+  const expected = Array.from({ length: 1000 }, (_, i) => i % 256);
+  const off = (count: number, by: number) => expected.map((level, i) => (i % 256 < 250 && i < count ? level + by : level));
+  assert.is(compareLevels('y', expected, expected).ratio, 0);
+  assert.is(compareLevels('y', expected, off(1, 1)).ratio, 0.02);
+  assert.ok(compareLevels('y', expected, off(50, 1)).ratio <= 1);
+  assert.ok(compareLevels('y', expected, off(51, 1)).ratio > 1);
+  assert.is(compareLevels('y', expected, off(1, 2)).ratio, 2);
+  assert.ok(Number.isNaN(compareLevels('y', expected, off(1, Number.NaN)).ratio));
 });
 
 test('values that are not finite fail wherever they are', async () => {
