@@ -22,8 +22,9 @@ import { encodePng } from '../image/encode.ts';
 import { defaultsOf, readOptions } from '../options/schema.ts';
 import { captionPrompt } from '../restore/caption.ts';
 import { chooseOptions, type GivenOptions } from '../restore/choose-options.ts';
+import { ALL_OPTIONS, METHODS } from '../restore/methods.ts';
 import { OPTIONS } from '../restore/options.ts';
-import type { LoraChoice } from '../restore/restorer.ts';
+import { type LoraChoice, methodOf } from '../restore/restorer.ts';
 import { Checkpoint } from '../weights/checkpoint.ts';
 import { fingerprint } from '../weights/fingerprint.ts';
 import { Interrupted, onInterrupt } from './interrupt.ts';
@@ -32,7 +33,7 @@ import { givenOptions, optionFlags } from './option-flags.ts';
 import { checkWritable, pathKey, realPath } from './output-path.ts';
 import { photoFiles } from './photo-files.ts';
 import { COMMAND } from './program.ts';
-import { givenBy, lora, modelOption, presetHelp, samplingFlags } from './restore-options.ts';
+import { checkKnown, type GivenAny, givenBy, lora, methodsNamed, modelOption, presetHelp, samplingFlags } from './restore-options.ts';
 
 const HELP = `
 Photos are damaged (as in the paper, unless told otherwise), restored by every method, and compared with what they were: PSNR over RGB and over
@@ -65,7 +66,7 @@ interface Flags {
 
 /** What is wanted: the flags, the evaluation's options, and those of its restorations. */
 interface Wanted extends Flags, EvaluationOptions {
-  given: GivenOptions;
+  given: GivenAny;
 }
 
 /** name=value; added to those before. */
@@ -274,17 +275,26 @@ async function lpipsMetric(checkpoint: Checkpoint): Promise<LpipsMetric> {
 interface GivenMethod {
   name: string;
   model?: string;
+  /** How to restore, where the model folder is not to tell. */
+  method?: string;
   loras: LoraChoice[];
-  options: GivenOptions;
+  options: GivenAny;
 }
 
 async function methodsOf({ given, ...flags }: Wanted, signal: AbortSignal): Promise<Method[]> {
   const identities = new Map<string, Promise<string>>();
   const identityOf = (model: string) => identities.get(model) ?? identities.set(model, modelIdentity(host, model)).get(model)!;
-  const supir = async ({ model = flags.model, ...method }: Omit<SupirMethod, 'model'> & { model?: string }) => {
-    const options = { ...given, ...method.options };
-    chooseOptions(options, readConfig(model)); // refuses impossible ones before any work
-    return supirMethod(host, { ...method, model, options }, signal, await identityOf(model));
+  const supir = async ({
+    model = flags.model,
+    method: how,
+    ...method
+  }: Omit<SupirMethod, 'model' | 'method'> & { model?: string; method?: string }) => {
+    const kind = await methodOf(methodsNamed(how), host, model);
+    // The command line's settings are SUPIR's; another method has its own.
+    const options = kind.name === 'SUPIR' ? { ...given, ...method.options } : { ...method.options };
+    checkKnown(kind, options);
+    if (kind.name === 'SUPIR') chooseOptions(options as GivenOptions, readConfig(model)); // refuses impossible ones before any work
+    return supirMethod(host, { ...method, model, method: kind, options }, signal, await identityOf(model));
   };
   const methods: Method[] = [BICUBIC, await supir({ name: 'stage1', options: { stage1Only: true } }), await supir({ name: 'supir' })];
   for (const choice of flags.lora ?? []) {
@@ -305,13 +315,15 @@ function parseMethods(bytes: Uint8Array, file: string): GivenMethod[] {
   return methods.map((method: unknown, i) => {
     if (!isRecord(method))
       throw wrong(`method ${i + 1} is ${kindOf(method)}; it must be an object with a name and any of model, lora and options`);
-    const { name, model, lora: files = [], options = {}, ...others } = method;
+    const { name, model, method: how, lora: files = [], options = {}, ...others } = method;
     if (typeof name !== 'string' || name === '') throw wrong(`the name of method ${i + 1} is ${shown(name)}; it must be a text`);
     const why = whyNotPlain(name);
     if (why !== null) throw wrong(`the name of method ${i + 1}, '${shown(name)}', ${why}; it names a folder of its pictures`);
     const place = `method '${shown(name)}'`;
     const unknown = Object.keys(others)[0];
-    if (unknown !== undefined) throw wrong(`${place} has '${shown(unknown)}'; there are name, model, lora and options`);
+    if (unknown !== undefined) throw wrong(`${place} has '${shown(unknown)}'; there are name, model, method, lora and options`);
+    if (how !== undefined && methodsNamed(String(how)).length === 0)
+      throw wrong(`the method of ${place} is ${shown(how)}; there are: ${METHODS.map((each) => each.name.toLowerCase()).join(', ')}`);
     if (model !== undefined && typeof model !== 'string')
       throw wrong(`the model of ${place} is ${shown(model)}; it must be the name of a folder`);
     if (!Array.isArray(files) || !files.every((each) => typeof each === 'string'))
@@ -319,8 +331,14 @@ function parseMethods(bytes: Uint8Array, file: string): GivenMethod[] {
     if (!isRecord(options)) throw wrong(`the options of ${place} are ${shown(options)}; they must be an object`);
     const { preset, ...rest } = options;
     if (preset !== undefined && typeof preset !== 'string') throw wrong(`the preset of ${place} is ${shown(preset)}; it must be a name`);
-    const given = { ...readOptions(OPTIONS, rest, { file, place }), ...(preset === undefined ? {} : { preset }) };
-    return { name, ...(model === undefined ? {} : { model }), loras: files.flatMap((text) => loraOf(text, file)), options: given };
+    const given = { ...readOptions(ALL_OPTIONS, rest, { file, place }), ...(preset === undefined ? {} : { preset }) };
+    return {
+      name,
+      ...(model === undefined ? {} : { model }),
+      ...(how === undefined ? {} : { method: String(how) }),
+      loras: files.flatMap((text) => loraOf(text, file)),
+      options: given,
+    };
   });
 }
 

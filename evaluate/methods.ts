@@ -6,9 +6,14 @@ import { decode } from '../image/decode.ts';
 import { PHOTO_NAME } from '../image/photo-names.ts';
 import { keyOf } from '../options/schema.ts';
 import type { GivenOptions } from '../restore/choose-options.ts';
-import { OPTIONS } from '../restore/options.ts';
+import { CLEANER } from '../restore/clean-method.ts';
+import { DIFFBIR } from '../restore/diffbir-method.ts';
+import type { AnyMethod } from '../restore/methods.ts';
 import { type LoraChoice, Restorer } from '../restore/restorer.ts';
+import type { Given, Kind } from '../restore/stage.ts';
+import { SUPIR } from '../restore/supir.ts';
 import { fingerprint } from '../weights/fingerprint.ts';
+import { isWeights } from '../weights/folder.ts';
 import { openModelFolder } from '../weights/model-files.ts';
 import { openTensorFile } from '../weights/open.ts';
 import type { Method } from './evaluate.ts';
@@ -21,14 +26,23 @@ export interface SupirMethod {
   /** Model folder. */
   model: string;
   loras?: readonly LoraChoice[];
+  /** How to restore; SUPIR where it is left out. */
+  method?: AnyMethod;
   /** Settings of the restoration; stage1Only for stage 1 alone. */
-  options?: GivenOptions;
+  options?: GivenOptions | (Given<Kind> & { prompt?: string });
 }
 
 /** Of what a model folder holds, to know it again: weights, sizes and tokenizer. Throws UserError where it is no model. */
 export async function modelIdentity(host: Host, folder: string): Promise<string> {
+  const printOf = async (path: string) => {
+    const file = await openTensorFile(await host.fileSource(path));
+    return fingerprint(file).finally(() => file.close?.());
+  };
+  if (isWeights(folder)) return printOf(folder);
   const names = await host.list(folder);
   if (!names.includes('config.json')) {
+    const other = (await DIFFBIR.recognises(host, folder)) || (await CLEANER.recognises(host, folder));
+    if (other) return sha256((await Promise.all(names.filter(isWeights).map((name) => printOf(`${folder}/${name}`)))).join('\n'));
     const checkpoint = await openModelFolder(host, folder);
     return fingerprint(checkpoint).finally(() => checkpoint.close());
   }
@@ -50,13 +64,13 @@ export async function modelIdentity(host: Host, folder: string): Promise<string>
  */
 export async function supirMethod(
   host: Host,
-  { name, model, loras = [], options = {} }: SupirMethod,
+  { name, model, loras = [], method = SUPIR, options = {} }: SupirMethod,
   signal?: AbortSignal,
   weights?: string,
 ): Promise<Method> {
-  let loaded: Restorer | null = null;
+  let loaded: Restorer<Kind> | null = null;
   const given = Object.entries(options).filter(
-    ([key, value]) => (keyOf(OPTIONS, key) !== undefined || key === 'preset') && value !== undefined,
+    ([key, value]) => (keyOf(method.options, key) !== undefined || key === 'preset') && value !== undefined,
   );
   const files: unknown[] = [];
   for (const { path, ...how } of loras) {
@@ -66,12 +80,18 @@ export async function supirMethod(
   }
   return {
     name,
-    identity: JSON.stringify({ model: weights ?? (await modelIdentity(host, model)), loras: files, options: Object.fromEntries(given) }),
+    identity: JSON.stringify({
+      ...(method === SUPIR ? {} : { method: method.name }),
+      model: weights ?? (await modelIdentity(host, model)),
+      loras: files,
+      options: Object.fromEntries(given),
+    }),
     async open() {
-      loaded = await Restorer.load(host, model, loras);
+      loaded = await Restorer.load(host, model, loras, { methods: [method] });
     },
     async restore(damaged, { name: photo, prompt }) {
-      const { image } = await loaded!.restore(damaged, { ...options, prompt: options.prompt ?? prompt }, { name: photo, signal });
+      const text = keyOf(method.options, 'prompt') === undefined ? {} : { prompt: options.prompt ?? prompt };
+      const { image } = await loaded!.restore(damaged, { ...options, ...text }, { name: photo, signal });
       return image;
     },
     async close() {

@@ -10,6 +10,7 @@ import { COMPONENTS, type Component, componentOf, isIgnored } from '../weights/l
 import { describeMissing, sourcesOf } from '../weights/model-files.ts';
 import { type Part, type Recognized, recognize } from '../weights/recognize.ts';
 import { elementCount, type TensorFile } from '../weights/tensor-file.ts';
+import { type DiffBirFile, diffBirFile, diffBirTitle } from './diffbir-files.ts';
 
 /** Missing or unknown names shown. */
 const SHOWN = 5;
@@ -71,13 +72,15 @@ function report(
   { title, refusal, code, parts, unknown, model }: Recognized,
   expected: Map<string, readonly number[]>,
 ): FileReport {
+  const of = diffBirFile(file);
+  const other = diffBirTitle(of);
   const infos = file.names().map((name) => file.info(name));
   const total = (count: (info: (typeof infos)[number]) => number) => infos.reduce((sum, info) => sum + count(info), 0);
   return {
     file: file.name,
-    title,
-    refusal,
-    ...(code === undefined ? {} : { code }),
+    title: other ?? title,
+    refusal: other === null ? (of.refusal ?? refusal) : ofDiffBir(of),
+    ...(code === undefined || other !== null ? {} : { code }),
     tensors: infos.length,
     parameters: total(({ shape }) => elementCount(shape)),
     bytes: total(({ begin, end }) => end - begin),
@@ -87,6 +90,14 @@ function report(
     combine: refusal ? '' : advice(parts),
     metadata: Object.fromEntries(file.metadata),
   };
+}
+
+/** What to do with a file of DiffBIR, which is none of SUPIR's. */
+function ofDiffBir({ base, control, cleaner }: DiffBirFile): string {
+  if (base && control && cleaner) return 'It restores by itself, by the method DiffBIR.';
+  const needs = [base ? '' : 'Stable Diffusion 2.1 base', control ? '' : 'an IRControlNet', cleaner ? '' : 'a cleaner'].filter(Boolean);
+  const alone = cleaner ? 'It cleans or enlarges by itself. ' : '';
+  return `${alone}DiffBIR restores with it and ${needs.join(' and ')} in one folder; it is no part of SUPIR, which needs SDXL.`;
 }
 
 function compare(

@@ -343,7 +343,7 @@ async function openModel<K extends Kind>(
 }
 
 /** The first that knows the folder; where none does, the last, whose opening tells what is missing. */
-async function methodOf<K extends Kind>(methods: readonly Method<K>[], host: Host, folder: string): Promise<Method<K>> {
+export async function methodOf<K extends Kind>(methods: readonly Method<K>[], host: Host, folder: string): Promise<Method<K>> {
   for (const method of methods) if (await method.recognises(host, folder)) return method;
   return methods[methods.length - 1];
 }

@@ -2,18 +2,23 @@
 import { EVALUATION, EVALUATION_GROUPS } from '../evaluate/options.ts';
 import { spelled } from '../options/spelling.ts';
 import { optionTables } from '../options/table.ts';
+import { CLEAN_OPTIONS, DIFFBIR_OPTIONS, DIFFBIR_PRESETS } from '../restore/diffbir-options.ts';
 import { OPTION_GROUPS, OPTIONS } from '../restore/options.ts';
 import { PRESETS } from '../restore/presets.ts';
 import { AUTOENCODER, LORA, TRAINING, TRAINING_GROUPS } from '../train/options.ts';
 
-export function optionsPage(): string {
-  const presets = Object.entries(PRESETS).map(([name, { help, values }]) => {
-    const list = Object.entries(values).map(([key, value]) => `${spelled(key, 'kebab')} ${value}`);
+function presetTable(presets: Readonly<Record<string, { help: string; values: object }>>): string {
+  const rows = Object.entries(presets).map(([name, { help, values }]) => {
+    const list = Object.entries(values).map(([key, value]) => `${spelled(key, 'kebab')} ${value === '' ? 'none' : value}`);
     return `| \`${name}\` | ${help} | ${list.join(', ')} |`;
   });
+  return ['| preset | | settings |', '|---|---|---|', ...rows].join('\n');
+}
+
+export function optionsPage(): string {
   return `# Options
 
-<!-- Written by \`npm run docs:options\` from restore/options.ts, train/options.ts and evaluate/options.ts; change those. -->
+<!-- Written by \`npm run docs:options\` from restore/options.ts, restore/diffbir-options.ts, train/options.ts and evaluate/options.ts; change those. -->
 
 An option has one name, which changes mechanically between cases: \`--cfg-start\` on the command line and in the page, \`cfgStart\` in TypeScript and in
 recipes, \`cfg_start\` in config.json and in files of settings. Wherever options are read from a file, any of these cases will do, and so will the former
@@ -37,9 +42,23 @@ ${optionTables(OPTIONS, OPTION_GROUPS)}
 
 SUPIR's, for models that bring none:
 
-| preset | | settings |
-|---|---|---|
-${presets.join('\n')}
+${presetTable(PRESETS)}
+
+## Restoration by DiffBIR
+
+For \`restore\` with a model folder of DiffBIR ([methods.md](methods.md)). Defaults are those of the published program; files that tell their version by their
+names recommend its preset.
+
+${optionTables(DIFFBIR_OPTIONS, OPTION_GROUPS)}
+### Presets of DiffBIR
+
+${presetTable(DIFFBIR_PRESETS)}
+
+## A cleaner alone
+
+For \`restore\` with the file of a cleaner, and with \`--method clean\`.
+
+${optionTables(CLEAN_OPTIONS, OPTION_GROUPS)}
 
 ## Training
 

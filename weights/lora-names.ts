@@ -2,7 +2,7 @@
  * How LoRA files name the layers they adapt: each program has a spelling of its own for the same weight. All spellings of a model's weights
  * are listed, and a name in a file is looked up. Dots and underscores are one: kohya writes underscores, some programs keep the last dot, and no
  * two weights differ by that alone.
- *   kohya     lora_unet_ and the single file's path or diffusers'; lora_te1_, lora_te2_ and Hugging Face's path
+ *   kohya     lora_unet_ and the single file's path or diffusers'; lora_te1_, lora_te2_ (Stable Diffusion 2: lora_te_) and Hugging Face's path
  *   LyCORIS   lycoris_ and diffusers' path
  *   PEFT      unet., text_encoder., text_encoder_2. and diffusers' path; also without a prefix, or with base_model.model.
  *   ComfyUI   diffusion_model. or unet. and the single file's path; text_encoders.clip_l.transformer. and Hugging Face's
@@ -110,13 +110,16 @@ export class LoraTargets {
   }
 }
 
+/** The text tower of Stable Diffusion 2. */
+const VIT_H = 'cond_stage_model.model';
+
 /** Every spelling of every weight below a model that a LoRA can adapt: matrices and convolutions, by their single file's names. */
 export function loraTargets(weights: Iterable<Parameter>): LoraTargets {
   const adaptable = [...weights].filter(({ kind, name }) => (kind === 'matrix' || kind === 'conv') && /[._]weight$/.test(name));
   const names = adaptable.map(({ name }) => name);
   const { unet, clip_l, big_g, control_model, project_modules } = COMPONENTS;
   const targets = new LoraTargets();
-  const rules = { unet: unetRules(names), clip_l: clipRules(), big_g: openClipRules(names) };
+  const rules = { unet: unetRules(names), clip_l: clipRules(), big_g: openClipRules(names), vit_h: openClipRules(names, VIT_H) };
   for (const parameter of adaptable) {
     const whole = { parameter, part: 0, parts: 1 };
     const single = parameter.name.replace(/\.weight$/, '');
@@ -133,6 +136,11 @@ export function loraTargets(weights: Iterable<Parameter>): LoraTargets {
       for (const other of others(single, rules.unet)) targets.add(other, prefixes, whole);
     } else if (single.startsWith(clip_l.prefix)) {
       for (const other of others(single, rules.clip_l)) targets.add(other, textPrefixes('lora_te1_', 'text_encoder', 'clip_l'), whole);
+    } else if (single.startsWith(`${VIT_H}.`)) {
+      others(single, rules.vit_h).forEach((other, part, { length }) => {
+        const prefixes = [...textPrefixes('lora_te_', 'text_encoder', 'clip_h'), 'lora_te1_'];
+        targets.add(other.replace(/\.weight$/, ''), prefixes, { parameter, part, parts: length });
+      });
     } else if (single.startsWith(big_g.prefix)) {
       others(single, rules.big_g).forEach((other, part, { length }) => {
         const prefixes = textPrefixes('lora_te2_', 'text_encoder_2', 'clip_g');

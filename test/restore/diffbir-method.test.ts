@@ -1,6 +1,7 @@
 /** DiffBIR and a cleaner alone as methods: opened from folders and files, run in stages, under a budget and after an interruption. */
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
+import { TorchRandom } from '../../core/random.ts';
 import type { Host } from '../../host/host.ts';
 import { host } from '../../host/node.ts';
 import type { Image } from '../../image/image.ts';
@@ -107,6 +108,34 @@ test('a forecast has the stages of the method, and tells GPU memory to the byte'
     assert.is(device.memory.peak, forecast.peakGpuBytes);
     assert.is(Buffer.compare(image.data, undisturbed) === 0, !('guidance' in more), 'guidance changes the result');
   }
+});
+
+test('LoRAs of Stable Diffusion 2 act in the names of kohya and of diffusers, and are taken off again', async () => {
+  const draw = (shape: number[], seed: number) => ({
+    dtype: 'F32' as const,
+    shape,
+    data: new TorchRandom(seed).randn(shape[0] * shape[1]),
+  });
+  const q = 'down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q';
+  const v = 'text_model.encoder.layers.0.self_attn.v_proj';
+  const pair = (name: (layer: string, up: boolean) => string) =>
+    [q, v].flatMap((layer, i) => [[name(layer, false), draw([2, 8], i)] as const, [name(layer, true), draw([8, 2], 9 - i)] as const]);
+  const flat = (text: string) => text.replaceAll('.', '_');
+  const spellings = {
+    'kohya.safetensors': pair((layer, up) => `lora_${layer === q ? 'unet' : 'te'}_${flat(layer)}.lora_${up ? 'up' : 'down'}.weight`),
+    'peft.safetensors': pair((layer, up) => `${layer === q ? 'unet' : 'text_encoder'}.${layer}.lora_${up ? 'B' : 'A'}.weight`),
+  };
+  const results: Uint8Array[] = [];
+  for (const [name, entries] of Object.entries(spellings)) {
+    files.files.set(name, encodeSafetensors(entries));
+    const handle = await restorer.addLora({ path: name, scale: 1 });
+    assert.equal(handle.notes, []);
+    results.push((await restorer.restore(photo, options)).image.data);
+    await restorer.model.removeLora(handle);
+  }
+  assert.equal(results[1], results[0]);
+  assert.not.equal(results[0], undisturbed);
+  assert.equal((await restorer.restore(photo, options)).image.data, undisturbed);
 });
 
 test('options that do not go together are refused by name', async () => {
