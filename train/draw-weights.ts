@@ -12,7 +12,7 @@ export interface TrainableWeights {
 /**
  * Names every weight below `root` by its path and gives it values, f32 on the GPU: matrices, convolutions and tables normal numbers with variance 1 / (inputs of a
  * unit), so that inputs keep their spread (Glorot & Bengio 2010, by the inputs alone); vectors 0 where they are called bias, else 1. A seed gives the same
- * ones everywhere. The network computes with these arrays: what a training changes in them is what is read next.
+ * ones everywhere. Call it before the network is traced: a graph keeps the dtype that a weight had then. The network computes with these arrays: what a training changes in them is what is read next.
  */
 export function drawWeights(root: object, seed: number): TrainableWeights {
   const random = new TorchRandom(seed);
