@@ -174,7 +174,7 @@ async function restore(entry: CaseEntry, context: VerifyContext): Promise<Result
     ...VAE_TILING,
     how: 'published' as const,
     encoderTile: config.vae_encoder_tile_size,
-    decoderTile: (config.vae_decoder_tile_size ?? Number.MAX_SAFE_INTEGER) / 8,
+    decoderTile: (config.vae_decoder_tiled ? config.vae_decoder_tile_size : Number.MAX_SAFE_INTEGER) / 8,
   };
   const widened = config.vae_encoder_tiled || config.cldm_tiled;
   return withNetworks(entry, context, config.cleaner, async (networks) => {
