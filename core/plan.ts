@@ -118,6 +118,10 @@ export function planGraph(outputs: Record<string, Tensor>, facts: AdapterFacts, 
     const bytes = storageBytes(dtype, sizeOf(shape));
     born.push([]);
     if (source.kind !== 'op') {
+      if (source.kind === 'parameter' && source.parameter.dtype !== dtype)
+        throw new ShapeError(
+          `${label} was traced as ${dtype} and is stored as ${source.parameter.dtype} since: trace the graph after its weights are attached.`,
+        );
       const value = { shape, dtype, label, storage: fixedStorage(tensor, check(label, bytes)) };
       result.fixed.add(value.storage);
       values.set(tensor, value);

@@ -131,6 +131,15 @@ test('weights are counted once however often they are read, and apart from input
   assert.equal(bytes, { intermediates: 192, inputs: 96, params: 512, results: 96, total: 896, weights: 128 });
 });
 
+test('a graph that was traced before its weights took another type is refused', () => {
+  const weight = new Parameter([8, 8], 'matrix');
+  weight.name = 'proj.weight';
+  const y = linear(input('x', [3, 8]), weight.tensor);
+  weight.dtype = 'f32';
+  assert.throws(() => plan({ y }, FACTS, LIMITS), /proj\.weight \(8, 8\) was traced as f16 and is stored as f32 since/);
+  assert.not.throws(() => plan({ y: linear(input('x', [3, 8]), weight.tensor) }, FACTS, LIMITS));
+});
+
 test('a tensor above the binding limit is refused with its name and the numbers', () => {
   const limits = { ...LIMITS, maxStorageBufferBindingSize: 10_000 };
   const refused = (tensor: Tensor, ...words: string[]) =>
