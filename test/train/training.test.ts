@@ -294,7 +294,7 @@ test('settings that make no sense are refused', async () => {
     [{ batch: 1.5 }, /'batch' is 1\.5/],
     [{ rank: 0 }, /rank 0/],
     [{ targets: [] }, /No layer of the UNet/],
-    [{ rate: 0 }, /learning rate 0/],
+    [{ rate: 0 }, /'rate' is 0/],
     [{ minSnr: -1 }, /gamma is -1/],
     [{ betas: [0.9, 1] }, /betas/],
   ] as [Partial<LoraTrainingOptions>, RegExp][]) {
