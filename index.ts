@@ -73,7 +73,7 @@ export { runTiled } from './models/tiled-graph.ts';
 export { chooseOptions, type GivenOptions } from './restore/choose-options.ts';
 export { type Forecast, forecastRestore } from './restore/forecast.ts';
 export { type RestoredPhoto, restorePhoto } from './restore/job.ts';
-export { type Moments, sampleMoments } from './restore/latents.ts';
+export { type LatentMoments, sampleMoments } from './restore/latents.ts';
 export { Model } from './restore/model.ts';
 export { NETWORK_NAMES, networkGraph } from './restore/network-graphs.ts';
 export { type DenoiserOptions, DenoisingNetwork, images, type Tap, type TextConditioning, type Values } from './restore/networks.ts';

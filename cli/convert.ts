@@ -173,7 +173,7 @@ async function writeAlone(path: string, { plan, tensor }: Conversion, show: (don
   });
 }
 
-/** The first tensor that is still to be written, and where it goes. A part with another header is begun anew. */
+/** The first tensor that is still to be written, and where it goes. A part with another header is begun again. */
 async function resumeFrom(
   file: Awaited<ReturnType<typeof open>>,
   begun: number,

@@ -7,7 +7,7 @@ import { UserError } from '../core/errors.ts';
 import { isRecord, kindOf, parseJsonBytes } from '../core/json.ts';
 import { whyNotPlain } from '../core/plain-name.ts';
 import { shown } from '../core/text.ts';
-import { checkNames, evaluateMethods, type Method, type Photo, picturePath, type Row } from '../evaluate/evaluate.ts';
+import { checkNames, type EvaluatedMethod, evaluateMethods, type Photo, picturePath, type Row } from '../evaluate/evaluate.ts';
 import { figure } from '../evaluate/figure.ts';
 import { LpipsMetric } from '../evaluate/lpips.ts';
 import { BICUBIC, folderMethod, modelIdentity, type SupirMethod, supirMethod } from '../evaluate/methods.ts';
@@ -196,7 +196,11 @@ async function evaluate(named: string[], flags: Wanted): Promise<void> {
 }
 
 /** Throws UserError where a picture or a table would be written over a photo, another program's result, or a file that is read. */
-function checkNothingOverwritten({ output, methods: file, results = [], lpips }: Wanted, photos: Photo[], methods: Method[]): void {
+function checkNothingOverwritten(
+  { output, methods: file, results = [], lpips }: Wanted,
+  photos: Photo[],
+  methods: EvaluatedMethod[],
+): void {
   const read = new Map(
     [...photos.map(({ path }) => path), ...(file === undefined ? [] : [file]), ...lpips].map((path) => [pathKey(path), path]),
   );
@@ -230,7 +234,7 @@ async function knownRows(
   if (!(await host.exists(path))) return { known: [], kept: null };
   const before = parseResults(await host.readFile(path), path);
   if (JSON.stringify(before.settings) !== JSON.stringify(settings))
-    throw new UserError(`${path} is of other photos or other damage. Leave --resume out to begin anew, or choose another folder.`);
+    throw new UserError(`${path} is of other photos or other damage. Leave --resume out to begin again, or choose another folder.`);
   const methods = { ...before.kept?.methods, ...before.methods };
   const rows = [...(before.kept?.rows ?? []), ...before.rows];
   const known: Row[] = [];
@@ -281,7 +285,7 @@ interface GivenMethod {
   options: GivenAny;
 }
 
-async function methodsOf({ given, ...flags }: Wanted, signal: AbortSignal): Promise<Method[]> {
+async function methodsOf({ given, ...flags }: Wanted, signal: AbortSignal): Promise<EvaluatedMethod[]> {
   const identities = new Map<string, Promise<string>>();
   const identityOf = (model: string) => identities.get(model) ?? identities.set(model, modelIdentity(host, model)).get(model)!;
   const supir = async ({
@@ -296,7 +300,11 @@ async function methodsOf({ given, ...flags }: Wanted, signal: AbortSignal): Prom
     if (kind.name === 'SUPIR') chooseOptions(options as GivenOptions, readConfig(model)); // refuses impossible ones before any work
     return supirMethod(host, { ...method, model, method: kind, options }, signal, await identityOf(model));
   };
-  const methods: Method[] = [BICUBIC, await supir({ name: 'stage1', options: { stage1Only: true } }), await supir({ name: 'supir' })];
+  const methods: EvaluatedMethod[] = [
+    BICUBIC,
+    await supir({ name: 'stage1', options: { stage1Only: true } }),
+    await supir({ name: 'supir' }),
+  ];
   for (const choice of flags.lora ?? []) {
     const scale = choice.scale === 1 ? '' : `:${choice.scale}`;
     methods.push(await supir({ name: `${basename(choice.path, extname(choice.path))}${scale}`, loras: [choice] }));

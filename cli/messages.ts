@@ -18,7 +18,7 @@ const ADVICE: Readonly<Record<string, Saying>> = {
   'no-adapter': () => `\`${COMMAND} doctor\` says what is missing and how to mend it.`,
   'null-adapter': () => `\`${COMMAND} doctor\` says how to mend it.`,
   'device-lost-again': () => `Give --memory <GB> or smaller tiles (--tile); \`${COMMAND} doctor\` tells what the adapter is.`,
-  'no-adapter-again': () => `\`${COMMAND} doctor\` says what is missing; it may need the machine to be started anew.`,
+  'no-adapter-again': () => `\`${COMMAND} doctor\` says what is missing; it may need the machine to be started again.`,
   'wrong-values-again': () =>
     `Leave LoRA files out to see whether they cause it; \`${COMMAND} doctor --check\` tells whether the GPU computes rightly.`,
   'recipe-of-other-model': () => 'Name its folder with --model.',

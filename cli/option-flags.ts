@@ -3,7 +3,7 @@ import { readFileSync, statSync } from 'node:fs';
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import { UserError } from '../core/errors.ts';
 import { checkTextSize, plainText } from '../core/plain-text.ts';
-import { keyOf, keysOf, type Option as OptionOfTable, parseText, readOptions, type Schema, type Values } from '../options/schema.ts';
+import { keyOf, keysOf, type Option as OptionOfTable, type OptionValues, parseText, readOptions, type Schema } from '../options/schema.ts';
 import { spelled } from '../options/spelling.ts';
 import { captionPrompt } from '../restore/caption.ts';
 
@@ -36,7 +36,7 @@ export function optionFlags<S extends Schema>(
  * What was given on the command line for options of a table; defaults are not among it, so that a file or a model's recommendation can come between.
  * Throws UserError for an option that is given under two of its names.
  */
-export function givenOptions<S extends Schema>(schema: S, command: Command): Partial<Values<S>> {
+export function givenOptions<S extends Schema>(schema: S, command: Command): Partial<OptionValues<S>> {
   const flags = Object.keys(command.opts()).filter(
     (name) => command.getOptionValueSource(name) === 'cli' && keyOf(schema, name) !== undefined,
   );

@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs';
 import { Command } from 'commander';
 import { UserError } from '../core/errors.ts';
 import { parseJsonBytes } from '../core/json.ts';
-import { defaultsOf, readOptions, type Schema, text, type Values } from '../options/schema.ts';
+import { defaultsOf, type OptionValues, readOptions, type Schema, text } from '../options/schema.ts';
 import { AUTOENCODER, LORA, type Mode, TRAINING, type TrainingChoice } from '../train/options.ts';
 import type { WeightDType } from '../weights/attach.ts';
 import { givenOptions, optionFlags } from './option-flags.ts';
@@ -17,8 +17,8 @@ export interface TrainSettings extends Omit<TrainingChoice, 'mode'> {
   /** Of the model under a LoRA. */
   weights?: WeightDType | null;
 }
-export type LoraSettings = TrainSettings & Values<typeof LORA>;
-export type NetworkSettings = TrainSettings & Values<typeof AUTOENCODER>;
+export type LoraSettings = TrainSettings & OptionValues<typeof LORA>;
+export type NetworkSettings = TrainSettings & OptionValues<typeof AUTOENCODER>;
 
 const TABLES = { lora: { ...TRAINING, ...LORA }, vae: { ...TRAINING, ...AUTOENCODER }, other: TRAINING };
 
@@ -51,7 +51,7 @@ export function settingsOf<Settings extends TrainSettings>(command: Command, mod
 }
 
 /** A file of settings; it may name the model too. */
-function readFile(path: string, table: Schema): Partial<Values<Schema>> & { model?: string | null } {
+function readFile(path: string, table: Schema): Partial<OptionValues<Schema>> & { model?: string | null } {
   let bytes: Uint8Array;
   try {
     bytes = readFileSync(path);

@@ -24,7 +24,7 @@ import { SupirModel } from '../restore/supir-model.ts';
 import { type DataEncoder, type DataOptions, loadImages, loadPictures } from '../train/data.ts';
 import { LoraTraining } from '../train/lora-training.ts';
 import { writeModelFolder } from '../train/model-files.ts';
-import { NETWORKS, type NetworkName, NetworkTraining } from '../train/network-training.ts';
+import { NETWORKS, NetworkTraining, type TrainableNetwork } from '../train/network-training.ts';
 import { type RunResult, runTraining } from '../train/run.ts';
 import type { Training, TrainingItem, TrainingOptions } from '../train/training.ts';
 import { fingerprint } from '../weights/fingerprint.ts';
@@ -60,7 +60,7 @@ Examples:
   $ ${COMMAND} train ${network} photos -o out/${network} --config settings.json
 ${EXIT}`;
 
-const DESCRIPTIONS: Record<NetworkName, string> = {
+const DESCRIPTIONS: Record<TrainableNetwork, string> = {
   vae: "Trains SDXL's autoencoder on pixels: L1 and a little KL.",
   'denoise-encoder': "Trains SUPIR's encoder of damaged photos: what it gives decodes to the clean photo.",
   unet: "Trains SDXL's UNet.",
@@ -135,7 +135,7 @@ function trainLora(photos: string, flags: LoraSettings): Promise<void> {
   });
 }
 
-function trainNetwork(network: NetworkName, photos: string, flags: NetworkSettings): Promise<void> {
+function trainNetwork(network: TrainableNetwork, photos: string, flags: NetworkSettings): Promise<void> {
   return withModel(photos, flags, flags.name ?? network, async (session) => {
     const isPixels = network === 'vae' || network === 'denoise-encoder';
     const { device, networks: supir } = session.model;

@@ -69,7 +69,7 @@ function differentiate(of: Tensor, wrt: Tensor[], { upstream, keep }: GradientOp
   });
 }
 
-/** Makes a result anew from what is kept; copies are shared by those that need them. */
+/** Makes a result again from what is kept; copies are shared by those that need them. */
 function recomputation(keep: (result: Tensor) => boolean): (result: OpTensor<unknown>) => OpTensor<unknown> {
   const copies = new Map<Tensor, OpTensor<unknown>>();
   const again = (result: OpTensor<unknown>): OpTensor<unknown> => {

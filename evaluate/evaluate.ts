@@ -24,9 +24,9 @@ export interface Photo {
   prompt: string;
 }
 
-export interface Method {
+export interface EvaluatedMethod {
   name: string;
-  /** Of all that decides its results, to know them again; undefined where they are had quickly anew. */
+  /** Of all that decides its results, to know them again; undefined where they are had quickly again. */
   identity?: string;
   /** Called before the first photo, and not timed. */
   open?(): Promise<void>;
@@ -87,7 +87,7 @@ export const picturePath = (folder: string, method: string, photo: string): stri
 const TAKEN = ['truth', 'damaged', 'results.json', 'results.csv', 'tables.md', 'figure.png'];
 
 /** Throws UserError where a method's name is none for a folder, or two methods or two photos have names that some system takes for one. */
-export function checkNames(methods: readonly Pick<Method, 'name'>[], photos: readonly Pick<Photo, 'name' | 'path'>[]): void {
+export function checkNames(methods: readonly Pick<EvaluatedMethod, 'name'>[], photos: readonly Pick<Photo, 'name' | 'path'>[]): void {
   const seen = new Map(TAKEN.map((name) => [name, name]));
   for (const { name } of methods) {
     const why = whyNotPlain(folderName(name));
@@ -118,7 +118,7 @@ export async function evaluateMethods(
   files: Files,
   folder: string,
   photos: readonly Photo[],
-  methods: readonly Method[],
+  methods: readonly EvaluatedMethod[],
   options: EvaluateOptions,
 ): Promise<{ rows: Row[]; stopped: boolean }> {
   checkNames(methods, photos);
@@ -157,7 +157,7 @@ export async function evaluateMethods(
   }
   return { rows, stopped };
 
-  async function restored(method: Method, photo: Photo): Promise<Row> {
+  async function restored(method: EvaluatedMethod, photo: Photo): Promise<Row> {
     const [truth, damaged] = [await read('truth', photo), await read('damaged', photo)];
     const begun = options.now();
     const result = await method.restore(damaged, photo);

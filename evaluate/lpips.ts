@@ -9,7 +9,7 @@ import { Lpips, type LpipsBackbone } from '../models/lpips.ts';
 import { attach, expectedKeys } from '../weights/attach.ts';
 import type { Checkpoint } from '../weights/checkpoint.ts';
 
-/** Plans anew for each size; `close` frees all. */
+/** Plans again for each size; `close` frees all. */
 export class LpipsMetric {
   readonly device: Device;
   private readonly network: Lpips;

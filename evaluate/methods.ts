@@ -16,10 +16,10 @@ import { fingerprint } from '../weights/fingerprint.ts';
 import { isWeights } from '../weights/folder.ts';
 import { openModelFolder } from '../weights/model-files.ts';
 import { openTensorFile } from '../weights/open.ts';
-import type { Method } from './evaluate.ts';
+import type { EvaluatedMethod } from './evaluate.ts';
 
 /** Reduced photos have been enlarged by Pillow's bicubic already: this is what doing nothing more gives. */
-export const BICUBIC: Method = { name: 'bicubic', restore: async (damaged) => damaged };
+export const BICUBIC: EvaluatedMethod = { name: 'bicubic', restore: async (damaged) => damaged };
 
 export interface SupirMethod {
   name: string;
@@ -67,7 +67,7 @@ export async function supirMethod(
   { name, model, loras = [], method = SUPIR, options = {} }: SupirMethod,
   signal?: AbortSignal,
   weights?: string,
-): Promise<Method> {
+): Promise<EvaluatedMethod> {
   let loaded: Restorer<Kind> | null = null;
   const given = Object.entries(options).filter(
     ([key, value]) => (keyOf(method.options, key) !== undefined || key === 'preset') && value !== undefined,
@@ -102,7 +102,7 @@ export async function supirMethod(
 }
 
 /** Another program's results: images in a folder, named as the photos. */
-export async function folderMethod(host: Host, name: string, folder: string): Promise<Method> {
+export async function folderMethod(host: Host, name: string, folder: string): Promise<EvaluatedMethod> {
   const names = await host.list(folder);
   return {
     name,

@@ -1,6 +1,6 @@
 /** What a person may choose for an evaluation, beside the methods and the options of their restorations. */
 import { DEGRADATION } from '../image/degrade.ts';
-import { integer, text, texts, type Values } from '../options/schema.ts';
+import { integer, type OptionValues, text, texts } from '../options/schema.ts';
 
 /** The headings that options are shown under, in order. */
 export const EVALUATION_GROUPS = { measuring: 'Photos and measures', damage: 'Damage' } as const;
@@ -19,4 +19,4 @@ export const EVALUATION = {
   figureRows: integer(0, 1000, { group: 'measuring', default: 8, help: 'photos in figure.png' }),
   prompt: text({ group: 'measuring', default: null, help: 'what photos without a caption show' }),
 };
-export type EvaluationOptions = Values<typeof EVALUATION>;
+export type EvaluationOptions = OptionValues<typeof EVALUATION>;

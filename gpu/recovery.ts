@@ -8,7 +8,7 @@ import type { Device } from './device.ts';
 /** Seconds before each attempt to get an adapter again. */
 export const WAITS: readonly number[] = [1, 4, 15];
 
-/** Losses one behind the other with nothing done between them, and losses within ten minutes, after which it is no use to go on. */
+/** Losses one after the other with nothing done between them, and losses within ten minutes, after which it is no use to go on. */
 const [IN_A_ROW, IN_TEN_MINUTES] = [3, 4];
 const TEN_MINUTES = 600_000;
 
@@ -22,7 +22,7 @@ export class Losses {
     this.inARow = 0;
   }
 
-  /** Counts one. Throws DeviceError (device-lost-again) where it is no use to go on; the count begins anew then. */
+  /** Counts one. Throws DeviceError (device-lost-again) where it is no use to go on; the count begins again then. */
   add(cause: Error, now = performance.now()): void {
     this.times = [...this.times.filter((time) => now - time < TEN_MINUTES), now];
     const count = Math.max(++this.inARow, this.times.length);

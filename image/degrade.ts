@@ -1,7 +1,7 @@
 /** Damage on purpose, for training, evaluation and tests: blur, loss of resolution, noise and JPEG, in this order. (The usual degradation model, cf. Wang et al. 2021) */
 
 import { TorchRandom } from '../core/random.ts';
-import { checkValue, keysOf, type Range, range, type Values } from '../options/schema.ts';
+import { checkValue, keysOf, type OptionValues, type Range, range } from '../options/schema.ts';
 import { gaussianBlur } from './blur.ts';
 import { encodeJpeg } from './encode.ts';
 import { type Image, SIZE_LIMITS } from './image.ts';
@@ -44,7 +44,7 @@ export function checkDegradation(ranges: DegradationRanges): void {
 }
 
 /** The damage that was chosen; the paper's where none was. */
-export function degradationOf(given: Partial<Values<typeof DEGRADATION>>): DegradationRanges {
+export function degradationOf(given: Partial<OptionValues<typeof DEGRADATION>>): DegradationRanges {
   const chosen = keysOf(DEGRADATION).flatMap((key) => (given[key] == null ? [] : [[key, given[key]]]));
   return chosen.length > 0 ? Object.fromEntries(chosen) : PAPER_DEGRADATION;
 }

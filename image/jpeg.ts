@@ -39,7 +39,7 @@ export function readJpeg(bytes: Uint8Array, name: string, limits: SizeLimits): F
     };
   } catch (error) {
     if (!(error instanceof JpegDamage)) throw error;
-    throw new UserError(`${name}: the JPEG file is damaged or cut off (${error.message}); get another copy or save it anew.`);
+    throw new UserError(`${name}: the JPEG file is damaged or cut off (${error.message}); get another copy or save it again.`);
   }
 }
 
@@ -246,7 +246,7 @@ class JpegFile {
     this.visited += blocks(parts.map(({ component }) => component));
     if (++this.scans > MAX_SCANS || this.visited > Math.max(FREE_BLOCKS, MAX_PASSES * blocks(components)))
       throw new UserError(
-        `${this.name}: a JPEG with so many scans (more than ${MAX_SCANS}, or ${MAX_PASSES} times the picture) is not supported; save it anew.`,
+        `${this.name}: a JPEG with so many scans (more than ${MAX_SCANS}, or ${MAX_PASSES} times the picture) is not supported; save it again.`,
       );
     const [maxH, maxV] = largestSampling(components);
     const coded = new JpegBits(this.bytes, at);

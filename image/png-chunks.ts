@@ -52,7 +52,7 @@ export function readChunks(bytes: Uint8Array, name: string): { chunks: PngChunk[
     at += 12 + length;
     if (type === 'IEND') return { chunks, damaged };
   }
-  throw new UserError(`${name}: the PNG file has more than ${MAX_CHUNKS} chunks; save it anew.`);
+  throw new UserError(`${name}: the PNG file has more than ${MAX_CHUNKS} chunks; save it again.`);
 }
 
 /** Whether a picture can be shown without a chunk: its name begins with a small letter. (section 5.4) */

@@ -22,7 +22,7 @@ const FIRST = ['cHRM', 'cICP', 'gAMA', 'iCCP', 'sBIT', 'sRGB'];
 
 /** Orders the chunks of a file. UserError where one is missing, twice or unknown without which the picture cannot be shown. */
 export function pngStructure(chunks: PngChunk[], header: PngHeader, name: string): PngStructure {
-  const damaged = (what: string) => new UserError(`${name}: the PNG file is damaged (${what}); get another copy or save it anew.`);
+  const damaged = (what: string) => new UserError(`${name}: the PNG file is damaged (${what}); get another copy or save it again.`);
   const pixels: Uint8Array[] = [];
   const found: PngStructure = { palette: new Uint8Array(), pixels: new Uint8Array(), ancillary: [], left: [] };
   const has = (type: string) => found.ancillary.some((each) => each.type === type);

@@ -59,7 +59,7 @@ async function readPixels(structure: PngStructure, header: PngHeader, name: stri
     sum = adler32(bytes, sum);
     return rows.take(bytes);
   });
-  const damaged = (what: string) => new UserError(`${name}: the PNG file is damaged${what}; get another copy or save it anew.`);
+  const damaged = (what: string) => new UserError(`${name}: the PNG file is damaged${what}; get another copy or save it again.`);
   if (rows.fault) throw damaged(` (${rows.fault})`);
   if (!rows.complete) throw damaged(outcome === 'end' ? ': it holds fewer pixels than its header says' : ' (its zlib stream)');
   if (image.alpha?.every((value) => value === 255)) delete image.alpha;

@@ -52,7 +52,7 @@ export function readWebpHeader(bytes: Uint8Array, name: string, limits: SizeLimi
   else if (lossless && lossless.length >= 5 && lossless[0] === 0x2f) {
     const bits = little(lossless, 1, 4);
     sizes.push([1 + (bits & 0x3fff), 1 + ((bits >> 14) & 0x3fff)]);
-  } else throw new UserError(`${name}: the WebP file is damaged (no picture in it); get another copy or save it anew.`);
+  } else throw new UserError(`${name}: the WebP file is damaged (no picture in it); get another copy or save it again.`);
   for (const [width, height] of sizes) checkSize(width, height, name, limits);
   const [width, height] = sizes[0];
   return { width, height, icc: find('ICCP'), exif: find('EXIF') };

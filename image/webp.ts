@@ -15,7 +15,7 @@ type Decoder = (bytes: ArrayBuffer) => Promise<ImageData>;
 type Encoder = (image: ImageData, options: { quality: number }) => Promise<ArrayBuffer>;
 
 /**
- * A codec and its compiled module. An instance keeps the memory that its largest picture took, so it is made anew after pictures of this many pixels
+ * A codec and its compiled module. An instance keeps the memory that its largest picture took, so it is made again after pictures of this many pixels
  * in all.
  */
 class Codec<Run> {
@@ -52,7 +52,7 @@ export async function readWebp(bytes: Uint8Array, name: string, limits: SizeLimi
   const decode = await decoder.for(width * height);
   const decoded = await decode(Uint8Array.from(bytes).buffer).catch(() => null);
   if (decoded?.width !== width || decoded.height !== height) {
-    throw new UserError(`${name}: the WebP file is damaged; get another copy or save it anew.`);
+    throw new UserError(`${name}: the WebP file is damaged; get another copy or save it again.`);
   }
   const rgba = decoded.data;
   const image: Image = { width, height, data: new Uint8Array(width * height * 3) };

@@ -1,11 +1,11 @@
 /**
- * The gradients of attention, y = softmax(scale q k^T) v in heads. Scores are computed anew and never stored: of the forward pass only the
+ * The gradients of attention, y = softmax(scale q k^T) v in heads. Scores are computed again and never stored: of the forward pass only the
  * logarithm of each query's sum is needed, and D = sum g y, which stands for the softmax's own derivative. (FlashAttention-2, Dao 2023, sec. 3)
  *   p = exp(scale q.k - l), ds = p (g.v - D); dq = scale sum ds k; dk = scale sum ds q; dv = sum p g
  * q, g, y (N, ..., heads d), k and v (N, ..., heads d) with Lk keys; f32 | f16 but g and y f32; results f32.
  *
  * A thread owns some queries (or keys) of one head and walks over the keys (or queries). Heads of up to 64 channels live in registers; wider
- * ones are cut into chunks of 64 result channels, each thread computing its scores anew.
+ * ones are cut into chunks of 64 result channels, each thread computing its scores again.
  */
 import { fill } from '../core/fill.ts';
 import { apply, type Lowering, type Op, type Operand } from '../core/op.ts';

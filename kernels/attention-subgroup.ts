@@ -25,7 +25,7 @@ const fromLanes = (name: 'k' | 'v', i: number, four: number) =>
 /** One workgroup for every head and S x queriesPerLane queries; heads of `vectors` times four channels. `states`: as in attention.ts. */
 export function subgroupAttention(lanes: number, vectors: number, { q, k, v }: DTypes<'q' | 'k' | 'v'>, states: boolean) {
   const mine = queriesPerLane(lanes, vectors);
-  // Keys of one pass over the results, in fours: more text, and fewer times that the results are scaled anew.
+  // Keys of one pass over the results, in fours: more text, and fewer times that the results are scaled again.
   const fours = vectors <= 8 && lanes % 8 === 0 ? 2 : 1;
   const perQuery = (line: (j: number) => string) => each(mine, line);
   const eachFour = (line: (four: number) => string) => each(fours, line);

@@ -4,7 +4,7 @@
  * A thread has 4 queries: it sums their scores with some keys of the block, then their results in some channels. Both are matmuls over tiles
  * in workgroup memory: slices of 16 channels of queries and keys, then pieces of weights and values. In between, the threads that share
  * queries agree on their largest scores. Heads of up to 128 channels have 64 queries a workgroup, wider ones 32, so that the results stay in
- * registers; beyond 512 channels the results are cut into chunks, which compute the scores anew.
+ * registers; beyond 512 channels the results are cut into chunks, which compute the scores again.
  *
  * Queries, keys and channels are dealt to threads in turn, so that neighbours read neighbouring words of workgroup memory; rows of tiles are
  * padded where they would fall on the same banks. Indices are written so that compilers see that they stay inside the tiles.

@@ -20,7 +20,7 @@ import { geglu } from './geglu.ts';
 import { groupNorm } from './group-norm.ts';
 import { layerNorm } from './layer-norm.ts';
 import { linear } from './linear.ts';
-import { type Layer, lowRankDown, withLowRank } from './low-rank.ts';
+import { type LayerTensor, lowRankDown, withLowRank } from './low-rank.ts';
 import { mergeMoments } from './merge-moments.ts';
 import { rankScales } from './rank-scales.ts';
 import { max, sum } from './reduce.ts';
@@ -97,7 +97,7 @@ function weight(shape: Shape, dtype: DType): Tensor {
 /** A layer with an adapter. */
 function adapted(layer: Tensor, of: (shape: Shape) => Tensor): Tensor {
   const outs = layer.shape[layer.shape.length - 1];
-  return withLowRank(layer as Layer, of([...layer.shape.slice(0, -1), 8]), of([outs, 8]));
+  return withLowRank(layer as LayerTensor, of([...layer.shape.slice(0, -1), 8]), of([outs, 8]));
 }
 
 /** Whatever a matmul or a convolution can end in. `layer` makes one with a bias or without. */
@@ -175,7 +175,7 @@ function* graphs(): Generator<Tensor> {
       yield gated();
       for (const residual of FLOATS) yield add(gated(), of([3, o], residual));
     }
-    yield lowRankDown(linear(x, of([o, 8])) as Layer, x, w, of([o]));
+    yield lowRankDown(linear(x, of([o, 8])) as LayerTensor, x, w, of([o]));
   }
   const [x, w] = [of([1, 64, 64, 64]), of([64, 3, 3, 64])];
   const convolution = (bias: boolean) => conv2d(x, w, bias ? of([64]) : null, { padding: 1 });

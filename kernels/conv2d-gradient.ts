@@ -78,7 +78,7 @@ export function spread(g: Tensor, stride: number): Tensor {
   return slice(slice(high, 1, 0, (h - 1) * stride + 1), 2, 0, (w - 1) * stride + 1);
 }
 
-interface Window {
+interface Taps {
   kh: number;
   kw: number;
   stride: number;
@@ -87,7 +87,7 @@ interface Window {
 }
 
 /** g (N, OH, OW, O), x (N, H, W, C) -> dw (O, kh, kw, C). */
-export function weightGradient(g: Tensor, x: Tensor, window: Window): Tensor {
+export function weightGradient(g: Tensor, x: Tensor, window: Taps): Tensor {
   return apply(weightGradientOp, { g, x }, window);
 }
 
@@ -104,7 +104,7 @@ const TILE = 8;
 const THREADS = 4096;
 const PIXELS = 64;
 
-export const weightGradientOp: Op<Window, { g: Tensor; x: Tensor }> = {
+export const weightGradientOp: Op<Taps, { g: Tensor; x: Tensor }> = {
   name: 'weightGradient',
 
   infer({ g, x }, { kh, kw }) {

@@ -27,15 +27,15 @@ export type LayerInputs = {
 export const BARE = { bias: null, scale: null, t: null, up: null, residual: null };
 
 /** The result of a linear layer or a convolution. */
-export type Layer = OpTensor<unknown, LayerInputs>;
+export type LayerTensor = OpTensor<unknown, LayerInputs>;
 
 /** x through a layer of the same kind (linear, or a convolution of the same steps) with other weights, multiplied by scales (R) if any. -> (..., R) */
-export function lowRankDown({ source: { op, attrs } }: Layer, x: Tensor, down: Tensor, scale: Tensor | null): Tensor {
+export function lowRankDown({ source: { op, attrs } }: LayerTensor, x: Tensor, down: Tensor, scale: Tensor | null): Tensor {
   return apply(op, { ...BARE, x, w: down, scale }, attrs);
 }
 
 /** A layer, as it was traced, with t (..., R) and up (O, R) added to it; R is a multiple of 4. Throws ShapeError. */
-export function withLowRank({ source: { op, inputs, attrs } }: Layer, t: Tensor, up: Tensor): Tensor {
+export function withLowRank({ source: { op, inputs, attrs } }: LayerTensor, t: Tensor, up: Tensor): Tensor {
   return apply(op, { ...inputs, t, up }, attrs);
 }
 

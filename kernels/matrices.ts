@@ -22,7 +22,7 @@ export interface Matrices {
   group: string;
   /** Stores four halves at a multiple of four. */
   keep(tile: string, at: string, halves: string): string;
-  /** Matrices of x_tile and of w_tile, of rows and of columns that lie one behind the other. */
+  /** Matrices of x_tile and of w_tile, of rows and of columns that lie one after the other. */
   left(at: string): string;
   right(at: string): string;
   zeros: string;

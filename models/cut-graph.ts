@@ -23,7 +23,7 @@ export interface CutMap {
   tensor: Tensor;
   /** The norms that read it. */
   norms: Norm[];
-  /** Whether nothing but one norm reads it: such a map can be computed anew where it is read. */
+  /** Whether nothing but one norm reads it: such a map can be computed again where it is read. */
   passing: boolean;
 }
 
@@ -77,12 +77,12 @@ export class CutGraph {
     this.number = new Map(this.maps.map(({ tensor }, i) => [tensor, i]));
   }
 
-  /** The maps that map `target` is computed from, and the tensors on the way. Those of `anew` are not kept, and lie on the way too. */
-  sources(target: number, anew: ReadonlySet<number>): { maps: Set<number>; inner: Set<Tensor> } {
+  /** The maps that map `target` is computed from, and the tensors on the way. Those of `again` are not kept, and lie on the way too. */
+  sources(target: number, again: ReadonlySet<number>): { maps: Set<number>; inner: Set<Tensor> } {
     const found = { maps: new Set<number>(), inner: new Set<Tensor>() };
     const visit = (tensor: Tensor) => {
       const map = this.number.get(tensor);
-      if (map !== undefined && map !== target && !anew.has(map)) found.maps.add(map);
+      if (map !== undefined && map !== target && !again.has(map)) found.maps.add(map);
       else if (tensor.source.kind === 'op' && !found.inner.has(tensor)) {
         found.inner.add(tensor);
         for (const from of inputsOf(tensor)) visit(from);

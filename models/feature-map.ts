@@ -11,7 +11,7 @@ export interface Range {
 }
 
 /** Rows and columns of every image of a feature map. */
-export interface Window {
+export interface MapWindow {
   rows: Range;
   columns: Range;
 }
@@ -33,14 +33,14 @@ export class FeatureMap {
   }
 
   /** -> (N, rows, columns, C) */
-  read(window: Window): Float32Array {
+  read(window: MapWindow): Float32Array {
     const values = new Float32Array(sizeOf(windowShape(this.shape, window)));
     this.walk(window, (row, from, to, at) => values.set(row.subarray(from, to), at));
     return values;
   }
 
   /** Replaces a window by values (N, rows, columns, C). */
-  write(window: Window, values: Float32Array): void {
+  write(window: MapWindow, values: Float32Array): void {
     this.walk(window, (row, from, to, at) => row.set(values.subarray(at, at + to - from), from));
   }
 
@@ -54,7 +54,7 @@ export class FeatureMap {
     return this.dense ?? this.read(wholeOf(this.shape));
   }
 
-  private walk({ rows, columns }: Window, visit: (row: Float32Array, from: number, to: number, at: number) => void): void {
+  private walk({ rows, columns }: MapWindow, visit: (row: Float32Array, from: number, to: number, at: number) => void): void {
     const [n, h, , c] = this.shape;
     const run = (columns.end - columns.start) * c;
     for (let image = 0, at = 0; image < n; image++)
@@ -62,12 +62,12 @@ export class FeatureMap {
   }
 }
 
-export function wholeOf([, h, w]: Shape): Window {
+export function wholeOf([, h, w]: Shape): MapWindow {
   return { rows: { start: 0, end: h }, columns: { start: 0, end: w } };
 }
 
 /** Shape of a window of a map. */
-export function windowShape([n, , , c]: Shape, { rows, columns }: Window): Shape {
+export function windowShape([n, , , c]: Shape, { rows, columns }: MapWindow): Shape {
   return [n, rows.end - rows.start, columns.end - columns.start, c];
 }
 
@@ -76,7 +76,7 @@ export function around(a: Range | undefined, b: Range): Range {
   return a ? { start: Math.min(a.start, b.start), end: Math.max(a.end, b.end) } : b;
 }
 
-export function sameWindow(a: Window, b: Window): boolean {
+export function sameWindow(a: MapWindow, b: MapWindow): boolean {
   return (
     a.rows.start === b.rows.start && a.rows.end === b.rows.end && a.columns.start === b.columns.start && a.columns.end === b.columns.end
   );

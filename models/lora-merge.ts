@@ -46,7 +46,7 @@ export function mergeLora(device: Device, loras: readonly MergedLora[]): Merged 
   }
   for (const [parameter, list] of changes) {
     const source = originals.get(parameter)!;
-    // Weights in blocks are rounded to blocks anew, so blocks of the file are of no use.
+    // Weights in blocks are rounded to blocks again, so blocks of the file are of no use.
     parameter.source = { read: async () => mergedValues(await source.read(), list), readRows: (rows) => source.readRows(rows) };
     device.residency.release(parameter);
   }

@@ -74,7 +74,7 @@ interface Scaled {
 
 /** Adapters of one weight as its layer reads them. */
 interface Stack {
-  /** Those of two factors, with one matrix (R, in, ...) of all their downs, ranks one behind the other. */
+  /** Those of two factors, with one matrix (R, in, ...) of all their downs, ranks one after the other. */
   plain: Scaled[];
   down: Tensor | null;
   /** Those with a window between, each with its own downs (r, in) and (R, r, kh, kw). */

@@ -1,6 +1,6 @@
 /**
  * How a graph of feature maps is computed in tiles, decided before anything is allocated: which maps stay on the GPU between programs, which on the
- * host, which are computed anew where they are read; how each map is divided; the programs that compute it, and the memory beside them.
+ * host, which are computed again where they are read; how each map is divided; the programs that compute it, and the memory beside them.
  *
  * Several graphs of one structure can run together and share their norms' moments; the published approximate tiling is that.
  */
@@ -17,7 +17,7 @@ import { plan } from '../kernels/fusion.ts';
 import { groupMoments } from '../kernels/group-moments.ts';
 import { mergeMoments } from '../kernels/merge-moments.ts';
 import { CutGraph, type Norm, type WindowGraph } from './cut-graph.ts';
-import { partition, type Range, type Window, wholeOf, windowShape } from './feature-map.ts';
+import { type MapWindow, partition, type Range, wholeOf, windowShape } from './feature-map.ts';
 
 /** Floating-point operations of a tile at most: seconds on slow adapters, whose drivers stop what takes longer. */
 const MOST_WORK = 2 ** 38;
@@ -44,8 +44,8 @@ export interface GraphKind {
   count: number;
 }
 
-/** Where a map is between the programs that make and read it; anew: nowhere, it is computed anew where it is read. */
-export type MapPlace = 'gpu' | 'host' | 'anew';
+/** Where a map is between the programs that make and read it; again: nowhere, it is computed again where it is read. */
+export type MapPlace = 'gpu' | 'host' | 'again';
 
 export interface PlannedProgram {
   outputs: Record<string, Tensor>;
@@ -63,7 +63,7 @@ export interface TileForm {
   rows: Range[];
   columns: Range[];
   /** Inputs of the program that are windows of maps, for a tile. */
-  reads: { name: string; map: number; window(rows: Range, columns: Range): Window }[];
+  reads: { name: string; map: number; window(rows: Range, columns: Range): MapWindow }[];
   moments: WindowGraph['moments'];
 }
 
@@ -78,7 +78,7 @@ export interface PartsForm {
   state: Shape;
   heads: number;
   /** The keys' windows. */
-  keys: Window[];
+  keys: MapWindow[];
   maps: { q: number; k: number; v: number };
 }
 
@@ -160,16 +160,16 @@ class Planner {
     return this.graphs.reduce((sum, { maps }, kind) => sum + this.kinds[kind].count * heldBytes(4 * maps[map].tensor.size), 0);
   }
 
-  private anew(places: readonly MapPlace[] = this.places): Set<number> {
-    return new Set(places.flatMap((place, map) => (place === 'anew' ? [map] : [])));
+  private again(places: readonly MapPlace[] = this.places): Set<number> {
+    return new Set(places.flatMap((place, map) => (place === 'again' ? [map] : [])));
   }
 
   /** For every map, the step in which it is last read: maps are computed one a step, and the result is read after the last one. */
   private lastReads(places: readonly MapPlace[]): number[] {
     const [graph] = this.graphs;
-    const anew = this.anew(places);
+    const again = this.again(places);
     const last = graph.maps.map((_, map) => map);
-    for (let step = graph.inputs; step < graph.maps.length; step++) for (const map of graph.sources(step, anew).maps) last[map] = step;
+    for (let step = graph.inputs; step < graph.maps.length; step++) for (const map of graph.sources(step, again).maps) last[map] = step;
     last[last.length - 1] = graph.maps.length;
     return last;
   }
@@ -180,16 +180,16 @@ class Planner {
   }
 
   /**
-   * Where maps lie so that those on the GPU fit `room` bytes at every step. What does not fit is computed anew if a norm alone reads it, which on a
+   * Where maps lie so that those on the GPU fit `room` bytes at every step. What does not fit is computed again if a norm alone reads it, which on a
    * GPU takes less time than a way through the host, else kept there: the largest first.
    */
   private placesWithin(room: number): MapPlace[] {
     const [{ maps, inputs }] = this.graphs;
     const places: MapPlace[] = maps.map(() => 'gpu');
     const canBeAnew = (map: number) =>
-      maps[map].passing && [...this.graphs[0].sources(map, new Set()).maps].every((source) => places[source] !== 'anew');
+      maps[map].passing && [...this.graphs[0].sources(map, new Set()).maps].every((source) => places[source] !== 'again');
     for (const [map, { norms }] of maps.entries())
-      if (norms.length > 0 && norms.every(({ index }) => this.options.known?.has(index)) && canBeAnew(map)) places[map] = 'anew';
+      if (norms.length > 0 && norms.every(({ index }) => this.options.known?.has(index)) && canBeAnew(map)) places[map] = 'again';
     for (;;) {
       const last = this.lastReads(places);
       let fullest = { bytes: 0, maps: [] as number[] };
@@ -201,7 +201,7 @@ class Planner {
       if (fullest.bytes <= room) return places;
       const largest = (among: number[]) => among.reduce((best, map) => (this.mapBytes(map) > this.mapBytes(best) ? map : best), among[0]);
       const passing = fullest.maps.filter(canBeAnew);
-      if (passing.length > 0) places[largest(passing)] = 'anew';
+      if (passing.length > 0) places[largest(passing)] = 'again';
       else places[largest(fullest.maps)] = 'host';
     }
   }
@@ -217,7 +217,7 @@ class Planner {
     for (const { norms } of graph.maps) for (const norm of norms) if (this.options.known?.has(norm.index)) moments += momentBytes(norm);
     for (let map = graph.inputs; map <= output; map++) {
       const norms = graph.maps[map].norms.filter(({ index }) => !this.options.known?.has(index));
-      if (places[map] === 'anew' && norms.length === 0) continue;
+      if (places[map] === 'again' && norms.length === 0) continue;
       const onGpu = this.alive(places, last, map, 'gpu').reduce((sum, each) => sum + this.mapBytes(each), 0);
       for (const norm of norms) moments += momentBytes(norm);
       maps.push(this.planMap(map, norms, onGpu + moments, last));
@@ -276,7 +276,7 @@ class Planner {
       });
       for (const { index, groups } of norms) joins.set(index, this.mergeProgram(batch, groups, pixels, false, 1, beside));
     }
-    const done = this.places.flatMap((place, each) => (place !== 'anew' && last[each] === map ? [each] : []));
+    const done = this.places.flatMap((place, each) => (place !== 'again' && last[each] === map ? [each] : []));
     return { map, place: this.places[map], norms, kinds, joins, last: done };
   }
 
@@ -303,12 +303,12 @@ class Planner {
     const moments = norms.map(({ index, groups }) => [`moments ${index}`, groupMoments(tile, groups)] as const);
     const place = this.places[map];
     const kept = [...(place === 'gpu' ? ['tile'] : []), ...moments.map(([name]) => name)];
-    return [{ ...(place !== 'anew' && { tile }), ...Object.fromEntries(moments) }, kept];
+    return [{ ...(place !== 'again' && { tile }), ...Object.fromEntries(moments) }, kept];
   }
 
   private divideWindows(graph: CutGraph, map: number): Division {
     const { tensor } = graph.maps[map];
-    const { maps, inner } = graph.sources(map, this.anew());
+    const { maps, inner } = graph.sources(map, this.again());
     const [, h, w] = tensor.shape;
     const { rows, columns } = partition(
       h,
@@ -381,7 +381,7 @@ class Planner {
     const parts = whole
       ? [wholeOf(graph.maps[k].tensor.shape)]
       : windowsOf(partition(keysHigh, keysWide, Math.min(this.tileBytes / pixel, MOST_WORK / (workOf * queries))));
-    const size = (window: Window) => [n, window.rows.end - window.rows.start, window.columns.end - window.columns.start, channels];
+    const size = (window: MapWindow) => [n, window.rows.end - window.rows.start, window.columns.end - window.columns.start, channels];
     const forms = (kind: number, norms: Norm[], beside: number): (TileForm | PartsForm)[] =>
       byKey(rows, ofLength).flatMap((y) =>
         byKey(columns, ofLength).map((x) => {
@@ -389,7 +389,7 @@ class Planner {
           const shape = size({ rows: tileRows[0], columns: tileColumns[0] });
           const runs = y.length * x.length * this.kinds[kind].count;
           const query = input('q', shape);
-          const keysAndValues = (window: Window) => [input('k', size(window)), input('v', size(window))] as const;
+          const keysAndValues = (window: MapWindow) => [input('k', size(window)), input('v', size(window))] as const;
           for (const [from, times, bytes] of [
             [q, runs, 4 * sizeOf(shape)],
             [k, runs, pixel * keys],
@@ -445,7 +445,7 @@ interface Division {
   forms(kind: number, norms: Norm[], beside: number): (TileForm | PartsForm)[];
 }
 
-export function windowsOf({ rows, columns }: { rows: Range[]; columns: Range[] }): Window[] {
+export function windowsOf({ rows, columns }: { rows: Range[]; columns: Range[] }): MapWindow[] {
   return rows.flatMap((y) => columns.map((x) => ({ rows: y, columns: x })));
 }
 

@@ -9,7 +9,7 @@ import { Held } from '../gpu/held.ts';
 import { compile, type Program, type RunInputs, type Transfer } from '../gpu/program.ts';
 import { emptyState } from '../kernels/attention-parts.ts';
 import type { Norm } from './cut-graph.ts';
-import { FeatureMap, sameWindow, type Window, windowShape } from './feature-map.ts';
+import { FeatureMap, type MapWindow, sameWindow, windowShape } from './feature-map.ts';
 import {
   type GraphKind,
   type PartsForm,
@@ -22,7 +22,7 @@ import {
 } from './tile-plan.ts';
 
 /** Means and variances (N, groups, 2) of group norms, by the norm's number in the graph's order. */
-export type Moments = Map<number, Float32Array>;
+export type NormMoments = Map<number, Float32Array>;
 
 export interface TiledGraph {
   /** The result; its graph reads one input tensor, beside weights. Graphs of one shape best share it. */
@@ -32,7 +32,7 @@ export interface TiledGraph {
 
 export interface TiledOptions extends Omit<TilingOptions, 'known'> {
   /** Moments that are known already; the others are gathered, and several graphs share the mean of theirs, weighted by pixels. */
-  moments?: Moments;
+  moments?: NormMoments;
   /** Whether to give the moments back. */
   readMoments?: boolean;
   signal?: AbortSignal;
@@ -48,7 +48,7 @@ export async function runTiled(
   device: Device,
   graphs: TiledGraph[],
   options: TiledOptions,
-): Promise<{ results: FeatureMap[]; moments: Moments }> {
+): Promise<{ results: FeatureMap[]; moments: NormMoments }> {
   const run = new TiledRun(device, graphs, options);
   try {
     return await run.results();
@@ -86,7 +86,7 @@ class TiledRun {
     this.held.clear();
   }
 
-  async results(): Promise<{ results: FeatureMap[]; moments: Moments }> {
+  async results(): Promise<{ results: FeatureMap[]; moments: NormMoments }> {
     const { device, options, plan } = this;
     // The first program makes room for what is on the GPU from the beginning.
     let before = [...(options.moments ?? [])].map(([index, values]) => () => {
@@ -114,7 +114,7 @@ class TiledRun {
       results.push(result instanceof Held ? await this.readBack(result, plan.graphs[kind].maps[output].tensor.shape) : result);
       if (result instanceof Held) this.free(result);
     }
-    const moments: Moments = new Map();
+    const moments: NormMoments = new Map();
     if (options.readMoments)
       for (const [index, held] of this.moments) {
         moments.set(index, new Float32Array(held.bytes / 4));
@@ -161,7 +161,7 @@ class TiledRun {
       () => {
         for (const { kind, maps } of this.graphs)
           maps[map] =
-            place === 'anew'
+            place === 'again'
               ? null
               : place === 'host'
                 ? this.onHost(map, shapeOf(kind))
@@ -266,7 +266,7 @@ class TiledRun {
   }
 
   /** Where a tile and its moments go. */
-  private into({ map, norms, place }: PlannedMap, graph: number, kind: number, window: Window, sums: Sums, tile: number): Transfer[] {
+  private into({ map, norms, place }: PlannedMap, graph: number, kind: number, window: MapWindow, sums: Sums, tile: number): Transfer[] {
     const target = this.graphs[graph].maps[map];
     const kept = place === 'gpu' ? windowTransfers('tile', target as Held, this.plan.graphs[kind].maps[map].tensor.shape, window) : [];
     return [...kept, ...norms.flatMap(({ index }) => sums.tile(index, graph, tile))];
@@ -339,11 +339,11 @@ class TiledRun {
 
 /** What a program is given for its next run: windows of maps that changed since the last one. */
 class Feed {
-  private readonly given = new Map<string, { graph: number; map: number; window: Window }>();
+  private readonly given = new Map<string, { graph: number; map: number; window: MapWindow }>();
   private inputs: RunInputs = {};
   private from: Transfer[] = [];
 
-  read(name: string, graph: number, map: number, source: Held | FeatureMap, shape: Shape, window: Window): void {
+  read(name: string, graph: number, map: number, source: Held | FeatureMap, shape: Shape, window: MapWindow): void {
     const before = this.given.get(name);
     if (before && before.graph === graph && before.map === map && sameWindow(before.window, window)) return;
     this.given.set(name, { graph, map, window });
@@ -359,7 +359,7 @@ class Feed {
 }
 
 /** Between a window of a map (N, H, W, C) and a program's dense input or result: whole rows at once where the window has all columns. */
-function windowTransfers(name: string, held: Held, [n, h, w, c]: Shape, { rows, columns }: Window): Transfer[] {
+function windowTransfers(name: string, held: Held, [n, h, w, c]: Shape, { rows, columns }: MapWindow): Transfer[] {
   const [high, wide] = [rows.end - rows.start, columns.end - columns.start];
   const [runs, length] = wide === w ? [1, high * w] : [high, wide];
   const transfers: Transfer[] = [];

@@ -52,7 +52,7 @@ export type Option<Value = unknown> = Kind & Said & { default: Value; unsaid?: V
 export type Schema = Readonly<Record<string, Option>>;
 
 /** The values of a table's options. */
-export type Values<S extends Schema> = { [Key in keyof S]: S[Key]['default'] };
+export type OptionValues<S extends Schema> = { [Key in keyof S]: S[Key]['default'] };
 
 type Of<Value> = Said & { default: Value; unsaid?: Value; of?: string };
 
@@ -116,12 +116,12 @@ export const names = <Name extends string>(choices: readonly Name[], said: Of<re
 /** Most characters of a text, and most entries of a list: far beyond any use, and little work. */
 const [LONGEST, MOST] = [20_000, 10_000];
 
-export const defaultsOf = <S extends Schema>(schema: S): Values<S> =>
-  Object.fromEntries(Object.entries(schema).map(([key, option]) => [key, option.default])) as Values<S>;
+export const defaultsOf = <S extends Schema>(schema: S): OptionValues<S> =>
+  Object.fromEntries(Object.entries(schema).map(([key, option]) => [key, option.default])) as OptionValues<S>;
 
 /** The values that a record of all options means where it lacks some, for it is older than they. */
-export const unsaidOf = <S extends Schema>(schema: S): Values<S> =>
-  Object.fromEntries(Object.entries(schema).map(([key, { default: value, unsaid = value }]) => [key, unsaid])) as Values<S>;
+export const unsaidOf = <S extends Schema>(schema: S): OptionValues<S> =>
+  Object.fromEntries(Object.entries(schema).map(([key, { default: value, unsaid = value }]) => [key, unsaid])) as OptionValues<S>;
 
 export const keysOf = <S extends Schema>(schema: S): (keyof S & string)[] => Object.keys(schema);
 
@@ -217,7 +217,12 @@ export function checkValue(schema: Schema, key: string, value: unknown, origin: 
  * Options that come from outside, by their keys: an object whose names may be in any case, or aliases. Throws UserError naming what is no option
  * (code `unknown-option`), what is there twice, and values of the wrong type or out of range (`option-value`).
  */
-export function readOptions<S extends Schema>(schema: S, given: unknown, origin: Origin, spelling: Case = 'camel'): Partial<Values<S>> {
+export function readOptions<S extends Schema>(
+  schema: S,
+  given: unknown,
+  origin: Origin,
+  spelling: Case = 'camel',
+): Partial<OptionValues<S>> {
   if (!isRecord(given))
     throw new UserError(prefix(origin, `the options are ${shown(given)}; they must be an object.`), {
       code: 'no-options',
@@ -244,7 +249,7 @@ export function readOptions<S extends Schema>(schema: S, given: unknown, origin:
     checkValue(schema, key, value, origin);
     values[key] = value;
   }
-  return values as Partial<Values<S>>;
+  return values as Partial<OptionValues<S>>;
 }
 
 function prefix({ file, place }: Origin, sentence: string): string {

@@ -2,7 +2,7 @@
  * The options of a restoration in force: SUPIR's defaults, what a model folder recommends (config.json, `recommended`), a preset, and what a person gives.
  */
 import { UserError } from '../core/errors.ts';
-import { defaultsOf, keyOf, readOptions, type Schema, type Values } from '../options/schema.ts';
+import { defaultsOf, keyOf, type OptionValues, readOptions, type Schema } from '../options/schema.ts';
 import { conflictOf, DEFAULTS, OPTIONS, type RestoreOptions } from './options.ts';
 import { type Presets, presetOf, type Recommending } from './presets.ts';
 
@@ -28,10 +28,10 @@ export function chooseOptions(given: GivenOptions, config: Recommending): Restor
  * know, naming it, and as `chooseOptions`.
  */
 export function chooseFrom<S extends Schema>(
-  method: Presets<Values<S>> & { options: S },
+  method: Presets<OptionValues<S>> & { options: S },
   { preset, ...given }: Readonly<Record<string, unknown>>,
   config: Recommending,
-): Values<S> {
+): OptionValues<S> {
   const { options } = method;
   const recommended = readOptions(options, config.recommended ?? {}, RECOMMENDED, 'snake');
   const chosen = preset === undefined ? {} : presetOf(String(preset), config, method).values;

@@ -1,5 +1,5 @@
 /** What a person may choose for a restoration by DiffBIR, and for a cleaner alone, with the published program's defaults. */
-import { choice, flag, integer, number, type Values } from '../options/schema.ts';
+import { choice, flag, integer, number, type OptionValues } from '../options/schema.ts';
 import { EDM_SOLVERS, type EdmSolver } from '../sampler/edm-solvers.ts';
 import { NEGATIVE_PROMPT, OPTIONS, POSITIVE_PROMPT } from './options.ts';
 
@@ -95,7 +95,7 @@ export const DIFFBIR_OPTIONS = {
   grey,
 };
 
-export type DiffBirChoice = Values<typeof DIFFBIR_OPTIONS>;
+export type DiffBirChoice = OptionValues<typeof DIFFBIR_OPTIONS>;
 
 /** A cleaner alone. */
 export const CLEAN_OPTIONS = {
@@ -112,7 +112,7 @@ export const CLEAN_OPTIONS = {
   grey,
 };
 
-export type CleanChoice = Values<typeof CLEAN_OPTIONS>;
+export type CleanChoice = OptionValues<typeof CLEAN_OPTIONS>;
 
 /** The published program's settings by version and task; the photo's size stays for the task of denoising. */
 const SPACED = {

@@ -31,7 +31,7 @@ import { alphasCumprod } from '../sampler/schedule.ts';
 import { type SpacedOptions, sampleSpaced } from '../sampler/spaced.ts';
 import { cropWindow, type TileWindow, tiledNetwork, tileWindows } from '../sampler/tiles.ts';
 import type { DiffBirSampler } from './diffbir-options.ts';
-import { channelsLastNoise, type Moments, sampleMoments, splitMoments } from './latents.ts';
+import { channelsLastNoise, type LatentMoments, sampleMoments, splitMoments } from './latents.ts';
 import type { SamplerState } from './run-state.ts';
 import { runTiled } from './tiled-image.ts';
 import { runAutoencoder, type TilingEvents, VAE_TILING, type VaeTiling } from './tiled-vae.ts';
@@ -170,13 +170,13 @@ export class DiffBirNetworks {
   }
 
   /** Pictures (N, H, W, 3) in [-1, 1], sides multiples of 8 -> mean and log variance of their latents, (N, h, w, z), not scaled. */
-  async moments(x: Values, tiling: VaeTiling = VAE_TILING, events: TilingEvents = {}): Promise<Moments> {
+  async moments(x: Values, tiling: VaeTiling = VAE_TILING, events: TilingEvents = {}): Promise<LatentMoments> {
     const encode = (tensor: Tensor) => this.model.base.first_stage_model.encode(tensor);
     return splitMoments(await runAutoencoder(this.device, 'encoder', encode, x, tiling, events));
   }
 
   /** The latent that moments and noise make, in the networks' scale. */
-  sampled(moments: Moments, noise: Float32Array): Float32Array {
+  sampled(moments: LatentMoments, noise: Float32Array): Float32Array {
     return sampleMoments(moments, noise, this.model.base.config.vae.scale_factor).data;
   }
 

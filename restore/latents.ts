@@ -1,7 +1,7 @@
 /** Latents on the host: an encoder's moments, what is sampled of them, and noise in the order of the published programs. */
 import type { Values } from './values.ts';
 
-export interface Moments {
+export interface LatentMoments {
   mean: Values;
   logvar: Values;
 }
@@ -11,7 +11,7 @@ export function map(values: Values, f: (value: number, i: number) => number): Va
 }
 
 /** What an encoder gives, (N, h, w, 2 z) -> mean and log variance, each (N, h, w, z). */
-export function splitMoments({ data, shape }: Values): Moments {
+export function splitMoments({ data, shape }: Values): LatentMoments {
   const z = shape[3] / 2;
   const half = (from: number): Values => ({
     shape: [...shape.slice(0, 3), z],
@@ -21,7 +21,7 @@ export function splitMoments({ data, shape }: Values): Moments {
 }
 
 /** scale (mean + exp(logvar / 2) noise), logvar clamped to [-30, 20]. */
-export function sampleMoments({ mean, logvar }: Moments, noise: Float32Array, scale: number): Values {
+export function sampleMoments({ mean, logvar }: LatentMoments, noise: Float32Array, scale: number): Values {
   return map(mean, (value, i) => scale * (value + Math.exp(Math.min(20, Math.max(-30, logvar.data[i])) / 2) * noise[i]));
 }
 

@@ -3,7 +3,7 @@
  * recipes and docs/options.md follow.
  */
 import { UserError } from '../core/errors.ts';
-import { choice, defaultsOf, flag, indices, integer, keysOf, lines, number, numbers, text, type Values } from '../options/schema.ts';
+import { choice, defaultsOf, flag, indices, integer, keysOf, lines, number, numbers, type OptionValues, text } from '../options/schema.ts';
 import { VAE_TILING, VAE_TILINGS, type VaeTiling } from './tiled-vae.ts';
 
 export const COLOR_FIXES = ['wavelet', 'adain', 'none'] as const;
@@ -176,7 +176,7 @@ export const OPTIONS = {
   stage1Only: flag({ group: 'result', default: false, help: 'stop at the stage-1 image: no sampling' }),
 };
 
-export type RestoreOptions = Values<typeof OPTIONS>;
+export type RestoreOptions = OptionValues<typeof OPTIONS>;
 /** Those that every method has; its own table may have any others. */
 export type CommonOptions = Pick<RestoreOptions, 'seed' | 'grey'>;
 export type OptionKey = keyof RestoreOptions;

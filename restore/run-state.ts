@@ -1,6 +1,6 @@
 /**
  * The state of a sampling run on disk: after every step its latent replaces the one before, so that a run which was stopped, crashed or lost
- * its device goes on from there, to the same bits. Everything before sampling is computed anew; it is deterministic. A state is named for its run's
+ * its device goes on from there, to the same bits. Everything before sampling is computed again; it is deterministic. A state is named for its run's
  * recipe, the weights' fingerprints in it, and sealed: neither another run's nor a damaged one is gone on with.
  */
 import { UserError } from '../core/errors.ts';
@@ -59,7 +59,7 @@ export class RunState {
   othersInWords(): string {
     const folder = this.path.slice(0, this.path.lastIndexOf('/'));
     const [states, them] = this.others === 1 ? ['the state of another run', 'it'] : [`states of ${this.others} other runs`, 'them'];
-    return `${folder} holds ${states}: of another photo, other options or another model. This run starts anew and leaves ${them} alone; the command that began ${them} goes on from ${them}. To be rid of ${them}, remove ${folder}/*.state.safetensors.`;
+    return `${folder} holds ${states}: of another photo, other options or another model. This run starts again and leaves ${them} alone; the command that began ${them} goes on from ${them}. To be rid of ${them}, remove ${folder}/*.state.safetensors.`;
   }
 
   /** Keeps a step; the file is replaced whole. */
@@ -91,7 +91,7 @@ async function readState(path: string, bytes: Uint8Array<ArrayBuffer>, recipe: R
     while (file.has(`history.${history.length}`)) history.push(await file.f32(`history.${history.length}`));
     return { startStep, latent, denoised, ...(history.length > 0 ? { history } : {}) };
   } catch (cause) {
-    throw new UserError(`The state ${path} is damaged. Remove it, and the run starts anew.`, {
+    throw new UserError(`The state ${path} is damaged. Remove it, and the run starts again.`, {
       cause,
       code: 'damaged-state',
       file: path,

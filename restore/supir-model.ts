@@ -24,7 +24,7 @@ import { openModelFiles, openModelFolder } from '../weights/model-files.ts';
 import { openTensorFile } from '../weights/open.ts';
 import type { TensorFile } from '../weights/tensor-file.ts';
 import { recommendedByLora } from './few-step.ts';
-import { type Moments, splitMoments } from './latents.ts';
+import { type LatentMoments, splitMoments } from './latents.ts';
 import { Model } from './model.ts';
 import { readModelConfig } from './model-config.ts';
 import { type DenoiserOptions, DenoisingNetwork, type Tap, type TextConditioning, textInputs, type Values } from './networks.ts';
@@ -148,7 +148,7 @@ export class SupirModel extends Model<Supir> {
   }
 
   /** x (N, H, W, 3) in [-1, 1], sides multiples of the latent factor -> mean and log variance, each (N, H / f, W / f, z), not scaled. */
-  async encode(x: Values, which: EncoderName, tiling = VAE_TILING, events: TilingEvents = {}): Promise<Moments> {
+  async encode(x: Values, which: EncoderName, tiling = VAE_TILING, events: TilingEvents = {}): Promise<LatentMoments> {
     const encode = (tensor: Tensor) => this.networks.first_stage_model.encode(tensor, which);
     return splitMoments(await runAutoencoder(this.device, 'encoder', encode, x, tiling, events));
   }

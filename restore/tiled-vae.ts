@@ -14,9 +14,9 @@ import { evaluate } from '../gpu/program.ts';
 import { conv2dOp } from '../kernels/conv2d.ts';
 import { plan } from '../kernels/fusion.ts';
 import { groupNormOp } from '../kernels/group-norm.ts';
-import { FeatureMap, type Range, type Window, windowShape } from '../models/feature-map.ts';
+import { FeatureMap, type MapWindow, type Range, windowShape } from '../models/feature-map.ts';
 import { type GraphKind, planTiles, type TilePlan } from '../models/tile-plan.ts';
-import { type Moments, runTiled, type TiledOptions } from '../models/tiled-graph.ts';
+import { type NormMoments, runTiled, type TiledOptions } from '../models/tiled-graph.ts';
 import type { Values } from './values.ts';
 
 export const VAE_TILINGS = ['auto', 'exact', 'published', 'off'] as const;
@@ -255,8 +255,8 @@ function publishedKinds(half: Half, build: BuildGraph, shape: Shape, whole: Tens
 
 /** Where a tile reads its input and what of the result is taken from it. */
 export interface PublishedTile {
-  read: Window;
-  written: Window;
+  read: MapWindow;
+  written: MapWindow;
 }
 
 /** The published tiles of an input of height x width, row by row; `factor`: size of the result over that of the input. */
@@ -299,7 +299,7 @@ async function estimateMoments(
   tile: number,
   mode: PublishedMode,
   options: TiledOptions,
-): Promise<Moments> {
+): Promise<NormMoments> {
   const reduced = reduceLikeWhole(x, tile);
   const output = build(input('x', reduced.shape));
   const graph = { output, input: new FeatureMap(reduced.shape, reduced.data) };

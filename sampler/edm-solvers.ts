@@ -14,7 +14,7 @@ import { addNoise, checkOption, checkOptions, progressAt, startLatent } from './
 const FIRST_SIGNAL = 1e-8;
 
 export interface EdmSolverOptions extends DiffusionSamplerOptions {
-  /** Euler, Heun and DPM 2: noise added anew over the whole run, in steps' worth; a step's share sChurn / steps is at most sqrt 2 - 1. Default 0. */
+  /** Euler, Heun and DPM 2: noise added again over the whole run, in steps' worth; a step's share sChurn / steps is at most sqrt 2 - 1. Default 0. */
   sChurn?: number;
   /** The range of sigma within which that noise is added. Defaults 0 and 300. */
   sTmin?: number;

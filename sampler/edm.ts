@@ -11,7 +11,7 @@ import type { NoiseSchedule } from './schedule.ts';
 export interface EdmOptions extends SamplerOptions {
   /** The noise levels, descending, 0 appended: steps + 1 values. Default `schedule.steps(steps)`. */
   sigmas?: Float64Array;
-  /** Noise added anew over the whole run, in steps' worth, 0 and up; a step's share sChurn / steps is at most sqrt 2 - 1. Default 0, SUPIR's 5. */
+  /** Noise added again over the whole run, in steps' worth, 0 and up; a step's share sChurn / steps is at most sqrt 2 - 1. Default 0, SUPIR's 5. */
   sChurn?: number;
   /** Range of sigma within which noise is added. Default 0 to infinity. */
   sTmin?: number;

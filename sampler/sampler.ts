@@ -65,7 +65,7 @@ export function checkOptions(options: SamplerOptions): void {
     throw new UserError(`A run of ${steps} steps cannot resume after step ${startStep}: give a whole number from 0 to ${steps - 1}.`);
   }
   if (startStep > 0 !== (latent !== undefined)) {
-    throw new UserError('To resume, give both startStep (1 or more) and the latent that step reported; to start anew, give neither.');
+    throw new UserError('To resume, give both startStep (1 or more) and the latent that step reported; to start again, give neither.');
   }
 }
 

@@ -1,4 +1,4 @@
-/** `npm run web [-- --port 8080]`: builds and serves the page, anew at every reload. `npm run web:build`: writes it to a folder, for any file server. */
+/** `npm run web [-- --port 8080]`: builds and serves the page, again at every reload. `npm run web:build`: writes it to a folder, for any file server. */
 import { existsSync, mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { parseArgs } from 'node:util';

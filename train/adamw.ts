@@ -14,13 +14,13 @@ export interface AdamWOptions {
 }
 
 /** First and second moment of one weight's gradient. */
-export interface Moments {
+export interface AdamMoments {
   first: Float32Array;
   second: Float32Array;
 }
 
 export class AdamW {
-  readonly moments: Moments[];
+  readonly moments: AdamMoments[];
   /** Updates made. */
   step = 0;
   private readonly options: Required<AdamWOptions>;

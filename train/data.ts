@@ -204,7 +204,7 @@ function writeCached(images: readonly TrainingImage[]): Promise<Uint8Array<Array
   return encodeSealed(tensors, { names: JSON.stringify(images.map(({ name }) => name)) });
 }
 
-/** What was kept; null where it is damaged, and then made anew. */
+/** What was kept; null where it is damaged, and then made again. */
 async function readCached(bytes: Uint8Array<ArrayBuffer>, path: string): Promise<TrainingImage[] | null> {
   const file = await openSafetensors(bytesSource(path, bytes)).catch(() => null);
   if (

@@ -11,18 +11,18 @@ import { type DenoisingOptions, DenoisingTask, type TrainingImage } from './deno
 import { type Task, Training, type TrainingItem, type TrainingOptions } from './training.ts';
 
 export const NETWORKS = ['vae', 'denoise-encoder', 'unet', 'control'] as const;
-export type NetworkName = (typeof NETWORKS)[number];
+export type TrainableNetwork = (typeof NETWORKS)[number];
 
 export interface NetworkTrainingOptions extends DenoisingOptions, TrainingOptions {
-  network: NetworkName;
+  network: TrainableNetwork;
   /** Weight of KL, for the autoencoder. Default 1e-6. */
   kl?: number;
 }
 
 /** The weights of a part. SUPIR's project modules, through which the control network acts, are trained with it and not with the UNet. */
-function weightsOf({ model, first_stage_model: vae }: Supir, network: NetworkName): Parameter[] {
+function weightsOf({ model, first_stage_model: vae }: Supir, network: TrainableNetwork): Parameter[] {
   const { project_modules, ...unet } = model.diffusion_model;
-  const roots: Record<NetworkName, object> = {
+  const roots: Record<TrainableNetwork, object> = {
     vae: [vae.encoder, vae.decoder, vae.quant_conv, vae.post_quant_conv],
     'denoise-encoder': [vae.denoise_encoder],
     unet,

@@ -2,7 +2,7 @@
  * What a person may choose for a training. To add an option, add it here, and use it: types, checks, flags, settings files and docs/options.md follow.
  */
 import { DEGRADATION } from '../image/degrade.ts';
-import { choice, flag, integer, names, number, numbers, text, texts, type Values } from '../options/schema.ts';
+import { choice, flag, integer, names, number, numbers, type OptionValues, text, texts } from '../options/schema.ts';
 import { WEIGHT_DTYPES } from '../weights/attach.ts';
 import { LORA_TARGETS, type LoraTargetName } from './lora.ts';
 
@@ -80,7 +80,7 @@ export const TRAINING = {
   json: flag({ group: 'run', default: false, help: 'a JSON line a step' }),
   ...DEGRADATION,
 };
-export type TrainingChoice = Values<typeof TRAINING>;
+export type TrainingChoice = OptionValues<typeof TRAINING>;
 
 /** Options of a LoRA's training beside those. */
 export const LORA = {
@@ -102,7 +102,7 @@ export const LORA = {
   format: choice(['kohya', 'peft'], { group: 'adapter', of: 'layout', default: 'kohya', help: 'names in the file' }),
   dtype: choice(['f16', 'f32'], { group: 'adapter', of: 'type', default: 'f16', help: 'of the file' }),
 };
-export type LoraChoiceOfTraining = Values<typeof LORA>;
+export type LoraChoiceOfTraining = OptionValues<typeof LORA>;
 
 /** Options of the autoencoder's training beside those. */
 export const AUTOENCODER = {

@@ -151,7 +151,7 @@ async function readState(files: Files, path: string, work: (file: TensorFile) =>
 }
 
 function damaged(path: string, cause: unknown): UserError {
-  return new UserError(`The state ${path} is damaged. Start anew in another folder.`, { cause });
+  return new UserError(`The state ${path} is damaged. Start again in another folder.`, { cause });
 }
 
 function parseLog(bytes: Uint8Array, path: string): LogLine[] {

@@ -60,15 +60,15 @@ export async function restoreState(training: AnyTraining, file: TensorFile, { mo
   if (differing.length > 0) {
     const list = differing.map((key) => `${key} was ${JSON.stringify(before[key])} and is ${JSON.stringify(now[key])}`).join('; ');
     throw new UserError(
-      `${file.name} was saved by a training with other settings: ${list}. Give the same ones, or start anew in another folder.`,
+      `${file.name} was saved by a training with other settings: ${list}. Give the same ones, or start again in another folder.`,
     );
   }
   if (file.metadata.get('model') !== model)
     throw new UserError(
-      `${file.name} was saved by a training that began from other weights. Give the model it began from, or start anew in another folder.`,
+      `${file.name} was saved by a training that began from other weights. Give the model it began from, or start again in another folder.`,
     );
   if (file.metadata.get('data') !== data)
-    throw new UserError(`${file.name} was saved by a training on other images. Start anew in another folder.`);
+    throw new UserError(`${file.name} was saved by a training on other images. Start again in another folder.`);
   for (const [name, values] of arrays(training)) {
     const stored = await file.f32(name);
     if (stored.length !== values.length)

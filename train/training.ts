@@ -222,7 +222,7 @@ function mixed(seed: number, n: number, stream = 0): number {
   return (x ^ (x >>> 16)) >>> 0;
 }
 
-/** Arrays one behind the other. */
+/** Arrays one after the other. */
 export function joined(parts: readonly Float32Array[]): Float32Array {
   const all = new Float32Array(parts.reduce((sum, { length }) => sum + length, 0));
   let at = 0;

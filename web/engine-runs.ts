@@ -76,7 +76,7 @@ export class EngineRuns {
     const running = run().catch(async (error: UserError) => {
       if (error.code !== 'damaged-state') throw error;
       await this.model.files.host.remove(error.file!); // nobody else could remove it from here
-      warning({ code: 'damaged-state', message: 'What was kept of this run is damaged, so it starts anew.' });
+      warning({ code: 'damaged-state', message: 'What was kept of this run is damaged, so it starts again.' });
       return run();
     });
     const result = await running.finally(() => recording?.stop());

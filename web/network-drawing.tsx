@@ -4,7 +4,7 @@ import { useEffect, useMemo, useRef } from 'preact/hooks';
 import type { GraphBlock } from '../drawing/graph-blocks.ts';
 import { chosen } from './choices.ts';
 import { block as chosenPath, energies, network } from './exploration.ts';
-import { BOX_HEIGHT, BOX_WIDTH, type Layout, layoutOf } from './network-layout.ts';
+import { BOX_HEIGHT, BOX_WIDTH, type DrawingLayout, layoutOf } from './network-layout.ts';
 import { Picture } from './picture.tsx';
 import { amount } from './words.ts';
 
@@ -36,7 +36,7 @@ export function NetworkDrawing() {
   );
 }
 
-function Blocks({ layout, zoom }: { layout: Layout; zoom: number }) {
+function Blocks({ layout, zoom }: { layout: DrawingLayout; zoom: number }) {
   const most = Math.max(...layout.boxes.map(({ block }) => block.flops));
   const now = chosenPath.value;
   return (

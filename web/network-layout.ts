@@ -12,7 +12,7 @@ export interface Box {
   y: number;
 }
 
-export interface Layout {
+export interface DrawingLayout {
   boxes: Box[];
   lines: { from: string; to: string; path: string; skip: boolean }[];
   width: number;
@@ -20,7 +20,7 @@ export interface Layout {
 }
 
 /** `shape`: narrow has the blocks of a decoder's row one below the other as well, for phones. */
-export function layoutOf(graph: BlockGraph, shape: 'wide' | 'narrow' = 'wide'): Layout {
+export function layoutOf(graph: BlockGraph, shape: 'wide' | 'narrow' = 'wide'): DrawingLayout {
   const places = placesOf(graph);
   const cells = new Map<string, GraphBlock[]>();
   for (const block of graph.blocks) {

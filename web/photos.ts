@@ -68,7 +68,7 @@ export async function addPhotos(files: readonly { name: string; file: Blob }[]):
       takeRecipe(recipe.options);
       tell(
         'news',
-        `The settings of ${name} are in force again. It was made from ${recipe.photo.name} with ${recipe.model.name}: give that photo to make it anew.`,
+        `The settings of ${name} are in force again. It was made from ${recipe.photo.name} with ${recipe.model.name}: give that photo to make it again.`,
       );
       continue;
     }

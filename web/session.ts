@@ -27,15 +27,15 @@ export const opening = signal<{ what: string; share: number } | null>(null);
 export const loras = signal<LoraReport[]>([]);
 export const ownFiles = signal<InspectedFiles | null>(null);
 export const keptFiles = signal<KeptFile[]>([]);
-/** The worker broke: everything has to start anew. */
+/** The worker broke: everything has to start again. */
 export const broken = signal<string | null>(null);
 
 /** Whether the panel for models of one's own is open. */
 export const modelPanelOpen = signal(false);
 
-/** How kernels are to divide their work; the engine starts anew when it changes. */
+/** How kernels are to divide their work; the engine starts again when it changes. */
 export const schedule = signal<ScheduleChoice>(SCHEDULES.find((each) => each === stored('schedule')) ?? 'auto');
-/** Which GPU is asked for where there are two; the engine starts anew when it changes. */
+/** Which GPU is asked for where there are two; the engine starts again when it changes. */
 export const power = signal<GPUPowerPreference>(POWERS.find((each) => each === stored('power')) ?? 'high-performance');
 /** How the weights of the model that is opened next lie on the GPU. */
 export const weights = signal<WeightsChoice>('files');
@@ -65,7 +65,7 @@ export async function start(): Promise<void> {
   if (adapterProblem.value === null) await openModel('demo').catch(tellError);
 }
 
-/** Starts the engine anew after it broke, with the same model and LoRA files. */
+/** Starts the engine again after it broke, with the same model and LoRA files. */
 export async function restart(): Promise<void> {
   engineNow?.close();
   engineNow = null;

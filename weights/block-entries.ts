@@ -7,7 +7,7 @@
 import { BLOCK, type BlockDType, isBlocks, suitsBlocks } from '../core/blocks.ts';
 import { UserError } from '../core/errors.ts';
 import { shown } from '../core/text.ts';
-import { blocksOf, byteLength, type DType, isStoredBlocks } from './dtype.ts';
+import { blocksOf, byteLength, isStoredBlocks, type StoredDType } from './dtype.ts';
 import { beyondBounds } from './json-bounds.ts';
 import { duplicateKey } from './json-keys.ts';
 import { elementCount, TENSOR_LIMIT, type TensorInfo } from './tensor-file.ts';
@@ -31,7 +31,7 @@ export function storedInBlocks(name: string, shape: readonly number[]): boolean 
 }
 
 /** The metadata's text for those of the tensors that are in blocks; undefined if none is. */
-export function encodeBlockEntries(tensors: readonly { name: string; dtype: DType; shape: readonly number[] }[]): string | undefined {
+export function encodeBlockEntries(tensors: readonly { name: string; dtype: StoredDType; shape: readonly number[] }[]): string | undefined {
   const items = tensors.flatMap(({ name, dtype, shape }) =>
     isStoredBlocks(dtype) ? [`${JSON.stringify(name)}:${JSON.stringify([blocksOf(dtype), shape])}`] : [],
   );

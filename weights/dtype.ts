@@ -25,14 +25,14 @@ export const DTYPE_BYTES = {
 export type PlainDType = keyof typeof DTYPE_BYTES;
 /** Blocks of core/blocks.ts, in the order in which the GPU has the weight: an entry of our own in safetensors files (block-entries.ts). */
 export type StoredBlocks = 'Q8' | 'Q4';
-export type DType = PlainDType | StoredBlocks;
+export type StoredDType = PlainDType | StoredBlocks;
 
 export const isDType = (value: unknown): value is PlainDType => typeof value === 'string' && Object.hasOwn(DTYPE_BYTES, value);
-export const isStoredBlocks = (dtype: DType): dtype is StoredBlocks => dtype === 'Q8' || dtype === 'Q4';
+export const isStoredBlocks = (dtype: StoredDType): dtype is StoredBlocks => dtype === 'Q8' || dtype === 'Q4';
 export const blocksOf = (dtype: StoredBlocks): BlockDType => (dtype === 'Q8' ? 'q8' : 'q4');
 
 /** Bytes that `count` elements take. */
-export const byteLength = (dtype: DType, count: number): number =>
+export const byteLength = (dtype: StoredDType, count: number): number =>
   isStoredBlocks(dtype) ? blockBytes(blocksOf(dtype), count) : count * DTYPE_BYTES[dtype];
 
 export type NumberArray =
@@ -84,7 +84,7 @@ export function decode(dtype: PlainDType, bytes: Uint8Array<ArrayBuffer>): Numbe
 }
 
 /** Dtypes that hold real numbers. */
-export const isFloat = (dtype: DType): boolean => /[FQ]/.test(dtype);
+export const isFloat = (dtype: StoredDType): boolean => /[FQ]/.test(dtype);
 
 /** Dtypes that weights can be written in. */
 export type FloatDType = 'F16' | 'BF16' | 'F32';

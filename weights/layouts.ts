@@ -62,7 +62,7 @@ export const originOf = (name: string): 'SUPIR' | 'SDXL' => {
 /** How a component is named in a file. */
 export type LayoutName = 'single file' | 'without prefix' | 'diffusers' | 'Hugging Face' | 'OpenCLIP';
 
-export interface Layout {
+export interface FileLayout {
   component: Component;
   name: LayoutName;
   rules: Rule[];
@@ -76,10 +76,10 @@ const UNET_PATHS = ['time_embed', 'label_emb', 'input_blocks', 'middle_block', '
 const VAE_PATHS = ['encoder', 'decoder', 'quant_conv', 'post_quant_conv'];
 
 /** Which components a file holds, in which layout. */
-export function layoutsOf(file: TensorFile): Layout[] {
+export function layoutsOf(file: TensorFile): FileLayout[] {
   const names = file.names();
   const any = (pattern: RegExp) => names.some((name) => pattern.test(name));
-  const layouts: Layout[] = [];
+  const layouts: FileLayout[] = [];
   const add = (component: Component, name: LayoutName, rules: Rule[] = []) => layouts.push({ component, name, rules });
   const present = new Set(names.map(componentOf));
   for (const component of COMPONENT_NAMES) if (present.has(component)) add(component, 'single file');

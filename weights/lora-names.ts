@@ -13,7 +13,7 @@ import { clipRules, openClipRules, unetRules } from './diffusers.ts';
 import { COMPONENTS } from './layouts.ts';
 import type { Rule } from './translate.ts';
 
-/** A weight, or one of several that lie one behind the other in it along its first dimension (query, key and value of bigG). */
+/** A weight, or one of several that lie one after the other in it along its first dimension (query, key and value of bigG). */
 export interface LoraTarget {
   parameter: Parameter;
   /** Which part, of how many; 0 of 1 for a whole weight. */

@@ -1,13 +1,13 @@
 /** Writes safetensors files: LoRA weights, optimiser state, converted checkpoints; `safetensors.ts` describes the format and reads them. */
 import { UserError } from '../core/errors.ts';
 import { BLOCK_ENTRIES, encodeBlockEntries } from './block-entries.ts';
-import { byteLength, DTYPE_BYTES, type DType, isStoredBlocks } from './dtype.ts';
+import { byteLength, DTYPE_BYTES, isStoredBlocks, type StoredDType } from './dtype.ts';
 import { elementCount } from './tensor-file.ts';
 
 /** A tensor's entry in a header, as it is to be. */
 export interface TensorEntry {
   name: string;
-  dtype: DType;
+  dtype: StoredDType;
   shape: readonly number[];
 }
 
@@ -53,7 +53,7 @@ export function planSafetensors<Entry extends TensorEntry>(
 }
 
 /** Bytes on whose multiples the elements of a dtype should begin; records of blocks are of 32-bit words. */
-const alignment = (dtype: DType): number => (isStoredBlocks(dtype) ? 4 : DTYPE_BYTES[dtype]);
+const alignment = (dtype: StoredDType): number => (isStoredBlocks(dtype) ? 4 : DTYPE_BYTES[dtype]);
 
 /**
  * Writes tensors as one safetensors file, laid out by `planSafetensors`. Elements are stored as their arrays hold them: F16 and BF16 as bits in a
@@ -61,7 +61,7 @@ const alignment = (dtype: DType): number => (isStoredBlocks(dtype) ? 4 : DTYPE_B
  * @throws UserError if an array's bytes do not fit its dtype and shape, and as planSafetensors.
  */
 export function encodeSafetensors(
-  tensors: Iterable<readonly [name: string, { dtype: DType; shape: readonly number[]; data: ArrayBufferView }]>,
+  tensors: Iterable<readonly [name: string, { dtype: StoredDType; shape: readonly number[]; data: ArrayBufferView }]>,
   metadata: Readonly<Record<string, string>> = {},
 ): Uint8Array<ArrayBuffer> {
   const plan = planSafetensors(

@@ -1,11 +1,11 @@
 /** What every container of named weights offers, whatever its format: an index that is read at once and tensors that are read on demand. */
 import { UserError } from '../core/errors.ts';
 import { shown } from '../core/text.ts';
-import type { DType } from './dtype.ts';
+import type { StoredDType } from './dtype.ts';
 
 export interface TensorInfo {
   readonly name: string;
-  readonly dtype: DType;
+  readonly dtype: StoredDType;
   /** Row-major; [] is a scalar. */
   readonly shape: readonly number[];
   /** The tensor has end - begin bytes; begin orders the tensors as they lie in the file, so that reading by it goes forward. */

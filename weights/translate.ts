@@ -10,14 +10,14 @@ import { elementCount, type TensorFile, type TensorInfo } from './tensor-file.ts
 /** The same weights under two names, each the path of a tensor or of all tensors below it: `single.rest` is `other.rest`. */
 export interface Rule {
   single: string;
-  /** Several are one behind the other in the single file, along the first dimension: query, key and value. */
+  /** Several are one after the other in the single file, along the first dimension: query, key and value. */
   other: string | readonly string[];
   /** How the matrix lies in the other layout. transposed: (in, out) in the single file, (out, in) there. linear: (out, in, 1, 1), and (out, in) there. */
   form?: 'transposed' | 'linear';
 }
 
 /** A tensor under its new name, and the bytes it is made of. */
-interface Recipe extends TensorInfo {
+interface Translation extends TensorInfo {
   readonly pieces: readonly { readonly name: string; readonly begin: number; readonly end: number }[];
   readonly transposed: boolean;
 }
@@ -28,37 +28,37 @@ export function toSingle(file: TensorFile, rules: readonly Rule[]): TensorFile {
   for (const rule of rules) {
     for (const [index, path] of [rule.other].flat().entries()) if (!paths.has(path)) paths.set(path, { rule, index });
   }
-  const recipes: Recipe[] = [];
+  const translations: Translation[] = [];
   for (const name of file.names()) {
     const [path, rest] = longestPath(name, paths);
     const { rule, index } = paths.get(path) ?? { rule: { single: path, other: path }, index: 0 };
     const names = [rule.other].flat().map((other) => other + rest);
-    if (!names.every((piece) => file.has(piece))) recipes.push(recipeOf(file, name, [name]));
-    else if (index === 0) recipes.push(recipeOf(file, rule.single + rest, names, rule.form, 4));
+    if (!names.every((piece) => file.has(piece))) translations.push(translationOf(file, name, [name]));
+    else if (index === 0) translations.push(translationOf(file, rule.single + rest, names, rule.form, 4));
   }
-  return new TranslatedFile(file, recipes);
+  return new TranslatedFile(file, translations);
 }
 
 /** A file of the single file's names under those of another layout. What no rule names is left out. */
 export function toOther(file: TensorFile, rules: readonly Rule[]): TensorFile {
   const paths = new Map<string, Rule>();
   for (const rule of rules) if (!paths.has(rule.single)) paths.set(rule.single, rule);
-  const recipes: Recipe[] = [];
+  const translations: Translation[] = [];
   for (const name of file.names()) {
     const [path, rest] = longestPath(name, paths);
     const rule = paths.get(path);
     if (!rule) continue;
-    const whole = recipeOf(file, name, [name], rule.form, 2);
+    const whole = translationOf(file, name, [name], rule.form, 2);
     const others = [rule.other].flat();
     const part = (whole.end - whole.begin) / others.length;
     const shape = others.length === 1 ? whole.shape : [whole.shape[0] / others.length, ...whole.shape.slice(1)];
     for (const [i, other] of others.entries()) {
       const begin = whole.begin + i * part;
       const pieces = [{ name, begin: i * part, end: (i + 1) * part }];
-      recipes.push({ ...whole, name: other + rest, shape, begin, end: begin + part, pieces });
+      translations.push({ ...whole, name: other + rest, shape, begin, end: begin + part, pieces });
     }
   }
-  return new TranslatedFile(file, recipes);
+  return new TranslatedFile(file, translations);
 }
 
 /** The longest path of the table that a name is or lies below, and the rest of the name; the whole name if there is none. */
@@ -70,7 +70,13 @@ function longestPath(name: string, paths: ReadonlyMap<string, unknown>): [path: 
   return [name, ''];
 }
 
-function recipeOf(file: TensorFile, name: string, sources: readonly string[], form?: Rule['form'], linearRank: 2 | 4 = 2): Recipe {
+function translationOf(
+  file: TensorFile,
+  name: string,
+  sources: readonly string[],
+  form?: Rule['form'],
+  linearRank: 2 | 4 = 2,
+): Translation {
   const infos = sources.map((source) => file.info(source));
   const [{ dtype, begin, shape: stored }] = infos;
   for (const info of infos) {
@@ -88,16 +94,16 @@ function recipeOf(file: TensorFile, name: string, sources: readonly string[], fo
   return { name, dtype, shape, begin, end, pieces, transposed };
 }
 
-class TranslatedFile extends IndexedFile<Recipe> {
+class TranslatedFile extends IndexedFile<Translation> {
   readonly #file: TensorFile;
 
-  constructor(file: TensorFile, recipes: readonly Recipe[]) {
-    super(file.name, new Map(recipes.map((recipe) => [recipe.name, recipe])), file.metadata);
+  constructor(file: TensorFile, translations: readonly Translation[]) {
+    super(file.name, new Map(translations.map((translation) => [translation.name, translation])), file.metadata);
     this.#file = file;
   }
 
   protected async read(
-    info: Recipe,
+    info: Translation,
     byteOffset: number,
     byteLength: number,
     into?: Uint8Array<ArrayBuffer>,

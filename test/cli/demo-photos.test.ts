@@ -6,7 +6,7 @@ import * as assert from 'uvu/assert';
 import { DEMO_PHOTOS, damagedPath, originalPath, PHOTO_FOLDER } from '../../scripts/demo-photos.ts';
 import { damagedFile } from '../../scripts/make-demo-photos.ts';
 
-test('every damaged photo is made anew byte for byte', async () => {
+test('every damaged photo is made again byte for byte', async () => {
   for (const photo of DEMO_PHOTOS)
     assert.equal(new Uint8Array(readFileSync(damagedPath(photo))), await damagedFile(photo), damagedPath(photo));
 });

@@ -49,7 +49,7 @@ test('bicubic, stage 1, SUPIR, another setting and another program', async ({ fo
 
   const again = await supir(['evaluate', input, '-o', output, ...args.slice(0, 6), '--baseline', 'bicubic', '--resume', '--json']);
   assert.is(again.code, 0, again.stderr);
-  assert.equal(JSON.parse(again.stdout).rows.slice(2), rows.slice(2), 'taken over with their times; bicubic is done anew');
+  assert.equal(JSON.parse(again.stdout).rows.slice(2), rows.slice(2), 'taken over with their times; bicubic is done again');
   const rowsNow = () => JSON.parse(readFileSync(join(output, 'results.json'), 'utf8')).rows;
   assert.equal(rowsNow(), JSON.parse(again.stdout).rows, 'and all of them are kept');
   // Without the method of the file, whose rows are kept for the next time.

@@ -8,7 +8,7 @@ import * as assert from 'uvu/assert';
 import { encodePng } from '../../image/encode.ts';
 import { createImage } from '../../image/image.ts';
 import { bytesSource } from '../../weights/byte-source.ts';
-import type { DType } from '../../weights/dtype.ts';
+import type { StoredDType } from '../../weights/dtype.ts';
 import { openSafetensors } from '../../weights/safetensors.ts';
 import { encodeSafetensors } from '../../weights/safetensors-writer.ts';
 import { makePng } from '../image/make-files.ts';
@@ -165,7 +165,7 @@ function link(from: string, to: string): void {
 }
 
 interface StoredTensor {
-  dtype: DType;
+  dtype: StoredDType;
   shape: readonly number[];
   data: Uint8Array;
 }

@@ -2,7 +2,7 @@
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { TorchRandom } from '../../core/random.ts';
-import { type EvaluateOptions, evaluateMethods, type Method, makePair, type Row } from '../../evaluate/evaluate.ts';
+import { type EvaluatedMethod, type EvaluateOptions, evaluateMethods, makePair, type Row } from '../../evaluate/evaluate.ts';
 import { figure } from '../../evaluate/figure.ts';
 import { BICUBIC } from '../../evaluate/methods.ts';
 import { estimate, studentT95 } from '../../evaluate/statistics.ts';
@@ -68,7 +68,7 @@ function folder(): MemoryFiles {
 const photos = ['a', 'b', 'c'].map((name) => ({ name, path: `in/${name}.png`, prompt: '' }));
 
 /** A method that knows the truth of photo a only. */
-function knowing(files: MemoryFiles, events: string[] = []): Method {
+function knowing(files: MemoryFiles, events: string[] = []): EvaluatedMethod {
   return {
     name: 'knows a',
     open: async () => void events.push('open'),
@@ -131,7 +131,7 @@ test('pictures, measures, tables and a figure of two methods', async () => {
 test('what was done before an interruption counts, in tables of photos that all methods have', async () => {
   const files = folder();
   let asked = 0;
-  const two: Method = { ...BICUBIC, name: 'two' };
+  const two: EvaluatedMethod = { ...BICUBIC, name: 'two' };
   const { rows, stopped } = await evaluateMethods(files, 'out', photos, [BICUBIC, two], { ...options, stopped: () => ++asked > 6 });
   assert.equal([stopped, rows.length], [true, 4]);
   assert.equal(summarize(rows, 'bicubic')[0].photos, ['a']);
@@ -140,7 +140,7 @@ test('what was done before an interruption counts, in tables of photos that all 
 test('what does not fit is refused, and nothing is left open', async () => {
   const files = folder();
   const events: string[] = [];
-  const small: Method = { ...knowing(files, events), name: 'small', restore: async () => photo(16, 16, 1) };
+  const small: EvaluatedMethod = { ...knowing(files, events), name: 'small', restore: async () => photo(16, 16, 1) };
   await refused(evaluateMethods(files, 'out', photos, [small], options), /small: the result for a is 16x16, and the photo 32x32/);
   assert.equal(events, ['open', 'close']);
   await refused(evaluateMethods(files, 'out', [{ ...photos[0], path: 'in/z.png' }], [small], options), /in\/z\.png/);

@@ -151,7 +151,7 @@ test('what a program at work uses does not leave', () =>
     return [a, b];
   }));
 
-test('weights that were loaded for a program without room are loaded anew for the next', () =>
+test('weights that were loaded for a program without room are loaded again for the next', () =>
   withRoomFor(LAYERS, async (device) => {
     const { gpu } = device;
     const pop = gpu.popErrorScope;

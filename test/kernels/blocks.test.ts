@@ -11,7 +11,7 @@ import { plan } from '../../kernels/fusion.ts';
 import { geglu } from '../../kernels/geglu.ts';
 import { gradient } from '../../kernels/gradient.ts';
 import { linear } from '../../kernels/linear.ts';
-import { type Layer, lowRankDown, withLowRank } from '../../kernels/low-rank.ts';
+import { type LayerTensor, lowRankDown, withLowRank } from '../../kernels/low-rank.ts';
 import { gelu, silu } from '../../kernels/unary.ts';
 import { type Accuracy, assertClose } from '../../verify/accuracy.ts';
 import { blockWeight } from '../../verify/block-weight.ts';
@@ -22,7 +22,7 @@ import { FACTS, LIMITS } from '../support/facts.ts';
 
 const BOTH: BlockDType[] = ['q8', 'q4'];
 
-/** As support/check.ts, with the weight loaded anew on each device. */
+/** As support/check.ts, with the weight loaded again on each device. */
 async function check(what: string, weight: Sample, y: Tensor, expected: Values, accuracy: Accuracy): Promise<void> {
   assert.equal([...y.shape], [...expected.shape], `${what}: shape`);
   const { source } = weight.tensor;
@@ -140,7 +140,7 @@ test('adapters on a weight in blocks: the result, and derivatives by both factor
   for (const dtype of BOTH) {
     const [x, down, up, g] = [draw([5, 96]), draw([8, 96], { std: 0.2 }), draw([64, 8], { std: 0.2 }), draw([5, 64])];
     const w = blockWeight(draw([64, 96], { std: 0.1 }), dtype);
-    const layer = linear(x.tensor, w.tensor) as Layer;
+    const layer = linear(x.tensor, w.tensor) as LayerTensor;
     const y = withLowRank(layer, lowRankDown(layer, x.tensor, down.tensor, null), up.tensor);
     const both = (a: Values) => reference.linear(reference.linear(a, down, null), up, null);
     await check(`adapter on ${dtype}`, w, y, reference.add(reference.linear(x, w, null), both(x)), { terms: 104 });
@@ -183,7 +183,7 @@ test('adapters over weights in blocks', async () => {
   for (const dtype of BOTH) {
     const [x, down, up] = [draw([1, 37, 96]), draw([8, 96]), draw([64, 8])];
     const w = blockWeight(draw([64, 96], { std: 0.1 }), dtype);
-    const layer = linear(x.tensor, w.tensor) as Layer;
+    const layer = linear(x.tensor, w.tensor) as LayerTensor;
     const y = withLowRank(layer, lowRankDown(layer, x.tensor, down.tensor, null), up.tensor);
     const expected = reference.add(reference.linear(x, w, null), reference.linear(reference.linear(x, down, null), up, null));
     await check(`linear ${dtype} with adapters`, w, y, expected, { terms: 200, ulps: 8 });

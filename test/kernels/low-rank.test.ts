@@ -9,7 +9,7 @@ import { type Conv2dOptions, conv2d } from '../../kernels/conv2d.ts';
 import { plan } from '../../kernels/fusion.ts';
 import { geglu } from '../../kernels/geglu.ts';
 import { linear } from '../../kernels/linear.ts';
-import { type Layer, lowRankDown, withLowRank } from '../../kernels/low-rank.ts';
+import { type LayerTensor, lowRankDown, withLowRank } from '../../kernels/low-rank.ts';
 import { type RankScale, rankScales } from '../../kernels/rank-scales.ts';
 import { silu } from '../../kernels/unary.ts';
 import * as reference from '../../verify/reference.ts';
@@ -19,8 +19,8 @@ import { testDevice, testDevices } from '../support/device.ts';
 import { checkGradient } from '../support/gradient.ts';
 
 function adapted(layer: Tensor, x: Tensor, down: Tensor, up: Tensor, scales: Tensor | null = null): Tensor {
-  const t = lowRankDown(layer as Layer, x, down, scales);
-  return withLowRank(layer as Layer, t, up);
+  const t = lowRankDown(layer as LayerTensor, x, down, scales);
+  return withLowRank(layer as LayerTensor, t, up);
 }
 
 const scaled = (t: Values, scales: Values) => reference.broadcast(t, scales, (a, b) => a * b);
@@ -174,7 +174,7 @@ test('scales of ranks are scalars of the program', async () => {
 
 test('factors that do not fit are refused', () => {
   const draw = sampler(5);
-  const layer = linear(draw([3, 5]).tensor, draw([7, 5]).tensor) as Layer;
+  const layer = linear(draw([3, 5]).tensor, draw([7, 5]).tensor) as LayerTensor;
   for (const [t, up] of [
     [draw([3, 4]), draw([7, 8])],
     [draw([3, 6]), draw([7, 6])],

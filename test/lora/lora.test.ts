@@ -351,7 +351,7 @@ test('relatives of LoRA apply as they merge', async () => {
   device.residency.releaseAll(module);
 });
 
-test('parts of a weight: query, key and value one behind the other, stacked and of different ranks', async () => {
+test('parts of a weight: query, key and value one after the other, stacked and of different ranks', async () => {
   const device = await testDevice();
   const { module, weights, graph, x } = await network();
   const conv = weights.find(({ name }) => name.endsWith('conv.weight'))!;
@@ -370,11 +370,11 @@ test('parts of a weight: query, key and value one behind the other, stacked and 
     assert.ok(apart(await run(graph(), { x }), y) < 5e-5, `${layers.length}`);
     merged.undo(device);
   }
-  assert.is(device.residency.bufferOf(module.conv.weight), undefined, 'given back to be read anew');
+  assert.is(device.residency.bufferOf(module.conv.weight), undefined, 'given back to be read again');
   device.residency.releaseAll(module);
 });
 
-test('merged over weights in blocks: rounded to blocks anew', async () => {
+test('merged over weights in blocks: rounded to blocks again', async () => {
   const device = await testDevice();
   const draw = sampler(14);
   const module = { proj: new Linear(64, 32) };

@@ -1,4 +1,4 @@
-/** Control scales of single project modules, for research: each reaches its own module, and nothing is compiled anew. */
+/** Control scales of single project modules, for research: each reaches its own module, and nothing is compiled again. */
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { TorchRandom } from '../../core/random.ts';

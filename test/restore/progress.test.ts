@@ -100,7 +100,7 @@ test('a restoration tells every stage, parts of them, and shaders; several seeds
     assert.equal(both[1].image.data, (await run(4)).image.data);
     assert.equal((await run(4, samples)).stages, ['sample', 'decode']);
     const other = await restorer.restore(photo, { ...options, seed: 4, prompt: 'a cat. ' }, { samples });
-    assert.not.equal(other.image.data, both[1].image.data, 'other options begin anew');
+    assert.not.equal(other.image.data, both[1].image.data, 'other options begin again');
 
     const thrown = await restorer
       .restore(photo, options, {

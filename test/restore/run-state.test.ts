@@ -48,7 +48,7 @@ test('a bit changed anywhere is told, or changes nothing', async () => {
     const opened = await RunState.open(files, 'states', recipe).catch((error) => error);
     if (opened instanceof UserError) {
       told++;
-      assert.match(opened.message, /^The state states\/\w+\.state\.safetensors is damaged\. Remove it, and the run starts anew\.$/);
+      assert.match(opened.message, /^The state states\/\w+\.state\.safetensors is damaged\. Remove it, and the run starts again\.$/);
     } else assert.equal(opened.saved, { startStep: 2, latent, denoised: step.denoised }, `byte ${at}`);
   }
   assert.ok(told > bytes.length - 16, `${told} of ${bytes.length} bytes`);
@@ -93,7 +93,7 @@ test('another model has another state; what lies there of others is told with wh
   const state = await RunState.open(files, 'states', { ...recipe, model: { name: 'm', fingerprint: 'f2' } });
   assert.is(state.saved, null);
   assert.is(state.others, 1);
-  assert.match(state.othersInWords(), /^states holds the state of another run: .*starts anew.*remove states\/\*\.state\.safetensors\.$/);
+  assert.match(state.othersInWords(), /^states holds the state of another run: .*starts again.*remove states\/\*\.state\.safetensors\.$/);
 });
 
 test('a seal holds names, shapes, types, values and metadata', async () => {

@@ -8,7 +8,7 @@ import { sizeOf } from '../../core/tensor.ts';
 import type { TrainingPicture } from '../../train/autoencoding.ts';
 import type { TrainingImage } from '../../train/denoising.ts';
 import { writeModelFolder } from '../../train/model-files.ts';
-import { type NetworkName, NetworkTraining, type NetworkTrainingOptions } from '../../train/network-training.ts';
+import { NetworkTraining, type NetworkTrainingOptions, type TrainableNetwork } from '../../train/network-training.ts';
 import { runTraining } from '../../train/run.ts';
 import type { TrainingItem } from '../../train/training.ts';
 import { bytesSource } from '../../weights/byte-source.ts';
@@ -44,7 +44,7 @@ function picture(seed: number): TrainingPicture {
   return { name: `picture ${seed}`, shape: [8, 12, 3], pixels, degraded: pixels.map((value, i) => value + 0.1 * noise[i]) };
 }
 
-const items = (network: NetworkName): TrainingItem[] =>
+const items = (network: TrainableNetwork): TrainingItem[] =>
   [1, 2, 3].map((seed) => (network === 'vae' || network === 'denoise-encoder' ? picture(seed) : latents(seed)));
 
 async function withTraining<T>(
@@ -62,14 +62,14 @@ async function withTraining<T>(
   }
 }
 
-const PARTS: Record<NetworkName, RegExp> = {
+const PARTS: Record<TrainableNetwork, RegExp> = {
   vae: /^first_stage_model\.(encoder|decoder|quant_conv|post_quant_conv)\./,
   'denoise-encoder': /^first_stage_model\.denoise_encoder\./,
   unet: /^model\.diffusion_model\.(?!project_modules)/,
   control: /^model\.(control_model|diffusion_model\.project_modules)\./,
 };
 
-for (const [network, part] of Object.entries(PARTS) as [NetworkName, RegExp][]) {
+for (const [network, part] of Object.entries(PARTS) as [TrainableNetwork, RegExp][]) {
   test(`${network}: the loss falls; interrupted and resumed it ends alike, bit for bit; the file holds the part and no more`, async () => {
     const before = new Map([...parameters(supir)].map(([, { name, dtype, source }]) => [name, { dtype, source }]));
     const buffers = device.memory.buffers;

@@ -186,7 +186,7 @@ test('a state that is damaged, or of other weights or other images of the same n
   for (const [what, bytes] of changes) {
     assert.not.equal(bytes, state, what);
     files.files.set('out/state.safetensors', bytes);
-    await refused(resume(), /^The state out\/state\.safetensors is damaged\. Start anew in another folder\.$/);
+    await refused(resume(), /^The state out\/state\.safetensors is damaged\. Start again in another folder\.$/);
   }
   files.files.set('out/state.safetensors', state);
   const log = files.files.get('out/log.jsonl')!;

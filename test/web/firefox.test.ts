@@ -20,7 +20,7 @@ const installed = (process.env.PATH ?? '')
   .flatMap((folder) => ['firefox', 'firefox-esr'].map((name) => join(folder, name)));
 const firefox = process.env.FIREFOX ?? installed.find((path) => existsSync(path));
 
-/** What the page, loaded anew, offers to download after 2 steps on `photo`, and the errors that it reported. */
+/** What the page, loaded again, offers to download after 2 steps on `photo`, and the errors that it reported. */
 async function restoreIn(page: Page, photo: Image): Promise<{ png: Uint8Array; errors: string[] }> {
   const errors: string[] = [];
   page.setDefaultTimeout(5 * 60_000); // software drivers compile for long on a busy machine

@@ -41,7 +41,7 @@ test('what an interrupted run wrote is kept, if it is of the same files, and the
   await writeFile(`${output}.part`, whole.subarray(0, data + 200));
   await writeFile(input, encodeSafetensors(NAMES.map((name, i) => [name, values(100, i + 7)])));
   await run(input, '-o', output);
-  assert.is((await readFile(output)).readUInt16LE(data), 0x4700, 'another source begins anew');
+  assert.is((await readFile(output)).readUInt16LE(data), 0x4700, 'another source begins again');
   assert.not((await readdir(folder)).includes('out.safetensors.part'));
 });
 

@@ -4,7 +4,7 @@ import { UserError } from '../../core/errors.ts';
 import { decodeF16, encodeF16 } from '../../core/half.ts';
 import { bytesSource } from '../../weights/byte-source.ts';
 import { convert } from '../../weights/convert.ts';
-import { type DType, encode, type FloatDType } from '../../weights/dtype.ts';
+import { encode, type FloatDType, type StoredDType } from '../../weights/dtype.ts';
 import { openTensorFile } from '../../weights/open.ts';
 import { encodeSafetensors } from '../../weights/safetensors-writer.ts';
 import { type SyntheticManifest, syntheticCheckpoint } from '../../weights/synthetic.ts';
@@ -22,7 +22,7 @@ async function converted(file: TensorFile, dtype: FloatDType): Promise<TensorFil
   return openTensorFile(bytesSource('converted.safetensors', bytes));
 }
 
-const file = (tensors: [string, { dtype: DType; shape: number[]; data: ArrayBufferView }][]) =>
+const file = (tensors: [string, { dtype: StoredDType; shape: number[]; data: ArrayBufferView }][]) =>
   openTensorFile(bytesSource('given.safetensors', encodeSafetensors(tensors)));
 
 function same(a: Float32Array | Uint16Array, b: Float32Array | Uint16Array): boolean {

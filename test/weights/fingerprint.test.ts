@@ -139,7 +139,7 @@ test('a read that fails is the error, and nothing is left under way', async () =
   assert.is(error.message, 'gone');
 });
 
-test('a conversion of another source has another header, so that a part of it is begun anew', async () => {
+test('a conversion of another source has another header, so that a part of it is begun again', async () => {
   const weights = Float32Array.from({ length: 60_000 }, () => random.randn(1)[0]);
   const source = async (values: Float32Array) =>
     openTensorFile(bytesSource('m.safetensors', encodeSafetensors([['w', { dtype: 'F32', shape: [300, 200], data: values }]])));

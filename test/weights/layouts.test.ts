@@ -6,7 +6,7 @@ import { describe, inspection } from '../../restore/inspection.ts';
 import { bytesSource } from '../../weights/byte-source.ts';
 import { Checkpoint } from '../../weights/checkpoint.ts';
 import { clipRules, openClipRules, unetRules, vaeRules } from '../../weights/diffusers.ts';
-import type { DType } from '../../weights/dtype.ts';
+import type { StoredDType } from '../../weights/dtype.ts';
 import { componentOf, isIgnored, isPassenger } from '../../weights/layouts.ts';
 import { openModelFiles } from '../../weights/model-files.ts';
 import { openTensorFile } from '../../weights/open.ts';
@@ -32,7 +32,7 @@ async function tensorsOf(file: TensorFile, rename: (name: string) => string = (n
       const { dtype, shape } = file.info(name);
       return [rename(name), { dtype, shape, data: await file.bytes(name) }] as [
         string,
-        { dtype: DType; shape: readonly number[]; data: Uint8Array },
+        { dtype: StoredDType; shape: readonly number[]; data: Uint8Array },
       ];
     }),
   );
@@ -311,7 +311,7 @@ test('files that are no part of a model are told by what they are', async () => 
 });
 
 test('tensors that other programs leave beside a model are passed over, and a stray name makes it nothing else', async () => {
-  const passengers: [string, DType, number[]][] = [
+  const passengers: [string, StoredDType, number[]][] = [
     ['conditioner.embedders.0.logit_scale', 'F32', []],
     ['conditioner.embedders.0.text_projection', 'F32', [4, 4]],
     ['conditioner.embedders.0.transformer.text_projection.weight', 'F16', [4, 4]],

@@ -1,9 +1,9 @@
 /** Writes PyTorch checkpoints for tests, as torch.save does: a zip archive of stored entries with a pickle of protocol 2. */
-import { DTYPE_BYTES, type DType, type PlainDType } from '../../weights/dtype.ts';
+import { DTYPE_BYTES, type PlainDType, type StoredDType } from '../../weights/dtype.ts';
 import { elementCount } from '../../weights/tensor-file.ts';
 
 export interface TorchTensor {
-  dtype: DType;
+  dtype: StoredDType;
   shape: readonly number[];
   data: Uint8Array;
   /** Elements between neighbours along each dimension; default row by row. */
@@ -12,7 +12,7 @@ export interface TorchTensor {
   offset?: number;
 }
 
-const STORAGES: Partial<Record<DType, string>> = {
+const STORAGES: Partial<Record<StoredDType, string>> = {
   F32: 'FloatStorage',
   F16: 'HalfStorage',
   BF16: 'BFloat16Storage',
