@@ -4,9 +4,9 @@
  */
 import { Module } from '../core/module.ts';
 import type { Tensor } from '../core/tensor.ts';
-import { add, maximum } from '../kernels/binary.ts';
+import { add } from '../kernels/binary.ts';
 import { concat, upsampleNearest } from '../kernels/copy.ts';
-import { affine } from '../kernels/unary.ts';
+import { affine, leakyRelu } from '../kernels/unary.ts';
 import { Conv2d, type Layer } from './layers.ts';
 import { pixelUnshuffle } from './pixel-shuffle.ts';
 
@@ -19,11 +19,6 @@ export interface RrdbConfig {
   gc: number;
   /** Factor on the sides: 1, 2, 4 or 8. 1 and 2 read the picture in blocks of 4x4 and 2x2 pixels and enlarge these by 4. */
   scale: number;
-}
-
-/** max(x, slope x), for slopes below 1. */
-export function leakyRelu(x: Tensor, slope: number): Tensor {
-  return maximum(x, affine(x, slope, 0));
 }
 
 const lrelu = (x: Tensor) => leakyRelu(x, 0.2);

@@ -4,11 +4,11 @@
  */
 import { Module, Parameter } from '../core/module.ts';
 import type { Tensor } from '../core/tensor.ts';
-import { add, maximum } from '../kernels/binary.ts';
+import { add } from '../kernels/binary.ts';
 import { concat, permute, slice } from '../kernels/copy.ts';
 import { matmul } from '../kernels/linear.ts';
 import { reshape } from '../kernels/reshape.ts';
-import { affine, gelu } from '../kernels/unary.ts';
+import { gelu, relu } from '../kernels/unary.ts';
 import { Conv2d, type Layer, LayerNorm, Linear, Sequential } from './layers.ts';
 import { spread } from './pixel-shuffle.ts';
 import { mapOf, relativeBias, roll, shiftMask, windowAttention, windowsOf } from './window-attention.ts';
@@ -27,8 +27,6 @@ const HEAD = 32;
 const WINDOW = 8;
 /** In place of minus infinity, which some drivers may not handle: its exponential is 0 as well. */
 const BLOCKED = -1e30;
-
-const relu = (x: Tensor) => maximum(x, affine(x, 0, 0));
 
 /** A convolution without bias. */
 const bareConv = (inChannels: number, outChannels: number, window: number, stride = 1) =>

@@ -6,10 +6,9 @@ import { Module, Parameter } from '../core/module.ts';
 import { constant, type Tensor } from '../core/tensor.ts';
 import { add, sub } from '../kernels/binary.ts';
 import { upsampleNearest } from '../kernels/copy.ts';
-import { gelu } from '../kernels/unary.ts';
+import { gelu, leakyRelu } from '../kernels/unary.ts';
 import { Conv2d, identity, type Layer, LayerNorm, Linear, Sequential } from './layers.ts';
 import { pixelUnshuffle } from './pixel-shuffle.ts';
-import { leakyRelu } from './rrdb-net.ts';
 import { mapOf, relativeBias, roll, shiftMask, windowAttention, windowsOf } from './window-attention.ts';
 
 export interface SwinIrConfig {
