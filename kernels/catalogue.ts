@@ -7,7 +7,7 @@ import { type AdapterFacts, MATRIX_FEATURE, type Schedule } from '../core/adapte
 import { isBlocks } from '../core/blocks.ts';
 import { Parameter } from '../core/module.ts';
 import { type DType, present, shaderSource } from '../core/shader.ts';
-import { input, type Shape, scalar, Tensor } from '../core/tensor.ts';
+import { input, type Shape, scalar, type Tensor } from '../core/tensor.ts';
 import { attention } from './attention.ts';
 import { attentionPart, mergeAttention } from './attention-parts.ts';
 import { add } from './binary.ts';
@@ -91,7 +91,9 @@ export function allShaders(): CatalogueShader[] {
 
 /** A weight in blocks. */
 function weight(shape: Shape, dtype: DType): Tensor {
-  return new Tensor(shape, dtype, { kind: 'parameter', parameter: new Parameter(shape, 'matrix') });
+  const parameter = new Parameter(shape, 'matrix');
+  parameter.dtype = dtype;
+  return parameter.tensor;
 }
 
 /** A layer with an adapter. */

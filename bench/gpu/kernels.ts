@@ -2,7 +2,7 @@
 import { type AdapterFacts, MATRIX_FEATURE } from '../../core/adapter.ts';
 import { Parameter } from '../../core/module.ts';
 import { shaderSource } from '../../core/shader.ts';
-import { input, type Shape, Tensor } from '../../core/tensor.ts';
+import { input, type Shape, type Tensor } from '../../core/tensor.ts';
 import { attention } from '../../kernels/attention.ts';
 import { attentionTile, loopLengths } from '../../kernels/attention-tiled.ts';
 import { add } from '../../kernels/binary.ts';
@@ -86,7 +86,9 @@ function* operations(): Generator<Operation> {
   const tokens = f32(1, 4096, 640);
   yield { operation: 'linear', graph: add(linear(tokens, f16(640, 640), f32(640)), tokens) };
   for (const dtype of ['q8', 'q4'] as const) {
-    const blocks = new Tensor([640, 640], dtype, { kind: 'parameter', parameter: new Parameter([640, 640], 'matrix') });
+    const parameter = new Parameter([640, 640], 'matrix');
+    parameter.dtype = dtype;
+    const blocks = parameter.tensor;
     yield { operation: `linear, weights in ${dtype}`, graph: add(linear(tokens, blocks, f32(640)), tokens) };
   }
   yield { operation: '1x1 convolution', graph: conv2d(image, f16(640, 1, 1, 320), f32(640)) };

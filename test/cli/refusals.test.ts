@@ -53,7 +53,7 @@ test('options that cannot be', async ({ folder, photo }) => {
     [['--steps', '2.5'], /argument '2\.5' is invalid\. It must be an integer/],
     [['--cfg', 'Infinity'], /'--cfg <scale>' argument 'Infinity' is invalid\. It must be a number from 0 to 100/],
     [['--seed', '-1'], /'--seed <n>' argument '-1' is invalid/],
-    [['--upscale', '0'], /'--upscale <factor>' argument '0' is invalid/],
+    [['--upscale', '0'], /--upscale is 0; it must be a number from 0\.125 to 16/],
     [['--min-size', ''], /'--min-size <pixels>' argument '' is invalid/],
     [['--color-fix', 'sepia'], /'--color-fix <how>' argument 'sepia' is invalid\. Allowed choices are wavelet, adain, none/],
     [['--s-churn', '1', '--churn', '2'], /--s-churn is given under two of its names: give one/],
