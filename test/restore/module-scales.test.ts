@@ -93,7 +93,7 @@ test('the options give factors for all modules, or none', () => {
   assert.equal(scales({ controlScalePerModule: [0.5, 1, 2], ablate: [2] }, 3), [0.5, 1, 0]);
   assert.throws(() => scales({ ablate: [3] }, 3), /'ablate' names project module 3; this model has those from 0 to 2/);
   assert.throws(() => scales({ controlScalePerModule: [1] }, 3), /has 1 factors; this model has 3 project modules/);
-  assert.throws(() => scales({ controlScalePerModule: [3] }, 1), /each factor must be a number from 0 to 2/);
+  assert.throws(() => scales({ controlScalePerModule: [3] }, 1), /must be a list of numbers from 0 to 2/);
   assert.throws(() => scales({ ablate: [0.5] }, 3), /list of integers/);
 });
 
