@@ -4,10 +4,12 @@ import { readdirSync, readFileSync } from 'node:fs';
 /** Debian's own keys, as every Debian has them. */
 export const DEBIAN_KEYS = '/usr/share/keyrings/debian-archive-keyring.gpg';
 
+/** Hosts that are Debian's own, such as deb.debian.org and ftp.de.debian.org: new systems often name one alone, without keys and updates. */
+const DEBIAN_HOST = /^https?:\/\/(?:[\w-]+\.)*debian\.org\//;
+
 export interface AptSource {
   address: string;
   suite: string;
-  components: string[];
   /** The file of keys that it is checked with; empty where none is named. */
   keys: string;
 }
@@ -35,10 +37,9 @@ export function aptSources(folder = '/etc/apt'): AptSource[] {
 /** `deb [options] address suite components`, one a line. */
 function lines(text: string): AptSource[] {
   return text.split('\n').flatMap((line) => {
-    const [, options = '', address, suite, rest] =
-      /^\s*deb\s+(?:\[([^\]]*)\]\s*)?(\S+)\s+(\S+)((?:\s+\S+)*)\s*$/.exec(line.replace(/#.*/, '')) ?? [];
-    if (address === undefined) return [];
-    return [{ address, suite, components: words(rest), keys: /(?:^|\s)signed-by=(\S+)/i.exec(options)?.[1] ?? '' }];
+    const [, options = '', address, suite] =
+      /^\s*deb\s+(?:\[([^\]]*)\]\s*)?(\S+)\s+(\S+)(?:\s+\S+)*\s*$/.exec(line.replace(/#.*/, '')) ?? [];
+    return [{ address, suite, keys: /(?:^|\s)signed-by=(\S+)/i.exec(options)?.[1] ?? '' }];
   });
 }
 
@@ -51,24 +52,23 @@ function paragraphs(text: string): AptSource[] {
   return withoutComments.split(/\n\s*\n/).flatMap((paragraph) => {
     const field = (name: string) => new RegExp(`^${name}:((?:.*)(?:\\n[ \\t].*)*)`, 'im').exec(paragraph)?.[1].trim() ?? '';
     if (!words(field('Types')).includes('deb') || /^(no|false|without|off|disable|0)$/i.test(field('Enabled'))) return [];
-    return words(field('URIs')).flatMap((address) =>
-      words(field('Suites')).map((suite) => ({ address, suite, components: words(field('Components')), keys: field('Signed-By') })),
-    );
+    return words(field('URIs')).flatMap((address) => words(field('Suites')).map((suite) => ({ address, suite, keys: field('Signed-By') })));
   });
 }
 
 const words = (text: string): string[] => text.split(/\s+/).filter((word) => word !== '');
 
 /**
- * The address of Debian 12's own packages among the sources, null where there is none: it is checked with Debian's keys, or has Debian's updates as
- * well. Others may call their suites and components as Debian does.
+ * The address of Debian 12's own packages among the sources, null where there is none: its host is Debian's, or it is checked with Debian's keys, or
+ * has Debian's updates as well. Others may call their suites as Debian does.
  */
 export function debianMirror(sources: readonly AptSource[]): string | null {
   const plain = (address: string) => address.replace(/\/+$/, '');
-  const serves = (suite: string) => sources.filter((each) => each.suite === suite && each.components.includes('main'));
+  const serves = (suite: string) => sources.filter((each) => each.suite === suite);
   const updates = new Set(serves('bookworm-updates').map(({ address }) => plain(address)));
   const own = serves('bookworm').find(
-    ({ address, keys }) => /^https?:\/\/[\w.:/~%+-]+$/.test(address) && (keys === DEBIAN_KEYS || updates.has(plain(address))),
+    ({ address, keys }) =>
+      /^https?:\/\/[\w.:/~%+-]+$/.test(address) && (DEBIAN_HOST.test(address) || keys === DEBIAN_KEYS || updates.has(plain(address))),
   );
   return own ? plain(own.address) : null;
 }

@@ -36,6 +36,18 @@ test("the mirror is Debian's own, whatever else lies beside it", ({ folder }) =>
     ],
     ['another with names as Debian has them', { 'sources.list': `deb https://other.example/debian bookworm main\n${lines}` }, DEBIAN],
     ['another alone', { 'sources.list': 'deb https://other.example/debian bookworm main\n' }, null],
+    ["Debian's own host alone", { 'sources.list': 'deb http://deb.debian.org/debian bookworm main\n' }, 'http://deb.debian.org/debian'],
+    [
+      "Debian's own host in a paragraph, behind another and a comment",
+      {
+        'sources.list': '# deb http://old.example/debian bookworm main\n',
+        'sources.list.d/a.list': 'deb [arch=amd64] https://packages.example/linux/debian bookworm stable\n',
+        'sources.list.d/debian.sources': 'Types: deb\nURIs: https://ftp.de.debian.org/debian/\nSuites: bookworm\n',
+      },
+      'https://ftp.de.debian.org/debian',
+    ],
+    ['a host that only ends alike', { 'sources.list': 'deb http://notdebian.org/debian bookworm main\n' }, null],
+    ["Debian's name within another's address", { 'sources.list': 'deb http://other.example/debian.org/debian bookworm main\n' }, null],
     ['a comment', { 'sources.list': `# deb http://old.example/debian bookworm main\n#${lines}` }, null],
     ['switched off', { 'sources.list.d/debian.sources': `${signed}Enabled: no\n` }, null],
     ['sources of programs', { 'sources.list': lines.replaceAll('deb ', 'deb-src ') }, null],
