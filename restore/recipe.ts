@@ -69,7 +69,7 @@ export function parseRecipe(text: string | undefined, file: string, methods = SU
     });
   const damaged = (what: string): UserError =>
     new UserError(`The recipe in ${file} is damaged: ${what}. Give the options by hand.`, { code: 'damaged-recipe', file });
-  if (text.length > RECIPE_LENGTH) throw damaged(`it has ${text.length} characters`);
+  if (text.length > RECIPE_LENGTH) throw damaged(`it has more than ${RECIPE_LENGTH} characters`);
   let recipe: unknown;
   try {
     recipe = JSON.parse(text);
