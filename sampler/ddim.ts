@@ -1,5 +1,4 @@
 /** DDIM without added noise (Song et al. 2021, arXiv 2010.02502, eq. 12 with sigma 0), at the levels that Stable Diffusion's first programs chose. */
-import { UserError } from '../core/errors.ts';
 import type { Network } from './denoiser.ts';
 import {
   checkDiffusion,
@@ -11,6 +10,7 @@ import {
   scaleAt,
 } from './diffusion.ts';
 import { checkOptions, progressAt, startLatent } from './sampler.ts';
+import { checkSteps } from './schedule.ts';
 
 /**
  * The levels of a run with about n steps, ascending: 1 and on, 1000 / n apart, rounded down. There may be more than n, and they stop short of the last
@@ -18,9 +18,7 @@ import { checkOptions, progressAt, startLatent } from './sampler.ts';
  * @throws UserError unless n is a whole number from 1 to the number of levels.
  */
 export function ddimTimesteps(levels: number, n: number): number[] {
-  if (!Number.isInteger(n) || n < 1 || n > levels) {
-    throw new UserError(`${n} sampling steps are not possible: choose a whole number from 1 to ${levels}. Common are 10 to 100.`);
-  }
+  checkSteps(n, levels);
   const stride = Math.floor(levels / n);
   return Array.from({ length: Math.ceil(levels / stride) }, (_, i) => Math.min(i * stride + 1, levels - 1));
 }

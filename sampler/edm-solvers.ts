@@ -9,6 +9,7 @@ import { predict } from './denoiser.ts';
 import type { Diffusion, DiffusionSamplerOptions } from './diffusion.ts';
 import { classifierFree, risingScale } from './guidance.ts';
 import { addNoise, checkOption, checkOptions, progressAt, startLatent } from './sampler.ts';
+import { checkSteps, nearestSigma } from './schedule.ts';
 
 /** The first level's share of signal, in place of its own: the run begins in all but pure noise, sigma 10,000, whatever the model's schedule. */
 const FIRST_SIGNAL = 1e-8;
@@ -290,9 +291,7 @@ export type EdmSolver = keyof typeof EDM_SOLVERS;
  */
 export function edmSolverLevels(alphasCumprod: Float64Array, n: number): { timesteps: number[]; sigmas: number[] } {
   const last = alphasCumprod.length - 1;
-  if (!Number.isInteger(n) || n < 1 || n > last + 1) {
-    throw new UserError(`${n} sampling steps are not possible: choose a whole number from 1 to ${last + 1}. Common are 10 to 50.`);
-  }
+  checkSteps(n, last + 1, '10 to 50');
   const timesteps = Array.from({ length: n }, (_, i) => Math.trunc(last - (i * last) / n));
   const sigmas = timesteps.map((t, i) => {
     const signal = i === 0 ? FIRST_SIGNAL : alphasCumprod[t];
@@ -334,7 +333,7 @@ export async function sampleEdmSolver(
 
     const progress = progressAt(i, steps);
     const denoise = async (noisy: Float32Array, level: number) => {
-      const timestep = timesteps[nearest(sigmas, level)];
+      const timestep = timesteps[nearestSigma(sigmas, level)];
       const spread = level ** 2 + 1;
       const scaled = noisy.map((v) => v / Math.sqrt(spread));
       const { negative, positive } = await predict(network, { x: scaled, timestep, controlScale, progress, unguided: cfg === 1 });
@@ -352,11 +351,4 @@ export async function sampleEdmSolver(
     await onStep?.({ step: i + 1, steps, sigma, sigmaHat, cfg: scale, controlScale, denoised, latent: x, history });
   }
   return x;
-}
-
-/** Index of the sigma nearest to one; the first of two that are equally near. */
-function nearest(sigmas: readonly number[], sigma: number): number {
-  let best = 0;
-  for (let i = 1; i < sigmas.length; i++) if (Math.abs(sigmas[i] - sigma) < Math.abs(sigmas[best] - sigma)) best = i;
-  return best;
 }

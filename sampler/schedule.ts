@@ -53,9 +53,7 @@ export class NoiseSchedule {
    */
   steps(n: number): Float64Array {
     const levels = this.sigmas.length;
-    if (!Number.isInteger(n) || n < 1 || n > levels) {
-      throw new UserError(`${n} sampling steps are not possible: choose a whole number from 1 to ${levels}. Common are 10 to 100.`);
-    }
+    checkSteps(n, levels);
     const stride = -(levels - 1) / n;
     const sigmas = new Float64Array(n + 1);
     for (let i = 0; i < n; i++) sigmas[i] = this.sigmas[Math.trunc(i * stride + (levels - 1))];
@@ -81,11 +79,7 @@ export class NoiseSchedule {
 
   /** Index of the training sigma nearest to a sigma; the lower one of two that are equally near. */
   nearest(sigma: number): number {
-    let best = 0;
-    for (let i = 1; i < this.sigmas.length; i++) {
-      if (Math.abs(this.sigmas[i] - sigma) < Math.abs(this.sigmas[best] - sigma)) best = i;
-    }
-    return best;
+    return nearestSigma(this.sigmas, sigma);
   }
 }
 
@@ -96,4 +90,19 @@ export function karrasSigmas(n: number, min: number, max: number, rho = 7): Floa
   const sigmas = new Float64Array(n + 1);
   for (let i = 0; i < n; i++) sigmas[i] = (top + (n > 1 ? i / (n - 1) : 0) * (bottom - top)) ** rho;
   return sigmas;
+}
+
+/** @throws UserError unless n is a whole number from 1 to the number of training levels. */
+export function checkSteps(n: number, levels: number, common = '10 to 100'): void {
+  if (Number.isInteger(n) && n >= 1 && n <= levels) return;
+  throw new UserError(`${n} sampling steps are not possible: choose a whole number from 1 to ${levels}. Common are ${common}.`);
+}
+
+/** Index of the sigma nearest to one; the first of two that are equally near. */
+export function nearestSigma(sigmas: ArrayLike<number>, sigma: number): number {
+  let best = 0;
+  for (let i = 1; i < sigmas.length; i++) {
+    if (Math.abs(sigmas[i] - sigma) < Math.abs(sigmas[best] - sigma)) best = i;
+  }
+  return best;
 }

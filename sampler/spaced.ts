@@ -2,10 +2,10 @@
  * DDPM's ancestral sampling (Ho et al. 2020, algorithm 2) over some of the training levels, with the betas that these levels imply
  * (Nichol & Dhariwal 2021, "Improved DDPM", sec. 4).
  */
-import { UserError } from '../core/errors.ts';
 import type { Network } from './denoiser.ts';
 import { checkDiffusion, cleanFrom, type Diffusion, type DiffusionSamplerOptions, guidedPrediction, scaleAt } from './diffusion.ts';
 import { addNoise, checkOptions, progressAt, startLatent } from './sampler.ts';
+import { checkSteps } from './schedule.ts';
 
 /** A level of the run; all numbers of float32, as the published program keeps them. */
 export interface SpacedStep {
@@ -32,9 +32,7 @@ export interface SpacedOptions extends DiffusionSamplerOptions {
  */
 export function spacedSteps(alphasCumprod: Float64Array, n: number): SpacedStep[] {
   const last = alphasCumprod.length - 1;
-  if (!Number.isInteger(n) || n < 1 || n > last + 1) {
-    throw new UserError(`${n} sampling steps are not possible: choose a whole number from 1 to ${last + 1}. Common are 10 to 100.`);
-  }
+  checkSteps(n, last + 1);
   const timesteps = n === 1 ? [last] : [];
   for (let i = 0, at = 0; n > 1 && i < n; i++, at += last / (n - 1)) timesteps.push(roundHalfToEven(at));
   let before = 1;
