@@ -1,5 +1,5 @@
 /**
- * Runs uvu test files in one process on any host, and counts. uvu keeps a global queue of suites, one group a file; each suite answers
+ * Runs uvu test files on any host, one after another, and counts. uvu keeps a global queue of suites, one group a file; each suite answers
  * [errors, passed, skipped, total]. A suite stopped by a throwing hook, and a file that throws when imported, count as failures,
  * which uvu by itself would not tell. At the end the files that took longest are told.
  */
@@ -18,102 +18,93 @@ export interface Counts {
   skipped: number;
 }
 
+/** What came of a file. */
+export interface FileResult extends Counts {
+  name: string;
+  /** Why tests were skipped, one entry each. */
+  skips: string[];
+  /** Failures that uvu does not tell. */
+  untold: string[];
+  /** Seconds: by the clock on the wall, and of the processor, ended child processes included; null where the host does not tell. */
+  wall: number;
+  cpu: number | null;
+}
+
 type Suite = () => Promise<[errors: string | true, passed: number, skipped: number, total: number]>;
 interface UvuGlobals {
   UVU_DEFER: number;
   UVU_INDEX: number;
-  UVU_QUEUE: (string | null | Suite)[][];
-}
-
-/** What a file took, in seconds. */
-interface Spent {
-  name: string;
-  wall: number;
-  /** Of the processor, child processes that have ended included; null where the host does not tell. */
-  cpu: number | null;
+  UVU_QUEUE: Suite[][];
 }
 
 /** So many of the slowest files are told. */
 const TOLD = 15;
 
-/** `N passed, N failed`, and `, N skipped` when any were. */
-export function summary({ passed, failed, skipped }: Counts): string {
-  return `${passed} passed, ${failed} failed${skipped ? `, ${skipped} skipped` : ''}`;
+/** Runs the files in order, printing uvu's report, then `tell`s. `processorSeconds` is what the process has used so far, where the host knows it. */
+export async function runTestFiles(files: TestFile[], processorSeconds?: () => number): Promise<Counts> {
+  const results: FileResult[] = [];
+  for (const file of files) results.push(await runTestFile(file, processorSeconds));
+  return tell(results);
 }
 
-/**
- * Loads and runs the files in order, prints uvu's report, then the slowest files, the failures that uvu does not tell, the reasons of skips and the
- * summary. `processorSeconds` tells what the process has used so far, where the host knows it.
- */
-export async function runTestFiles(files: TestFile[], processorSeconds: () => number | null = () => null): Promise<Counts> {
+/** Runs one file, printing its name and uvu's report. */
+export async function runTestFile({ name, load }: TestFile, processorSeconds: () => number | null = () => null): Promise<FileResult> {
   const uvu = globalThis as unknown as UvuGlobals;
-  const counts: Counts = { passed: 0, failed: 0, skipped: 0 };
-  const untold: string[] = [];
-  const spent: Spent[] = files.map(({ name }) => ({ name, wall: 0, cpu: null }));
-  const timed = async <T>(file: Spent, work: () => Promise<T>): Promise<T> => {
-    const [wall, cpu] = [performance.now(), processorSeconds()];
-    try {
-      return await work();
-    } finally {
-      file.wall += (performance.now() - wall) / 1000;
-      if (cpu !== null) file.cpu = (file.cpu ?? 0) + processorSeconds()! - cpu;
-    }
-  };
-  const fail = (what: string, error?: unknown) => {
-    untold.push(`FAIL ${what}${error === undefined ? '' : `: ${(error as Error)?.stack ?? error}`}`);
-  };
-
   uvu.UVU_DEFER = 1; // before uvu is first imported, so that it leaves running to us
-  uvu.UVU_QUEUE = [];
-  for (const [index, file] of files.entries()) {
-    uvu.UVU_INDEX = index;
-    uvu.UVU_QUEUE.push([file.name]);
-    try {
-      await timed(spent[index], () => file.load());
-      if (uvu.UVU_QUEUE[index].length === 1) throw new Error('it queued no tests; does it end with test.run()?');
-    } catch (error) {
-      counts.failed++;
-      fail(file.name, error);
-    }
-  }
-  for (const [index, group] of uvu.UVU_QUEUE.entries()) {
-    const name = group[0];
-    for (let i = 1; i < group.length; i++) {
-      const suite = group[i] as Suite;
-      group[i] = async () => {
-        try {
-          const result = await timed(spent[index], suite);
-          const [errors, passed, skipped, total] = result;
-          counts.passed += passed;
-          counts.failed += total - passed;
-          counts.skipped += skipped;
-          if (errors === true && passed < total) fail(`${name}: ${total - passed} tests did not run, for a hook threw`);
-          return result;
-        } catch (error) {
-          counts.failed++;
-          fail(`${name}: a hook`, error);
-          return ['\n', 0, 0, 0];
-        }
-      };
-    }
-  }
-  await (await import('uvu')).exec();
+  const suites: Suite[] = [];
+  uvu.UVU_QUEUE = [suites];
+  const skippedBefore = skips.length;
+  const result: FileResult = { name, passed: 0, failed: 0, skipped: 0, skips: [], untold: [], wall: 0, cpu: null };
+  const [begun, used] = [performance.now(), processorSeconds()];
+  const fail = (what: string, error?: unknown) => {
+    result.untold.push(`FAIL ${what}${error === undefined ? '' : `: ${(error as Error)?.stack ?? error}`}`);
+  };
 
-  counts.passed -= skips.length;
-  counts.skipped += skips.length;
-  tellSlowest(spent);
-  for (const line of untold) console.log(line);
-  for (const reason of new Set(skips)) console.log(`skipped ${skips.filter((each) => each === reason).length}: ${reason}`);
-  console.log(summary(counts));
-  return counts;
+  console.log(name);
+  try {
+    await load();
+    if (suites.length === 0) throw new Error('it queued no tests; does it end with test.run()?');
+  } catch (error) {
+    result.failed++;
+    fail(name, error);
+  }
+  for (const suite of suites) {
+    try {
+      const [errors, passed, skipped, total] = await suite();
+      result.passed += passed;
+      result.failed += total - passed;
+      result.skipped += skipped;
+      if (errors === true && passed < total) fail(`${name}: ${total - passed} tests did not run, for a hook threw`);
+      if (errors !== true) console.log(`\n${errors}`);
+    } catch (error) {
+      result.failed++;
+      fail(`${name}: a hook`, error);
+    }
+  }
+  console.log('');
+
+  result.skips = skips.slice(skippedBefore);
+  result.passed -= result.skips.length;
+  result.skipped += result.skips.length;
+  result.wall = (performance.now() - begun) / 1000;
+  result.cpu = used === null ? null : processorSeconds()! - used;
+  return result;
 }
 
-function tellSlowest(spent: readonly Spent[]): void {
+/** Prints the slowest files, failures that uvu does not tell, the reasons of skips, and last `N passed, N failed`, with `, N skipped` when any were. */
+export function tell(results: readonly FileResult[]): Counts {
+  const sum = (numbers: number[]) => numbers.reduce((all, each) => all + each, 0);
   const seconds = (value: number | null) => (value === null ? '' : value.toFixed(1)).padStart(7);
-  const sum = (values: (number | null)[]) =>
-    values.reduce<number | null>((all, value) => (value === null ? all : (all ?? 0) + value), null);
-  const line = (name: string, wall: number | null, cpu: number | null) => console.log(`${seconds(wall)}${seconds(cpu)}  ${name}`);
-  console.log('seconds   CPU  of the slowest files');
-  for (const { name, wall, cpu } of [...spent].sort((a, b) => b.wall - a.wall).slice(0, TOLD)) line(name, wall, cpu);
-  line(`all ${spent.length}`, sum(spent.map(({ wall }) => wall)), sum(spent.map(({ cpu }) => cpu)));
+  const line = (name: string, wall: number, cpu: number | null) => console.log(`${seconds(wall)}${seconds(cpu)}  ${name}`);
+  const knowsCpu = results.every(({ cpu }) => cpu !== null);
+  console.log(`   wall${knowsCpu ? '    CPU' : ''}  in seconds, of the slowest files`);
+  for (const { name, wall, cpu } of [...results].sort((a, b) => b.wall - a.wall).slice(0, TOLD)) line(name, wall, cpu);
+  line(`all ${results.length}`, sum(results.map(({ wall }) => wall)), knowsCpu ? sum(results.map(({ cpu }) => cpu!)) : null);
+
+  for (const { untold } of results) for (const failure of untold) console.log(failure);
+  const reasons = results.flatMap((result) => result.skips);
+  for (const reason of new Set(reasons)) console.log(`skipped ${reasons.filter((each) => each === reason).length}: ${reason}`);
+  const [passed, failed, skipped] = (['passed', 'failed', 'skipped'] as const).map((key) => sum(results.map((result) => result[key])));
+  console.log(`${passed} passed, ${failed} failed${skipped ? `, ${skipped} skipped` : ''}`);
+  return { passed, failed, skipped };
 }
