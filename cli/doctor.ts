@@ -32,6 +32,8 @@ export interface Diagnosis {
     software: boolean;
     /** Smallest and largest subgroup, in lanes; 0 where unknown. */
     subgroupSizes: [number, number];
+    /** Bytes of GPU memory that may be used where nobody says how many, and where the number comes from. */
+    memory: { bytes: number; why: string };
     features: Record<(typeof FEATURES)[number], boolean>;
     /** Bytes or counts, as WebGPU defines each. */
     limits: Record<(typeof TOLD_LIMITS)[number], number>;
@@ -66,7 +68,7 @@ export async function diagnose(): Promise<Diagnosis> {
     driver: driverSource(),
   };
   try {
-    const device = await openDevice({ gpu: await host.gpu(), settle: host.settle, debug: host.debug?.() });
+    const device = await openDevice({ gpu: await host.gpu(), settle: host.settle, machine: host.machine(), debug: host.debug?.() });
     const { vendor, architecture, device: name, description, software, subgroupSizes } = device.facts;
     diagnosis.adapter = {
       vendor,
@@ -75,6 +77,7 @@ export async function diagnose(): Promise<Diagnosis> {
       description,
       software,
       subgroupSizes,
+      memory: { bytes: device.card.bytes, why: device.card.why },
       features: Object.fromEntries(FEATURES.map((feature) => [feature, device.facts.features.has(feature)])) as Record<
         (typeof FEATURES)[number],
         boolean
@@ -124,6 +127,7 @@ function report({ ok, system, driver, adapter, smokeMs, problem, mend, hint }: D
       `             vendor ${adapter.vendor || '?'}, architecture ${adapter.architecture || '?'}, device ${adapter.device || '?'}`,
       `kind         ${adapter.software ? 'software: the processor computes, slowly' : 'GPU'}`,
       `subgroups    ${adapter.subgroupSizes[0] ? `${adapter.subgroupSizes.join(' to ')} lanes` : 'size unknown'}`,
+      `memory       about ${(adapter.memory.bytes / 1e9).toFixed(1)} GB may be used: ${adapter.memory.why}`,
       ...FEATURES.map((feature, i) => `${i === 0 ? 'features' : '        '}     ${feature}: ${adapter.features[feature] ? 'yes' : 'no'}`),
       ...TOLD_LIMITS.map((limit, i) => `${i === 0 ? 'limits' : '      '}       ${limit}: ${amount(limit, adapter.limits[limit])}`),
     );

@@ -9,7 +9,7 @@ export function forecastLines(title: string, forecast: Forecast): string[] {
   return [
     `${title}: ${working.width}x${working.height} pixels at work`,
     ...why,
-    `GPU memory ${gb(peakGpuBytes)} GB at most${budget === null ? '' : ` of ${gb(budget)} GB`}, process ${gb(peakHostBytes)} GB`,
+    `GPU memory ${gb(peakGpuBytes)} GB at most of ${gb(budget)} GB, process ${gb(peakHostBytes)} GB`,
     `Weights read: ${gb(readBytes)} GB in all, ${gb(readPerStep)} GB in every step`,
     ...(seconds === null ? [] : [`About ${duration(seconds * 1000)} by this adapter's speed at a matmul`]),
     `${'stage'.padEnd(9)} ${'how'.padEnd(9)}   runs   GPU MB  weights MB  activations MB    host MB  read/run MB     GFLOP`,

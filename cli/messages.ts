@@ -21,6 +21,7 @@ const ADVICE: Readonly<Record<string, Saying>> = {
   'no-adapter-again': () => `\`${COMMAND} doctor\` says what is missing; it may need the machine to be started again.`,
   'wrong-values-again': () =>
     `Leave LoRA files out to see whether they cause it; \`${COMMAND} doctor --check\` tells whether the GPU computes rightly.`,
+  'memory-too-small': () => 'That is --memory <GB>, and --tile.',
   'recipe-of-other-model': () => 'Name its folder with --model.',
   'recipe-of-other-loras': () => 'Name them with --lora, in this order.',
   'recipe-of-other-weights': ({ values }) => (values?.weights ? `Give --weights ${values.weights}.` : 'Leave --weights out.'),

@@ -9,6 +9,13 @@ export type Schedule = 'subgroup' | 'tiled' | 'matrix';
 
 export const MATRIX_FEATURE = 'chromium-experimental-subgroup-matrix';
 
+/** What is known of the machine around a GPU. */
+export interface Machine {
+  system: 'windows' | 'mac' | 'linux' | 'android' | 'ios' | null;
+  /** Bytes of memory; browsers tell 8 GiB of more. Null where nothing tells. */
+  memory: number | null;
+}
+
 /** What the adapter offers; everything that chooses a schedule or a message reads it from here. */
 export interface AdapterFacts {
   vendor: string;

@@ -2,11 +2,12 @@
  * One GPU device and what is known of it: facts and limits, buffers counted from birth to death, pipelines compiled once.
  * The GPU object itself comes from a host adapter (host/), so this file runs unchanged in Node, browsers, Deno and Bun.
  */
-import { type AdapterFacts, MATRIX_FEATURE, type Schedule } from '../core/adapter.ts';
+import { type AdapterFacts, MATRIX_FEATURE, type Machine, type Schedule } from '../core/adapter.ts';
 import type { DebugOptions } from '../core/debug.ts';
 import { DeviceError, MemoryError, UserError } from '../core/errors.ts';
 import { present, type ShaderSpec, shaderSource } from '../core/shader.ts';
 import type { Buffers, MemoryUse } from './buffers.ts';
+import { type CardMemory, estimateMemory, triedMemory, UNKNOWN_MACHINE } from './card-memory.ts';
 import { Clock } from './clock.ts';
 import { Pace } from './pace.ts';
 import type { Profile } from './profiler.ts';
@@ -22,6 +23,10 @@ export interface OpenOptions {
   submitSeconds?: number;
   /** The pace of a device before this one on the same adapter; its submits are then bounded as there. */
   pace?: Pace;
+  /** What is known of the machine, to estimate the GPU's memory by. */
+  machine?: Machine;
+  /** What was found out about that memory on a device before this one. */
+  card?: CardMemory;
   /** Default 'auto': by the adapter's facts, and never 'matrix'. 'subgroup' and 'matrix' throw DeviceError on adapters that cannot run them. */
   schedule?: Schedule | 'auto';
   /** What is printed of each program that is compiled. Default: nothing. */
@@ -102,6 +107,7 @@ export async function openDevice(options: OpenOptions): Promise<Device> {
   const pace = options.pace ?? new Pace({ seconds: options.submitSeconds, software: facts.software });
   const opened = new Device(device, facts, settle, pace);
   opened.debug = options.debug ?? null;
+  opened.card = options.card ?? estimateMemory(facts, limits, options.machine ?? UNKNOWN_MACHINE);
   return opened;
 }
 
@@ -146,6 +152,8 @@ export class Device implements Buffers {
   readonly pace: Pace;
   readonly clock: Clock;
   readonly memory: MemoryUse = { buffers: 0, bytes: 0, peak: 0 };
+  /** How much memory may be used: an estimate, until a trial tells more. */
+  card: CardMemory;
   /** The weights that programs share. */
   readonly residency: Residency = new Residency(this);
   /** Set to print what programs are made of as they are compiled. */
@@ -178,6 +186,7 @@ export class Device implements Buffers {
     this.gpu = gpu;
     this.pace = pace;
     this.facts = facts;
+    this.card = estimateMemory(facts, gpu.limits, UNKNOWN_MACHINE);
     this.settle = (promise) => settle(this.orLoss(promise));
     this.clock = new Clock(gpu, pace, this.settle);
     gpu.lost.then((lost) => {
@@ -287,6 +296,11 @@ export class Device implements Buffers {
     } finally {
       this.placing--;
     }
+  }
+
+  /** Finds out by a trial, where one can tell, whether `wanted` bytes may be used. Throws DeviceError where that loses the device. */
+  async findMemory(wanted: number): Promise<void> {
+    this.card = await this.whilePlacing(() => triedMemory(this.gpu, this.settle, this.card, wanted));
   }
 
   /**

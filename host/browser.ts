@@ -2,6 +2,8 @@
  * Browsers: navigator.gpu, and files in the origin private file system (https://fs.spec.whatwg.org), where a path is folders and a name
  * joined by '/'. Web addresses and files a person picks are byte sources of their own (weights/), not files of the host.
  */
+
+import type { Machine } from '../core/adapter.ts';
 import { DeviceError, UserError } from '../core/errors.ts';
 import { blobSource } from '../weights/byte-source.ts';
 import type { Host } from './host.ts';
@@ -41,6 +43,21 @@ async function openFile(path: string): Promise<File> {
   }
 }
 
+/** An iPad's browser says that it is a Mac's; its adapter tells (gpu/card-memory.ts). */
+const SYSTEMS: readonly (readonly [RegExp, Machine['system']])[] = [
+  [/iPhone|iPad|iPod/, 'ios'],
+  [/Android/, 'android'],
+  [/Windows/, 'windows'],
+  [/Macintosh/, 'mac'],
+  [/Linux|CrOS/, 'linux'],
+];
+
+/** By what a browser calls itself, and the GiB that it tells: at most 8, and only some do. */
+export function machineOf(userAgent: string, deviceMemory?: number): Machine {
+  const system = SYSTEMS.find(([pattern]) => pattern.test(userAgent))?.[1] ?? null;
+  return { system, memory: deviceMemory ? deviceMemory * 2 ** 30 : null };
+}
+
 export const host: Host = {
   name: 'browser',
   async gpu() {
@@ -51,6 +68,7 @@ export const host: Host = {
     return navigator.gpu;
   },
   freeMemory: () => null,
+  machine: () => machineOf(navigator.userAgent, (navigator as { deviceMemory?: number }).deviceMemory),
   settle: (promise) => promise,
   async fileSource(path) {
     const file = await openFile(path);

@@ -1,7 +1,11 @@
 /** Deno: its own WebGPU (wgpu), which blocks the thread while it waits, so nothing spins and no timer fires; files through its Node API. */
+
+import type { Machine } from '../core/adapter.ts';
 import { DeviceError } from '../core/errors.ts';
 import type { Host } from './host.ts';
 import { nodeFiles } from './node-files.ts';
+
+const SYSTEMS: Readonly<Record<string, Machine['system']>> = { windows: 'windows', darwin: 'mac', linux: 'linux', android: 'android' };
 
 export const host: Host = {
   name: 'deno',
@@ -10,6 +14,8 @@ export const host: Host = {
     return navigator.gpu;
   },
   freeMemory: () => null,
+  // Memory would have to be asked for with a permission.
+  machine: () => ({ system: SYSTEMS[(globalThis as unknown as { Deno: { build: { os: string } } }).Deno.build.os] ?? null, memory: null }),
   settle: (promise) => promise,
   ...nodeFiles,
 };

@@ -5,6 +5,7 @@
 // All entries of the package reach this file, so that whoever uses them has the types of WebGPU, wherever their TypeScript has them.
 export type {} from 'supir-webgpu/webgpu-types';
 
+import type { Machine } from '../core/adapter.ts';
 import type { DebugOptions } from '../core/debug.ts';
 import type { ByteSource } from '../weights/byte-source.ts';
 
@@ -16,6 +17,8 @@ export interface Host extends Files {
   debug?(): DebugOptions | null;
   /** Bytes of memory that are free on the machine; null where the platform does not tell. */
   freeMemory(): number | null;
+  /** The machine that it runs on, as far as the platform tells. */
+  machine(): Machine;
   /** Waits for a GPU promise without burning the processor meanwhile. Passes the value or the rejection on. */
   settle<T>(promise: Promise<T>): Promise<T>;
 }

@@ -1,5 +1,6 @@
 /** Node, and Bun: WebGPU from Dawn's Node binding (npm `webgpu`), files from node:fs. */
-import { freemem } from 'node:os';
+import { freemem, totalmem } from 'node:os';
+import type { Machine } from '../core/adapter.ts';
 import { type DebugOptions, debugParts } from '../core/debug.ts';
 import { DeviceError } from '../core/errors.ts';
 import { shown } from '../core/text.ts';
@@ -87,10 +88,14 @@ async function settle<T>(promise: Promise<T>): Promise<T> {
 /** What containers allow counts too, where the runtime knows it. */
 const freeMemory = (): number => process.availableMemory?.() ?? freemem();
 
+const SYSTEMS: Readonly<Record<string, Machine['system']>> = { win32: 'windows', darwin: 'mac', linux: 'linux', android: 'android' };
+
+const machine = (): Machine => ({ system: SYSTEMS[process.platform] ?? null, memory: totalmem() });
+
 /** SUPIR_DEBUG=graph,fused,plan,wgsl prints these of every program to the standard error output. */
 function debug(): DebugOptions | null {
   const parts = debugParts(process.env.SUPIR_DEBUG);
   return parts && { parts, print: (text) => void process.stderr.write(`${text}\n\n`) };
 }
 
-export const host: Host = { name: process.versions.bun ? 'bun' : 'node', gpu, freeMemory, settle, debug, ...nodeFiles };
+export const host: Host = { name: process.versions.bun ? 'bun' : 'node', gpu, freeMemory, machine, settle, debug, ...nodeFiles };

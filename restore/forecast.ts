@@ -5,10 +5,10 @@
 
 import { factsOf, UserError } from '../core/errors.ts';
 import { WeightLedger } from '../core/placement.ts';
+import type { CardMemory } from '../gpu/card-memory.ts';
 import type { Device } from '../gpu/device.ts';
 import type { Speeds } from './speed.ts';
 import type { Kind, Method, NamedSize, Size, Stage, StagePlan } from './stage.ts';
-import { VAE_TILING } from './tiled-vae.ts';
 
 export interface StageForecast extends Pick<StagePlan, 'tiling' | 'weighed' | 'parts' | 'hostBytes'> {
   stage: string;
@@ -35,9 +35,9 @@ export interface Forecast {
   /** Sizes in pixels: at which the networks work, and of the result. */
   working: Size;
   result: Size;
-  /** GPU memory that may be used, in bytes, null for no limit; and where the number comes from. */
-  budget: number | null;
-  budgetFrom: 'given' | 'free memory' | 'largest stage' | 'no limit';
+  /** GPU memory that may be used, in bytes; and where the number comes from. */
+  budget: number;
+  budgetFrom: 'given' | 'free memory' | 'estimate';
   residency: ResidencyKind;
   /** Sentences for a person: which residency and tiling were chosen, and why. */
   why: string[];
@@ -85,33 +85,22 @@ export function forecastRestore<K extends Kind>(
   const { width, height } = working;
   const imageBytes = IMAGES * 4 * 3 * width * height;
   const beside = PROCESS_BYTES + SCRATCH + IN_FLIGHT + imageBytes;
-  let budget = memory ?? Number.POSITIVE_INFINITY;
-  let budgetFrom: Forecast['budgetFrom'] = memory === undefined ? 'no limit' : 'given';
+  let budget = memory ?? device.card.bytes;
+  let budgetFrom: Forecast['budgetFrom'] = memory === undefined ? 'estimate' : 'given';
   if (memory === undefined && device.facts.software && freeMemory !== null) {
     budget = Math.max(0, 0.9 * (freeMemory + device.memory.bytes) - beside);
     budgetFrom = 'free memory';
   }
-  const planned = () => {
-    const planning = { model, options, size: working, photo, budget };
-    const stages = method.stages(options);
-    const planOf = (stage: Stage<K>): PlannedStage => ({ stage: stage.name, graph: stage.graph, ...stage.plan(planning) });
-    // What no tiles make smaller comes first: where that does not fit, none are divided in vain.
-    const whole = new Map(stages.filter(({ isTiled }) => !isTiled).map((stage) => [stage, planOf(stage)]));
-    simulate([...whole.values()], working, budget, device, null);
-    return stages.map((stage) => whole.get(stage) ?? planOf(stage));
-  };
-  let stages = planned();
-  if (memory === undefined && !device.facts.software) {
-    // A GPU does not tell how much memory it has: no more than the largest stage needs, and enough for the same tiles as without a limit.
-    budget = Math.max(
-      2 * VAE_TILING.mostWhole,
-      ...stages.flatMap(({ programs }) => programs.map(({ plan: { bytes }, beside = 0 }) => bytes.total + bytes.weights + beside)),
-    );
-    budgetFrom = 'largest stage';
-    // Tiles keep on the GPU what the budget has room for.
-    if (stages.some(({ tiling }) => tiling === 'exact' || tiling === 'published')) stages = planned();
-  }
-  const forecasts = simulate(stages, working, budget, device, speeds);
+  const planning = { model, options, size: working, photo, budget };
+  const planOf = (stage: Stage<K>): PlannedStage => ({ stage: stage.name, graph: stage.graph, ...stage.plan(planning) });
+  const inOrder = method.stages(options);
+  // What no tiles make smaller comes first: where that does not fit, none are divided in vain.
+  const whole = new Map(inOrder.filter(({ isTiled }) => !isTiled).map((stage) => [stage, planOf(stage)]));
+  const simulated = (planned: PlannedStage[], known: Speeds | null) =>
+    explained(budgetFrom, device.card, () => simulate(planned, working, budget, device, known));
+  simulated([...whole.values()], null);
+  const stages = inOrder.map((stage) => whole.get(stage) ?? planOf(stage));
+  const forecasts = simulated(stages, speeds);
   const peakGpuBytes = Math.max(...forecasts.map(({ gpuBytes }) => gpuBytes));
   const hostBytes = Math.max(...forecasts.map(({ hostBytes }) => hostBytes));
   const sampling = forecasts.find(({ stage }) => stage === 'sample');
@@ -122,10 +111,10 @@ export function forecastRestore<K extends Kind>(
   return {
     working,
     result,
-    budget: Number.isFinite(budget) ? budget : null,
+    budget,
     budgetFrom,
     residency,
-    why: [reasonOf(residency, weights, budget, budgetFrom, streamed), ...tilingReasons(forecasts)],
+    why: [reasonOf(residency, weights, budgetReason(budget, budgetFrom, device.card), streamed), ...tilingReasons(forecasts)],
     peakGpuBytes,
     peakHostBytes: beside - IN_FLIGHT + Math.min(IN_FLIGHT, weights) + hostBytes + (device.facts.software ? peakGpuBytes : 0),
     readBytes: all((stage) => stage.loaded + stage.runs * stage.streamed),
@@ -203,13 +192,25 @@ function distinctWeights(stages: PlannedStage[]): number {
 
 const gb = (bytes: number): string => `${(bytes / 1e9).toFixed(bytes < 1e8 ? 3 : bytes < 1e9 ? 2 : 1)} GB`;
 
-function reasonOf(kind: ResidencyKind, weights: number, budget: number, from: Forecast['budgetFrom'], streamed: StageForecast[]): string {
-  const allowed = {
+/** What `simulated` returns; where it does not fit, says of a number that was only estimated where it comes from. */
+function explained<T>(from: Forecast['budgetFrom'], { why }: CardMemory, simulated: () => T): T {
+  try {
+    return simulated();
+  } catch (error) {
+    if (!(error instanceof UserError) || from !== 'estimate') throw error;
+    throw new UserError(`${error.message} How much the GPU has is an estimate: ${why}.`, { ...factsOf(error), cause: error });
+  }
+}
+
+function budgetReason(budget: number, from: Forecast['budgetFrom'], { why }: CardMemory): string {
+  return {
     given: `${gb(budget)} are allowed`,
     'free memory': `${gb(budget)} of the machine's memory may be used`,
-    'largest stage': 'the GPU does not tell its memory, so no more is used than the largest stage needs',
-    'no limit': 'there is no limit',
+    estimate: `${gb(budget)} of GPU memory may be used (${why})`,
   }[from];
+}
+
+function reasonOf(kind: ResidencyKind, weights: number, allowed: string, streamed: StageForecast[]): string {
   const size = `all weights take ${gb(weights)}`;
   if (kind === 'resident') return `All weights stay: ${allowed}, and ${size}.`;
   if (kind === 'component') return `Weights leave when others need their room: ${allowed}, and ${size}.`;

@@ -3,6 +3,7 @@
  * from it, and when the device is lost opens a new one and goes on there, until that is no use (gpu/recovery.ts).
  */
 import { DeviceError, factsOf, MemoryError } from '../core/errors.ts';
+import { parameters } from '../core/module.ts';
 import { type Device, type OpenOptions, openDevice } from '../gpu/device.ts';
 import { Profile } from '../gpu/profiler.ts';
 import { deviceAfterLoss, Losses } from '../gpu/recovery.ts';
@@ -91,6 +92,8 @@ interface Opened<K extends Kind> {
 
 /** What of the memory that was in use when the adapter ran out of it is asked for in a second try. */
 const LESS_MEMORY = 0.75;
+/** Bytes that activations need at most, whatever the photo: what is larger is done in tiles. */
+const BESIDE_WEIGHTS = 3 * 2 ** 30;
 /** Bytes that no GPU lacks: a loss with less in use was not one of memory. */
 const NO_GPU_LACKS = 2 ** 28;
 
@@ -134,7 +137,9 @@ export class Restorer<K extends Kind = SupirKind> {
   ): Promise<Restorer<Kind>> {
     const device = await deviceOf(host, options);
     try {
-      return new Restorer(host, options, methods, await openModel(device, host, folder, loras, options, methods));
+      const restorer = new Restorer(host, options, methods, await openModel(device, host, folder, loras, options, methods));
+      await restorer.findMemory();
+      return restorer;
     } catch (error) {
       device.close();
       throw error;
@@ -171,6 +176,7 @@ export class Restorer<K extends Kind = SupirKind> {
     this.options = { ...this.options, ...options };
     this.speeds = null;
     await before.model.close();
+    await this.findMemory();
   }
 
   /**
@@ -203,7 +209,7 @@ export class Restorer<K extends Kind = SupirKind> {
     const results = settings.samples?.from(recipe, method.stages(recipe.options)) ?? new Results<K['made']>();
     const run = async () => {
       const forecast = this.forecast({ ...photo, name }, given);
-      this.device.residency.budget = forecast.budget ?? Number.POSITIVE_INFINITY;
+      this.device.residency.budget = forecast.budget;
       const left = forecast.stages.filter(({ stage }) => !results.has(stage));
       const meter = new ProgressMeter(left, (progress) => settings.progress?.(progress), this.speeds?.byGraph);
       const restored = await restorePhoto(method, model, photo, given, { ...settings, step }, { resume: last, results, meter });
@@ -267,6 +273,20 @@ export class Restorer<K extends Kind = SupirKind> {
     );
   }
 
+  /** Finds out how much memory there is for this model, where a trial can tell. A device that the trial loses is replaced, and not tried again. */
+  private async findMemory(): Promise<void> {
+    const { device, model } = this;
+    const weights = [...parameters(model.networks)].reduce((sum, [, { bytes }]) => sum + bytes, 0);
+    try {
+      await device.findMemory(weights + BESIDE_WEIGHTS);
+    } catch (error) {
+      const failure = await device.failureBehind(error);
+      if ((failure as DeviceError).code !== 'device-lost') throw error;
+      device.card = { ...device.card, mayTry: false };
+      await this.replaceDevice();
+    }
+  }
+
   /** Asks for less memory after memory ran out, or where the device was lost while memory was taken and the photo fits in less. */
   private useLess(failure: DeviceError, size: NamedSize, given: Given<K>): void {
     const { peak } = this.device.memory;
@@ -317,8 +337,9 @@ function inBothSchedules(failure: DeviceError): DeviceError {
 }
 
 async function deviceOf(host: Host, { schedule, powerPreference }: RestorerOptions, before: Device | null = null): Promise<Device> {
-  const pace = before?.pace;
-  const device = await openDevice({ gpu: await host.gpu(), settle: host.settle, schedule, powerPreference, pace, debug: host.debug?.() });
+  const { pace, card } = before ?? {};
+  const from = { gpu: await host.gpu(), settle: host.settle, machine: host.machine(), debug: host.debug?.() };
+  const device = await openDevice({ ...from, schedule, powerPreference, pace, card });
   device.profile = before?.profile ? new Profile() : null;
   return device;
 }

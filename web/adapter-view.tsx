@@ -56,6 +56,10 @@ function Facts({ facts }: { facts: AdapterReport }) {
         <dd>{[facts.vendor, facts.architecture].filter(Boolean).join(', ') || 'not told by the browser'}</dd>
         <dt>Schedule of matrix products, convolutions and attention</dt>
         <dd>{SCHEDULES[facts.schedule]}</dd>
+        <dt>GPU memory, where you do not say how much may be used</dt>
+        <dd>
+          about {bytes(facts.memory.bytes)}: {facts.memory.why}
+        </dd>
         <dt>Subgroups</dt>
         <dd>{smallest ? (smallest === largest ? `${smallest} lanes` : `${smallest} to ${largest} lanes`) : 'size not told'}</dd>
       </dl>

@@ -15,7 +15,7 @@ import type { AdapterChoice, AdapterReport, Benchmark } from './protocol.ts';
 
 /** Opens the preferred adapter, lets it compute squares, and tells what it is. Throws DeviceError where there is none or it computes nothing. */
 export async function adapterReport(host: Host, choice: AdapterChoice): Promise<AdapterReport> {
-  const device = await openDevice({ gpu: await host.gpu(), settle: host.settle, ...choice });
+  const device = await openDevice({ gpu: await host.gpu(), settle: host.settle, machine: host.machine(), ...choice });
   try {
     const wrong = (await squares(device.gpu, 4096, host.settle)).findIndex((value, i) => value !== i * i);
     if (wrong >= 0) throw new DeviceError(`The adapter answered wrongly: ${wrong} squared. Update the browser and the graphics driver.`);
@@ -28,6 +28,7 @@ export async function adapterReport(host: Host, choice: AdapterChoice): Promise<
       features: [...features].sort(),
       subgroupSizes,
       schedule: chosen,
+      memory: { bytes: device.card.bytes, why: device.card.why },
       impossible: await impossible(host, choice),
       limits: Object.fromEntries(TOLD_LIMITS.map((limit) => [limit, device.gpu.limits[limit]])),
     };

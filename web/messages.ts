@@ -17,6 +17,7 @@ const ADVICE: Readonly<Record<string, Saying>> = {
   'device-lost-again': () => 'Memory and tiles are under All settings; the Adapter page tells about the GPU.',
   'no-adapter-again': () => 'Close other pages that use the GPU, or start the browser again.',
   'wrong-values-again': () => 'Take LoRA files off to see whether they cause it; the Adapter page checks the GPU.',
+  'memory-too-small': () => 'Memory and tiles are under All settings.',
   'recipe-of-other-model': () => 'Open it under Model.',
   'recipe-of-other-loras': () => 'Add them under LoRA.',
   'recipe-of-other-weights': () => 'Choose how they lie on the GPU under Model, Weights of your own.',

@@ -23,6 +23,8 @@ export interface AdapterReport {
   features: string[];
   subgroupSizes: [number, number];
   schedule: Schedule;
+  /** Bytes that may be used where nobody says how many, and where the number comes from. */
+  memory: { bytes: number; why: string };
   /** Why the adapter cannot follow a schedule; absent where it can. */
   impossible: Partial<Record<Schedule, string>>;
   limits: Record<string, number>;

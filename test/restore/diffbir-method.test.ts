@@ -26,7 +26,7 @@ const test = suite('DiffBIR as a method');
 /** A host whose files lie in memory. */
 function hostOf(files: MemoryFiles): Host {
   return {
-    ...{ name: 'node', gpu: () => host.gpu(), settle: host.settle, freeMemory: () => null },
+    ...{ name: 'node', gpu: () => host.gpu(), settle: host.settle, freeMemory: () => null, machine: host.machine },
     fileSource: (path) => files.fileSource(path),
     readFile: (path) => files.readFile(path),
     writeFileAtomic: (path, bytes) => files.writeFileAtomic(path, bytes),

@@ -17,7 +17,12 @@ const faulty = new FaultyGpu(await host.gpu());
 // The methods of MemoryFiles, on it.
 const names = ['readFile', 'fileSource', 'writeFileAtomic', 'list', 'exists', 'remove'] as const;
 const inMemory = Object.fromEntries(names.map((name) => [name, (files[name] as (...given: unknown[]) => unknown).bind(files)]));
-const faultyHost = { ...host, ...(inMemory as unknown as MemoryFiles), gpu: async () => faulty.gpu };
+const faultyHost = {
+  ...host,
+  ...(inMemory as unknown as MemoryFiles),
+  gpu: async () => faulty.gpu,
+  machine: () => ({ system: 'linux' as const, memory: null }),
+};
 const waits = [0.01, 0.1];
 let undisturbed: Uint8Array;
 let peak = 0;
@@ -117,6 +122,37 @@ test('zeros without an error, and work that is dropped later: found, and done ag
   const end = (await refusal(restorer.restore(photo, { ...options, stage1Only: true }))) as DeviceError;
   assert.equal([end.code, end.values?.fault], ['wrong-values-again', 'constant']);
   assert.match(end.message, /The stage 'encode' gave what cannot be right: all \d+ values in .* are 0\. Probably the driver dropped/);
+  await restorer.close();
+});
+
+test('a GPU that says nothing of its memory is tried once, and not again where the trial loses it', async () => {
+  const info = { vendor: 'acme', architecture: 'a', device: '', description: 'Acme 1' };
+  const budgetOf = async () => {
+    const restorer = await load();
+    const { budget, budgetFrom, why } = restorer.forecast(photo, options);
+    const { buffers } = restorer.device.memory;
+    await restorer.close();
+    return { budget, budgetFrom, why: why[0], buffers };
+  };
+  faulty.faults = { info, memory: 400 * 2 ** 20 };
+  const tried = await budgetOf();
+  assert.equal([tried.budget, tried.budgetFrom, tried.buffers], [Math.floor(0.8 * 2 ** 28), 'estimate', 0]);
+  assert.match(tried.why, /0\.21 GB of GPU memory may be used \(0\.3 GB were given in a trial\)/);
+  faulty.faults = { info, loseAt: () => faulty.losses === 0 };
+  const lost = await budgetOf();
+  assert.equal([faulty.losses, lost.budget, lost.buffers], [1, 2 ** 31, 0]);
+  assert.match(lost.why, /nothing tells more/);
+  // What is given wins, and what does not fit an estimate is told to be one.
+  faulty.faults = { info, memory: 1 };
+  const restorer = await load();
+  restorer.memory = 50e6;
+  assert.is(restorer.forecast(photo, options).budgetFrom, 'given');
+  restorer.memory = undefined;
+  restorer.device.card = { bytes: 1e5, why: 'it is very small', mayTry: false };
+  assert.throws(
+    () => restorer.forecast(photo, options),
+    /does not fit: 1 MB .* How much the GPU has is an estimate: it is very small\.$/,
+  );
   await restorer.close();
 });
 

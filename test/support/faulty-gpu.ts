@@ -14,6 +14,8 @@ export interface Faults {
   memory?: number;
   /** Milliseconds in which no adapter answers, from when one is asked for after a loss. */
   nullFor?: number;
+  /** What the adapter calls itself. */
+  info?: Partial<Record<'vendor' | 'architecture' | 'device' | 'description', string>>;
 }
 
 type Any = Record<PropertyKey, unknown>;
@@ -67,9 +69,9 @@ export class FaultyGpu {
       return null;
     }
     const adapter = await this.real.requestAdapter(options);
-    return (
-      adapter && over(adapter, { requestDevice: async (given?: GPUDeviceDescriptor) => this.device(await adapter.requestDevice(given)) })
-    );
+    if (!adapter) return null;
+    const info = this.faults.info ? over(adapter.info, this.faults.info) : adapter.info;
+    return over(adapter, { info, requestDevice: async (given?: GPUDeviceDescriptor) => this.device(await adapter.requestDevice(given)) });
   }
 
   private device(device: GPUDevice): GPUDevice {
