@@ -6,7 +6,8 @@
 import type { Machine } from '../core/adapter.ts';
 import { DeviceError, UserError } from '../core/errors.ts';
 import { blobSource } from '../weights/byte-source.ts';
-import type { Host } from './host.ts';
+import { fileNotes } from './file-notes.ts';
+import type { Files, Host } from './host.ts';
 import { checkWritten } from './opfs-store.ts';
 
 /** The folder a path's name is in, and the name. */
@@ -58,18 +59,7 @@ export function machineOf(userAgent: string, deviceMemory?: number): Machine {
   return { system, memory: deviceMemory ? deviceMemory * 2 ** 30 : null };
 }
 
-export const host: Host = {
-  name: 'browser',
-  async gpu() {
-    if (!navigator.gpu) {
-      const why = isSecureContext ? 'Use a current Chrome, Edge, Firefox or Safari.' : 'Serve the page over https or from localhost.';
-      throw new DeviceError(`This page has no WebGPU. ${why}`);
-    }
-    return navigator.gpu;
-  },
-  freeMemory: () => null,
-  machine: () => machineOf(navigator.userAgent, (navigator as { deviceMemory?: number }).deviceMemory),
-  settle: (promise) => promise,
+const files: Files = {
   async fileSource(path) {
     const file = await openFile(path);
     return blobSource(file.name, file);
@@ -125,4 +115,21 @@ export const host: Host = {
       if ((cause as DOMException).name !== 'NotFoundError') throw fileError('remove', path, cause);
     }
   },
+};
+
+export const host: Host = {
+  name: 'browser',
+  async gpu() {
+    if (!navigator.gpu) {
+      const why = isSecureContext ? 'Use a current Chrome, Edge, Firefox or Safari.' : 'Serve the page over https or from localhost.';
+      throw new DeviceError(`This page has no WebGPU. ${why}`);
+    }
+    return navigator.gpu;
+  },
+  freeMemory: () => null,
+  machine: () => machineOf(navigator.userAgent, (navigator as { deviceMemory?: number }).deviceMemory),
+  // A browser's version is its compiler's too.
+  notes: fileNotes(files, 'notes', globalThis.navigator?.userAgent ?? ''),
+  settle: (promise) => promise,
+  ...files,
 };

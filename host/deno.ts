@@ -2,6 +2,7 @@
 
 import type { Machine } from '../core/adapter.ts';
 import { DeviceError } from '../core/errors.ts';
+import { NO_NOTES } from '../core/notes.ts';
 import type { Host } from './host.ts';
 import { nodeFiles } from './node-files.ts';
 
@@ -16,6 +17,7 @@ export const host: Host = {
   freeMemory: () => null,
   // Memory would have to be asked for with a permission.
   machine: () => ({ system: SYSTEMS[(globalThis as unknown as { Deno: { build: { os: string } } }).Deno.build.os] ?? null, memory: null }),
+  notes: NO_NOTES, // they would have to be asked for with permissions
   settle: (promise) => promise,
   ...nodeFiles,
 };

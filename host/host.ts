@@ -7,6 +7,7 @@ export type {} from 'supir-webgpu/webgpu-types';
 
 import type { Machine } from '../core/adapter.ts';
 import type { DebugOptions } from '../core/debug.ts';
+import type { Notes } from '../core/notes.ts';
 import type { ByteSource } from '../weights/byte-source.ts';
 
 export interface Host extends Files {
@@ -19,6 +20,8 @@ export interface Host extends Files {
   freeMemory(): number | null;
   /** The machine that it runs on, as far as the platform tells. */
   machine(): Machine;
+  /** What is kept from one run of the program to the next. */
+  readonly notes: Notes;
   /** Waits for a GPU promise without burning the processor meanwhile. Passes the value or the rejection on. */
   settle<T>(promise: Promise<T>): Promise<T>;
 }

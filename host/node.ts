@@ -1,9 +1,12 @@
 /** Node, and Bun: WebGPU from Dawn's Node binding (npm `webgpu`), files from node:fs. */
-import { freemem, totalmem } from 'node:os';
+import { readFileSync } from 'node:fs';
+import { freemem, homedir, totalmem } from 'node:os';
+import { join } from 'node:path';
 import type { Machine } from '../core/adapter.ts';
 import { type DebugOptions, debugParts } from '../core/debug.ts';
 import { DeviceError } from '../core/errors.ts';
 import { shown } from '../core/text.ts';
+import { fileNotes } from './file-notes.ts';
 import type { Host } from './host.ts';
 import { flagsFor, type ListedAdapter, listAdapters } from './node-adapters.ts';
 import { dawnFolder, useNotedDriver } from './node-driver.ts';
@@ -95,10 +98,40 @@ const SYSTEMS: Readonly<Record<string, Machine['system']>> = { win32: 'windows',
 
 const machine = (): Machine => ({ system: SYSTEMS[process.platform] ?? null, memory: totalmem() });
 
+/** Where this system's programs keep what can be made again; SUPIR_CACHE names another folder. */
+function notesFolder(): string | null {
+  const { env, platform } = process;
+  const named = env.SUPIR_CACHE ?? (platform === 'win32' ? env.LOCALAPPDATA : env.XDG_CACHE_HOME);
+  try {
+    return join(named || join(homedir(), platform === 'darwin' ? 'Library/Caches' : '.cache'), 'supir-webgpu');
+  } catch {
+    return null; // a user without a home
+  }
+}
+
+/** The binding with its version. */
+function runtime(): string {
+  try {
+    const { version } = JSON.parse(readFileSync(join(dawnFolder!, 'package.json'), 'utf8')) as { version: string };
+    return `webgpu ${version}`;
+  } catch {
+    return 'webgpu';
+  }
+}
+
 /** SUPIR_DEBUG=graph,fused,plan,wgsl prints these of every program to the standard error output. */
 function debug(): DebugOptions | null {
   const parts = debugParts(process.env.SUPIR_DEBUG);
   return parts && { parts, print: (text) => void process.stderr.write(`${text}\n\n`) };
 }
 
-export const host: Host = { name: process.versions.bun ? 'bun' : 'node', gpu, freeMemory, machine, settle, debug, ...nodeFiles };
+export const host: Host = {
+  name: process.versions.bun ? 'bun' : 'node',
+  gpu,
+  freeMemory,
+  machine,
+  notes: fileNotes(nodeFiles, notesFolder(), runtime()),
+  settle,
+  debug,
+  ...nodeFiles,
+};

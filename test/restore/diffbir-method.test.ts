@@ -1,6 +1,7 @@
 /** DiffBIR and a cleaner alone as methods: opened from folders and files, run in stages, under a budget and after an interruption. */
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
+import { NO_NOTES } from '../../core/notes.ts';
 import { TorchRandom } from '../../core/random.ts';
 import type { Host } from '../../host/host.ts';
 import { host } from '../../host/node.ts';
@@ -26,7 +27,7 @@ const test = suite('DiffBIR as a method');
 /** A host whose files lie in memory. */
 function hostOf(files: MemoryFiles): Host {
   return {
-    ...{ name: 'node', gpu: () => host.gpu(), settle: host.settle, freeMemory: () => null, machine: host.machine },
+    ...{ name: 'node', gpu: () => host.gpu(), settle: host.settle, freeMemory: () => null, machine: host.machine, notes: NO_NOTES },
     fileSource: (path) => files.fileSource(path),
     readFile: (path) => files.readFile(path),
     writeFileAtomic: (path, bytes) => files.writeFileAtomic(path, bytes),
