@@ -4,7 +4,7 @@
  * bit for bit, on the same device.
  */
 
-import { UserError } from '../core/errors.ts';
+import { DeviceError, UserError } from '../core/errors.ts';
 import type { Parameter } from '../core/module.ts';
 import { TorchRandom } from '../core/random.ts';
 import type { Shape, Tensor } from '../core/tensor.ts';
@@ -16,7 +16,7 @@ import { Ema } from './ema.ts';
 import { type LearningRateOptions, learningRate } from './learning-rate.ts';
 import { addDecay } from './loss.ts';
 import { TRAINING } from './options.ts';
-import { TrainingStep } from './step.ts';
+import { type StepResult, TrainingStep } from './step.ts';
 
 export interface TrainingOptions extends AdamWOptions, LearningRateOptions {
   steps: number;
@@ -71,6 +71,8 @@ export class Training<Item extends TrainingItem, Options extends TrainingOptions
   private readonly task: Task<Item>;
   private readonly steps = new Map<string, Promise<TrainingStep>>();
   private readonly validations = new Map<string, Promise<Program<'loss' | 'perImage'>>>();
+  /** Loss and squared norm of the pass before. */
+  private last: readonly number[] = [];
 
   /** The weights are f32 on the GPU. Throws UserError for options out of range. */
   constructor(device: Device, task: Task<Item>, weights: readonly Parameter[], values: readonly Float32Array[], options: Options) {
@@ -97,8 +99,8 @@ export class Training<Item extends TrainingItem, Options extends TrainingOptions
   }
 
   /**
-   * One update. Throws UserError when the loss or a gradient is not a finite number: the weights are then those of the last good step; or
-   * when the images do not suit the task.
+   * One update. Throws UserError when the loss or a gradient is not a finite number, DeviceError (wrong-values) when the GPU computed nothing: the weights
+   * are then those of the last good step. Throws UserError when the images do not suit the task.
    */
   async update(items: readonly Item[]): Promise<StepReport> {
     const { accumulate = 1, lambda = 0, clip = 1, seed, steps } = this.options;
@@ -109,6 +111,7 @@ export class Training<Item extends TrainingItem, Options extends TrainingOptions
       const chosen = this.choose(items, random);
       const program = await this.programFor(chosen);
       const result = await program.run(this.task.inputs(chosen, random));
+      this.checkComputed(result);
       loss += result.loss / accumulate;
       gradients.forEach((sum, n) => {
         const part = result.gradients[n];
@@ -178,6 +181,19 @@ export class Training<Item extends TrainingItem, Options extends TrainingOptions
     }
     this.steps.clear();
     this.validations.clear();
+  }
+
+  /** Some drivers drop work that takes too long and raise no error: results are zero then, or to the bit those of the pass before, of other noise. */
+  private checkComputed({ loss, gradients }: StepResult): void {
+    const squares = gradients.reduce((sum, each) => sum + each.reduce((a, g) => a + g * g, 0), 0);
+    const [before, now] = [this.last, [loss, squares]];
+    this.last = now;
+    const what = squares === 0 ? 'the loss does not depend on any weight' : 'loss and gradients are to the bit those of the pass before';
+    if (squares !== 0 && !(before[0] === loss && before[1] === squares)) return;
+    throw new DeviceError(
+      `Step ${this.step + 1} gave what cannot be right: ${what}. Probably the driver dropped the work, because it took too long or memory did not suffice. The weights are kept as they were after step ${this.step}.`,
+      { code: 'wrong-values', values: { step: this.step + 1, fault: squares === 0 ? 'constant' : 'unchanged' } },
+    );
   }
 
   private upload(values: readonly Float32Array[]): void {
