@@ -300,7 +300,11 @@ export class Device implements Buffers {
 
   /** Finds out by a trial, where one can tell, whether `wanted` bytes may be used. Throws DeviceError where that loses the device. */
   async findMemory(wanted: number): Promise<void> {
-    this.card = await this.whilePlacing(() => triedMemory(this.gpu, this.settle, this.card, wanted));
+    const card = await this.whilePlacing(() => triedMemory(this.gpu, this.settle, this.card, wanted));
+    if (card === this.card) return;
+    const failure = await this.failureBehind(null);
+    if (failure) throw failure;
+    this.card = card;
   }
 
   /**
