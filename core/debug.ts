@@ -1,8 +1,10 @@
 /** What a program is made of, as text that a person can read: the traced graph, the fused one, the plan with lifetimes, the shaders. */
+
+import type { Storage, Value } from './dispatch.ts';
 import { UserError } from './errors.ts';
 import { formatWgsl } from './format-wgsl.ts';
 import { topological } from './graph.ts';
-import type { Plan, Storage, Value } from './plan.ts';
+import type { Plan } from './plan.ts';
 import { type ShaderSpec, shaderSource } from './shader.ts';
 import { showShape } from './shape.ts';
 import type { Tensor } from './tensor.ts';
@@ -63,9 +65,9 @@ function attributes(attrs: unknown): string {
 const amount = (bytes: number) => (bytes < 1e6 ? `${(bytes / 1e3).toFixed(1)} kB` : `${(bytes / 1e6).toFixed(1)} MB`);
 
 /** A plan: dispatches with what they read and write, then every buffer with its size, and for reused ones who lives in it from when to when. */
-export function planText({ dispatches, slots, outputs, bytes, flops }: Plan): string {
+export function planText({ dispatches, once, slots, outputs, bytes, flops }: Plan): string {
   const lines = [
-    `plan: ${dispatches.length} dispatches, ${(flops / 1e9).toFixed(3)} GFLOP, ${amount(bytes.total)} of buffers (intermediates ${amount(bytes.intermediates)} in ${slots.length}, inputs and constants ${amount(bytes.inputs)}, parameters ${amount(bytes.params)}, results ${amount(bytes.results)}), weights ${amount(bytes.weights)}`,
+    `plan: ${dispatches.length} dispatches${once > 0 ? ` (the first ${once} run once)` : ''}, ${(flops / 1e9).toFixed(3)} GFLOP, ${amount(bytes.total)} of buffers (intermediates ${amount(bytes.intermediates)} in ${slots.length}, inputs and constants ${amount(bytes.inputs)}, parameters ${amount(bytes.params)}, results ${amount(bytes.results)}), weights ${amount(bytes.weights)}`,
   ];
   const lives = new Map<Storage, { label: string; from: number; to: number | 'the end' }>();
   dispatches.forEach(({ shader, operands, threads, label }, i) => {

@@ -2,6 +2,8 @@
  * Where weights lie while programs run, decided before anything is allocated: all of a program's on the GPU, or, where they are too many, some of
  * them there and the others passing through two slabs that are filled in turns. Also which weights of earlier programs stay meanwhile.
  */
+
+import type { PlannedDispatch } from './dispatch.ts';
 import { UserError } from './errors.ts';
 import type { Plan } from './plan.ts';
 import type { Parameter } from './tensor.ts';
@@ -28,7 +30,7 @@ export interface Placement {
   slabs: number[];
   /** Bytes on the GPU: the resident ones' and the slabs'. */
   bytes: number;
-  /** Bytes that every run reads. */
+  /** Bytes that every run reads; what runs once (`Plan.once`) reads others beside. */
   streamed: number;
 }
 
@@ -39,7 +41,7 @@ export interface Placement {
 export function placeWeights(plan: Plan, room: number, alignment: number, elsewhere = (_: Parameter) => false): Placement {
   const needed = weightsOf(plan).filter((weight) => !elsewhere(weight));
   const total = sum(needed);
-  if (total <= room) return { resident: new Set(needed), segments: [wholePlan(plan)], slabs: [], bytes: total, streamed: 0 };
+  if (total <= room) return { resident: new Set(needed), segments: wholePlan(plan), slabs: [], bytes: total, streamed: 0 };
 
   const outputs = [...plan.outputs.values()].flatMap(({ storage }) => (storage.kind === 'parameter' ? [storage.parameter] : []));
   const stays = (weight: Parameter) => weight.bytes <= SMALL || outputs.includes(weight);
@@ -51,17 +53,19 @@ export function placeWeights(plan: Plan, room: number, alignment: number, elsewh
     0,
     ...plan.dispatches.map((_, i) =>
       sum(
-        weightsAt(plan, i).filter((w) => large.includes(w)),
+        readBy(plan.dispatches[i]).filter((w) => large.includes(w)),
         aligned,
       ),
     ),
   );
   const slab = Math.max(most, aligned(Math.min(SLAB, Math.floor(left / 4 / alignment) * alignment)));
 
-  // What room is left keeps an even share of the large weights, so that there is something to compute while the others come.
-  const share = Math.max(0, left - SLABS * slab) / sum(large);
+  // What room is left keeps an even share of the large weights that every run reads, so that there is something to compute while the others come.
+  const often = new Set(plan.dispatches.slice(plan.once).flatMap(readBy));
+  const inTurn = large.filter((weight) => often.has(weight));
+  const share = Math.max(0, left - SLABS * slab) / sum(inTurn);
   let saved = 0;
-  for (const weight of large) {
+  for (const weight of inTurn) {
     saved += share * weight.bytes;
     if (saved < weight.bytes) continue;
     saved -= weight.bytes;
@@ -73,20 +77,19 @@ export function placeWeights(plan: Plan, room: number, alignment: number, elsewh
     segments: cut(plan, streamed, slab, aligned),
     slabs: new Array(SLABS).fill(slab),
     bytes: sum(resident) + SLABS * slab,
-    streamed: sum(streamed),
+    streamed: sum(inTurn.filter((weight) => streamed.has(weight))),
   };
 }
 
 /** Weights in the order in which dispatches first read them. */
 function weightsOf(plan: Plan): Parameter[] {
   const weights = new Set<Parameter>();
-  for (const i of plan.dispatches.keys()) for (const weight of weightsAt(plan, i)) weights.add(weight);
+  for (const dispatch of plan.dispatches) for (const weight of readBy(dispatch)) weights.add(weight);
   for (const storage of plan.fixed) if (storage.kind === 'parameter') weights.add(storage.parameter);
   return [...weights];
 }
 
-function weightsAt(plan: Plan, dispatch: number): Parameter[] {
-  const { operands } = plan.dispatches[dispatch];
+function readBy({ operands }: PlannedDispatch): Parameter[] {
   return operands.flatMap((operand) => (operand.storage.kind === 'parameter' ? [operand.storage.parameter] : []));
 }
 
@@ -96,27 +99,39 @@ function sum(weights: Iterable<Parameter>, rounded = (bytes: number) => bytes): 
   return bytes;
 }
 
-const wholePlan = ({ dispatches }: Plan): Segment => ({ from: 0, to: dispatches.length, places: new Map() });
+const empty = (from: number, to = from): Segment => ({ from, to, places: new Map() });
 
-/** Segments as long as a slab holds their weights. */
+/** What runs once, if anything does, and the rest. */
+const wholePlan = ({ dispatches, once }: Plan): Segment[] => [...(once > 0 ? [empty(0, once)] : []), empty(once, dispatches.length)];
+
+/** Segments as long as a slab holds their weights, none with both what runs once and what runs always. */
 function cut(plan: Plan, streamed: Set<Parameter>, slab: number, aligned: (bytes: number) => number): Segment[] {
-  const segments = [{ ...wholePlan(plan), to: 0 }];
+  const segments = [empty(0)];
   let used = 0;
-  for (const i of plan.dispatches.keys()) {
+  plan.dispatches.forEach((dispatch, i) => {
+    const needed = readBy(dispatch);
     let last = segments[segments.length - 1];
-    const fresh = [...new Set(weightsAt(plan, i))].filter((weight) => streamed.has(weight) && !last.places.has(weight));
-    if (used + sum(fresh, aligned) > slab) {
-      segments.push((last = { from: i, to: i, places: new Map() }));
+    const fresh = [...new Set(needed)].filter((weight) => streamed.has(weight) && !last.places.has(weight));
+    if (used + sum(fresh, aligned) > slab || (i > 0 && i === plan.once)) {
+      segments.push((last = empty(i)));
       used = 0;
     }
-    for (const weight of weightsAt(plan, i)) {
+    for (const weight of needed) {
       if (!streamed.has(weight) || last.places.has(weight)) continue;
       last.places.set(weight, used);
       used += aligned(weight.bytes);
     }
     last.to = i + 1;
-  }
+  });
   return segments;
+}
+
+/** A plan that was admitted to a ledger. */
+export interface Admission {
+  plan: Plan;
+  placement: Placement;
+  /** Weights that have to leave before. */
+  leaving: Parameter[];
 }
 
 /** The weights that programs left on the GPU or use there, under one budget. It allocates nothing: a forecast keeps one as a device does. */
@@ -142,18 +157,14 @@ export class WeightLedger {
 
   /**
    * Takes in a program, beside `others` bytes of buffers that are not in the ledger. -> where its weights lie, and which idle ones have to leave,
-   * those used longest ago first. Throws UserError with the numbers when it does not fit.
+   * those used longest ago first; and the plan itself, without hoisting where only that fits. Throws UserError with the numbers when it does not fit.
    */
-  admit(
-    plan: Plan,
-    others: number,
-    alignment: number,
-    elsewhere?: (weight: Parameter) => boolean,
-  ): { placement: Placement; leaving: Parameter[] } {
+  admit(plan: Plan, others: number, alignment: number, elsewhere?: (weight: Parameter) => boolean): Admission {
     const own = new Set(weightsOf(plan));
     const busy = sum([...this.users].flatMap(([weight, users]) => (users > 0 && !own.has(weight) ? [weight] : [])));
     const room = this.budget - others - busy - plan.bytes.total;
     const placement = placeWeights(plan, room, alignment, elsewhere);
+    if (placement.bytes > room && plan.once > 0) return this.admit(plan.unhoisted(), others, alignment, elsewhere);
     if (placement.bytes > room) throw tooSmall(this.budget, placement.bytes, plan.bytes.total, others + busy);
     for (const weight of placement.resident) {
       const users = this.users.get(weight) ?? 0;
@@ -169,7 +180,7 @@ export class WeightLedger {
       excess -= weight.bytes;
     }
     for (const weight of leaving) this.users.delete(weight);
-    return { placement, leaving };
+    return { plan, placement, leaving };
   }
 
   /** A program is gone; its weights stay until the room is needed. */

@@ -3,47 +3,27 @@
  * the memory a program will need is known before it runs (and on a machine that could not run it).
  */
 import type { AdapterFacts } from './adapter.ts';
+import type { PlannedDispatch, Storage, Value } from './dispatch.ts';
 import { ShapeError } from './errors.ts';
 import { inputsOf, topological } from './graph.ts';
+import { hoist } from './hoist.ts';
 import type { Operand } from './lowering.ts';
 import type { Scalar } from './scalar.ts';
-import { type DType, paramBytes, present, type ShaderSpec, storageBytes } from './shader.ts';
-import { type Shape, showShape, sizeOf, type TensorData } from './shape.ts';
+import { type DType, paramBytes, present, storageBytes } from './shader.ts';
+import { type Shape, showShape, sizeOf } from './shape.ts';
 import { describe, type OpTensor, type Parameter, type Tensor } from './tensor.ts';
-
-/** Where a value's bytes are. Pooled storage is placed in a slot; the others have buffers of their own. */
-export type Storage =
-  | { kind: 'pooled'; bytes: number; slot: number; last: number }
-  | { kind: 'input'; bytes: number; name: string }
-  | { kind: 'constant'; bytes: number; data: TensorData }
-  | { kind: 'parameter'; bytes: number; parameter: Parameter };
-
-export interface Value extends Operand {
-  storage: Storage;
-}
 
 /** A value, or one that is nowhere whole. */
 type Place = Value | (Operand & { parts: readonly Value[] });
 
-export interface PlannedDispatch {
-  shader: ShaderSpec;
-  /** In order of the shader's bindings. */
-  operands: Value[];
-  /** In order of the shader's parameters. */
-  params: (Scalar | boolean)[];
-  threads: number;
-  /** The operation, its shapes and its weight, for messages and profiles. */
-  label: string;
-  /** The module that it computes for (scope.ts). */
-  module: object | null;
-  /** Floating-point operations it computes. */
-  flops: number;
-  /** Bytes of its operands, each counted once: the least that it moves. */
-  bytes: number;
-}
-
 export interface Plan {
   dispatches: PlannedDispatch[];
+  /** How many of them, the first ones, run only after one of `seldom` was given: their results stay between runs (hoist.ts). */
+  once: number;
+  /** The inputs and scalars that they read. */
+  seldom: Set<string>;
+  /** The same without dispatches that run once, for where there is no room for their results. */
+  unhoisted(): Plan;
   /** Floating-point operations by the operations' definitions; Winograd's convolutions compute fewer. */
   flops: number;
   inputs: Map<string, Value>;
@@ -57,9 +37,9 @@ export interface Plan {
   paramOffsets: number[];
   /**
    * Bytes of every buffer a program of this plan makes: intermediates (slots), inputs and constants, parameters, and results for reading
-   * back; `total` is their sum. `weights` are apart, because programs share them.
+   * back; `total` is their sum. `hoisted` are those intermediates that stay between runs. `weights` are apart, because programs share them.
    */
-  bytes: { intermediates: number; inputs: number; params: number; results: number; total: number; weights: number };
+  bytes: { intermediates: number; hoisted: number; inputs: number; params: number; results: number; total: number; weights: number };
 }
 
 export interface PlanLimits {
@@ -71,12 +51,21 @@ export interface PlanLimits {
  * Plans the graph of `outputs` as it is; to have it fused before, see kernels/fusion.ts. Those that `kept` names stay on the device, so they have no
  * part in `bytes.results`. Throws ShapeError when a tensor exceeds the largest binding, naming it and the limit.
  */
-export function planGraph(outputs: Record<string, Tensor>, facts: AdapterFacts, limits: PlanLimits, kept: readonly string[] = []): Plan {
+export function planGraph(
+  outputs: Record<string, Tensor>,
+  facts: AdapterFacts,
+  limits: PlanLimits,
+  kept: readonly string[] = [],
+  hoisting = true,
+): Plan {
   const order = topological(Object.values(outputs));
   const values = new Map<Tensor, Place>();
   const inParts = takenInParts(order, Object.values(outputs));
   const result: Plan = {
     dispatches: [],
+    once: 0,
+    seldom: new Set(),
+    unhoisted: () => planGraph(outputs, facts, limits, kept, false),
     flops: 0,
     inputs: new Map(),
     scalars: new Set(),
@@ -84,7 +73,7 @@ export function planGraph(outputs: Record<string, Tensor>, facts: AdapterFacts, 
     slots: [],
     fixed: new Set(),
     paramOffsets: [],
-    bytes: { intermediates: 0, inputs: 0, params: 0, results: 0, total: 0, weights: 0 },
+    bytes: { intermediates: 0, hoisted: 0, inputs: 0, params: 0, results: 0, total: 0, weights: 0 },
   };
 
   const check = (label: string, bytes: number) => {
@@ -97,7 +86,7 @@ export function planGraph(outputs: Record<string, Tensor>, facts: AdapterFacts, 
   const parameterStorage = new Map<Parameter, Storage>();
   const fixedStorage = (tensor: Tensor, bytes: number): Storage => {
     const source = tensor.source;
-    if (source.kind === 'input') return { kind: 'input', bytes, name: source.name };
+    if (source.kind === 'input') return { kind: 'input', bytes, name: source.name, changes: source.changes };
     if (source.kind === 'constant') return { kind: 'constant', bytes, data: source.data };
     if (source.kind !== 'parameter') throw new Error('an operation has no fixed storage');
     let storage = parameterStorage.get(source.parameter);
@@ -105,18 +94,11 @@ export function planGraph(outputs: Record<string, Tensor>, facts: AdapterFacts, 
     return storage;
   };
 
-  /** What each tensor's dispatches write. */
-  const born: Pooled[][] = [];
-  const pooled = (bytes: number, index: number): Pooled => {
-    const storage: Pooled = { kind: 'pooled', bytes, slot: -1, last: index };
-    born[index].push(storage);
-    return storage;
-  };
-  order.forEach((tensor, index) => {
+  const pooled = (bytes: number): Storage => ({ kind: 'pooled', bytes, slot: -1 });
+  for (const tensor of order) {
     const { shape, dtype, source } = tensor;
     const label = describe(tensor);
     const bytes = storageBytes(dtype, sizeOf(shape));
-    born.push([]);
     if (source.kind !== 'op') {
       if (source.kind === 'parameter' && source.parameter.dtype !== dtype)
         throw new ShapeError(
@@ -126,21 +108,22 @@ export function planGraph(outputs: Record<string, Tensor>, facts: AdapterFacts, 
       result.fixed.add(value.storage);
       values.set(tensor, value);
       if (source.kind === 'input') addInput(result, source.name, value);
-      return;
+      continue;
     }
-    const inputs = Object.fromEntries(
-      Object.entries(source.inputs).map(([name, input]) => [name, input && use(values.get(input)!, index)]),
-    ) as Record<string, Value | null>;
+    const inputs = Object.fromEntries(Object.entries(source.inputs).map(([name, input]) => [name, input && values.get(input)!])) as Record<
+      string,
+      Value | null
+    >;
     const places = inputsOf(tensor).map((input) => values.get(input) as Value);
     if (inParts.has(tensor)) {
       values.set(tensor, { shape, dtype, label, parts: places });
-      return;
+      continue;
     }
     if (!source.op.lower) {
       values.set(tensor, { ...places[0], shape, dtype, label });
-      return;
+      continue;
     }
-    const output: Value = { shape, dtype, label, storage: pooled(check(label, bytes), index) };
+    const output: Value = { shape, dtype, label, storage: pooled(check(label, bytes)) };
     const read = inputsOf(tensor);
     const weight = read.find((input) => input.source.kind === 'parameter');
     const title = `${source.op.name} ${read.map((input) => showShape(input.shape)).join(' ')}${weight ? ` [${describe(weight)}]` : ''}`;
@@ -150,7 +133,7 @@ export function planGraph(outputs: Record<string, Tensor>, facts: AdapterFacts, 
       facts,
       scratch(name: string, scratchShape: Shape, scratchType: DType = 'f32') {
         const size = check(`${name} of ${label}`, storageBytes(scratchType, sizeOf(scratchShape)));
-        return { shape: scratchShape, dtype: scratchType, label: name, storage: pooled(size, index) } as Value;
+        return { shape: scratchShape, dtype: scratchType, label: name, storage: pooled(size) } as Value;
       },
       dispatch({ shader, operands: given, params: numbers, threads, flops: own }) {
         const operands = inOrder<Operand>(shader.bindings, given, title) as Value[];
@@ -171,13 +154,21 @@ export function planGraph(outputs: Record<string, Tensor>, facts: AdapterFacts, 
       },
     });
     values.set(tensor, output);
-  });
+  }
 
-  for (const [name, tensor] of Object.entries(outputs))
-    result.outputs.set(name, use(values.get(tensor)!, Number.POSITIVE_INFINITY) as Value);
-  result.slots = placeInSlots(born);
+  for (const [name, tensor] of Object.entries(outputs)) result.outputs.set(name, values.get(tensor) as Value);
   for (const storage of result.fixed) result.bytes[storage.kind === 'parameter' ? 'weights' : 'inputs'] += storage.bytes;
   const { bytes } = result;
+  const last = new Set([...result.outputs.values()].map(({ storage }) => storage));
+  if (hoisting && changeSeldom(result).size > 0) {
+    const hoisted = hoist(result.dispatches, bytes.weights);
+    Object.assign(result, { dispatches: hoisted.dispatches, once: hoisted.once, seldom: changeSeldom(result, hoisted.once) });
+    for (const storage of hoisted.kept) {
+      last.add(storage);
+      bytes.hoisted += storage.bytes;
+    }
+  }
+  result.slots = placeInSlots(result.dispatches, last);
   bytes.intermediates = result.slots.reduce((sum, slot) => sum + slot, 0);
   for (const { shader } of result.dispatches) {
     result.paramOffsets.push(bytes.params);
@@ -197,13 +188,14 @@ function inOrder<T>(declared: object, given: object, title: string): T[] {
   return [...names.keys()].map((name) => values.get(name) as T);
 }
 
-type Pooled = Extract<Storage, { kind: 'pooled' }>;
-
-/** Extends the life of a value's storage to the step that reads it. */
-function use(place: Place, step: number): Place {
-  for (const { storage } of 'storage' in place ? [place] : place.parts)
-    if (storage.kind === 'pooled') storage.last = Math.max(storage.last, step);
-  return place;
+/** Names of the inputs and scalars that change seldom, among those that the first `count` dispatches read. */
+function changeSeldom({ dispatches }: Plan, count = dispatches.length): Set<string> {
+  const names = new Set<string>();
+  for (const { operands, params } of dispatches.slice(0, count)) {
+    for (const { storage } of operands) if (storage.kind === 'input' && storage.changes === 'seldom') names.add(storage.name);
+    for (const param of params) if (typeof param === 'object' && param.changes === 'seldom') names.add(param.name);
+  }
+  return names;
 }
 
 /** The tensors that are not put together, because all who read them take them in parts. */
@@ -221,19 +213,35 @@ function takenInParts(order: readonly Tensor[], outputs: readonly Tensor[]): Set
 /**
  * Greedy placement by size: the largest storage first, each takes the smallest slot that nobody else has while it lives, else opens a new one
  * of its size. (Pisarchyk & Lee 2020, arXiv 2001.03288, sec. 4.3) Every storage has a slot to itself while it lives, for WebGPU forbids reading
- * and writing one buffer in one dispatch.
+ * and writing one buffer in one dispatch. Those of `last` live on after the last dispatch.
  */
-function placeInSlots(born: Pooled[][]): number[] {
-  const slots: { bytes: number; lives: { from: number; to: number }[] }[] = [];
-  const storages = born.flatMap((list, from) => list.map((storage) => ({ storage, from, to: storage.last })));
-  for (const { storage, from, to } of storages.sort((a, b) => b.storage.bytes - a.storage.bytes)) {
+function placeInSlots(dispatches: readonly PlannedDispatch[], last: ReadonlySet<Storage>): number[] {
+  const lives = new Map<Pooled, Life>();
+  dispatches.forEach(({ operands }, i) => {
+    for (const { storage } of operands) {
+      if (storage.kind !== 'pooled') continue;
+      const life = lives.get(storage);
+      if (life) life.to = Math.max(life.to, i);
+      else lives.set(storage, { from: i, to: last.has(storage) ? Number.POSITIVE_INFINITY : i });
+    }
+  });
+  const slots: { bytes: number; lives: Life[] }[] = [];
+  for (const [storage, life] of [...lives].sort(([a], [b]) => b.bytes - a.bytes)) {
     // Slots are in order of size, the smallest last.
-    let best = slots.findLastIndex(({ lives }) => lives.every((life) => life.to < from || life.from > to));
+    let best = slots.findLastIndex(({ lives }) => lives.every(({ from, to }) => to < life.from || from > life.to));
     if (best < 0) best = slots.push({ bytes: storage.bytes, lives: [] }) - 1;
-    slots[best].lives.push({ from, to });
+    slots[best].lives.push(life);
     storage.slot = best;
   }
   return slots.map(({ bytes }) => bytes);
+}
+
+type Pooled = Extract<Storage, { kind: 'pooled' }>;
+
+/** The first and the last dispatch that touch a storage. */
+interface Life {
+  from: number;
+  to: number;
 }
 
 function addInput(into: Plan, name: string, value: Value): void {

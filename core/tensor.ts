@@ -7,16 +7,17 @@ import type { BlockDType } from './blocks.ts';
 import { ShapeError, UserError } from './errors.ts';
 import type { Lowering, Operand } from './lowering.ts';
 import type { ParameterKind, ParameterSource, WeightPiece } from './parameter-source.ts';
+import type { Changes } from './scalar.ts';
 import { currentModule } from './scope.ts';
 import { type DType, storageBytes } from './shader.ts';
 import { type Shape, showShape, sizeOf, type TensorData } from './shape.ts';
 import { packed } from './stored-order.ts';
 
-export { type Scalar, ScalarInput, scalar } from './scalar.ts';
+export { type Changes, type Scalar, ScalarInput, scalar } from './scalar.ts';
 export { type Shape, sameShape, showShape, sizeOf, type TensorData } from './shape.ts';
 
 type Source =
-  | { kind: 'input'; name: string }
+  | { kind: 'input'; name: string; changes: Changes }
   | { kind: 'constant'; data: TensorData }
   | { kind: 'parameter'; parameter: Parameter }
   | { kind: 'op'; op: Op<unknown>; inputs: Inputs; attrs: unknown };
@@ -121,9 +122,9 @@ export class Parameter {
   }
 }
 
-/** A tensor whose values are given at each run under `name`. */
-export function input(name: string, shape: Shape, dtype: Exclude<DType, BlockDType> = 'f32'): Tensor {
-  return new Tensor(shape, dtype, { kind: 'input', name });
+/** A tensor whose values are given at each run under `name`, or, where they change seldom, before the first run and whenever they change. */
+export function input(name: string, shape: Shape, dtype: Exclude<DType, BlockDType> = 'f32', changes: Changes = 'every run'): Tensor {
+  return new Tensor(shape, dtype, { kind: 'input', name, changes });
 }
 
 /** A tensor of known values; f32 from Float32Array, u32 from Uint32Array, f16 bit patterns from Uint16Array. Throws ShapeError when sizes differ. */

@@ -2,7 +2,7 @@
  * Time per dispatch. Where the adapter has timestamp queries every dispatch gets a compute pass of its own with a time at each end; elsewhere
  * only counts, floating-point operations and bytes are known.
  */
-import type { PlannedDispatch } from '../core/plan.ts';
+import type { PlannedDispatch } from '../core/dispatch.ts';
 import type { Buffers } from './buffers.ts';
 import { GPU_COPY_DST, GPU_COPY_SRC, GPU_MAP_READ, GPU_QUERY_RESOLVE } from './usage.ts';
 

@@ -3,9 +3,10 @@
  */
 import { dequantise, isBlocks } from '../core/blocks.ts';
 import { type DebugOptions, graphText, planText, shaderTexts } from '../core/debug.ts';
+import type { PlannedDispatch, Value } from '../core/dispatch.ts';
 import { DeviceError, ShapeError, UserError } from '../core/errors.ts';
 import { fromF16 } from '../core/half.ts';
-import type { Plan, PlannedDispatch, Value } from '../core/plan.ts';
+import type { Plan } from '../core/plan.ts';
 import { paramBytes, present, storageBytes } from '../core/shader.ts';
 import { showShape, sizeOf, type TensorData } from '../core/shape.ts';
 import type { Tensor } from '../core/tensor.ts';
@@ -76,14 +77,15 @@ export async function compile<Names extends string>(
   { kept = [], beside = 0 }: CompileOptions = {},
 ): Promise<Program<Names>> {
   const planned = plan(outputs, device.facts, device.gpu.limits, kept);
-  if (device.debug) printParts(device, device.debug, outputs, planned);
   const compiling = pipelinesOf(device, planned);
   compiling.catch(() => undefined); // awaited below
   let program: Program<Names> | null = null;
   try {
     return await device.guard(`placing ${planned.bytes.weights} bytes of weights and ${planned.bytes.total} of activations`, async () => {
-      program = new Program<Names>(device, planned, await device.residency.open(planned, signal, beside), kept, signal);
-      program.place(await compiling);
+      program = new Program<Names>(device, await device.residency.open(planned, signal, beside), kept, signal);
+      if (device.debug) printParts(device, device.debug, outputs, program.plan);
+      await compiling;
+      program.place(await pipelinesOf(device, program.plan));
       return program;
     });
   } catch (error) {
@@ -151,18 +153,21 @@ export class Program<Names extends string> {
   private staging: GPUBuffer | null = null;
   private disposed = false;
   private hasRun = false;
+  /** True until what runs once has run with the inputs and the weights of now. */
+  private outdated = true;
+  private uploads = 0;
   /** Results that come back, each with its place in `staging`; and those that stay. */
   private outputs: { name: Names; value: Value; buffer: GPUBuffer; offset: number }[] = [];
   private readonly keptBuffers = new Map<string, GPUBuffer>();
   private running: Promise<unknown> = Promise.resolve();
 
-  constructor(device: Device, planned: Plan, weights: ProgramWeights, kept: readonly string[], signal?: AbortSignal) {
+  constructor(device: Device, weights: ProgramWeights, kept: readonly string[], signal?: AbortSignal) {
     this.device = device;
-    this.plan = planned;
+    this.plan = weights.plan;
     this.weights = weights;
     this.kept = kept;
     this.signal = signal;
-    for (const name of planned.scalars) this.scalars.set(name, { value: Number.NaN, offsets: [] });
+    for (const name of this.plan.scalars) this.scalars.set(name, { value: Number.NaN, offsets: [] });
   }
 
   /** Creates buffers and bind groups; called once by `compile`. */
@@ -231,13 +236,16 @@ export class Program<Names extends string> {
   }
 
   private async runNow(inputs: RunInputs, { from = [], to = [] }: Transfers): Promise<RunOutputs<Names>> {
-    const { device, staging, weights, signal } = this;
+    const { device, plan, staging, weights, signal } = this;
     if (this.disposed) throw new UserError('This program was disposed.');
     device.check();
-    for (const { name } of from) if (this.inputs.has(name)) this.given.add(name);
+    for (const { name } of from) if (this.inputs.has(name)) this.take(name);
     this.accept(inputs);
     this.copy(from.map(({ name, at, bytes, buffer, offset }) => [buffer, offset, this.bufferOf(name, this.inputs), at, bytes]));
+    const { uploads } = device.residency;
+    const again = this.outdated || uploads !== this.uploads;
     for (const segment of weights.placement.segments) {
+      if (segment.from < plan.once && !again) continue;
       await weights.fill(segment, signal);
       await this.submitAll(this.steps.slice(segment.from, segment.to));
     }
@@ -248,6 +256,8 @@ export class Program<Names extends string> {
       ),
     ]);
     this.hasRun = true;
+    this.outdated = false;
+    this.uploads = uploads;
     if (!staging) {
       await device.profile?.collect(device);
       return {} as RunOutputs<Names>;
@@ -334,6 +344,7 @@ export class Program<Names extends string> {
         if (!Number.isFinite(value)) throw new UserError(`The value of '${name}' is ${value}; it must be a finite number.`);
         if (scalar.value === value) continue;
         scalar.value = value;
+        this.outdated ||= this.plan.seldom.has(name);
         for (const offset of scalar.offsets) new DataView(this.params).setFloat32(offset, value, true);
         this.stale = true;
       } else if (buffer && typeof value !== 'number') {
@@ -344,7 +355,7 @@ export class Program<Names extends string> {
         if (value.length !== sizeOf(shape))
           throw new ShapeError(`Input '${name}' has ${value.length} values; its shape is ${showShape(shape)}.`);
         this.write(buffer, value);
-        this.given.add(name);
+        this.take(name);
       } else {
         throw new UserError(
           `This program has no ${typeof value === 'number' ? 'scalar' : 'tensor'} input '${name}'; it has: ${[...this.inputs.keys(), ...this.scalars.keys()].join(', ')}.`,
@@ -356,6 +367,12 @@ export class Program<Names extends string> {
     if (missing.length) throw new UserError(`Inputs without a value: ${missing.join(', ')}.`);
     if (this.stale) this.device.gpu.queue.writeBuffer(this.paramBuffer!, 0, this.params);
     this.stale = false;
+  }
+
+  /** An input has values, and others than before. */
+  private take(name: string): void {
+    this.given.add(name);
+    this.outdated ||= this.plan.seldom.has(name);
   }
 
   private writeParams(dispatch: PlannedDispatch, offset: number): void {

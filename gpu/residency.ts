@@ -21,6 +21,8 @@ export class Residency {
   private readonly device: Buffers;
   private readonly ledger = new WeightLedger();
   private readonly buffers = new Map<Parameter, GPUBuffer>();
+  /** How often weights were given other values since. */
+  uploads = 0;
 
   constructor(device: Buffers) {
     this.device = device;
@@ -46,7 +48,7 @@ export class Residency {
    */
   async open(plan: Plan, signal?: AbortSignal, beside = 0): Promise<ProgramWeights> {
     const { device, ledger } = this;
-    const { placement, leaving } = ledger.admit(
+    const { placement, leaving, ...admitted } = ledger.admit(
       plan,
       device.memory.bytes - ledger.bytes + beside,
       device.gpu.limits.minStorageBufferOffsetAlignment,
@@ -54,7 +56,7 @@ export class Residency {
     );
     for (const weight of leaving) this.release(weight);
     if (leaving.length > 0) await this.freed();
-    const weights = new ProgramWeights(this, device, placement, () => ledger.leave(placement));
+    const weights = new ProgramWeights(this, device, admitted.plan, placement, () => ledger.leave(placement));
     try {
       await weights.load(signal);
     } catch (error) {
@@ -93,6 +95,7 @@ export class Residency {
   upload(weight: Parameter, values: TensorData): void {
     const stored = packed(values, weight);
     this.device.gpu.queue.writeBuffer(this.place(weight), 0, stored);
+    this.uploads++;
   }
 
   /** Frees a weight's buffer, if it has one. */
@@ -111,6 +114,8 @@ export class Residency {
 
 /** The weights of one program. */
 export class ProgramWeights {
+  /** The plan as it fits. */
+  readonly plan: Plan;
   readonly placement: Placement;
   private readonly residency: Residency;
   private readonly device: Buffers;
@@ -120,9 +125,10 @@ export class ProgramWeights {
   private readonly loaded: Parameter[];
   private closed = false;
 
-  constructor(residency: Residency, device: Buffers, placement: Placement, onClose: () => void) {
+  constructor(residency: Residency, device: Buffers, plan: Plan, placement: Placement, onClose: () => void) {
     this.residency = residency;
     this.device = device;
+    this.plan = plan;
     this.placement = placement;
     this.onClose = onClose;
     this.uploads = new Uploads(device);

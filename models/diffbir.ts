@@ -44,7 +44,7 @@ export class DiffBir extends Module {
     const x = repeat(input('x', [n, h, w, z]));
     const hint = repeat(input('hint', [n, h, w, z]));
     const timestep = input('timestep', [1, unet.model_channels]);
-    const context = input('context', [branches * n, tokens, unet.context_dim]);
+    const context = input('context', [branches * n, tokens, unet.context_dim], 'f32', 'seldom');
     const features = this.control.forward(x, hint, timestep, context);
     const join = addedFeatures(features, scalar('controlScale'));
     return { prediction: this.base.model.diffusion_model.predict(x, timestep, context, null, join) };

@@ -34,7 +34,7 @@ class Applied implements LoraHandle {
     [this.name, this.notes] = [lora.name, lora.notes];
     this.adapters = adaptersOf(lora);
     const blocks = new Set(this.adapters.map(({ parameter }) => loraBlock(parameter.name)));
-    this.scalars = new Map([...blocks].sort().map((block) => [block, scalar(`lora.${number}.${block}`)]));
+    this.scalars = new Map([...blocks].sort().map((block) => [block, scalar(`lora.${number}.${block}`, 'seldom')]));
     this.take(scale);
   }
 

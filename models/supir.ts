@@ -42,7 +42,7 @@ export class Supir extends Module {
 
   /**
    * Graph of one evaluation of control network and UNet for N latents, the B branches of the guidance (2; 1 without guidance) in one batch of
-   * B N. Inputs x and hint (N, h, w, z), timestep (1, model_channels), context (B N, L, D), vector (B N, V), and the scalar controlScale, or
+   * B N. Inputs x and hint (N, h, w, z), timestep (1, model_channels), context (B N, L, D), vector (B N, V), which change seldom, and the scalar controlScale, or
    * where each project module has its own, controlScale.0 and so on.
    */
   denoiserGraph([n, h, w, z]: Shape, tokens: number, branches: 1 | 2 = 2, scalePerModule = false) {
@@ -52,8 +52,8 @@ export class Supir extends Module {
     const x = repeat(input('x', [n, h, w, z]));
     const hint = repeat(input('hint', [n, h, w, z]));
     const timestep = input('timestep', [1, unet.model_channels]);
-    const context = input('context', [branches * n, tokens, unet.context_dim]);
-    const vector = input('vector', [branches * n, unet.adm_in_channels]);
+    const context = input('context', [branches * n, tokens, unet.context_dim], 'f32', 'seldom');
+    const vector = input('vector', [branches * n, unet.adm_in_channels], 'f32', 'seldom');
     const features = control_model.forward(x, hint, timestep, context, vector);
     const scale = scalePerModule ? diffusion_model.project_modules.map((_, i) => scalar(`controlScale.${i}`)) : scalar('controlScale');
     const control = { features, scale };

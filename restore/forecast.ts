@@ -5,6 +5,7 @@
 
 import { factsOf, UserError } from '../core/errors.ts';
 import { WeightLedger } from '../core/placement.ts';
+import type { Plan } from '../core/plan.ts';
 import type { CardMemory } from '../gpu/card-memory.ts';
 import type { Device } from '../gpu/device.ts';
 import type { Speeds } from './speed.ts';
@@ -139,15 +140,18 @@ function simulate(
   return stages.map(({ programs, ...stage }) => {
     const forecast = { ...stage, runs: 0, activations: 0, weights: 0, gpuBytes: 0, loaded: 0, streamed: 0, gflop: 0 };
     let seconds = 0;
-    for (const { plan: planned, runs, beside = 0 } of programs) {
+    for (const { plan: wanted, runs, beside = 0 } of programs) {
       const before = ledger.bytes;
-      const { placement, leaving } = inStage(stage.stage, size, () =>
-        ledger.admit(planned, beside, gpu.limits.minStorageBufferOffsetAlignment),
-      );
+      const {
+        plan: planned,
+        placement,
+        leaving,
+      } = inStage(stage.stage, size, () => ledger.admit(wanted, beside, gpu.limits.minStorageBufferOffsetAlignment));
       const gone = leaving.reduce((sum, weight) => sum + weight.bytes, 0);
       const loaded = ledger.bytes - before + gone;
       const slabs = placement.slabs.reduce((sum, slab) => sum + slab, 0);
-      const gflop = planned.dispatches.reduce((sum, { flops }) => sum + flops, 0) / 1e9;
+      const gflopOf = (dispatches: Plan['dispatches']) => dispatches.reduce((sum, { flops }) => sum + flops, 0) / 1e9;
+      const [once, gflop] = [gflopOf(planned.dispatches.slice(0, planned.once)), gflopOf(planned.dispatches.slice(planned.once))];
       left += gone;
       forecast.runs += runs;
       forecast.activations = Math.max(forecast.activations, planned.bytes.total + beside);
@@ -155,12 +159,13 @@ function simulate(
       forecast.gpuBytes = Math.max(forecast.gpuBytes, ledger.bytes + planned.bytes.total + slabs + beside);
       forecast.loaded += loaded;
       forecast.streamed = Math.max(forecast.streamed, placement.streamed);
-      forecast.gflop += runs * gflop;
+      forecast.gflop += once + runs * gflop;
       if (speeds) {
         const { gflopPerSecond, byGraph = {}, readPerSecond = Number.POSITIVE_INFINITY } = speeds;
-        const [computing, reading] = [gflop / (byGraph[stage.graph] ?? gflopPerSecond), placement.streamed / readPerSecond];
+        const speed = byGraph[stage.graph] ?? gflopPerSecond;
+        const [computing, reading] = [gflop / speed, placement.streamed / readPerSecond];
         // A software adapter computes with the processor that reads.
-        seconds += loaded / readPerSecond + runs * (facts.software ? computing + reading : Math.max(computing, reading));
+        seconds += loaded / readPerSecond + once / speed + runs * (facts.software ? computing + reading : Math.max(computing, reading));
       }
       ledger.leave(placement);
     }

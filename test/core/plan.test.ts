@@ -1,12 +1,13 @@
 /** The memory plan: slots are reused but never shared by two live values, and what cannot fit is refused with the numbers. */
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
+import type { Storage, Value } from '../../core/dispatch.ts';
 import { ShapeError } from '../../core/errors.ts';
 import { Parameter } from '../../core/module.ts';
-import type { Plan, Storage, Value } from '../../core/plan.ts';
+import type { Plan } from '../../core/plan.ts';
 import { TorchRandom } from '../../core/random.ts';
 import { present } from '../../core/shader.ts';
-import { constant, input, type Tensor } from '../../core/tensor.ts';
+import { type Changes, constant, input, type Tensor } from '../../core/tensor.ts';
 import { attention } from '../../kernels/attention.ts';
 import { add, mul } from '../../kernels/binary.ts';
 import { conv2d } from '../../kernels/conv2d.ts';
@@ -21,10 +22,10 @@ import { modulate } from '../../kernels/zero-sft.ts';
 import { FACTS, LIMITS } from '../support/facts.ts';
 
 /** A graph of up to 40 operations on (2, rows, 8) tensors of several lengths, with views, casts and scratch among them; up to 3 outputs. */
-function randomGraph(seed: number): Record<string, Tensor> {
+function randomGraph(seed: number, y: Changes = 'every run'): Record<string, Tensor> {
   const random = new TorchRandom(seed);
   const below = (n: number) => random.uint32() % n;
-  const made: Tensor[] = [input('x', [2, 3, 8]), input('y', [2, 5, 8]), constant(new Float32Array(48), [2, 3, 8])];
+  const made: Tensor[] = [input('x', [2, 3, 8]), input('y', [2, 5, 8], 'f32', y), constant(new Float32Array(48), [2, 3, 8])];
   const pick = () => made[below(made.length)];
   const ones = constant(new Float32Array(8).fill(1), [8]);
   const twos = constant(new Float32Array(16).fill(1), [16]);
@@ -66,14 +67,14 @@ function randomGraph(seed: number): Record<string, Tensor> {
   return { ...outputs, last: made[made.length - 1] };
 }
 
-/** Replays the plan on paper: whoever reads a slot must find there what it was promised. Returns how many slots were overwritten. */
-function simulate({ dispatches, outputs, slots }: Plan): number {
+/** Replays the plan on paper, twice where a part runs once: whoever reads a slot must find there what it was promised. Returns how many slots were overwritten. */
+function simulate({ dispatches, once, outputs, slots }: Plan): number {
   const owner: (Storage | null)[] = slots.map(() => null);
   let reused = 0;
   const expectOwner = (value: Value, who: string) => {
     if (value.storage.kind === 'pooled') assert.ok(owner[value.storage.slot] === value.storage, `${who} finds another value in its slot`);
   };
-  for (const { operands, shader, label } of dispatches) {
+  for (const { operands, shader, label } of once > 0 ? [...dispatches, ...dispatches.slice(once)] : dispatches) {
     const bindings = present(shader.bindings);
     const written = operands.filter((_, i) => bindings[i][1].write);
     const read = operands.filter((_, i) => !bindings[i][1].write);
@@ -104,6 +105,44 @@ test('no two live values share a slot, on 300 random graphs', () => {
   assert.ok(reused > 1000, `only ${reused} reuses`);
 });
 
+test('what depends on seldom inputs alone comes first and keeps its slots from run to run, on 100 random graphs', () => {
+  let hoisted = 0;
+  for (let seed = 0; seed < 100; seed++) {
+    const planned = plan(randomGraph(seed, 'seldom'), FACTS, LIMITS);
+    const plain = planned.unhoisted();
+    simulate(planned);
+    simulate(plain);
+    assert.is(plain.once, 0);
+    assert.is(planned.dispatches.length, plain.dispatches.length);
+    assert.ok(planned.once > 0 || planned.seldom.size === 0);
+    hoisted += planned.seldom.size;
+  }
+  assert.ok(hoisted > 10, `only ${hoisted} graphs`);
+});
+
+test('where results would take too much room, those are computed again that cost least for it', () => {
+  const side = 3000; // 36 MB a result
+  const text = input('text', [side, side], 'f32', 'seldom');
+  const x = input('x', [side, side]);
+  const cheap = exp(text);
+  const dear = linear(text, text);
+  const planned = plan({ y: add(mul(x, cheap), mul(x, dear)) }, FACTS, LIMITS);
+  assert.equal(
+    planned.dispatches.slice(0, planned.once).map(({ shader }) => shader.name.split(' ')[0]),
+    plan({ dear }, FACTS, LIMITS).dispatches.map(({ shader }) => shader.name.split(' ')[0]),
+  );
+  assert.is(planned.bytes.hoisted, 4 * side * side);
+});
+
+test('scratch that is filled more than once is no result that could stay', () => {
+  // Too many windows for one piece of scratch: they are transformed in parts.
+  const w = new Parameter([1024, 1024, 3, 3], 'conv');
+  const x = input('x', [1, 64, 64, 1024]);
+  const planned = plan({ y: add(conv2d(x, w.tensor, null, { padding: 1 }), input('shift', [1024], 'f32', 'seldom')) }, FACTS, LIMITS);
+  assert.ok(planned.dispatches.filter(({ shader }) => shader.name.startsWith('winograd windows')).length > 1);
+  assert.is(planned.once, 0);
+});
+
 test('a long chain needs two slots, a long memory as many as live values', () => {
   let chain: Tensor = input('x', [1000]);
   for (let i = 0; i < 50; i++) chain = exp(chain);
@@ -128,7 +167,7 @@ test('weights are counted once however often they are read, and apart from input
   weight.name = 'layer.weight';
   const x = input('x', [3, 8]);
   const { bytes } = plan({ y: linear(linear(x, weight.tensor), weight.tensor) }, FACTS, LIMITS);
-  assert.equal(bytes, { intermediates: 192, inputs: 96, params: 512, results: 96, total: 896, weights: 128 });
+  assert.equal(bytes, { intermediates: 192, hoisted: 0, inputs: 96, params: 512, results: 96, total: 896, weights: 128 });
 });
 
 test('a graph that was traced before its weights took another type is refused', () => {

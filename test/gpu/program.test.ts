@@ -4,13 +4,13 @@ import * as assert from 'uvu/assert';
 import { ShapeError, UserError } from '../../core/errors.ts';
 import { encodeF16 } from '../../core/half.ts';
 import { Parameter } from '../../core/module.ts';
-import { constant, input, scalar } from '../../core/tensor.ts';
+import { type Changes, constant, input, scalar } from '../../core/tensor.ts';
 import type { Device } from '../../gpu/device.ts';
 import { perfettoTrace } from '../../gpu/perfetto.ts';
 import { Profile } from '../../gpu/profiler.ts';
-import { compile, evaluate } from '../../gpu/program.ts';
+import { compile, evaluate, type RunInputs } from '../../gpu/program.ts';
 import { add, mul } from '../../kernels/binary.ts';
-import { concat } from '../../kernels/copy.ts';
+import { concat, permute } from '../../kernels/copy.ts';
 import { groupNorm } from '../../kernels/group-norm.ts';
 import { linear } from '../../kernels/linear.ts';
 import { reshape } from '../../kernels/reshape.ts';
@@ -43,6 +43,31 @@ test('what a program allocates is what was planned, and disposing gives it back'
     program.dispose();
     program.dispose();
     assert.match((await refusal(program.run())).message, 'disposed');
+  }));
+
+test('what follows from seldom inputs is computed when they are given, and results are those of a program that computes all', () =>
+  atBaseline(async (device) => {
+    const graph = (changes: Changes) => {
+      const text = input('text', [5, 4], 'f32', changes);
+      const keys = mul(exp(linear(text, constant(ramp(12, -6), [3, 4]))), constant(Float32Array.of(1, 2, 3), [3]));
+      const scaled = affine(text, scalar('scale', changes), 1);
+      return { y: linear(linear(x, scaled), permute(keys, [1, 0])), keys };
+    };
+    const [hoisting, plain] = [await compile(device, graph('seldom')), await compile(device, graph('every run'))];
+    assert.ok(hoisting.plan.once > 0);
+    assert.equal([...hoisting.plan.seldom].sort(), ['scale', 'text']);
+    assert.is(plain.plan.once, 0);
+    const runs: RunInputs[] = [
+      { x: ramp(12), text: ramp(20, -9), scale: 2 },
+      { x: ramp(12, 3) },
+      { text: ramp(20, -12) },
+      { x: ramp(12, 1), scale: 2 },
+      { scale: -1 },
+      {},
+    ];
+    for (const given of runs) assert.equal(await hoisting.run(given), await plain.run(given));
+    hoisting.dispose();
+    plain.dispose();
   }));
 
 test('evaluate leaves nothing behind, also when it fails', () =>

@@ -11,6 +11,7 @@ import { currentHost } from '../../host/current.ts';
 import { add } from '../../kernels/binary.ts';
 import { plan } from '../../kernels/fusion.ts';
 import { linear } from '../../kernels/linear.ts';
+import { affine } from '../../kernels/unary.ts';
 import { testDevice } from '../support/device.ts';
 import { refusal } from '../support/refused.ts';
 
@@ -29,7 +30,7 @@ interface Stack {
 }
 
 /** Layers on one another; `onRead` is called at every reading of a weight. */
-function stack(name: string, onRead: (reads: number) => void = () => {}): Stack {
+function stack(name: string, onRead: (reads: number) => void = () => {}, from = input('x', [3, SIDE])): Stack {
   const weights: Parameter[] = [];
   const reads: string[] = [];
   const parameter = (shape: number[], kind: 'matrix' | 'vector', values: () => Float32Array | Uint16Array) => {
@@ -46,7 +47,7 @@ function stack(name: string, onRead: (reads: number) => void = () => {}): Stack 
     weights.push(weight);
     return weight.tensor;
   };
-  let y: Tensor = input('x', [3, SIDE]);
+  let y: Tensor = from;
   for (let layer = 0; layer < LAYERS; layer++) {
     const wave = (n: number, scale: number) => Float32Array.from({ length: n }, (_, i) => scale * Math.sin(i * (layer + name.length / 3)));
     const matrix = parameter([SIDE, SIDE], 'matrix', () => encodeF16(wave(SIDE * SIDE, 0.1)));
@@ -118,6 +119,32 @@ test('streamed weights give the same bits, run after run, and only what does not
       assert.is(streaming.reads.length - matrices(streaming), LAYERS);
       return [streaming];
     });
+  }
+});
+
+test('weights of what runs once are read for it alone, and results stay where there is room for them', async () => {
+  const text = x.map((value) => value + 1);
+  // A byte less than the results need: they are computed in every run.
+  for (const missing of [0, 1]) {
+    const device = await testDevice();
+    const [own, steady] = [stack('a'), stack('b', undefined, input('text', [3, SIDE], 'f32', 'seldom'))];
+    const joined = [2, 3, 5].reduce((sum, factor) => add(sum, affine(steady.y, factor, 0)), own.y);
+    const planned = plan({ joined }, device.facts, device.gpu.limits);
+    assert.is(planned.bytes.hoisted, 3 * 4 * x.length);
+    assert.ok(planned.bytes.total > planned.unhoisted().bytes.total);
+    const { memory, residency } = device;
+    residency.budget = memory.bytes + planned.bytes.total + 2 * LAYERS * BIAS + 2 * MATRIX - missing;
+    try {
+      const program = await compile(device, { joined });
+      const first = await program.run({ x, text });
+      assert.equal(await program.run({ x }), first);
+      assert.is(matrices(own), 2 * LAYERS);
+      assert.is(matrices(steady), LAYERS + missing * LAYERS);
+      program.dispose();
+    } finally {
+      residency.budget = Number.POSITIVE_INFINITY;
+      for (const weight of [...own.weights, ...steady.weights]) residency.release(weight);
+    }
   }
 });
 
