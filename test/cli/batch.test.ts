@@ -9,7 +9,7 @@ import { crop } from '../../image/compose.ts';
 import { decode } from '../../image/decode.ts';
 import { encodeJpeg, encodePng } from '../../image/encode.ts';
 import { projectFile } from '../support/fixtures.ts';
-import { assertRefused, supir } from './run-cli.ts';
+import { assertRefused, startSupir, supir } from './run-cli.ts';
 
 const test = suite('supir restore, several photos', { folder: '' });
 
@@ -98,7 +98,7 @@ test('killed twice in the middle, a run goes on from its last step to the same b
   assert.is((await supir(['restore', photo, '-o', whole, ...settings, '--preview', all, '--quiet'])).code, 0);
   const given = ['restore', photo, '-o', output, ...settings, '--state', state, '--preview', previews];
   for (const step of [3, 14]) {
-    const killed = await supir(given, { interrupt: (text) => (text.includes(`step ${step} of 30`) ? 'SIGKILL' : null) });
+    const killed = await startSupir(given, { interrupt: (text) => (text.includes(`step ${step} of 30`) ? 'SIGKILL' : null) }).finished;
     assert.is(killed.code, 'SIGKILL', killed.stderr);
     assert.not(existsSync(output));
     assert.is(readdirSync(state).filter((name) => name.endsWith('.state.safetensors')).length, 1);

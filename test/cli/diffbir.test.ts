@@ -8,7 +8,7 @@ import type { RestoreReport } from '../../cli/restore.ts';
 import { encodePng } from '../../image/encode.ts';
 import type { DiffBirChoice } from '../../restore/diffbir-options.ts';
 import { TINY_RRDB, tinyDiffBirFiles } from '../support/tiny-diffbir.ts';
-import { assertRefused, inPairs, supir } from './run-cli.ts';
+import { assertRefused, supir } from './run-cli.ts';
 
 const test = suite('supir restore with DiffBIR');
 
@@ -97,7 +97,9 @@ test('its parts, a forecast, several seeds and blocks of 4 bits, and what is ref
       assertRefused(await supir(args), /holds no cleaner/, 'a folder without a cleaner');
     },
   ];
-  await inPairs(cases, (each) => each());
+  for (const each of cases) {
+    await each();
+  }
 });
 
 test.run();

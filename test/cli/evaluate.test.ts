@@ -6,7 +6,7 @@ import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { encodePng } from '../../image/encode.ts';
 import type { Image } from '../../image/image.ts';
-import { assertRefused, inPairs, supir } from './run-cli.ts';
+import { assertRefused, supir } from './run-cli.ts';
 
 const test = suite('evaluate', { folder: '' });
 test.before.each((context) => {
@@ -102,7 +102,9 @@ test('what is refused, before any work', async ({ folder }) => {
     [[input, '--lpips', join(input, 'a.png')], /a\.png/],
     [[input, '--scale', '0'], /'--scale <factor\.\.\.>' argument '0' is invalid\. It must be a number from 1 to 1000/],
   ];
-  await inPairs(cases, async ([args, message]) => assertRefused(await supir(['evaluate', ...args, '-o', output]), message, args.join(' ')));
+  for (const [args, message] of cases) {
+    assertRefused(await supir(['evaluate', ...args, '-o', output]), message, args.join(' '));
+  }
   assert.not.ok(readdirSync(folder).includes('out'));
 });
 

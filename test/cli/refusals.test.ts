@@ -12,7 +12,7 @@ import type { StoredDType } from '../../weights/dtype.ts';
 import { openSafetensors } from '../../weights/safetensors.ts';
 import { encodeSafetensors } from '../../weights/safetensors-writer.ts';
 import { makePng } from '../image/make-files.ts';
-import { assertRefused, inPairs, supir } from './run-cli.ts';
+import { assertRefused, supir } from './run-cli.ts';
 
 const demo = join(dirname(dirname(dirname(fileURLToPath(import.meta.url)))), 'demo');
 
@@ -40,9 +40,9 @@ test('photos that cannot be read', async ({ folder, photo }) => {
   ];
   for (const [name, bytes] of cases) if (bytes) writeFileSync(join(folder, name), bytes);
   const before = readdirSync(folder).sort();
-  await inPairs(cases, async ([name, , message]) => {
+  for (const [name, , message] of cases) {
     assertRefused(await supir(['restore', join(folder, name), '-o', join(folder, 'out.png')]), message, name || 'a folder');
-  });
+  }
   assert.equal(readdirSync(folder).sort(), before);
 });
 
@@ -65,9 +65,9 @@ test('options that cannot be', async ({ folder, photo }) => {
     [['--lora', 'no-such.safetensors:0.2..1'], /Cannot open no-such\.safetensors: it does not exist/],
     [['second-photo.png'], /names one file, and .* may be several photos/],
   ];
-  await inPairs(cases, async ([args, message]) => {
+  for (const [args, message] of cases) {
     assertRefused(await supir(['restore', photo, '-o', join(folder, 'out.png'), ...args]), message, args.join(' '));
-  });
+  }
   assertRefused(await supir(['restore', photo]), /required option '-o, --output <path>' not specified/, 'no output');
   assert.equal(readdirSync(folder), ['photo.png']);
 });
@@ -94,7 +94,9 @@ test('places that cannot be written to, before any work', async ({ folder, photo
     [['-o', join(folder, 'a.png'), '--stage1', join(folder, 'a.gif')], /Cannot write .*a\.gif/],
   ];
   if (process.platform === 'linux') cases.push([['-o', '/proc/out.png', '--stage1-only', '--quiet'], /^Cannot write \/proc\/out\.png: /]); // seen only when written
-  await inPairs(cases, async ([args, message]) => assertRefused(await supir(['restore', photo, ...args]), message, args.join(' ')));
+  for (const [args, message] of cases) {
+    assertRefused(await supir(['restore', photo, ...args]), message, args.join(' '));
+  }
   assert.equal(readdirSync(folder).sort(), ['photo.png', 'taken.png']);
 });
 
@@ -135,7 +137,7 @@ test('model folders that are not whole', async ({ folder, photo }) => {
       /sdxl\.safetensors: element 10 of tensor "model.diffusion_model.middle_block.0.in_layers.2.weight" is not a number/,
     ],
   ];
-  await inPairs(cases, async ([name, file, bytes, message]) => {
+  for (const [name, file, bytes, message] of cases) {
     const model = join(folder, name);
     mkdirSync(model);
     for (const each of ['config.json', 'tokenizer.json', 'sdxl.safetensors', 'supir.safetensors']) {
@@ -144,7 +146,7 @@ test('model folders that are not whole', async ({ folder, photo }) => {
     }
     const output = join(folder, `${name}.png`);
     assertRefused(await supir(['restore', photo, '-o', output, '--model', model, '--steps', '1', '--quiet']), message, name);
-  });
+  }
   assertRefused(
     await supir(['restore', photo, '-o', join(folder, 'out.png'), '--model', join(folder, 'nowhere')]),
     /Cannot list .*nowhere: it does not exist/,

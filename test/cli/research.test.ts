@@ -12,7 +12,7 @@ import { SUPIR_SDXL } from '../../models/config.ts';
 import { chooseOptions } from '../../restore/choose-options.ts';
 import { type PlannedStep, plannedSteps } from '../../restore/sampling.ts';
 import { projectFile } from '../support/fixtures.ts';
-import { assertRefused, inPairs, supir } from './run-cli.ts';
+import { assertRefused, supir } from './run-cli.ts';
 
 const test = suite('research switches', { folder: '', photo: '' });
 
@@ -49,14 +49,13 @@ test('plan prints a table and draws', async ({ folder }) => {
   const { steps } = JSON.parse(json.stdout) as { steps: PlannedStep[] };
   assert.equal([steps.length, steps[0].step], [6, 1]);
 
-  await inPairs(
-    [
-      [['--plot', join(folder, 'a.png')], /the name must end in \.svg/],
-      [['--steps', '0'], /'--steps <n>' argument '0' is invalid/],
-      [['--model', join(folder, 'none')], /There is no model folder/],
-    ] as [string[], RegExp][],
-    async ([args, message]) => assertRefused(await supir(['plan', ...args]), message, args.join(' ')),
-  );
+  for (const [args, message] of [
+    [['--plot', join(folder, 'a.png')], /the name must end in \.svg/],
+    [['--steps', '0'], /'--steps <n>' argument '0' is invalid/],
+    [['--model', join(folder, 'none')], /There is no model folder/],
+  ] as [string[], RegExp][]) {
+    assertRefused(await supir(['plan', ...args]), message, args.join(' '));
+  }
 });
 
 test('the plot is well-formed for one step and for many', async () => {
@@ -80,16 +79,15 @@ test('inspect draws a network', async ({ folder }) => {
   const { blocks } = JSON.parse(stdout) as { blocks: { path: string; shape: number[] }[] };
   const last = blocks[blocks.length - 1];
   assert.equal([last.path, last.shape], ['first_stage_model.decoder.conv_out', [1, 48, 64, 3]]);
-  await inPairs(
-    [
-      [['--graph', 'decoder', '--size', '64x40', '--model', demo], /multiples of 16 for supir-demo/],
-      [['--graph', 'decoder', '--size', 'big'], /width x height/],
-      [['--graph', 'none'], /Allowed choices are .*denoiser, unet/],
-      [['--graph', 'decoder', '-o', join(folder, 'a.png')], /the name must end in \.svg/],
-      [[], /Name files of weights, or draw a network/],
-    ] as [string[], RegExp][],
-    async ([args, message]) => assertRefused(await supir(['inspect', ...args]), message, args.join(' ')),
-  );
+  for (const [args, message] of [
+    [['--graph', 'decoder', '--size', '64x40', '--model', demo], /multiples of 16 for supir-demo/],
+    [['--graph', 'decoder', '--size', 'big'], /width x height/],
+    [['--graph', 'none'], /Allowed choices are .*denoiser, unet/],
+    [['--graph', 'decoder', '-o', join(folder, 'a.png')], /the name must end in \.svg/],
+    [[], /Name files of weights, or draw a network/],
+  ] as [string[], RegExp][]) {
+    assertRefused(await supir(['inspect', ...args]), message, args.join(' '));
+  }
 });
 
 test('without any project module the photo does not steer; one that is not there is refused', async ({ folder, photo }) => {
@@ -108,9 +106,9 @@ test('without any project module the photo does not steer; one that is not there
     [['--control-scale-per-module', '1,1'], /has 2 factors; this model has 12/],
     [['--control-scale-per-module', '1,x'], /It must be a list of numbers from 0 to 2/],
   ];
-  await inPairs(cases, async ([args, message]) =>
-    assertRefused(await supir(['restore', photo, '-o', join(folder, 'out.png'), '--quiet', ...args]), message, args.join(' ')),
-  );
+  for (const [args, message] of cases) {
+    assertRefused(await supir(['restore', photo, '-o', join(folder, 'out.png'), '--quiet', ...args]), message, args.join(' '));
+  }
   assert.equal(readdirSync(folder), before);
 });
 

@@ -1,6 +1,7 @@
 /**
- * The command line as a person runs it: a process of its own. It is bundled once, because to start it from TypeScript takes most of a second of the
- * processor each time; test/cli/without-optional.test.ts starts it from there.
+ * The command line, run in this process with what it prints collected, which takes a fraction of the time; or as a person runs it, as a process of its
+ * own. That is bundled once, because to start it from TypeScript takes most of a second of the processor each time;
+ * test/cli/without-optional.test.ts starts it from there.
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { rmSync } from 'node:fs';
@@ -8,6 +9,7 @@ import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { buildSync } from 'esbuild';
 import * as assert from 'uvu/assert';
+import { runSupir } from '../../cli/supir.ts';
 
 export interface Finished {
   /** Exit code, or the signal that ended the process. */
@@ -45,15 +47,42 @@ export interface RunOptions {
   interrupt?: (stderr: string) => NodeJS.Signals | null;
 }
 
+/** The runs before: what is printed belongs to one at a time. */
+let before: Promise<unknown> = Promise.resolve();
+
+/** Runs `supir` with the arguments in this process, after those begun before; every path in them must be absolute. */
+export function supir(args: string[]): Promise<Finished> {
+  const run = before.then(() => collected(args));
+  before = run.catch(() => undefined);
+  return run;
+}
+
+async function collected(args: string[]): Promise<Finished> {
+  const printed = { stdout: '', stderr: '' };
+  const streams = (['stdout', 'stderr'] as const).map((name) => {
+    const stream = process[name];
+    const { write, isTTY } = stream;
+    stream.isTTY = false;
+    stream.write = ((text: string | Uint8Array, ...more: unknown[]) => {
+      printed[name] += typeof text === 'string' ? text : new TextDecoder().decode(text);
+      const written = more.find((each) => typeof each === 'function') as (() => void) | undefined;
+      written?.();
+      return true;
+    }) as typeof write;
+    return () => Object.assign(stream, { write, isTTY });
+  });
+  try {
+    const code = await runSupir(args);
+    return { code, ...printed };
+  } finally {
+    for (const restore of streams) restore();
+  }
+}
+
 /** Milliseconds after which a run is ended, as one that hangs. */
 const LIMIT = 300_000;
 
-/** Runs `supir` with the arguments; every path in them must be absolute. */
-export function supir(args: string[], options: RunOptions = {}): Promise<Finished> {
-  return startSupir(args, options).finished;
-}
-
-/** As `supir`, with the process itself, to do things to it. */
+/** Starts `supir` as a process of its own, to do things to it. */
 export function startSupir(args: string[], { interrupt }: RunOptions = {}): { child: ChildProcess; finished: Promise<Finished> } {
   const child = spawn(process.execPath, [program(), ...args], {
     cwd: root,
@@ -83,13 +112,4 @@ export function assertRefused({ code, stdout, stderr }: Finished, message: RegEx
   assert.match(stderr, message, what);
   assert.not.match(stderr, /\n\s+at /, `${what}: a stack`);
   assert.is(stderr.trim().split('\n').length, 1, `${what}: one paragraph, not:\n${stderr}`);
-}
-
-/** Runs the cases two at a time, for a case is mostly starting up. */
-export async function inPairs<T>(cases: readonly T[], run: (each: T) => Promise<void>): Promise<void> {
-  const left = [...cases];
-  const worker = async () => {
-    for (let each = left.shift(); each !== undefined; each = left.shift()) await run(each);
-  };
-  await Promise.all([worker(), worker()]);
 }

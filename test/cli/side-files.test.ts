@@ -15,7 +15,7 @@ import { psnr } from '../../image/metrics.ts';
 import { RECIPE_KEYWORD } from '../../restore/recipe.ts';
 import type { FidelityReport } from '../../restore/report.ts';
 import { projectFile } from '../support/fixtures.ts';
-import { assertRefused, inPairs, supir } from './run-cli.ts';
+import { assertRefused, supir } from './run-cli.ts';
 
 const test = suite('side files', { folder: '', photo: '' });
 
@@ -146,9 +146,9 @@ test('refuses files that would overwrite each other or cannot be', async ({ fold
     [['--num-samples', '0'], /'--num-samples <n>' argument '0' is invalid/],
     [['--preview', photo], /Cannot write/],
   ];
-  await inPairs(cases, async ([args, message]) =>
-    assertRefused(await supir(['restore', photo, '-o', at('out.png'), ...args]), message, args.join(' ')),
-  );
+  for (const [args, message] of cases) {
+    assertRefused(await supir(['restore', photo, '-o', at('out.png'), ...args]), message, args.join(' '));
+  }
   assert.equal(readdirSync(folder), ['in.png']);
 });
 

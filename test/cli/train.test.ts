@@ -6,7 +6,7 @@ import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { encodePng } from '../../image/encode.ts';
 import type { Image } from '../../image/image.ts';
-import { assertRefused, inPairs, startSupir, supir } from './run-cli.ts';
+import { assertRefused, startSupir, supir } from './run-cli.ts';
 
 const test = suite('train', { folder: '', photos: '' });
 test.before.each((context) => {
@@ -90,11 +90,11 @@ test('what is refused, before any work', async ({ folder, photos }) => {
     [['unet', photos, '--sample', join(photos, 'a.png'), join(folder, 'A.png')], /A\.png has the name of another sample/],
     [['lora', photos, '--betas', '0.9'], /It must be a list of 2 numbers from 0/],
   ];
-  await inPairs(cases, async ([args, message]) => {
+  for (const [args, message] of cases) {
     // Of its own, for two trainings in one folder are refused.
     const output = join(folder, `out-${cases.findIndex(([each]) => each === args)}`);
     assertRefused(await supir(['train', ...args, '-o', output, '--json']), message, args.join(' '));
-  });
+  }
   assert.equal(
     readdirSync(folder).filter((name) => name.startsWith('out')),
     [],

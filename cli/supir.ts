@@ -1,0 +1,67 @@
+/** The program `supir`: its commands, and what its exit codes mean. Errors are one paragraph; `--debug` adds the stack. */
+import { Command } from 'commander';
+import { DeviceError, UserError } from '../core/errors.ts';
+import { shownMessage } from '../core/text.ts';
+import { host, useGpu } from '../host/node.ts';
+import { convertCommand } from './convert.ts';
+import { degradeCommand } from './degrade.ts';
+import { doctorCommand } from './doctor-command.ts';
+import { evaluateCommand } from './evaluate.ts';
+import { inspectCommand } from './inspect.ts';
+import { Interrupted } from './interrupt.ts';
+import { words } from './messages.ts';
+import { planCommand } from './plan.ts';
+import { PartialFailure, restoreCommand } from './restore.ts';
+import { shadersCommand } from './shaders.ts';
+import { trainCommand } from './train.ts';
+import { verifyCommand } from './verify.ts';
+
+/** Commands that use the GPU. */
+const COMPUTING = ['restore', 'plan', 'verify', 'evaluate', 'train', 'doctor'];
+
+function program(): Command {
+  const program = new Command('supir')
+    .description('Photo restoration with SUPIR on WebGPU.')
+    .option('--debug', 'print the stack of an error')
+    .configureHelp({ sortSubcommands: true })
+    .addCommand(restoreCommand())
+    .addCommand(planCommand())
+    .addCommand(doctorCommand())
+    .addCommand(verifyCommand())
+    .addCommand(inspectCommand())
+    .addCommand(convertCommand())
+    .addCommand(degradeCommand())
+    .addCommand(evaluateCommand())
+    .addCommand(trainCommand())
+    .addCommand(shadersCommand());
+  for (const command of [program, ...program.commands]) command.exitOverride();
+  for (const command of program.commands.filter((each) => COMPUTING.includes(each.name())))
+    command
+      .option('--gpu <which>', 'the GPU to use, where there are several: its number, or a part of its name; see doctor --list')
+      .hook('preAction', (_, action) => {
+        const { gpu } = action.opts<{ gpu?: string }>();
+        if (gpu !== undefined) useGpu(gpu);
+      });
+  return program;
+}
+
+/** Runs the command that the arguments name, and gives the exit code. It ends no process, but for a second signal to stop. */
+export async function runSupir(args: readonly string[]): Promise<number> {
+  const supir = program();
+  process.exitCode = undefined; // commands set it
+  try {
+    host.debug?.(); // refuses what SUPIR_DEBUG cannot print, before any work
+    await supir.parseAsync(args, { from: 'user' });
+    return Number(process.exitCode ?? 0);
+  } catch (error) {
+    // commander has printed its own message already.
+    if ((error as { code?: string }).code?.startsWith('commander.')) return (error as { exitCode: number }).exitCode === 0 ? 0 : 2;
+    process.stderr.write(`${words(error as Error)}\n`);
+    if (supir.opts().debug) process.stderr.write(`${shownMessage((error as Error).stack ?? '')}\n`);
+    if (error instanceof PartialFailure) return 1;
+    if (error instanceof UserError) return 2;
+    if (error instanceof DeviceError) return 3;
+    if (error instanceof Interrupted) return 130;
+    return 1;
+  }
+}
