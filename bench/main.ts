@@ -1,9 +1,10 @@
-/** `npm run bench -- ops|unet|lora|train|gpu`: how quick the kernels are. See --help. */
+/** `npm run bench -- ops|unet|lora|train|submits|gpu`: how quick the kernels are. See --help. */
 import { parseArgs } from 'node:util';
 import { MissingTools } from './gpu/driver.ts';
 import { benchGpu, gpuTable } from './gpu/judge.ts';
 import { benchLora, loraLine } from './lora.ts';
 import { benchOps, type OpResult } from './ops.ts';
+import { benchSubmits, submitsTable } from './submits.ts';
 import { benchTrain, trainTable } from './train.ts';
 import { benchUnet, unetTable } from './unet.ts';
 
@@ -11,6 +12,7 @@ const HELP = `npm run bench -- ops [part of a name]   operations beside other li
 npm run bench -- unet                   a whole evaluation of UNet and control network, kernel by kernel
 npm run bench -- lora                   the same without and with adapters on every attention projection of the UNet
 npm run bench -- train                  a step of training adapters beside the forward pass, and its memory
+npm run bench -- submits                how long submits take beside their budget, what cutting costs, and the same bits
 npm run bench -- gpu [part of a name]   kernels compiled for AMD GPUs by Mesa's RADV: registers, spills, waves, share of arithmetic
   --rounds <n>        runs whose median counts (default 5; others 3)
   --config <folder>   others: sizes of that folder's config.json, such as demo (default: the published model's, 8 GB)
@@ -19,6 +21,7 @@ npm run bench -- gpu [part of a name]   kernels compiled for AMD GPUs by Mesa's 
   --rank <n>          lora, train: rank of the adapters of a layer together (default 32)
   --adapters <n>      lora: how many (default 1)
   --batch <n>         train: images of a step (default 4)
+  --budget <s>        submits: seconds that a submit may take (default 0.25)
   --gpus <names>      gpu: by RADV's names (default: navi31,navi21)
   --json              figures as JSON`;
 
@@ -34,6 +37,7 @@ const { values, positionals } = parseArgs({
     rank: { type: 'string', default: '32' },
     adapters: { type: 'string', default: '1' },
     batch: { type: 'string', default: '4' },
+    budget: { type: 'string', default: '0.25' },
     gpus: { type: 'string', default: 'navi31,navi21' },
   },
 });
@@ -65,6 +69,11 @@ const benchmarks: Record<string, () => Promise<void>> = {
     const [latent, rounds, rank, batch] = [values.latent, values.rounds ?? '3', values.rank, values.batch].map(Number);
     const result = await benchTrain({ config: values.config, latent, rounds, rank, batch });
     console.log(values.json ? JSON.stringify(result) : trainTable(result));
+  },
+  async submits() {
+    const [latent, rounds, budget] = [values.latent, values.rounds ?? '3', values.budget].map(Number);
+    const result = await benchSubmits({ config: values.config, latent, rounds, budget });
+    console.log(values.json ? JSON.stringify(result) : submitsTable(result));
   },
   async gpu() {
     const results = benchGpu(values.gpus.split(','), pattern, console.error);

@@ -57,17 +57,16 @@ async function check({ json, report: path }: DoctorOptions): Promise<number> {
   const report = await checkAdapter({
     open: async (schedule) => openDevice({ gpu: await host.gpu(), settle: host.settle, schedule }),
     restoration,
-    signal: stop.signal,
+    signal: stop,
     progress: (done, total, what) => {
       if (process.stderr.isTTY) process.stderr.write(`\r\x1b[K${done} of ${total}  ${what}`);
     },
   });
-  stop.done();
   clear();
   const text = JSON.stringify(report, null, 2);
   if (path !== undefined) await host.writeFileAtomic(path, new TextEncoder().encode(`${text}\n`));
   console.log(json ? text : reportText(report, RUNTIME));
-  if (report.interrupted) throw stop.signal.reason;
+  if (report.interrupted) throw stop.reason;
   return report.verdict === 'unusable' ? 1 : 0;
 }
 

@@ -118,7 +118,7 @@ async function evaluate(named: string[], flags: Wanted): Promise<void> {
     .filter((name) => !photos.some((photo) => photo.name === name));
   if (unknown.length > 0) throw new UserError(`--group names photos that are not there: ${unknown.join(', ')}.`);
   const interruption = onInterrupt(() => undefined);
-  const methods = await methodsOf(flags, interruption.signal);
+  const methods = await methodsOf(flags, interruption);
   if (!methods.some(({ name }) => name === flags.baseline))
     throw new UserError(
       `There is no method '${flags.baseline}' to compare with; there are: ${methods.map(({ name }) => name).join(', ')}.`,
@@ -156,7 +156,7 @@ async function evaluate(named: string[], flags: Wanted): Promise<void> {
       known,
       perceptual: metric && ((a, b) => metric!.distance(a, b)),
       now: () => performance.now(),
-      stopped: () => interruption.signal.aborted,
+      stopped: () => interruption.aborted,
       onNote: (path, note) => say(`${shown(path)}: ${note}`),
       async onPicture(row, done, of) {
         rows.push(row);
@@ -168,7 +168,6 @@ async function evaluate(named: string[], flags: Wanted): Promise<void> {
   } catch (error) {
     failure = error; // after the tables of what was there by then
   } finally {
-    interruption.done();
     metric?.close();
     metric?.device.close();
   }
@@ -177,7 +176,7 @@ async function evaluate(named: string[], flags: Wanted): Promise<void> {
   } finally {
     await unlock();
   }
-  if (interruption.signal.aborted)
+  if (interruption.aborted)
     throw new Interrupted(`${rows.length} pictures are in the tables of ${flags.output}, and --resume goes on from there.`);
   if (failure) throw failure;
 

@@ -9,20 +9,25 @@ export class Interrupted extends Error {
   }
 }
 
-/** Ctrl-C and requests to end stop the work at its next step, with an `Interrupted`; a second one ends the process at once. */
-export function onInterrupt(restoreTerminal: () => void, what?: string): { signal: AbortSignal; done(): void } {
+const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
+
+/** What listens for requests to end, as long as a command is at work. */
+const listening: (() => void)[] = [];
+
+/** Ctrl-C and requests to end abort the signal, with an `Interrupted`, which stops the work at its next step; a second one ends the process at once. */
+export function onInterrupt(restoreTerminal: () => void, what?: string): AbortSignal {
   const controller = new AbortController();
   const interrupt = () => {
     if (!controller.signal.aborted) return controller.abort(new Interrupted(what));
     restoreTerminal();
     process.exit(130);
   };
-  const signals = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
-  for (const name of signals) process.on(name, interrupt);
-  return {
-    signal: controller.signal,
-    done() {
-      for (const name of signals) process.removeListener(name, interrupt);
-    },
-  };
+  for (const name of SIGNALS) process.on(name, interrupt);
+  listening.push(interrupt);
+  return controller.signal;
+}
+
+/** A command has ended: requests to end do what they do in any program. */
+export function forgetInterrupts(): void {
+  for (const interrupt of listening.splice(0)) for (const name of SIGNALS) process.removeListener(name, interrupt);
 }

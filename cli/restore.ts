@@ -120,18 +120,18 @@ async function restore(named: string[], flags: RestoreFlags, given: GivenAny): P
     flags.lora?.map((choice) => ({ ...choice, merge: flags.loraMerge })),
     { weights: flags.weights, methods: methodsNamed(flags.method) },
   );
-  if (flags.memory !== undefined) restorer.memory = flags.memory * 1e9;
-  checkKnown(restorer.method, recipe?.options ?? given);
   const failures: string[] = [];
   let skipped = 0;
   let hopeless: Error | null = null;
   try {
+    if (flags.memory !== undefined) restorer.memory = flags.memory * 1e9;
+    checkKnown(restorer.method, recipe?.options ?? given);
     // Files of the model and of LoRAs are open by now.
     for (const photo of photos) for (const path of writtenFiles(flags, photo, folder)) await checkNotRead(path);
     for (const photo of photos) {
       try {
         if (flags.dryRun) await work.forecast(restorer, photo);
-        else if (!(await work.restoreSamples(restorer, photo, interruption.signal))) skipped++;
+        else if (!(await work.restoreSamples(restorer, photo, interruption))) skipped++;
       } catch (error) {
         if (single || error instanceof Interrupted) throw error;
         failures.push(photo.input);
@@ -143,7 +143,6 @@ async function restore(named: string[], flags: RestoreFlags, given: GivenAny): P
     }
   } finally {
     work.shown?.stop();
-    interruption.done();
     await restorer.close();
   }
   if (!single && !flags.quiet && !flags.json && !flags.dryRun)

@@ -2,13 +2,13 @@
 import { Command } from 'commander';
 import { DeviceError, UserError } from '../core/errors.ts';
 import { shownMessage } from '../core/text.ts';
-import { host, useGpu } from '../host/node.ts';
+import { host, useGpu, useUnchecked } from '../host/node.ts';
 import { convertCommand } from './convert.ts';
 import { degradeCommand } from './degrade.ts';
 import { doctorCommand } from './doctor-command.ts';
 import { evaluateCommand } from './evaluate.ts';
 import { inspectCommand } from './inspect.ts';
-import { Interrupted } from './interrupt.ts';
+import { forgetInterrupts, Interrupted } from './interrupt.ts';
 import { words } from './messages.ts';
 import { planCommand } from './plan.ts';
 import { PartialFailure, restoreCommand } from './restore.ts';
@@ -38,9 +38,11 @@ function program(): Command {
   for (const command of program.commands.filter((each) => COMPUTING.includes(each.name())))
     command
       .option('--gpu <which>', 'the GPU to use, where there are several: its number, or a part of its name; see doctor --list')
+      .option('--unchecked', "do without Dawn's checks of commands and memory, for speed on some GPUs; a fault may then end the process")
       .hook('preAction', (_, action) => {
-        const { gpu } = action.opts<{ gpu?: string }>();
+        const { gpu, unchecked } = action.opts<{ gpu?: string; unchecked?: true }>();
         if (gpu !== undefined) useGpu(gpu);
+        if (unchecked) useUnchecked();
       });
   return program;
 }
@@ -63,5 +65,7 @@ export async function runSupir(args: readonly string[]): Promise<number> {
     if (error instanceof DeviceError) return 3;
     if (error instanceof Interrupted) return 130;
     return 1;
+  } finally {
+    forgetInterrupts();
   }
 }

@@ -296,15 +296,14 @@ async function withModel(photos: string, flags: TrainSettings, name: string, wor
           const weights = `${await fingerprint(model.checkpoint)} ${flags.weights ?? ''}`;
           for (const path of resultFiles(flags.output, name)) await checkNotRead(path);
           const resume = attempt > 0 && resumable ? existsSync(state) : flags.resume;
-          await work(new Session(model, weights, photos, { ...flags, resume }, () => interruption.signal.aborted, progressed));
+          await work(new Session(model, weights, photos, { ...flags, resume }, () => interruption.aborted, progressed));
         } finally {
           await model?.close();
         }
       },
-      { lost, signal: interruption.signal },
+      { lost, signal: interruption },
     );
   } finally {
-    interruption.done();
     await unlock();
   }
 }

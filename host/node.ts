@@ -24,6 +24,19 @@ export function useGpu(which: string): void {
   chosen = which;
 }
 
+/** Dawn's toggles of its checks; see useUnchecked. */
+const UNCHECKED = ['skip_validation', 'disable_robustness'];
+
+let unchecked = false;
+
+/**
+ * From the first use of the GPU on, Dawn checks neither commands nor accesses to memory, which some GPUs compute a matmul a sixth to a third quicker
+ * without. A fault of this program, or a driver's, that would be refused may then end the process, or the driver, or give wrong numbers.
+ */
+export function useUnchecked(): void {
+  unchecked = true;
+}
+
 /** The adapters that there are. Throws DeviceError where Dawn does not load. */
 export async function gpus(): Promise<ListedAdapter[]> {
   return listAdapters((await binding()).create);
@@ -34,7 +47,9 @@ async function gpu(): Promise<GPU> {
   const { create } = await binding();
   const flags = chosen === undefined ? [] : flagsFor(chosen, await listAdapters(create));
   // Experimental features are asked for one by one, by openDevice, where a person chose what needs them.
-  dawn = create(['enable-dawn-features=allow_unsafe_apis', ...flags]);
+  const enabled = ['allow_unsafe_apis', ...(unchecked ? UNCHECKED : [])];
+  // Times that are multiples of 65,536 ns keep secrets of web pages; here they would only be coarse.
+  dawn = create([`enable-dawn-features=${enabled.join()}`, 'disable-dawn-features=timestamp_quantization', ...flags]);
   return dawn;
 }
 
