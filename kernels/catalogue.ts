@@ -68,8 +68,15 @@ export function needsOf(wgsl: string): string[] {
   return enabled.map((extension) => EXTENSIONS[extension as keyof typeof EXTENSIONS]);
 }
 
+let listed: readonly CatalogueShader[] | undefined;
+
 /** Each shader once, in the order of the graphs below. */
-export function allShaders(): CatalogueShader[] {
+export function allShaders(): readonly CatalogueShader[] {
+  listed ??= list();
+  return listed;
+}
+
+function list(): CatalogueShader[] {
   const found = new Map<string, CatalogueShader>();
   for (const facts of ADAPTERS) {
     for (const tensor of graphs()) {
