@@ -5,6 +5,7 @@ import { DeviceError, factsOf, UserError, type Warning } from '../core/errors.ts
 import { shown } from '../core/text.ts';
 import { perfettoTrace } from '../gpu/perfetto.ts';
 import { type KernelTime, Profile } from '../gpu/profiler.ts';
+import { isHopeless } from '../gpu/recovery.ts';
 import { host } from '../host/node.ts';
 import { checkNotRead } from '../host/node-files.ts';
 import { readTextFile } from '../host/text-file.ts';
@@ -80,9 +81,6 @@ export function restoreCommand(): Command {
   return restoreDefinition().action((photos: string[], flags: RestoreFlags, command: Command) => restore(photos, flags, givenBy(command)));
 }
 
-/** Whether the next photo would fail by the same: the GPU is gone. */
-const isHopeless = (error: unknown): boolean => ['device-lost-again', 'no-adapter-again'].includes((error as DeviceError).code ?? '');
-
 /** Some photos of several could not be restored. */
 export class PartialFailure extends Error {
   override name = 'PartialFailure';
@@ -149,7 +147,7 @@ async function restore(named: string[], flags: RestoreFlags, given: GivenAny): P
     console.log(`${photos.length - failures.length - skipped} restored, ${failures.length} failed, ${skipped} skipped`);
   if (hopeless) {
     const left = photos.length - photos.findIndex(({ input }) => input === failures[failures.length - 1]) - 1;
-    const others = left > 0 ? ` ${left} photos were not begun; the same command with --skip-existing goes on with them.` : '';
+    const others = left > 0 ? ` ${left === 1 ? '1 photo was' : `${left} photos were`} not begun; the same command with --skip-existing goes on.` : '';
     throw new DeviceError(`The batch was stopped, because the GPU is lost again and again.${others}`, {
       code: 'batch-stopped',
       cause: hopeless,

@@ -35,6 +35,11 @@ export class Losses {
   }
 }
 
+/** Whether other work would end alike: what Losses and deviceAfterLoss throw at last. */
+export function isHopeless(error: unknown): boolean {
+  return ['device-lost-again', 'no-adapter-again'].includes((error as DeviceError).code ?? '');
+}
+
 /**
  * The device in place of one that was lost, with its pace, slowed. Waits before every attempt. Throws DeviceError (no-adapter-again) when none
  * answers after the last wait, the signal's reason when aborted.

@@ -1,5 +1,6 @@
 /** The queue of photos, the run that is under way, and the results. */
 import { computed, signal } from '@preact/signals';
+import { isHopeless } from '../gpu/recovery.ts';
 import type { Progress } from '../restore/progress.ts';
 import type { Recipe } from '../restore/recipe.ts';
 import { chosen, given, memoryBytes, takeRecipe } from './choices.ts';
@@ -116,12 +117,12 @@ function change(id: number, changed: Partial<Photo>): void {
   photos.value = photos.value.map((photo) => (photo.id === id ? { ...photo, ...changed } : photo));
 }
 
-/** Restores what waits, one after the other; a photo that fails does not stop the others. */
+/** Restores what waits, one after the other; a photo that fails does not stop the others, unless the GPU is gone. */
 export async function restoreAll(): Promise<void> {
   for (let next = waiting.value[0]; next && !run.value; next = waiting.value[0]) if (!(await restore(next))) return;
 }
 
-/** Restores a photo, also one that was done before, and keeps its activations with `recording`. False when it was cancelled. */
+/** Restores a photo, also one that was done before, and keeps its activations with `recording`. False when no other is to be begun: it was cancelled, or the GPU is gone. */
 export async function restore(photo: Photo, recording = record.value): Promise<boolean> {
   if (run.value || !model.value || chosen.value.problem) return false;
   selectedId.value = photo.id;
@@ -165,7 +166,16 @@ export async function restore(photo: Photo, recording = record.value): Promise<b
     const stopped = (error as Error).name === 'AbortError';
     change(photo.id, stopped ? { status: 'stopped' } : { status: 'failed', problem: words(error as Error) });
     if (!stopped) tellError(error);
-    return !stopped;
+    if (!isHopeless(error)) return !stopped;
+    const left = waiting.value.length;
+    if (left > 0)
+      tell(
+        'error',
+        left === 1
+          ? 'The other photo was not begun: it would end alike.'
+          : `The other ${left} photos were not begun: they would end alike.`,
+      );
+    return false;
   } finally {
     awake();
     if (run.value?.cancel === cancelling) run.value = null;

@@ -5,9 +5,11 @@ import { join } from 'node:path';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import type { RestoreReport } from '../../cli/restore.ts';
+import { host } from '../../host/node.ts';
 import { crop } from '../../image/compose.ts';
 import { decode } from '../../image/decode.ts';
 import { encodeJpeg, encodePng } from '../../image/encode.ts';
+import { FaultyGpu } from '../support/faulty-gpu.ts';
 import { projectFile } from '../support/fixtures.ts';
 import { assertRefused, startSupir, supir } from './run-cli.ts';
 
@@ -148,6 +150,24 @@ test('a recipe makes the same file again, and refuses another photo', async ({ f
     'another photo',
   );
   assertRefused(await supir(['restore', photo, '-o', again, '--from', photo]), /carries no recipe/, 'no recipe');
+});
+
+test('a GPU that is lost again and again ends the batch with a plain word', async ({ folder }) => {
+  const { gpu } = host;
+  const faulty = new FaultyGpu(await gpu(), { loseAt: () => true });
+  host.gpu = async () => faulty.gpu;
+  try {
+    const photos = await album(folder);
+    const given = ['restore', join(photos, 'a.png'), join(photos, 'inner', 'b.jpg'), '-o', join(folder, 'out'), '--stage1-only'];
+    const { code, stdout, stderr } = await supir(given);
+    assert.is(code, 3, stderr);
+    assert.match(stdout, /^0 restored, 1 failed, 0 skipped$/m);
+    assert.match(stderr, /The batch was stopped, because the GPU is lost again and again\. 1 photo was not begun; the same command/);
+    assert.is(faulty.losses, 3);
+    assert.not(existsSync(join(folder, 'out')));
+  } finally {
+    host.gpu = gpu;
+  }
 });
 
 test('what cannot be is refused before the work', async ({ folder }) => {

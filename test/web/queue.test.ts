@@ -1,0 +1,65 @@
+/** The page's queue of photos, with an engine that fails: which failures end it. */
+import { test } from 'uvu';
+import * as assert from 'uvu/assert';
+import { SUPIR_SDXL } from '../../models/config.ts';
+import type { FromEngine, ModelReport, ToEngine } from '../../web/protocol.ts';
+
+/** Facts of the error that each restoration ends with, in turn. */
+const ends: { code: string }[] = [];
+
+/** Stands for the engine's worker. */
+class FailingWorker {
+  onmessage: ((event: { data: FromEngine }) => void) | null = null;
+  postMessage(message: ToEngine): void {
+    if (!('call' in message)) return;
+    assert.is(message.call, 'restore');
+    const error = { name: 'DeviceError', message: 'It failed.', facts: ends.shift()! };
+    queueMicrotask(() => this.onmessage?.({ data: { id: message.id, error } }));
+  }
+}
+
+const document = { baseURI: 'http://localhost/', body: { dataset: { engine: 'worker.js' } } };
+const pageGlobals = { document, navigator: {}, Worker: FailingWorker };
+const before = Object.keys(pageGlobals).map((name) => [name, Object.getOwnPropertyDescriptor(globalThis, name)] as const);
+for (const [name, value] of Object.entries(pageGlobals)) Object.defineProperty(globalThis, name, { value, configurable: true });
+
+const { photos, restoreAll } = await import('../../web/photos.ts');
+const { notices } = await import('../../web/notices.ts');
+const { model } = await import('../../web/session.ts');
+
+test.after(() => {
+  for (const [name, descriptor] of before)
+    if (descriptor) Object.defineProperty(globalThis, name, descriptor);
+    else delete (globalThis as Record<string, unknown>)[name];
+});
+
+async function statuses(...codes: string[]): Promise<string[]> {
+  model.value = { which: 'demo', report: { config: SUPIR_SDXL } as ModelReport };
+  ends.splice(0, ends.length, ...codes.map((code) => ({ code })));
+  photos.value = ['a', 'b', 'c'].map((name, id) => ({
+    id,
+    name,
+    file: new Blob(),
+    url: 'blob:',
+    width: 64,
+    height: 64,
+    status: 'waiting',
+    problem: null,
+  }));
+  notices.value = [];
+  await restoreAll();
+  return photos.value.map(({ status }) => status);
+}
+
+test('a photo that fails does not stop the others', async () => {
+  assert.equal(await statuses('wrong-values-again', 'option-value', 'no-such'), ['failed', 'failed', 'failed']);
+});
+
+test('where the GPU is lost again and again, no other photo is begun, and that is told', async () => {
+  for (const code of ['device-lost-again', 'no-adapter-again']) {
+    assert.equal(await statuses('no-such', code), ['failed', 'failed', 'waiting'], code);
+    assert.is(notices.value[notices.value.length - 1].text, 'The other photo was not begun: it would end alike.');
+  }
+});
+
+test.run();
