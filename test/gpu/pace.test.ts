@@ -17,8 +17,10 @@ import { linear } from '../../kernels/linear.ts';
 import { softmax } from '../../kernels/softmax.ts';
 import { SUPIR_SDXL } from '../../models/config.ts';
 import { Supir } from '../../models/supir.ts';
+import { noiseLoss } from '../../train/loss.ts';
 import { testDevices } from '../support/device.ts';
 import { FACTS, LIMITS } from '../support/facts.ts';
+import { over } from '../support/faulty-gpu.ts';
 
 const MOST = 65535;
 
@@ -59,16 +61,17 @@ test('published sizes: no submit and no dispatch above the budget, at three spee
   const supir = new Supir(SUPIR_SDXL);
   const { first_stage_model, conditioner } = supir;
   const unet = (side: number) => supir.denoiserGraph([1, side, side, 4], 77, 2);
-  const z = input('z', [1, 48, 48, 4]);
+  const z = input('z', [1, 128, 128, 4]);
   const decoded = first_stage_model.decode(z);
   const graphs: Record<string, Record<string, Tensor>> = {
     'latent 32': unet(32),
     'latent 64': unet(64),
     'latent 128': unet(128),
     text: { ...conditioner.forward() },
-    encoder: { y: first_stage_model.encode(input('x', [1, 384, 384, 3]), 'encoder') },
+    encoder: { y: first_stage_model.encode(input('x', [1, 1024, 1024, 3]), 'encoder') },
     decoder: { y: decoded },
     'a training step of the decoder': { dz: gradient(decoded, [z], { upstream: input('dy', decoded.shape) })[0] },
+    'a training step of UNet and control network': trainingStep(supir),
   };
   const wide = { ...LIMITS, maxStorageBufferBindingSize: 2 ** 31 };
   for (const facts of SCHEDULES) {
@@ -85,9 +88,50 @@ test('published sizes: no submit and no dispatch above the budget, at three spee
   }
 });
 
+/** The gradient of denoising's loss, back through UNet and control network to the latent that both read. */
+function trainingStep({ model: { diffusion_model, control_model } }: Supir): Record<string, Tensor> {
+  const [x, hint, noise] = ['x', 'hint', 'noise'].map((name) => input(name, [1, 32, 32, 4]));
+  const [timestep, context, vector] = [input('timestep', [1, 320]), input('context', [1, 77, 2048]), input('vector', [1, 2816])];
+  const control = { features: control_model.forward(x, hint, timestep, context, vector), scale: 1 };
+  const predicted = diffusion_model.forward(x, timestep, context, vector, control);
+  const { loss } = noiseLoss(predicted, noise, input('weight', [1]));
+  return { loss, dx: gradient(loss, [x])[0] };
+}
+
 /** Learns nothing, so that a test knows its submits. */
 class SteadyPace extends Pace {
   override learn(): void {}
+}
+
+/** A device that keeps count of the workgroups of every submit that computes. */
+function watched(device: GPUDevice): { gpu: GPUDevice; submitted: number[] } {
+  const submitted: number[] = [];
+  const groups = new WeakMap<object, number>();
+  const encoderOf = (encoder: GPUCommandEncoder) => {
+    let count = 0;
+    return over(encoder, {
+      beginComputePass: (given?: GPUComputePassDescriptor) => {
+        const pass = encoder.beginComputePass(given);
+        const dispatchWorkgroups = (x: number, y = 1, z = 1) => {
+          count += x * y * z;
+          pass.dispatchWorkgroups(x, y, z);
+        };
+        return over(pass, { dispatchWorkgroups });
+      },
+      finish: () => {
+        const commands = encoder.finish();
+        groups.set(commands, count);
+        return commands;
+      },
+    });
+  };
+  const submit = (commands: GPUCommandBuffer[]) => {
+    const count = commands.reduce((sum, each) => sum + (groups.get(each) ?? 0), 0);
+    if (count > 0) submitted.push(count);
+    device.queue.submit(commands);
+  };
+  const gpu = over(device, { queue: over(device.queue, { submit }), createCommandEncoder: () => encoderOf(device.createCommandEncoder()) });
+  return { gpu, submitted };
 }
 
 test('the same bits, whole and divided, in every schedule', async () => {
@@ -106,10 +150,12 @@ test('the same bits, whole and divided, in every schedule', async () => {
   for (const device of await testDevices()) {
     const run = async (seconds: number) => {
       const pace = new SteadyPace({ software: true, seconds });
-      const paced = new Device(device.gpu, device.facts, device.settle, pace);
-      const program = await compile(paced, outputs);
-      const submits = pace.submits(workOf(program.plan), MOST).length;
+      const { gpu, submitted } = watched(device.gpu);
+      const program = await compile(new Device(gpu, device.facts, device.settle, pace), outputs);
+      const submits = checkSubmits(`${device.facts.schedule}, ${seconds} s`, program.plan, pace);
       const first = await program.run(inputs);
+      const planned = pace.submits(workOf(program.plan), MOST).map((portions) => portions.reduce((sum, { groups }) => sum + groups, 0));
+      assert.equal(submitted, planned, `workgroups of every submit, ${device.facts.schedule}`);
       const again = await program.run(inputs);
       program.dispose();
       return { submits, first, again };

@@ -21,7 +21,7 @@ export interface Faults {
 type Any = Record<PropertyKey, unknown>;
 
 /** Calls go to `target`, those of `own` to what stands there. */
-function over<T extends object>(target: T, own: Partial<Record<keyof T, unknown>>): T {
+export function over<T extends object>(target: T, own: Partial<Record<keyof T, unknown>>): T {
   return new Proxy(target, {
     get(_, key) {
       if (Object.hasOwn(own, key)) return (own as Any)[key];
