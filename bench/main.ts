@@ -43,16 +43,16 @@ const { values, positionals } = parseArgs({
 });
 const [what = '', pattern = ''] = positionals;
 
-function line({ operation, library, cpuMs, wallMs, gflops, error, failure }: OpResult): string {
+function line({ operation, library, ms, wallMs, gflops, error, failure }: OpResult): string {
   const name = `${operation.padEnd(36)} ${library.padEnd(22)}`;
   if (failure) return `${name} ${failure}`;
-  const figures = [cpuMs.toFixed(1), wallMs.toFixed(1), gflops === null ? '' : gflops.toFixed(1)].map((text) => text.padStart(9));
+  const figures = [ms.toFixed(1), wallMs.toFixed(1), gflops === null ? '' : gflops.toFixed(1)].map((text) => text.padStart(9));
   return `${name} ${figures.join(' ')}   ${error.toExponential(1)}`;
 }
 
 const benchmarks: Record<string, () => Promise<void>> = {
   async ops() {
-    if (!values.json) console.log(`${'operation'.padEnd(36)} ${'library'.padEnd(22)}    CPU ms   wall ms   GFLOP/s   error`);
+    if (!values.json) console.log(`${'operation'.padEnd(36)} ${'library'.padEnd(22)}   busy ms   wall ms   GFLOP/s   error`);
     await benchOps(pattern, Number(values.rounds ?? 5), (result) => console.log(values.json ? JSON.stringify(result) : line(result)));
   },
   async unet() {

@@ -1,6 +1,7 @@
 /**
  * `npm run bench -- ops`: this library and its peers on the same adapter, in one process, taking turns. CPU time is the process's, which
- * with a CPU driver is the work itself and is not disturbed by neighbours; wall time is what a user of a quiet machine waits. Both are medians.
+ * with a CPU driver is the work itself and is not disturbed by neighbours; wall time is what a user of a quiet machine waits, and the only time of a GPU
+ * that is known of all. Both are medians.
  */
 import { availableParallelism } from 'node:os';
 import { pathToFileURL } from 'node:url';
@@ -10,14 +11,16 @@ import { CASES, draw, errorAgainstF64 } from './cases.ts';
 import type { Contender, Runner } from './contender.ts';
 import { median } from './median.ts';
 import { ours } from './ours.ts';
+import { type Worker, workClock } from './work-clock.ts';
 
 export interface OpResult {
   operation: string;
   library: string;
-  /** Milliseconds of one run, medians. */
-  cpuMs: number;
+  /** Milliseconds of one run, medians: by whoever computes, and by the clock on the wall. */
+  worker: Worker;
+  ms: number;
   wallMs: number;
-  /** By CPU time, times the cores: what a quiet machine would reach. Null where memory bounds. */
+  /** By the first; of a CPU driver times the cores, what a quiet machine would reach. Null where memory bounds. */
   gflops: number | null;
   /** Relative error against f64 at 64 places. */
   error: number;
@@ -43,6 +46,8 @@ export async function benchOps(pattern: string, rounds: number, report: (result:
   Object.assign(globalThis, globals);
   Object.defineProperty(globalThis, 'navigator', { value: { gpu, userAgent: 'Node' }, configurable: true });
   const device = await openDevice({ gpu, settle: host.settle });
+  // The others compute on devices of their own, whose clocks are out of reach.
+  const clock = workClock(device, device.facts.software ? 'CPU' : 'wall');
   const contenders: Contender[] = [ours(device)];
   const refused: string[] = [];
   for (const [name, file] of [
@@ -63,33 +68,41 @@ export async function benchOps(pattern: string, rounds: number, report: (result:
   for (const line of refused) console.error(`Left out: ${line}`);
   for (const shape of CASES.filter(({ name }) => name.includes(pattern))) {
     const c = draw(shape);
-    const runners: { library: string; runner: Runner; error: number; cpu: number[]; wall: number[] }[] = [];
+    const runners: { library: string; runner: Runner; error: number; busy: number[]; wall: number[] }[] = [];
     for (const { name, prepare } of contenders) {
       const fail = (failure: string) =>
-        report({ operation: c.name, library: name, cpuMs: Number.NaN, wallMs: Number.NaN, gflops: null, error: Number.NaN, failure });
+        report({
+          operation: c.name,
+          library: name,
+          worker: clock.worker,
+          ms: Number.NaN,
+          wallMs: Number.NaN,
+          gflops: null,
+          error: Number.NaN,
+          failure,
+        });
       try {
         const runner = await host.settle(prepare(c));
         const error = errorAgainstF64(c, await host.settle(runner.result()));
         await host.settle(runner.run());
-        runners.push({ library: name, runner, error, cpu: [], wall: [] });
+        runners.push({ library: name, runner, error, busy: [], wall: [] });
       } catch (error) {
         fail((error as Error).message.split('\n')[0]);
       }
     }
     await quiet();
     for (let round = 0; round < rounds; round++) {
-      for (const { runner, cpu, wall } of runners) {
-        const [used, begun] = [process.cpuUsage(), performance.now()];
-        await host.settle(runner.run());
+      for (const { runner, busy, wall } of runners) {
+        const begun = performance.now();
+        busy.push(await clock.time(() => host.settle(runner.run())));
         wall.push(performance.now() - begun);
-        const { user, system } = process.cpuUsage(used);
-        cpu.push((user + system) / 1000);
       }
     }
-    const cores = availableParallelism();
-    for (const { library, error, cpu, wall } of runners) {
-      const cpuMs = median(cpu);
-      report({ operation: c.name, library, cpuMs, wallMs: median(wall), gflops: c.flops ? (c.flops / cpuMs / 1e6) * cores : null, error });
+    const workers = clock.worker === 'CPU' ? availableParallelism() : 1;
+    for (const { library, error, busy, wall } of runners) {
+      const ms = median(busy);
+      const gflops = c.flops ? (c.flops / ms / 1e6) * workers : null;
+      report({ operation: c.name, library, worker: clock.worker, ms, wallMs: median(wall), gflops, error });
     }
   }
   device.close();

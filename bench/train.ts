@@ -18,6 +18,7 @@ import { noiseLoss } from '../train/loss.ts';
 import { TrainingStep } from '../train/step.ts';
 import { median } from './median.ts';
 import { attachSynthetic, configOf } from './unet.ts';
+import { type Worker, workClock } from './work-clock.ts';
 
 export interface TrainBenchOptions {
   config?: string;
@@ -29,7 +30,8 @@ export interface TrainBenchOptions {
 
 export interface TrainBenchResult {
   what: string;
-  /** Medians of the process's CPU milliseconds: the forward pass, and whole steps (update of the weights included). */
+  /** Medians of milliseconds by whoever computes: the forward pass, and whole steps (update of the weights included). */
+  worker: Worker;
   forwardMs: number;
   keptMs: number;
   checkpointedMs: number;
@@ -83,14 +85,13 @@ export async function benchTrain({ config: folder, latent, rounds, rank, batch }
     for (const [n, factor] of factors.entries()) device.residency.upload(factor, values[n]);
   };
   const runs = [() => forward.run(inputs), () => step(kept), () => step(checkpointed)];
+  const clock = workClock(device);
   const times: number[][] = [[], [], []];
   for (let round = 0; round <= rounds; round++) {
     for (const [i, run] of runs.entries()) {
-      const used = process.cpuUsage();
-      await run();
-      const { user, system } = process.cpuUsage(used);
+      const ms = await clock.time(run);
       // In the first round drivers compile.
-      if (round > 0) times[i].push((user + system) / 1000);
+      if (round > 0) times[i].push(ms);
     }
   }
   const profile = (device.profile = new Profile());
@@ -101,6 +102,7 @@ export async function benchTrain({ config: folder, latent, rounds, rank, batch }
   const [forwardMs, keptMs, checkpointedMs] = times.map(median);
   return {
     what: `${config.name}, UNet and control network, batch ${batch}, latent ${latent} x ${latent}, rank ${rank} on ${adapters.length} layers`,
+    worker: clock.worker,
     forwardMs,
     keptMs,
     checkpointedMs,
@@ -119,7 +121,7 @@ export function trainTable(r: TrainBenchResult): string {
   const total = r.kernels.reduce((sum, { ms }) => sum + ms, 0);
   return [
     r.what,
-    `${''.padEnd(40)}   CPU ms  forwards       MB dispatches`,
+    `${''.padEnd(40)} ${`${r.worker} ms`.padStart(8)}  forwards       MB dispatches`,
     line('forward pass', r.forwardMs, r.forwardBytes, r.dispatches.forward),
     line('step that keeps activations', r.keptMs, r.keptBytes, r.dispatches.kept),
     line('step that computes them again', r.checkpointedMs, r.checkpointedBytes, r.dispatches.checkpointed),

@@ -119,6 +119,7 @@ async function restore(named: string[], flags: RestoreFlags, given: GivenAny): P
     { weights: flags.weights, methods: methodsNamed(flags.method) },
   );
   const failures: string[] = [];
+  let begun = 0;
   let skipped = 0;
   let hopeless: Error | null = null;
   try {
@@ -127,6 +128,7 @@ async function restore(named: string[], flags: RestoreFlags, given: GivenAny): P
     // Files of the model and of LoRAs are open by now.
     for (const photo of photos) for (const path of writtenFiles(flags, photo, folder)) await checkNotRead(path);
     for (const photo of photos) {
+      begun++;
       try {
         if (flags.dryRun) await work.forecast(restorer, photo);
         else if (!(await work.restoreSamples(restorer, photo, interruption))) skipped++;
@@ -144,9 +146,9 @@ async function restore(named: string[], flags: RestoreFlags, given: GivenAny): P
     await restorer.close();
   }
   if (!single && !flags.quiet && !flags.json && !flags.dryRun)
-    console.log(`${photos.length - failures.length - skipped} restored, ${failures.length} failed, ${skipped} skipped`);
+    console.log(`${begun - failures.length - skipped} restored, ${failures.length} failed, ${skipped} skipped`);
   if (hopeless) {
-    const left = photos.length - photos.findIndex(({ input }) => input === failures[failures.length - 1]) - 1;
+    const left = photos.length - begun;
     const others = left > 0 ? ` ${left === 1 ? '1 photo was' : `${left} photos were`} not begun; the same command with --skip-existing goes on.` : '';
     throw new DeviceError(`The batch was stopped, because the GPU is lost again and again.${others}`, {
       code: 'batch-stopped',
