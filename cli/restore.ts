@@ -149,7 +149,8 @@ async function restore(named: string[], flags: RestoreFlags, given: GivenAny): P
     console.log(`${begun - failures.length - skipped} restored, ${failures.length} failed, ${skipped} skipped`);
   if (hopeless) {
     const left = photos.length - begun;
-    const others = left > 0 ? ` ${left === 1 ? '1 photo was' : `${left} photos were`} not begun; the same command with --skip-existing goes on.` : '';
+    const others =
+      left > 0 ? ` ${left === 1 ? '1 photo was' : `${left} photos were`} not begun; the same command with --skip-existing goes on.` : '';
     throw new DeviceError(`The batch was stopped, because the GPU is lost again and again.${others}`, {
       code: 'batch-stopped',
       cause: hopeless,
