@@ -56,7 +56,7 @@ export interface UnetResult {
 /** Times `rounds` evaluations after a first one. */
 export async function benchUnet({ config: folder, latent, rounds }: UnetOptions): Promise<UnetResult> {
   const config = await configOf(folder);
-  const device = await openDevice({ gpu: await host.gpu(), settle: host.settle });
+  const device = await openDevice({ gpu: await host.gpu(), settle: host.settle, chooseMatrixUnit: host.chooseMatrixUnit });
   const supir = new Supir(config);
   attachSynthetic(supir.model, 'model.');
   const { unet } = config;

@@ -55,7 +55,7 @@ async function check({ json, report: path }: DoctorOptions): Promise<number> {
   const clear = () => void (process.stderr.isTTY && process.stderr.write('\r\x1b[K'));
   const stop = onInterrupt(clear, 'what is printed is what had been found.');
   const report = await checkAdapter({
-    open: async (schedule) => openDevice({ gpu: await host.gpu(), settle: host.settle, schedule }),
+    open: async (schedule) => openDevice({ gpu: await host.gpu(), settle: host.settle, chooseMatrixUnit: host.chooseMatrixUnit, schedule }),
     restoration,
     signal: stop,
     progress: (done, total, what) => {

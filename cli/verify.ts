@@ -58,7 +58,12 @@ async function verify(
   const open = (name: string) => host.fileSource(`${folder}/${name}`);
   await (await open('index.json')).close?.(); // a missing folder is told before a missing adapter
   const published = typeof full === 'string' ? await openModelFolder(host, full) : null;
-  const device = await openDevice({ gpu: await host.gpu(), settle: host.settle, debug: host.debug?.() });
+  const device = await openDevice({
+    gpu: await host.gpu(),
+    settle: host.settle,
+    chooseMatrixUnit: host.chooseMatrixUnit,
+    debug: host.debug?.(),
+  });
   device.residency.budget = memory * 1e9;
   try {
     const show = (each: CaseReport) => {

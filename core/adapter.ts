@@ -3,7 +3,7 @@
 /**
  * How matmul, convolution and attention divide their work. subgroup: one subgroup a workgroup, operands handed round by broadcasts, no
  * workgroup memory, which is what CPU drivers like; tiled: many threads share tiles in workgroup memory, which is what GPUs like; matrix: as
- * tiled, but matmuls and convolutions with weights in f16 on the GPU's matrix units, an experiment of Chromium's (MATRIX_FEATURE).
+ * tiled, but matmuls and convolutions on the GPU's matrix units (MATRIX_FEATURE).
  */
 export type Schedule = 'subgroup' | 'tiled' | 'matrix';
 
@@ -14,6 +14,17 @@ export interface Machine {
   system: 'windows' | 'mac' | 'linux' | 'android' | 'ios' | null;
   /** Bytes of memory; browsers tell 8 GiB of more. Null where nothing tells. */
   memory: number | null;
+}
+
+/**
+ * A product that an adapter's matrix units compute: m x k numbers of type `input` by k x n, which `lanes` threads hold together, with sums in f32.
+ */
+export interface MatrixUnit {
+  input: 'f16' | 'f32';
+  m: number;
+  n: number;
+  k: number;
+  lanes: number;
 }
 
 /** What the adapter offers; everything that chooses a schedule or a message reads it from here. */
@@ -28,4 +39,6 @@ export interface AdapterFacts {
   /** Smallest and largest subgroup, in lanes; 0 where unknown. */
   subgroupSizes: [number, number];
   schedule: Schedule;
+  /** In the schedule 'matrix', which of its products is used. */
+  matrixUnit?: MatrixUnit;
 }

@@ -37,10 +37,10 @@ export interface ShaderSpec<P extends Params = Params, B extends Bindings = Bind
   /** True where the body calls subgroup functions; only on adapters whose facts have the feature 'subgroups'. */
   subgroups?: boolean;
   /**
-   * True where the body calls subgroup matrix functions of halves, in subgroups of 32 lanes; only on adapters whose facts have the schedule 'matrix'.
-   * `run` has the subgroup's number in the workgroup as its last parameter then.
+   * Where the body calls subgroup matrix functions: of which numbers, and the size that subgroups must be asked to have, null where they have no other.
+   * Only on adapters whose facts have the schedule 'matrix'. There are no other subgroup functions beside them: drivers have crashed on both together.
    */
-  matrices?: boolean;
+  matrices?: { input: 'f16' | 'f32'; lanes: number | null };
   /** WGSL: helper functions and `fn run(id: u32, group: u32, local: u32)`, id being the thread's number in the whole grid. */
   code: string;
 }
@@ -60,8 +60,11 @@ export function present<T>(fields: { readonly [name: string]: T | null | undefin
   return Object.entries(fields).filter((entry): entry is [string, T] => entry[1] !== undefined && entry[1] !== null);
 }
 
-/** Extensions of WGSL that subgroup matrices of halves need. */
-const MATRIX_EXTENSIONS = ['f16', 'subgroups', 'subgroup_size_control', 'chromium_experimental_subgroup_matrix'];
+/** What WGSL must be told of subgroup matrices. That threads whose numbers follow one another are a subgroup is taken for granted, and not checked. */
+function matrixDirectives({ input, lanes }: NonNullable<ShaderSpec['matrices']>): string {
+  const extensions = [input === 'f16' && 'f16', 'subgroups', lanes && 'subgroup_size_control', 'chromium_experimental_subgroup_matrix'];
+  return `enable ${extensions.filter(Boolean).join(', ')};\ndiagnostic(off, chromium.subgroup_matrix_uniformity);`;
+}
 
 /** The uniform parameter behind a kernel's own: a dispatch that is divided begins at this workgroup. */
 const FIRST_GROUP = 'first_group';
@@ -75,19 +78,17 @@ export function paramBytes({ params }: Pick<ShaderSpec, 'params'>): { bytes: num
 /** The whole WGSL module. Binding 0 is the uniform struct `p`; the others follow in their order. */
 export function shaderSource(spec: ShaderSpec): string {
   return `// ${spec.name}
-${spec.subgroups ? 'enable subgroups;' : ''}${spec.matrices ? `enable ${MATRIX_EXTENSIONS.join(', ')};` : ''}
+${spec.subgroups ? 'enable subgroups;' : ''}${spec.matrices ? matrixDirectives(spec.matrices) : ''}
 struct Params { ${[...present(spec.params), [FIRST_GROUP, 'u32']].map(([name, type]) => `${name}: ${type}`).join(', ')} }
 @group(0) @binding(0) var<uniform> p: Params;
 ${present(spec.bindings)
   .map(([name, binding], i) => declare(name, binding, i + 1))
   .join('\n')}
 ${present(spec.bindings).some(([, { dtype, write }]) => write && dtype === 'f16') ? `${PACK_HALVES}\n` : ''}${spec.code}
-@compute @workgroup_size(${spec.workgroup})${spec.matrices ? ' @subgroup_size(32)' : ''}
-fn main(@builtin(workgroup_id) group_id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_index) local: u32${
-    spec.matrices ? ', @builtin(subgroup_id) subgroup: u32' : ''
-  }) {
+@compute @workgroup_size(${spec.workgroup})${spec.matrices?.lanes ? ` @subgroup_size(${spec.matrices.lanes})` : ''}
+fn main(@builtin(workgroup_id) group_id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_index) local: u32) {
   let group = p.${FIRST_GROUP} + group_id.y * groups.x + group_id.x;
-  run(group * ${spec.workgroup}u + local, group, local${spec.matrices ? ', subgroup' : ''});
+  run(group * ${spec.workgroup}u + local, group, local);
 }
 `;
 }

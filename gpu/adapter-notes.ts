@@ -8,6 +8,8 @@ import { isRecord } from '../core/json.ts';
 import type { Notes } from '../core/notes.ts';
 import { VERSION } from '../core/version.ts';
 
+type Identity = Pick<AdapterFacts, 'vendor' | 'architecture' | 'device' | 'description' | 'subgroupSizes'>;
+
 export class AdapterNotes {
   private readonly notes: Notes;
   /** What must be the same for a note to hold. */
@@ -15,7 +17,7 @@ export class AdapterNotes {
   /** The adapter without its driver's version, so that a new driver's note takes the place of the old one's. */
   private readonly name: Promise<string>;
 
-  constructor(notes: Notes, { vendor, architecture, device, description, subgroupSizes }: AdapterFacts) {
+  constructor(notes: Notes, { vendor, architecture, device, description, subgroupSizes }: Identity) {
     this.notes = notes;
     this.adapter = JSON.stringify([VERSION, notes.runtime, vendor, architecture, device, description, ...subgroupSizes]);
     this.name = sha256(JSON.stringify([vendor, architecture, device])).then((digest) => `adapter-${digest.slice(0, 16)}.json`);

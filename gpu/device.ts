@@ -2,13 +2,16 @@
  * One GPU device and what is known of it: facts and limits, buffers counted from birth to death, pipelines compiled once.
  * The GPU object itself comes from a host adapter (host/), so this file runs unchanged in Node, browsers, Deno and Bun.
  */
-import { type AdapterFacts, MATRIX_FEATURE, type Machine, type Schedule } from '../core/adapter.ts';
+import { type AdapterFacts, MATRIX_FEATURE, type Machine, type MatrixUnit, type Schedule } from '../core/adapter.ts';
 import type { DebugOptions } from '../core/debug.ts';
 import { DeviceError, MemoryError, UserError } from '../core/errors.ts';
 import { present, type ShaderSpec, shaderSource } from '../core/shader.ts';
+import { unitName } from '../kernels/matrices.ts';
 import type { Buffers, MemoryUse } from './buffers.ts';
 import { type CardMemory, estimateMemory, triedMemory, UNKNOWN_MACHINE } from './card-memory.ts';
 import { Clock } from './clock.ts';
+import type { MatrixChoice } from './matrix-choice.ts';
+import { type MatrixAdapter, matrixUnits, whyNoMatrices } from './matrix-units.ts';
 import { Pace } from './pace.ts';
 import type { Profile } from './profiler.ts';
 import { Residency } from './residency.ts';
@@ -27,8 +30,12 @@ export interface OpenOptions {
   machine?: Machine;
   /** What was found out about that memory on a device before this one. */
   card?: CardMemory;
-  /** Default 'auto': by the adapter's facts, and never 'matrix'. 'subgroup' and 'matrix' throw DeviceError on adapters that cannot run them. */
+  /** Default 'auto': by the adapter's facts. 'subgroup' and 'matrix' throw DeviceError on adapters that cannot run them. */
   schedule?: Schedule | 'auto';
+  /** Which matrix unit to use: the host's, which remembers what a probe found. Without it 'auto' uses none. */
+  chooseMatrixUnit?: (adapter: MatrixAdapter) => Promise<MatrixChoice>;
+  /** The matrix unit of the schedule 'matrix', untried. Default: what was chosen, else the first that the adapter has. */
+  matrixUnit?: MatrixUnit;
   /** What is printed of each program that is compiled. Default: nothing. */
   debug?: DebugOptions | null;
 }
@@ -46,17 +53,8 @@ const SOFTWARE = /llvmpipe|lavapipe|swiftshader|warp|basic render/i;
 /** Milliseconds within which a driver tells that a device is lost, once a call failed. */
 const LOSS_TOLD = 50;
 const WANTED_FEATURES = ['shader-f16', 'subgroups', 'timestamp-query'];
-/** What the matrix schedule needs. */
-const MATRIX_FEATURES = ['shader-f16', 'subgroups', 'subgroup-size-control', MATRIX_FEATURE];
-
-/** A product that the adapter's matrix units compute: M x K by K x N. Not yet in the types of WebGPU. */
-interface MatrixConfig {
-  componentType: string;
-  resultComponentType: string;
-  M: number;
-  N: number;
-  K: number;
-}
+/** What the matrix schedule takes, where it is offered. */
+const MATRIX_FEATURES = ['subgroup-size-control', MATRIX_FEATURE];
 
 /** Opens the preferred adapter's device. Throws DeviceError when there is none or only Dawn's null backend, which computes nothing. */
 export async function openDevice(options: OpenOptions): Promise<Device> {
@@ -71,11 +69,10 @@ export async function openDevice(options: OpenOptions): Promise<Device> {
     });
   }
   const limits = adapter.limits;
-  const matrix = options.schedule === 'matrix';
-  if (matrix) checkMatrices(adapter);
+  const matrixUnit = await matrixUnitOf(adapter, options);
   const device = await settle(
     adapter.requestDevice({
-      requiredFeatures: [...WANTED_FEATURES, ...(matrix ? MATRIX_FEATURES : [])].filter((feature) =>
+      requiredFeatures: [...WANTED_FEATURES, ...(matrixUnit ? MATRIX_FEATURES : [])].filter((feature) =>
         adapter.features.has(feature),
       ) as GPUFeatureName[],
       requiredLimits: {
@@ -102,7 +99,7 @@ export async function openDevice(options: OpenOptions): Promise<Device> {
   const oneSize = features.has('subgroups') && smallest === largest && smallest >= 4 && smallest <= 64;
   if (options.schedule === 'subgroup' && !oneSize)
     throw new DeviceError('This adapter cannot run the subgroup schedule: it needs subgroups of one size between 4 and 64 lanes.');
-  if (matrix) facts.schedule = 'matrix';
+  if (matrixUnit) Object.assign(facts, { schedule: 'matrix', matrixUnit });
   else if (options.schedule === 'subgroup' || (options.schedule !== 'tiled' && oneSize && facts.software)) facts.schedule = 'subgroup';
   const pace = options.pace ?? new Pace({ seconds: options.submitSeconds, software: facts.software });
   const opened = new Device(device, facts, settle, pace);
@@ -111,26 +108,23 @@ export async function openDevice(options: OpenOptions): Promise<Device> {
   return opened;
 }
 
-/** Throws DeviceError unless the adapter has matrix units for halves with sums in f32, 16 x 16 x 16, in subgroups of 32 lanes. */
-function checkMatrices({ features, info }: GPUAdapter): void {
-  const missing = MATRIX_FEATURES.filter((feature) => !features.has(feature));
-  const configs = [...((info as { subgroupMatrixConfigs?: Iterable<MatrixConfig> }).subgroupMatrixConfigs ?? [])];
-  const suits = configs.some(
-    ({ componentType, resultComponentType, M, N, K }) =>
-      componentType === 'f16' && resultComponentType === 'f32' && M === 16 && N === 16 && K === 16,
-  );
-  const why =
-    missing.length > 0
-      ? `it does not offer ${missing.join(', ')}`
-      : !suits
-        ? 'its matrix units do not multiply f16 by f16 into f32 at 16 x 16 x 16'
-        : info.subgroupMinSize > 32 || info.subgroupMaxSize < 32
-          ? `its subgroups have ${info.subgroupMinSize} to ${info.subgroupMaxSize} lanes, not 32`
-          : null;
-  if (why)
+/** The matrix unit that a device uses. Throws DeviceError where one is asked for and the adapter has none, or none that computes right. */
+async function matrixUnitOf(
+  adapter: GPUAdapter,
+  { schedule = 'auto', matrixUnit, chooseMatrixUnit }: OpenOptions,
+): Promise<MatrixUnit | null> {
+  if (schedule !== 'matrix' && schedule !== 'auto') return null;
+  const units = matrixUnits(adapter);
+  const same = (a: MatrixUnit, b: MatrixUnit) => unitName(a) === unitName(b);
+  const choice = matrixUnit || units.length === 0 ? undefined : await chooseMatrixUnit?.(adapter);
+  const unit = units.find((each) => choice?.unit && same(each, choice.unit)) ?? null;
+  if (schedule === 'auto') return choice?.quicker ? unit : null;
+  const why = units.length === 0 ? whyNoMatrices(adapter) : choice && !unit ? choice.why : null;
+  if (why !== null)
     throw new DeviceError(
-      `This adapter cannot run the matrix schedule: ${why}. Chromium offers it behind --enable-unsafe-webgpu. Use the tiled schedule, or leave the choice to the adapter's facts.`,
+      `This adapter cannot run the matrix schedule: ${why}. Use the tiled schedule, or leave the choice to the adapter's facts.`,
     );
+  return matrixUnit ?? unit ?? units[0];
 }
 
 /** naga offers the feature but does not parse its directive. */

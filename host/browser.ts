@@ -5,6 +5,7 @@
 
 import type { Machine } from '../core/adapter.ts';
 import { DeviceError, UserError } from '../core/errors.ts';
+import { rememberedChoice } from '../gpu/matrix-choice.ts';
 import { blobSource } from '../weights/byte-source.ts';
 import { fileNotes } from './file-notes.ts';
 import type { Files, Host } from './host.ts';
@@ -117,6 +118,9 @@ const files: Files = {
   },
 };
 
+// A browser's version is its compiler's too.
+const notes = fileNotes(files, 'notes', globalThis.navigator?.userAgent ?? '');
+
 export const host: Host = {
   name: 'browser',
   async gpu() {
@@ -128,8 +132,10 @@ export const host: Host = {
   },
   freeMemory: () => null,
   machine: () => machineOf(navigator.userAgent, (navigator as { deviceMemory?: number }).deviceMemory),
-  // A browser's version is its compiler's too.
-  notes: fileNotes(files, 'notes', globalThis.navigator?.userAgent ?? ''),
+  notes,
+  // A device of its own is all that a page can give the probe, whose code few adapters make it fetch.
+  chooseMatrixUnit: (adapter) =>
+    rememberedChoice(notes, adapter, async () => (await import('../gpu/matrix-probe.ts')).chooseMatrixUnit(await host.gpu())),
   settle: (promise) => promise,
   ...files,
 };

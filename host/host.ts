@@ -8,6 +8,8 @@ export type {} from 'supir-webgpu/webgpu-types';
 import type { Machine } from '../core/adapter.ts';
 import type { DebugOptions } from '../core/debug.ts';
 import type { Notes } from '../core/notes.ts';
+import type { MatrixChoice } from '../gpu/matrix-choice.ts';
+import type { MatrixAdapter } from '../gpu/matrix-units.ts';
 import type { ByteSource } from '../weights/byte-source.ts';
 
 export interface Host extends Files {
@@ -22,6 +24,8 @@ export interface Host extends Files {
   machine(): Machine;
   /** What is kept from one run of the program to the next. */
   readonly notes: Notes;
+  /** Which matrix unit an adapter's devices use: what was found out apart from this program, and is remembered. For openDevice. */
+  chooseMatrixUnit?(adapter: MatrixAdapter): Promise<MatrixChoice>;
   /** Waits for a GPU promise without burning the processor meanwhile. Passes the value or the rejection on. */
   settle<T>(promise: Promise<T>): Promise<T>;
 }

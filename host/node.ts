@@ -6,15 +6,18 @@ import type { Machine } from '../core/adapter.ts';
 import { type DebugOptions, debugParts } from '../core/debug.ts';
 import { DeviceError } from '../core/errors.ts';
 import { shown } from '../core/text.ts';
+import { type MatrixChoice, rememberedChoice } from '../gpu/matrix-choice.ts';
+import type { MatrixAdapter } from '../gpu/matrix-units.ts';
 import { fileNotes } from './file-notes.ts';
 import type { Host } from './host.ts';
 import { flagsFor, type ListedAdapter, listAdapters } from './node-adapters.ts';
 import { dawnFolder, useNotedDriver } from './node-driver.ts';
 import { nodeFiles } from './node-files.ts';
+import { EXPERIMENTS, NVIDIA_HALVES, probeApart, withholdsHalves } from './node-matrices.ts';
 import { oldNode } from './node-version.ts';
 
-/** Dawn lives as long as this object is referenced, so it is kept for the life of the process. */
-let dawn: GPU | undefined;
+/** Dawn lives as long as this object is referenced, so it is kept for the life of the process; with the flags that it was made with. */
+let dawn: Promise<{ gpu: GPU; flags: string[] }> | undefined;
 
 /** The adapter that a person chose: its number, or a part of its name. */
 let chosen: string | undefined;
@@ -43,14 +46,30 @@ export async function gpus(): Promise<ListedAdapter[]> {
 }
 
 async function gpu(): Promise<GPU> {
-  if (dawn) return dawn;
+  dawn ??= makeDawn();
+  return (await dawn).gpu;
+}
+
+async function makeDawn(): Promise<{ gpu: GPU; flags: string[] }> {
   const { create } = await binding();
-  const flags = chosen === undefined ? [] : flagsFor(chosen, await listAdapters(create));
-  // Experimental features are asked for one by one, by openDevice, where a person chose what needs them.
-  const enabled = ['allow_unsafe_apis', ...(unchecked ? UNCHECKED : [])];
-  // Times that are multiples of 65,536 ns keep secrets of web pages; here they would only be coarse.
-  dawn = create([`enable-dawn-features=${enabled.join()}`, 'disable-dawn-features=timestamp_quantization', ...flags]);
-  return dawn;
+  const which = chosen === undefined ? [] : flagsFor(chosen, await listAdapters(create));
+  const made = (...experiments: string[]) => {
+    const enabled = [...experiments, ...(unchecked ? UNCHECKED : [])];
+    // Times that are multiples of 65,536 ns keep secrets of web pages; here they would only be coarse.
+    const flags = [`enable-dawn-features=${enabled.join()}`, 'disable-dawn-features=timestamp_quantization', ...which];
+    return { gpu: create(flags), flags };
+  };
+  // Experimental features are asked for one by one, by openDevice, where a probe found them good or a person chose what needs them.
+  const usual = made(EXPERIMENTS);
+  const adapter = await usual.gpu.requestAdapter({ powerPreference: 'high-performance' });
+  if (!adapter || !withholdsHalves(adapter)) return usual;
+  const withHalves = made(EXPERIMENTS, NVIDIA_HALVES);
+  const { unit, quicker } = await rememberedChoice(notes, adapter, () => probeApart(withHalves.flags));
+  return quicker && unit?.input === 'f16' ? withHalves : usual;
+}
+
+async function chooseMatrixUnit(adapter: MatrixAdapter): Promise<MatrixChoice> {
+  return rememberedChoice(notes, adapter, async () => probeApart((await dawn)?.flags ?? []));
 }
 
 async function binding(): Promise<typeof import('webgpu')> {
@@ -140,12 +159,15 @@ function debug(): DebugOptions | null {
   return parts && { parts, print: (text) => void process.stderr.write(`${text}\n\n`) };
 }
 
+const notes = fileNotes(nodeFiles, notesFolder(), runtime());
+
 export const host: Host = {
   name: process.versions.bun ? 'bun' : 'node',
   gpu,
   freeMemory,
   machine,
-  notes: fileNotes(nodeFiles, notesFolder(), runtime()),
+  notes,
+  chooseMatrixUnit,
   settle,
   debug,
   ...nodeFiles,

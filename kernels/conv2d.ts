@@ -82,7 +82,7 @@ export const conv2dOp: Op<Conv2dAttrs, LayerInputs> = {
       batch: 1,
       activation: attrs.activation,
     };
-    if (suitsWinograd(convolution)) lowerWinograd(to, convolution);
+    if (suitsWinograd(convolution, to.facts)) lowerWinograd(to, convolution);
     else lowerImplicitMatmul(to, convolution);
   },
 

@@ -11,32 +11,6 @@ import { each, shader } from '../core/shader.ts';
 import { epilogueWgsl } from './epilogue.ts';
 import { MATMUL_PARAMS, type MatmulVariant, matmulBindings, matmulName, PIXEL, type Tile } from './matmul-variant.ts';
 
-/** How a workgroup keeps the tiles of x and w that it fetches, multiplies them and keeps the sums: in WGSL. */
-export interface TileProduct {
-  name: string;
-  /** Whether it calls subgroup matrix functions; see ShaderSpec. */
-  matrices?: boolean;
-  /** Whether it takes weights in f16 as they are stored, four halves in two words. */
-  packed?: boolean;
-  /** Workgroup memory and functions. */
-  declarations: string;
-  /** Which four rows of the tile of x, and of its columns of w, a thread fetches (vec4<u32>), and which four elements of the sixteen (u32). */
-  rows: string;
-  rowQuad: string;
-  columns: string;
-  columnQuad: string;
-  /** Ranks of an adapter in a tile, in fours, and what is kept as w of four of them. */
-  rankQuads: number;
-  up(loaded: string): string;
-  /** Statements, in the order of execution; keepX finds what was fetched in x0 to x3, keepW in w0 to w3. */
-  begin: string;
-  keepX: string;
-  keepW: string;
-  multiply: string;
-  /** With geglu the first half of the columns are values, the other half their gates. */
-  finish(gated: boolean): string;
-}
-
 /** Sums of one workgroup. */
 export const TILE: Tile = { rows: 128, columns: 64 };
 /** What one workgroup computes: with geglu half as many columns, each from a value and a gate. */
@@ -47,7 +21,7 @@ const DEPTH = 16;
 
 const four = (line: (i: number) => string) => each(4, line);
 
-export function tiledMatmul(variant: MatmulVariant, product = IN_REGISTERS) {
+export function tiledMatmul(variant: MatmulVariant) {
   const { inWidth, lowRank, epilogue, windowed } = variant;
   /** The window's elements in a tile, in loads. */
   const depth = DEPTH / inWidth;
@@ -55,38 +29,39 @@ export function tiledMatmul(variant: MatmulVariant, product = IN_REGISTERS) {
   const { columns } = tiledTile(gated);
   const load = `${inWidth === 1 ? 'elements' : 'loads'} ${windowed ? 'of a window' : 'of a row'}` as const;
   return shader({
-    name: `${matmulName(variant)} ${product.name}`,
+    name: `${matmulName(variant)} tiled`,
     bindings: matmulBindings(variant),
     params: MATMUL_PARAMS,
     workgroup: TILED_THREADS,
-    matrices: product.matrices,
     code: fill(TEXT, {
-      ...{ depth, columns, tile_rows: TILE.rows, rank_quads: product.rankQuads },
-      ...{ to_depth: depth - 1, to_ranks: product.rankQuads - 1 },
+      ...{ depth, columns, tile_rows: TILE.rows, to_depth: depth - 1 },
       finish: epilogueWgsl(epilogue),
-      declarations: product.declarations,
+      ...{ x_size: `${DEPTH * (TILE.rows / 4)}`, w_size: `${DEPTH * (TILE.columns / 4)}` },
       four_elements: inWidth === 4 ? '' : windowed ? `${PIXEL}${SCALAR_WINDOW}` : SCALAR_ROW,
-      subgroup: product.matrices ? ', subgroup: u32' : '',
-      fetched_rows: product.rows,
-      fetched_columns: product.columns,
-      x_quad: product.rowQuad,
-      w_quad: product.columnQuad,
       gates: gated ? ` + sums_of / ${columns}u * p.columns` : '',
       rows_of_x: windowed ? WINDOW_PLACES : 'let x_at = batch * p.x_batch + rows * p.k;',
-      sums: product.begin,
+      sums: each(8, (i) => `var s${i}_0 = vec4<f32>(0.0); var s${i}_1 = vec4<f32>(0.0);`),
       windows_end: lowRank ? 'let windows_end = (p.k + $to_depth) / $depth * $depth;' : '',
-      end: lowRank ? 'windows_end + (p.rank + $to_ranks) / $rank_quads * $depth' : 'p.k',
+      end: lowRank ? 'windows_end + (p.rank + 3u) / 4u * $depth' : 'p.k',
       no_x: four((i) => `var x${i} = vec4<f32>(0.0);`),
       unless_adapters_x: lowRank ? ADAPTERS_X : '{',
       load_x: LOAD_X[load],
-      keep_x: product.keepX,
-      no_w: four((i) => `var w${i}: ${product.packed ? 'vec2<u32>' : 'vec4<f32>'};`),
+      keep_x: four(
+        (j) => `x_tile[(4u * x_quad + ${j}u) * ${TILE.rows / 4}u + local % 32u] = vec4<f32>(x0[${j}], x1[${j}], x2[${j}], x3[${j}]);`,
+      ),
+      no_w: four((i) => `var w${i}: vec4<f32>;`),
       unless_adapters_w: lowRank ? ADAPTERS_W : '{',
-      load_up: four((i) => `w${i} = ${product.up(`up_load(columns[${i}] * p.rank + q)`)};`),
-      load_w: inWidth === 1 ? four((i) => `w${i} = w_four(w_at[${i}], done + 4u * w_quad);`) : product.packed ? LOAD_W_PACKED : LOAD_W,
-      keep_w: product.keepW,
-      multiply: product.multiply,
-      store: product.finish(gated),
+      load_up: four((i) => `w${i} = up_load(columns[${i}] * p.rank + q);`),
+      load_w: inWidth === 1 ? four((i) => `w${i} = w_four(w_at[${i}], done + 4u * w_quad);`) : LOAD_W,
+      keep_w: four(
+        (j) => `w_tile[(4u * w_quad + ${j}u) * ${TILE.columns / 4}u + local % 16u] = vec4<f32>(w0[${j}], w1[${j}], w2[${j}], w3[${j}]);`,
+      ),
+      steps: DEPTH / 2,
+      multiply: each(2, (n) => fill(MULTIPLY, { n, x_pitch: TILE.rows / 4, w_pitch: TILE.columns / 4, add: each(8, addProducts) })),
+      all_sums: Array.from({ length: 16 }, (_, i) => `s${i >> 1}_${i & 1}`).join(', '),
+      store: gated
+        ? 'finish4(batch, row, column, sums[2u * i], sums[2u * i + 1u]);'
+        : each(2, (j) => `finish4(batch, row, column + ${32 * j}u, sums[2u * i + ${j}u]);`),
     }),
   });
 }
@@ -94,22 +69,26 @@ export function tiledMatmul(variant: MatmulVariant, product = IN_REGISTERS) {
 /** The kernel, with places for what varies. */
 const TEXT = `
 $finish
-$declarations
+var<workgroup> x_tile: array<vec4<f32>, $x_size>;
+var<workgroup> w_tile: array<vec4<f32>, $w_size>;
 $four_elements
-fn run(id: u32, group: u32, local: u32$subgroup) {
+fn run(id: u32, group: u32, local: u32) {
   let tiles = p.row_tiles * p.column_tiles;
   if (group >= tiles * p.batch) { return; }
   let batch = group / tiles;
   let first_row = ((group % tiles) / p.column_tiles) * $tile_rows;
   let first_column = (group % p.column_tiles) * $columns;
   // Four rows of x and four of w to fetch; those beyond the edge repeat the last one, and finish drops them.
-  let rows = min(first_row + $fetched_rows, vec4<u32>(p.rows - 1u));
-  let sums_of = $fetched_columns;
+  let rows = min(first_row + 4u * (local % 32u) + vec4<u32>(0u, 1u, 2u, 3u), vec4<u32>(p.rows - 1u));
+  let sums_of = 4u * (local % 16u) + vec4<u32>(0u, 1u, 2u, 3u);
   let columns = min(first_column + sums_of % $columns, vec4<u32>(p.columns - 1u))$gates;
-  let x_quad = $x_quad;
-  let w_quad = $w_quad;
+  let x_quad = (local / 32u) % 4u;
+  let w_quad = (local / 16u) % 4u;
   let w_at = batch * p.w_batch + columns * p.k;
   $rows_of_x
+  // A thread's sums, in fours of columns.
+  let my_rows = (local / 8u) % 16u;
+  let my_columns = local % 8u;
   $sums
   $windows_end
   for (var done = 0u; done < $end; done += $depth) {
@@ -128,10 +107,30 @@ fn run(id: u32, group: u32, local: u32$subgroup) {
       $keep_w
     }
     workgroupBarrier();
-    $multiply
+    for (var k = 0u; k < $steps; k++) {
+      $multiply
+    }
   }
-  $store
+  var sums = array<vec4<f32>, 16>($all_sums);
+  for (var i = 0u; i < 8u; i++) {
+    let row = first_row + my_rows * 4u + i / 4u * 64u + i % 4u;
+    let column = first_column + my_columns * 4u;
+    $store
+  }
 }`;
+
+/** $multiply: one element of the window, of two in a trip. */
+const MULTIPLY = `{
+        let a = x_tile[(2u * k + $n) * $x_pitch + my_rows];
+        let b = x_tile[(2u * k + $n) * $x_pitch + my_rows + 16u];
+        let u = w_tile[(2u * k + $n) * $w_pitch + my_columns];
+        let v = w_tile[(2u * k + $n) * $w_pitch + my_columns + 8u];
+        $add
+      }`;
+const addProducts = (i: number) => {
+  const factor = `vec4<f32>(${i < 4 ? 'a' : 'b'}[${i % 4}])`;
+  return `s${i}_0 = fma(${factor}, u, s${i}_0); s${i}_1 = fma(${factor}, v, s${i}_1);`;
+};
 
 /** $rows_of_x of a window. */
 const WINDOW_PLACES = `let x_at = batch * p.x_batch + rows / (p.oh * p.ow) * ((p.h >> p.zoom) * (p.width >> p.zoom) * p.channels);
@@ -166,66 +165,19 @@ const LOAD_X = {
 };
 
 /** $unless_adapters_x and $unless_adapters_w: behind the window, adapters' factors are fetched in its place. */
-const ADAPTERS_X = `let rank_quad = (done - windows_end) / $depth * $rank_quads;
+const ADAPTERS_X = `let rank_quad = (done - windows_end) / $depth * 4u;
     if (done >= windows_end) {
-      let q = rank_quad + x_quad % $rank_quads;
+      let q = rank_quad + x_quad;
       if (q < p.rank) { ${four((i) => `x${i} = t_load(rows[${i}] * p.rank + q);`)} }
     } else {`;
 const ADAPTERS_W = `if (done >= windows_end) {
-        let q = min(rank_quad + w_quad % $rank_quads, p.rank - 1u);
+        let q = min(rank_quad + w_quad, p.rank - 1u);
         $load_up
       } else {`;
 
-/** $load_w in loads of four, as numbers or as they are stored. */
+/** $load_w in loads of four. */
 const LOAD_W = `let q = min(done + w_quad, p.k - 1u);
       ${four((i) => `w${i} = w_load(w_at[${i}] + q);`)}`;
-const LOAD_W_PACKED = `let q = min(done + w_quad, p.k - 1u);
-      ${four((i) => `w${i} = w[w_at[${i}] + q];`)}`;
-
-/** 8 x 8 sums a thread, in fours of columns. */
-const IN_REGISTERS: TileProduct = {
-  name: 'tiled',
-  declarations: `var<workgroup> x_tile: array<vec4<f32>, ${DEPTH * (TILE.rows / 4)}>;
-var<workgroup> w_tile: array<vec4<f32>, ${DEPTH * (TILE.columns / 4)}>;`,
-  rows: '4u * (local % 32u) + vec4<u32>(0u, 1u, 2u, 3u)',
-  rowQuad: '(local / 32u) % 4u',
-  columns: '4u * (local % 16u) + vec4<u32>(0u, 1u, 2u, 3u)',
-  columnQuad: '(local / 16u) % 4u',
-  rankQuads: 4,
-  up: (loaded) => loaded,
-  begin: `let my_rows = (local / 8u) % 16u;
-  let my_columns = local % 8u;
-  ${each(8, (i) => `var s${i}_0 = vec4<f32>(0.0); var s${i}_1 = vec4<f32>(0.0);`)}`,
-  keepX: each(
-    4,
-    (j) => `x_tile[(4u * x_quad + ${j}u) * ${TILE.rows / 4}u + local % 32u] = vec4<f32>(x0[${j}], x1[${j}], x2[${j}], x3[${j}]);`,
-  ),
-  keepW: each(
-    4,
-    (j) => `w_tile[(4u * w_quad + ${j}u) * ${TILE.columns / 4}u + local % 16u] = vec4<f32>(w0[${j}], w1[${j}], w2[${j}], w3[${j}]);`,
-  ),
-  multiply: `for (var k = 0u; k < ${DEPTH / 2}u; k++) {
-      ${each(
-        2,
-        (n) => `{
-        let a = x_tile[(2u * k + ${n}u) * ${TILE.rows / 4}u + my_rows];
-        let b = x_tile[(2u * k + ${n}u) * ${TILE.rows / 4}u + my_rows + 16u];
-        let u = w_tile[(2u * k + ${n}u) * ${TILE.columns / 4}u + my_columns];
-        let v = w_tile[(2u * k + ${n}u) * ${TILE.columns / 4}u + my_columns + 8u];
-        ${each(8, (i) => {
-          const factor = `vec4<f32>(${i < 4 ? 'a' : 'b'}[${i % 4}])`;
-          return `s${i}_0 = fma(${factor}, u, s${i}_0); s${i}_1 = fma(${factor}, v, s${i}_1);`;
-        })}
-      }`,
-      )}
-    }`,
-  finish: (gated) => `var sums = array<vec4<f32>, 16>(${Array.from({ length: 16 }, (_, i) => `s${i >> 1}_${i & 1}`).join(', ')});
-  for (var i = 0u; i < 8u; i++) {
-    let row = first_row + my_rows * 4u + i / 4u * 64u + i % 4u;
-    let column = first_column + my_columns * 4u;
-    ${gated ? 'finish4(batch, row, column, sums[2u * i], sums[2u * i + 1u]);' : each(2, (j) => `finish4(batch, row, column + ${32 * j}u, sums[2u * i + ${j}u]);`)}
-  }`,
-};
 
 /** Four elements of a row, zero beyond its end, where channels are not in fours. */
 const SCALAR_ROW = `

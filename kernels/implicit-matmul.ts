@@ -5,15 +5,13 @@
  * 2006). Linear layers are the case of a 1 x 1 window, in which every token is a pixel; products of two activations have a batch axis.
  * What the schedules share is in matmul-variant.ts; each is in a file of its own.
  */
-import { MATRIX_FEATURE } from '../core/adapter.ts';
 import { type Lowering, type Operand, width } from '../core/op.ts';
 import { sizeOf } from '../core/tensor.ts';
 import { type EpilogueOperands, epilogueOf, epilogueOperands, epilogueParams } from './epilogue.ts';
-import { matrixMatmul, suitsMatrices } from './implicit-matmul-matrix.ts';
+import { MATRIX_THREADS, matrixMatmul, matrixTile, suitsMatrices } from './implicit-matmul-matrix.ts';
 import { subgroupMatmul, subgroupTile } from './implicit-matmul-subgroup.ts';
 import { TILED_THREADS, tiledMatmul, tiledTile } from './implicit-matmul-tiled.ts';
 import type { Float, MatmulVariant } from './matmul-variant.ts';
-import { EMULATED, NATIVE } from './matrices.ts';
 
 export interface ImplicitMatmul extends EpilogueOperands {
   x: Operand;
@@ -30,6 +28,8 @@ export interface ImplicitMatmul extends EpilogueOperands {
   window: { kh: number; kw: number; stride: number; top: number; left: number };
   /** Number of independent products; each has its own x, w and y. */
   batch: number;
+  /** Whether w holds activations, which may be larger than weights are. Default: weights, or what is made of them. */
+  activations?: boolean;
 }
 
 /** Emits the dispatch of an implicit matmul, in the schedule of the adapter. */
@@ -46,13 +46,12 @@ export function lowerImplicitMatmul(to: Lowering, m: ImplicitMatmul): void {
     windowed: kh * kw * stride > 1 || Boolean(m.image.zoom) || top > 0 || left > 0 || m.image.oh > m.image.h || m.image.ow > m.image.w,
   };
   const lanes = to.facts.subgroupSizes[0];
-  const matrix = to.facts.schedule === 'matrix' && suitsMatrices(variant);
-  const matrices = to.facts.features.has(MATRIX_FEATURE) ? NATIVE : EMULATED;
-  const tile = subgroup ? subgroupTile(lanes, gated) : tiledTile(gated);
+  const unit = to.facts.schedule === 'matrix' && suitsMatrices(variant, m.activations ?? false) ? to.facts.matrixUnit : undefined;
+  const tile = subgroup ? subgroupTile(lanes, gated) : unit ? matrixTile(gated) : tiledTile(gated);
   const rowTiles = Math.ceil(m.rows / tile.rows);
   const columnTiles = Math.ceil(m.columns / tile.columns);
   to.dispatch({
-    shader: subgroup ? subgroupMatmul(lanes, variant) : matrix ? matrixMatmul(matrices, variant) : tiledMatmul(variant),
+    shader: subgroup ? subgroupMatmul(lanes, variant) : unit ? matrixMatmul(variant, unit, to.facts.features) : tiledMatmul(variant),
     operands: { x: m.x, w: m.w, ...epilogueOperands(m), t: m.t, up: m.up },
     params: {
       rows: m.rows,
@@ -77,7 +76,7 @@ export function lowerImplicitMatmul(to: Lowering, m: ImplicitMatmul): void {
       rank: m.up ? m.up.shape[1] / 4 : 0,
       ...epilogueParams(m, m.rows),
     },
-    threads: rowTiles * columnTiles * m.batch * (subgroup ? lanes : TILED_THREADS),
+    threads: rowTiles * columnTiles * m.batch * (subgroup ? lanes : unit ? MATRIX_THREADS : TILED_THREADS),
     flops: 2 * m.rows * sizeOf(m.w.shape),
   });
 }

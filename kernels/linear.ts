@@ -66,6 +66,7 @@ export const linearOp: Op<LinearAttrs, LayerInputs> = {
       image: { h: 1, w: rows, oh: 1, ow: rows },
       window: { kh: 1, kw: 1, stride: 1, top: 0, left: 0 },
       batch,
+      activations: attrs.batched,
       activation: attrs.activation,
     });
   },

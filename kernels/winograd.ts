@@ -8,6 +8,7 @@
  * convolution. Transformed windows and tiles are f32 scratch. The smaller of both is transformed once, the larger in parts, so that scratch stays
  * small whatever the image and the weight.
  */
+import type { AdapterFacts } from '../core/adapter.ts';
 import type { Lowering, Operand } from '../core/op.ts';
 import { epilogueOf, epilogueOperands, epilogueParams } from './epilogue.ts';
 import { type ImplicitMatmul, lowerImplicitMatmul } from './implicit-matmul.ts';
@@ -29,14 +30,19 @@ const PART = 2 ** 26;
 /** The same of the larger operand, with its products, on CPU drivers: what the cores' caches keep from one dispatch to the next. */
 const CACHED = 2 ** 21;
 
+/** What a multiply-add of a direct convolution and of Winograd's products costs on matrix units, in those of the tiled schedule: two or three products of halves. */
+const ON_MATRICES = { f16: 0.5, split: 0.8 };
+
 /** Whether Winograd's convolution applies and is the cheaper way: the transforms must be worth it. */
-export function suitsWinograd({ x, window, image, channels, columns, rows }: ImplicitMatmul): boolean {
+export function suitsWinograd({ x, w, window, image, channels, columns, rows }: ImplicitMatmul, { schedule }: AdapterFacts): boolean {
   const { kh, kw, stride } = window;
   if (kh !== 3 || kw !== 3 || stride !== 1 || channels % 4 || columns % 4) return false;
   const tiles = x.shape[0] * tilesAlong(image.oh) * tilesAlong(image.ow);
   // Multiply-adds and, at some 75 of them for every four values loaded and stored, the transforms of windows, pixels and results.
   const transforms = 20 * channels * columns + 28 * tiles * channels + 20 * tiles * columns;
-  return 36 * tiles * channels * columns + 75 * transforms < 9 * rows * channels * columns;
+  const matrices = schedule === 'matrix';
+  const [direct, product] = matrices ? [w.dtype === 'f16' ? ON_MATRICES.f16 : ON_MATRICES.split, ON_MATRICES.split] : [1, 1];
+  return 36 * product * tiles * channels * columns + 75 * transforms < 9 * direct * rows * channels * columns;
 }
 
 const tilesAlong = (size: number) => Math.ceil(size / TILE);

@@ -338,7 +338,8 @@ function inBothSchedules(failure: DeviceError): DeviceError {
 
 async function deviceOf(host: Host, { schedule, powerPreference }: RestorerOptions, before: Device | null = null): Promise<Device> {
   const { pace, card } = before ?? {};
-  const from = { gpu: await host.gpu(), settle: host.settle, machine: host.machine(), debug: host.debug?.() };
+  const { settle, chooseMatrixUnit } = host;
+  const from = { gpu: await host.gpu(), settle, chooseMatrixUnit, machine: host.machine(), debug: host.debug?.() };
   const device = await openDevice({ ...from, schedule, powerPreference, pace, card });
   device.profile = before?.profile ? new Profile() : null;
   return device;

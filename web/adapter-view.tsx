@@ -17,7 +17,7 @@ const FEATURES: Record<string, string> = {
 const SCHEDULES = {
   subgroup: 'subgroup: operands are handed round by broadcasts, without workgroup memory, which suits processors',
   tiled: 'tiled: many threads share tiles in workgroup memory, which suits GPUs',
-  matrix: 'matrix: as tiled, with matrix units where weights are 16-bit floats, an experiment of Chromium',
+  matrix: 'matrix: as tiled, with matrix units for matrix products and convolutions, an experiment of Chromium',
 };
 
 export function AdapterView() {

@@ -15,7 +15,13 @@ import type { AdapterChoice, AdapterReport, Benchmark } from './protocol.ts';
 
 /** Opens the preferred adapter, lets it compute squares, and tells what it is. Throws DeviceError where there is none or it computes nothing. */
 export async function adapterReport(host: Host, choice: AdapterChoice): Promise<AdapterReport> {
-  const device = await openDevice({ gpu: await host.gpu(), settle: host.settle, machine: host.machine(), ...choice });
+  const device = await openDevice({
+    gpu: await host.gpu(),
+    settle: host.settle,
+    machine: host.machine(),
+    chooseMatrixUnit: host.chooseMatrixUnit,
+    ...choice,
+  });
   try {
     const wrong = (await squares(device.gpu, 4096, host.settle)).findIndex((value, i) => value !== i * i);
     if (wrong >= 0) throw new DeviceError(`The adapter answered wrongly: ${wrong} squared. Update the browser and the graphics driver.`);
@@ -42,7 +48,8 @@ async function impossible(host: Host, choice: AdapterChoice): Promise<AdapterRep
   const why: AdapterReport['impossible'] = {};
   for (const schedule of ['subgroup', 'matrix'] satisfies Schedule[]) {
     try {
-      (await openDevice({ gpu: await host.gpu(), settle: host.settle, ...choice, schedule })).close();
+      const { settle, chooseMatrixUnit } = host;
+      (await openDevice({ gpu: await host.gpu(), settle, chooseMatrixUnit, ...choice, schedule })).close();
     } catch (error) {
       if (!(error instanceof DeviceError)) throw error;
       why[schedule] = error.message;

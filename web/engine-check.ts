@@ -26,7 +26,13 @@ export async function check(host: Host, choice: AdapterChoice, { emit, signal }:
   const report = await checkAdapter({
     open: async (schedule) => {
       const wanted = schedule === 'auto' ? choice.schedule : schedule;
-      return openDevice({ gpu: await host.gpu(), settle: host.settle, powerPreference, schedule: wanted });
+      return openDevice({
+        gpu: await host.gpu(),
+        settle: host.settle,
+        chooseMatrixUnit: host.chooseMatrixUnit,
+        powerPreference,
+        schedule: wanted,
+      });
     },
     restoration: reference ? restoration : undefined,
     progress: (done, total, what) => emit({ done, total, what }),

@@ -38,7 +38,12 @@ const TILED: AdapterFacts = {
   subgroupSizes: [32, 64],
   schedule: 'tiled',
 };
-const MATRIX: AdapterFacts = { ...TILED, features: new Set([...TILED.features, MATRIX_FEATURE]), schedule: 'matrix' };
+const MATRIX: AdapterFacts = {
+  ...TILED,
+  features: new Set([...TILED.features, 'subgroup-size-control', MATRIX_FEATURE]),
+  schedule: 'matrix',
+  matrixUnit: { input: 'f16', m: 16, n: 16, k: 16, lanes: 32 },
+};
 const LIMITS = { maxStorageBufferBindingSize: 2 ** 31, minUniformBufferOffsetAlignment: 256 };
 
 /** Every shader of the operations below, each once, and those of the matrix schedule that differ. */
@@ -53,7 +58,7 @@ export function hotKernels(): HotKernel[] {
         const { name, matrices } = shader;
         const own = matrices ? matrixTrips(name) : name.startsWith('matmul') ? matmulTrips(name) : trips;
         if (same) same.operation = [...new Set([...same.operation.split(', '), operation])].join(', ');
-        else kernels.set(wgsl, { operation, shader: name, wgsl, needs: needsOf(wgsl), split: matrices ? 2 : 1, trips: own });
+        else kernels.set(wgsl, { operation, shader: name, wgsl, needs: needsOf(wgsl), split: matrices ? productsOf(name) : 1, trips: own });
       }
     }
   }
@@ -69,8 +74,11 @@ interface Operation {
 /** A matmul passes through a tile of the window 16 elements deep; where it is a convolution's, it may go on to the next place of the window. */
 const matmulTrips = (shader: string) => (shader.includes('windowed') ? [16 / 320, 8] : [8]);
 
-/** The same with matrices, whose products are no loop. */
-const matrixTrips = (shader: string) => matmulTrips(shader).slice(0, -1);
+/** Products of halves that make one of f32: x is split into two of them, and so are weights that are not f16. */
+const productsOf = (shader: string) => ['f16x4 f16', 'f32x4 f16'].findIndex((types) => shader.startsWith(`matmul ${types}`)) + 1 || 3;
+
+/** The same with matrices, whose products are no loop, in tiles 32 elements deep or 16. */
+const matrixTrips = (shader: string) => (shader.includes('windowed') ? [(productsOf(shader) < 3 ? 32 : 16) / 320] : []);
 
 /** Slices of channels, then weights and values in four pieces of a block. */
 function attentionTrips(width: number): number[] {
@@ -85,6 +93,7 @@ function* operations(): Generator<Operation> {
   const image = f32(1, 64, 64, 320);
   const tokens = f32(1, 4096, 640);
   yield { operation: 'linear', graph: add(linear(tokens, f16(640, 640), f32(640)), tokens) };
+  yield { operation: 'linear, activations in f16', graph: linear(f16(1, 4096, 640), f16(640, 640), f32(640)) };
   for (const dtype of ['q8', 'q4'] as const) {
     const parameter = new Parameter([640, 640], 'matrix');
     parameter.dtype = dtype;

@@ -19,7 +19,7 @@ import { SUPIR_SDXL } from '../../models/config.ts';
 import { Supir } from '../../models/supir.ts';
 import { noiseLoss } from '../../train/loss.ts';
 import { testDevices } from '../support/device.ts';
-import { FACTS, LIMITS } from '../support/facts.ts';
+import { FACTS, HALVES, LIMITS } from '../support/facts.ts';
 import { over } from '../support/faulty-gpu.ts';
 
 const MOST = 65535;
@@ -55,7 +55,11 @@ function checkSubmits(name: string, planned: Plan, pace: Pace): number {
   return submits.length;
 }
 
-const SCHEDULES: Partial<AdapterFacts>[] = [{ schedule: 'tiled' }, { schedule: 'matrix' }, { schedule: 'subgroup', subgroupSizes: [8, 8] }];
+const SCHEDULES: Partial<AdapterFacts>[] = [
+  { schedule: 'tiled' },
+  { schedule: 'matrix', matrixUnit: HALVES },
+  { schedule: 'subgroup', subgroupSizes: [8, 8] },
+];
 
 test('published sizes: no submit and no dispatch above the budget, at three speeds, in every schedule', () => {
   const supir = new Supir(SUPIR_SDXL);

@@ -7,6 +7,7 @@ import { fileURLToPath } from 'node:url';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { host } from '../../host/node.ts';
+import { loaders, probeApart } from '../../host/node-matrices.ts';
 
 const test = suite('node host', { folder: '' });
 
@@ -40,6 +41,24 @@ test('a write stopped by SIGINT leaves the old file and no other', async ({ fold
   assert.is(await exit, 'SIGINT');
   assert.ok(!readdirSync(folder).some((name) => name.endsWith('.tmp')));
   assert.is(readFileSync(path, 'utf8'), 'old');
+});
+
+test('matrix units are tried in a process of its own, and a crash there is an answer', async ({ folder }) => {
+  const program = (text: string) => {
+    writeFileSync(join(folder, 'probe.mjs'), text);
+    return probeApart(['a flag'], 20_000, join(folder, 'probe.mjs'));
+  };
+  const told = await program(`console.log(JSON.stringify({ unit: null, quicker: false, why: process.argv[2] }))`);
+  assert.is(told.why, '["a flag"]');
+  const crashed = await program(`process.kill(process.pid, 'SIGSEGV'); setTimeout(() => {}, 1e6);`);
+  assert.equal(crashed, { unit: null, quicker: false, why: 'the process that tried them ended with SIGSEGV' });
+  assert.match((await probeApart([], 20_000, join(folder, 'none.mjs'))).why, /not beside/);
+  // No adapter that runs these tests has matrix units, but the whole program can be run.
+  assert.match(
+    (await probeApart(['enable-dawn-features=allow_unsafe_apis'])).why,
+    /does not offer chromium-experimental-subgroup-matrix|times as quick/,
+  );
+  assert.equal(loaders(['--import', 'tsx', '--require=a', '--input-type=module', '-e', 'run()']), ['--import', 'tsx', '--require=a']);
 });
 
 test('while settle waits, timers fire and the thread sleeps', async () => {

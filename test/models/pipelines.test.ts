@@ -7,10 +7,14 @@ import { input, type Tensor } from '../../core/tensor.ts';
 import { plan } from '../../kernels/fusion.ts';
 import { SUPIR_SDXL } from '../../models/config.ts';
 import { Supir } from '../../models/supir.ts';
-import { FACTS, LIMITS } from '../support/facts.ts';
+import { FACTS, HALVES, LIMITS } from '../support/facts.ts';
 
 const MOST = 60;
-const SCHEDULES: Partial<AdapterFacts>[] = [{ schedule: 'tiled' }, { schedule: 'matrix' }, { schedule: 'subgroup', subgroupSizes: [8, 8] }];
+const SCHEDULES: Partial<AdapterFacts>[] = [
+  { schedule: 'tiled' },
+  { schedule: 'matrix', matrixUnit: HALVES },
+  { schedule: 'subgroup', subgroupSizes: [8, 8] },
+];
 
 for (const facts of SCHEDULES) {
   test(`all of the published SUPIR compiles at most ${MOST} pipelines, with guidance and without, ${facts.schedule}`, () => {

@@ -1,5 +1,5 @@
 /** An adapter on paper, for plans that never run. */
-import type { AdapterFacts } from '../../core/adapter.ts';
+import type { AdapterFacts, MatrixUnit } from '../../core/adapter.ts';
 
 export const FACTS: AdapterFacts = {
   vendor: '',
@@ -13,3 +13,6 @@ export const FACTS: AdapterFacts = {
 };
 
 export const LIMITS = { maxStorageBufferBindingSize: 2 ** 27, minUniformBufferOffsetAlignment: 256 };
+
+/** The matrix unit of most GPUs. */
+export const HALVES: MatrixUnit = { input: 'f16', m: 16, n: 16, k: 16, lanes: 32 };
