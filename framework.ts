@@ -80,6 +80,7 @@ export {
   tanh,
 } from './kernels/unary.ts';
 export { where } from './kernels/where.ts';
+export { relativeBias, windowAttention } from './kernels/window-attention.ts';
 export { modulate } from './kernels/zero-sft.ts';
 // Networks
 export { Conditioner, SUPIR_SIZES, type TokenPair } from './models/conditioner.ts';

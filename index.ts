@@ -62,6 +62,7 @@ export {
   tanh,
 } from './kernels/unary.ts';
 export { where } from './kernels/where.ts';
+export { relativeBias, windowAttention } from './kernels/window-attention.ts';
 export { modulate } from './kernels/zero-sft.ts';
 export { parseConfig, SUPIR_SDXL, type SupirConfig } from './models/config.ts';
 export { adaptersOf, LoraStack } from './models/lora.ts';

@@ -1,14 +1,14 @@
 /** The operations that the benchmark compares: SDXL's shapes, seeded inputs, and some results of each computed in f64. */
 import { TorchRandom } from '../core/random.ts';
 
-export type Kind = 'matmul' | 'conv2d' | 'attention' | 'groupNormSilu' | 'layerNorm' | 'geglu';
+export type Kind = 'matmul' | 'conv2d' | 'attention' | 'windowAttention' | 'groupNormSilu' | 'layerNorm' | 'geglu';
 
 export interface Case {
   name: string;
   kind: Kind;
-  /** matmul m, k, n; conv2d size, channels in, channels out; attention queries, keys, heads, width; norms and geglu rows, channels. */
+  /** matmul m, k, n; conv2d size, channels in, channels out; attention queries, keys, heads, width; its windows side, heads, width; norms and geglu rows, channels. */
   size: number[];
-  /** Row-major, channels last: x and w (n, k) or (O, 3, 3, C); q, k, v (tokens, heads width); gamma, beta (C). */
+  /** Row-major, channels last: x and w (n, k) or (O, 3, 3, C); q, k, v (tokens, heads width); qkv (side side, 3 heads width), bias (heads, 64, 64); gamma, beta (C). */
   inputs: Record<string, Float32Array>;
   /** Multiply-adds times two; 0 where memory bounds. */
   flops: number;
@@ -17,6 +17,9 @@ export interface Case {
 /** Norm groups of SDXL. */
 export const GROUPS = 32;
 export const EPS = 1e-5;
+/** Side of windows of attention, and by how much they are shifted. */
+export const WINDOW = 8;
+export const SHIFT = 4;
 
 const SIZES: [Kind, number[]][] = [
   ['matmul', [1024, 1024, 1024]],
@@ -29,6 +32,8 @@ const SIZES: [Kind, number[]][] = [
   ['attention', [1024, 1024, 10, 64]],
   ['attention', [4096, 4096, 10, 64]],
   ['attention', [4096, 77, 10, 64]],
+  ['windowAttention', [64, 6, 30]],
+  ['windowAttention', [64, 2, 32]],
   ['groupNormSilu', [4096, 320]],
   ['layerNorm', [4096, 640]],
   ['geglu', [4096, 2560]],
@@ -41,6 +46,7 @@ function title(kind: Kind, size: number[]): string {
   if (kind === 'matmul') return `matmul ${size.join('x')}`;
   if (kind === 'conv2d') return `conv 3x3 ${size[1]}@${size[0]}x${size[0]}`;
   if (kind === 'attention') return `attention ${size[2]}x${size[3]}, ${size[0]} on ${size[1]}`;
+  if (kind === 'windowAttention') return `windows of 8, ${size[1]}x${size[2]}, ${size[0]}x${size[0]}`;
   return `${{ groupNormSilu: 'group norm + SiLU', layerNorm: 'layer norm', geglu: 'GEGLU' }[kind]} ${size.join('x')}`;
 }
 
@@ -60,6 +66,11 @@ export function draw({ kind, size, name }: { kind: Kind; size: number[]; name: s
     const channels = heads * width;
     const inputs = { q: of(queries * channels), k: of(keys * channels), v: of(keys * channels) };
     return { name, kind, size, inputs, flops: 4 * queries * keys * channels };
+  }
+  if (kind === 'windowAttention') {
+    const [side, heads, width] = size;
+    const inputs = { qkv: of(side * side * 3 * heads * width), bias: of(heads * WINDOW ** 4) };
+    return { name, kind, size, inputs, flops: 4 * side * side * WINDOW ** 2 * heads * width };
   }
   const [rows, channels] = size;
   const x = of(rows * channels * (kind === 'geglu' ? 2 : 1));
@@ -110,6 +121,30 @@ function element({ kind, size, inputs }: Case, at: number): number {
     const weights = scores.map((score) => Math.exp(score - largest));
     const total = weights.reduce((a, b) => a + b);
     return weights.reduce((sum, weight, key) => sum + (weight / total) * inputs.v[key * channels + (at % channels)], 0);
+  }
+  if (kind === 'windowAttention') {
+    const [side, heads, width] = size;
+    const channels = heads * width;
+    const [pixel, head] = [Math.floor(at / channels), Math.floor((at % channels) / width)];
+    const moved = (pixel: number) => [Math.floor(pixel / side), pixel % side].map((v) => (v - SHIFT + side) % side);
+    const [y, x] = moved(pixel);
+    const [top, left] = [y - (y % WINDOW), x - (x % WINDOW)];
+    const places = Array.from({ length: WINDOW ** 2 }, (_, i) => [top + Math.floor(i / WINDOW), left + (i % WINDOW)]);
+    const query = (y - top) * WINDOW + x - left;
+    const value = (key: number, third: number, c: number) => {
+      const [py, px] = places[key].map((v) => (v + SHIFT) % side);
+      return inputs.qkv[((py * side + px) * 3 + third) * channels + head * width + c];
+    };
+    const scores = places.map((place, key) => {
+      let sum = 0;
+      for (let c = 0; c < width; c++) sum += value(query, 0, c) * value(key, 1, c);
+      const parted = [y, x].some((v, axis) => v >= side - SHIFT !== place[axis] >= side - SHIFT);
+      return sum / Math.sqrt(width) + inputs.bias[(head * places.length + query) * places.length + key] + (parted ? -100 : 0);
+    });
+    const largest = Math.max(...scores);
+    const weights = scores.map((score) => Math.exp(score - largest));
+    const total = weights.reduce((a, b) => a + b);
+    return weights.reduce((sum, weight, key) => sum + (weight / total) * value(key, 2, (at % channels) % width), 0);
   }
   const [rows, channels] = size;
   if (kind === 'geglu') {

@@ -82,6 +82,7 @@ export async function benchOps(pattern: string, rounds: number, report: (result:
           failure,
         });
       try {
+        if (c.kind === 'windowAttention' && name !== contenders[0].name) throw new Error('has no attention within windows');
         const runner = await host.settle(prepare(c));
         const error = errorAgainstF64(c, await host.settle(runner.result()));
         await host.settle(runner.run());

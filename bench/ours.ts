@@ -12,7 +12,8 @@ import { layerNorm } from '../kernels/layer-norm.ts';
 import { linear } from '../kernels/linear.ts';
 import { reshape } from '../kernels/reshape.ts';
 import { silu } from '../kernels/unary.ts';
-import { type Case, EPS, GROUPS } from './cases.ts';
+import { windowAttention } from '../kernels/window-attention.ts';
+import { type Case, EPS, GROUPS, SHIFT, WINDOW } from './cases.ts';
 import type { Contender } from './contender.ts';
 
 export function ours(device: Device): Contender {
@@ -33,6 +34,11 @@ function graph({ kind, size, inputs }: Case): Tensor {
   if (kind === 'attention') {
     const channels = size[2] * size[3];
     return attention(of('q', 1, size[0], channels), of('k', 1, size[1], channels), of('v', 1, size[1], channels), size[2]);
+  }
+  if (kind === 'windowAttention') {
+    const [side, heads, width] = size;
+    const qkv = of('qkv', 1, side, side, 3 * heads * width);
+    return windowAttention(qkv, of('bias', heads, WINDOW ** 2, WINDOW ** 2), { heads, window: WINDOW, shift: SHIFT, blocked: -100 });
   }
   const [rows, channels] = size;
   if (kind === 'geglu') return geglu(of('x', rows, 2 * channels));

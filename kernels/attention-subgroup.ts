@@ -7,7 +7,8 @@
  * costs a CPU driver some 25 ms to compile, whereas arithmetic costs almost nothing.
  */
 import { fill } from '../core/fill.ts';
-import { type DTypes, each, shader } from '../core/shader.ts';
+import { type DTypes, each, shader, when } from '../core/shader.ts';
+import { WINDOW_PARAMS, WINDOW_WGSL } from './window-place.ts';
 
 /**
  * Queries of one lane, whose text is repeated for each; fewer for wide heads, whose queries and results would leave the cache, and on
@@ -22,32 +23,57 @@ export function queriesPerLane(lanes: number, vectors: number): number {
 const fromLanes = (name: 'k' | 'v', i: number, four: number) =>
   ['a', 'b', 'c', 'd'].map((to, n) => `let ${to}${four} = subgroupShuffle(${name}${i}, r + ${4 * four + n}u);`).join(' ');
 
-/** One workgroup for every head and S x queriesPerLane queries; heads of `vectors` times four channels. `states`: as in attention.ts. */
-export function subgroupAttention(lanes: number, vectors: number, { q, k, v }: DTypes<'q' | 'k' | 'v'>, states: boolean) {
-  const mine = queriesPerLane(lanes, vectors);
+/** Attention within windows (window-attention.ts): queries of a lane, and whether heads begin and end between fours. */
+export interface LaneWindows {
+  mine: number;
+  ragged: boolean;
+}
+
+/**
+ * One workgroup for every head and S x queriesPerLane queries; heads of `vectors` loads of four channels. `states`: as in attention.ts. Windows
+ * read queries, keys and values where they lie in a map of all three, and their scores begin with a bias.
+ */
+export function subgroupAttention(
+  lanes: number,
+  vectors: number,
+  { q, k, v }: DTypes<'q' | 'k' | 'v'>,
+  states: boolean,
+  windows: LaneWindows | null = null,
+) {
+  const mine = windows?.mine ?? queriesPerLane(lanes, vectors);
   // Keys of one pass over the results, in fours: more text, and fewer times that the results are scaled again.
   const fours = vectors <= 8 && lanes % 8 === 0 ? 2 : 1;
   const perQuery = (line: (j: number) => string) => each(mine, line);
   const eachFour = (line: (four: number) => string) => each(fours, line);
   return shader({
-    name: `attention ${vectors * 4} ${q} ${k} ${v} subgroup ${lanes}${states ? ' states' : ''}`,
+    name: `attention ${vectors * 4} ${q} ${k} ${v} subgroup ${lanes}${states ? ' states' : ''}${windows ? ` windows x${mine}${windows.ragged ? ' ragged' : ''}` : ''}`,
     bindings: {
       q: { dtype: q, width: 4 },
       k: { dtype: k, width: 4 },
       v: { dtype: v, width: 4 },
-      y: { dtype: 'f32', width: 4, write: true },
+      ...when(windows !== null, { bias: { dtype: 'f32', width: 4 } }),
+      y: { dtype: 'f32', width: windows?.ragged ? 1 : 4, write: true },
     },
-    params: { groups: 'u32', blocks: 'u32', queries: 'u32', keys: 'u32', heads: 'u32', scale: 'f32', causal: 'u32', held: 'u32' },
+    params: {
+      ...{ groups: 'u32', blocks: 'u32', queries: 'u32', keys: 'u32', heads: 'u32', scale: 'f32', causal: 'u32', held: 'u32' },
+      ...when(windows !== null, WINDOW_PARAMS),
+    },
     workgroup: lanes,
     subgroups: true,
     // held is vectors x queriesPerLane: as a constant it would make compilers unroll the loops that use it.
     code: fill(TEXT, {
       ...{ vectors, lanes, own: lanes * mine, step: 4 * fours, held: `${vectors * mine}`, mine: `${mine}` },
+      ...(windows ? placesOfWindows(mine, fours, windows.ragged) : SEQUENCES),
       limits: perQuery((j) => `let limit${j} = select(p.keys, min(first + ${j * lanes}u + local + 1u, p.keys), p.causal == 1u);`),
       no_statistics: perQuery((j) => `var largest${j} = -3.4e38; var total${j} = 0.0;`),
       load_keys: each(vectors, (i) => `let k${i} = k_load(at + ${i}u);`),
-      load_values: each(vectors, (i) => `let v${i} = v_load(at + ${i}u);`),
-      no_scores: perQuery((j) => eachFour((f) => `var s${j}${f} = vec4<f32>(0.0);`)),
+      load_values: each(vectors, (i) => `let v${i} = v_load($value_at + ${i}u);`),
+      no_scores: perQuery((j) =>
+        eachFour(
+          (f) =>
+            `var s${j}${f} = ${windows ? `first_scores(bias${j}, block + r + ${4 * f}u, regions${f} == vec4<u32>(region${j}))` : 'vec4<f32>(0.0)'};`,
+        ),
+      ),
       add_to_scores: each(
         vectors,
         (i) => `{
@@ -76,6 +102,7 @@ export function subgroupAttention(lanes: number, vectors: number, { q, k, v }: D
       result: states
         ? `((image * p.queries + query) * p.heads + head) * ${vectors + 1}u`
         : '(image * p.queries + query) * stride + head_at',
+      store: windows?.ragged ? STORE_RAGGED : windows ? STORE_WINDOW : 'y_store($result + i % $vectors, y[i] / totals[i / $vectors]);',
       store_statistics: states ? STATISTICS : '',
     }),
   });
@@ -84,20 +111,18 @@ export function subgroupAttention(lanes: number, vectors: number, { q, k, v }: D
 const list = (count: number, item: (i: number) => string, by = ', ') => Array.from({ length: count }, (_, i) => item(i)).join(by);
 
 /** The kernel, with places for what varies. */
-const TEXT = `
+const TEXT = `$helpers
 fn run(id: u32, group: u32, local: u32) {
   if (group >= p.groups) { return; }
   let head = (group / p.blocks) % p.heads;
   let image = group / (p.blocks * p.heads);
   let first = (group % p.blocks) * $own;
-  let stride = p.heads * $vectors;
-  let head_at = head * $vectors;
-  let k_at = image * p.keys * stride + head_at;
+  $place
   var q: array<vec4<f32>, $held>;
   var y: array<vec4<f32>, $held>;
   for (var i = 0u; i < p.held; i++) {
     let query = min(first + (i / $vectors) * $lanes + local, p.queries - 1u);
-    q[i] = p.scale * q_load((image * p.queries + query) * stride + head_at + i % $vectors);
+    q[i] = p.scale * $query;
     y[i] = vec4<f32>(0.0);
   }
   // A query may see the keys below its limit.
@@ -105,11 +130,14 @@ fn run(id: u32, group: u32, local: u32) {
   $no_statistics
   let end = select(p.keys, min(first + $own, p.keys), p.causal == 1u);
   for (var block = 0u; block < end; block += $lanes) {
-    let at = k_at + min(block + local, p.keys - 1u) * stride;
+    let key = min(block + local, p.keys - 1u);
+    let at = $key_at;
     $load_keys
     $load_values
+    $of_key
     for (var r = 0u; r < $lanes; r += $step) {
       let keys = vec4<u32>(block + r) + vec4<u32>(0u, 1u, 2u, 3u);
+      $of_fours
       $no_scores
       $add_to_scores
       $weights
@@ -119,9 +147,60 @@ fn run(id: u32, group: u32, local: u32) {
   let totals = array<f32, $mine>($totals);
   for (var i = 0u; i < p.held; i++) {
     let query = first + (i / $vectors) * $lanes + local;
-    if (query < p.queries) { y_store($result + i % $vectors, y[i] / totals[i / $vectors]); }
+    if (query < p.queries) { $store }
   }$store_statistics
 }`;
+
+/** Where the tokens of a sequence lie: one after the other. */
+const SEQUENCES = {
+  helpers: '',
+  place: `let stride = p.heads * $vectors;
+  let head_at = head * $vectors;
+  let k_at = image * p.keys * stride + head_at;`,
+  query: 'q_load((image * p.queries + query) * stride + head_at + i % $vectors)',
+  key_at: 'k_at + key * stride',
+  value_at: 'at',
+  of_key: '',
+  of_fours: '',
+};
+
+/** Where those of windows lie: \`image\` is the number of a window. Of each query the bias's row and the region, of the keys at hand their regions. */
+function placesOfWindows(mine: number, fours: number, ragged: boolean) {
+  return {
+    helpers: `${WINDOW_WGSL}
+fn first_scores(row: u32, key: u32, same: vec4<bool>) -> vec4<f32> {
+  return ${Math.LOG2E} * bias_load(row + min(key, p.keys - 4u) / 4u) + select(vec4<f32>(p.blocked), vec4<f32>(0.0), same);
+}`,
+    place: `let window = window_at(image);
+  let head_at = head * p.channels / 4u;
+  ${ragged ? 'let before = head * p.channels % 4u;' : ''}
+  var pixels: array<u32, $mine>;
+  $of_queries`,
+    query: ragged
+      ? 'select(vec4<f32>(0.0), $load_query, vec4<u32>(4u * (i % $vectors) - before) + vec4<u32>(0u, 1u, 2u, 3u) < vec4<u32>(p.channels))'
+      : '$load_query',
+    load_query: 'q_load(pixels[i / $vectors] * p.stride + head_at + i % $vectors)',
+    of_queries: each(
+      mine,
+      (j) => `let query${j} = min(first + ${j}u * $lanes + local, p.queries - 1u);
+  let bias${j} = (head * p.queries + query${j}) * p.keys / 4u;
+  let region${j} = region_of(window, query${j});
+  pixels[${j}] = pixel_of(window, query${j});`,
+    ),
+    key_at: 'pixel_of(window, key) * p.stride + p.third + head_at',
+    value_at: 'at + p.third',
+    of_key: 'let region = region_of(window, key);',
+    of_fours: each(fours, (f) => `let regions${f} = vec4<u32>(${list(4, (n) => `subgroupShuffle(region, r + ${4 * f + n}u)`)});`),
+  };
+}
+
+/** $store of windows, whole loads and not. */
+const STORE_WINDOW = 'y_store(pixels[i / $vectors] * p.third + head_at + i % $vectors, y[i] / totals[i / $vectors]);';
+const STORE_RAGGED = `
+      let at = (pixels[i / $vectors] * p.heads + head) * p.channels;
+      let v = y[i] / totals[i / $vectors];
+      ${each(4, (n) => `{ let c = 4u * (i % $vectors) + ${n}u - before; if (c < p.channels) { y_store(at + c, v[${n}]); } }`)}
+    `;
 
 /** $weights of a lane's query j: those of the keys at hand, by which it fades what it has. */
 const WEIGHTS = `$hide_unseen

@@ -10,7 +10,8 @@
  * padded where they would fall on the same banks. Indices are written so that compilers see that they stay inside the tiles.
  */
 import { fill } from '../core/fill.ts';
-import { type DTypes, each, shader } from '../core/shader.ts';
+import { type DTypes, each, shader, when } from '../core/shader.ts';
+import { WINDOW_PARAMS, WINDOW_WGSL } from './window-place.ts';
 
 /** Groups of 4 channels in a slice of queries and keys. */
 const DEPTH = 4;
@@ -52,8 +53,11 @@ const unrolledValues = ({ channels }: AttentionTile): number => Math.max(1, 4 >>
 
 const list = (count: number, item: (i: number) => string, by = ', ') => Array.from({ length: count }, (_, i) => item(i)).join(by);
 
-/** `loads`: elements that a load of q, k and v moves; 1 where heads are not in fours. `states`: as in attention.ts. */
-export function tiledAttention(tile: AttentionTile, loads: 1 | 4, types: DTypes<'q' | 'k' | 'v'>, states: boolean) {
+/**
+ * `loads`: elements that a load of q, k and v moves; 1 where heads are not in fours. `states`: as in attention.ts. `windows`: as in
+ * window-attention.ts, which read queries, keys and values where they lie in a map of all three, and whose scores have a bias.
+ */
+export function tiledAttention(tile: AttentionTile, loads: 1 | 4, types: DTypes<'q' | 'k' | 'v'>, states: boolean, windows = false) {
   const { threads, across, keys, channels, piece, values } = tile;
   const down = threads / across;
   const queries = 4 * down;
@@ -79,8 +83,13 @@ export function tiledAttention(tile: AttentionTile, loads: 1 | 4, types: DTypes<
   const rowsOf = (name: 'q' | 'k', rows: number, first: string, last: string) =>
     each(
       Math.ceil((rows * DEPTH) / threads),
-      (i) => `let ${name}_row${i} = ${name}_at + min(${first} + local / ${DEPTH}u + ${(i * threads) / DEPTH}u, ${last}) * stride;`,
+      (i) =>
+        `let ${name}_row${i} = ${name}_at + ${pixel(`min(${first} + local / ${DEPTH}u + ${(i * threads) / DEPTH}u, ${last})`)} * stride;`,
     );
+  /** Where a token lies. */
+  const pixel = (token: string) => (windows ? `pixel_of(window, ${token})` : token);
+  /** What scores still lack when the bias is added. */
+  const scale = windows ? '1.0' : 'p.scale';
   const statistics = (two: string) =>
     loads === 4
       ? `y_store(at + p.head, vec4<f32>(${two}, 0.0, 0.0));`
@@ -96,11 +105,12 @@ export function tiledAttention(tile: AttentionTile, loads: 1 | 4, types: DTypes<
             }`,
     );
   return shader({
-    name: `attention x${loads} ${4 * width} ${types.q} ${types.k} ${types.v} tiled${states ? ' states' : ''}`,
+    name: `attention x${loads} ${4 * width} ${types.q} ${types.k} ${types.v} tiled${states ? ' states' : ''}${windows ? ' windows' : ''}`,
     bindings: {
       q: { dtype: types.q, width: loads },
       k: { dtype: types.k, width: loads },
       v: { dtype: types.v, width: loads },
+      ...when(windows, { bias: { dtype: 'f32', width: 1 } }),
       y: { dtype: 'f32', width: loads, write: true },
     },
     params: {
@@ -115,12 +125,31 @@ export function tiledAttention(tile: AttentionTile, loads: 1 | 4, types: DTypes<
       scale: 'f32', // of scores, times log2(e)
       causal: 'u32',
       ...LOOPS,
+      ...when(windows, WINDOW_PARAMS),
     },
     workgroup: threads,
     code: fill(TEXT, {
       ...{ across, down, queries, block, width, depth: DEPTH, shared_at: sharedAt },
       ...{ down2: 2 * down, down3: 3 * down },
       tile_size: `${sharedAt + threads}`,
+      scale,
+      helpers: windows ? WINDOW_WGSL : '',
+      place: windows ? PLACE_OF_WINDOW : PLACE_OF_SEQUENCE,
+      bias_scores: windows
+        ? `{
+      let query = min(mine, vec4<u32>(p.queries - 1u));
+      let row = (vec4<u32>(head * p.queries) + query) * p.keys;
+      let regions = vec4<u32>(${list(4, (i) => `region_of(window, query[${i}])`)});
+      ${perKey(
+        (m) => `{
+        let other = min(key + ${m * across}u + x, p.keys - 1u);
+        let bias = ${Math.LOG2E} * vec4<f32>(${list(4, (i) => `bias_load(row[${i}] + other)`)});
+        let between = select(vec4<f32>(p.blocked), vec4<f32>(0.0), regions == vec4<u32>(region_of(window, other)));
+        s${m} = fma(s${m}, vec4<f32>(p.scale), bias + between);
+      }`,
+      )}
+    }`
+        : '',
       four_channels: ['q', 'k', 'v'].map((name) => fourWgsl(name, loads)).join('\n'),
       no_results: results((i, n) => `var y${i}_${n} = vec4<f32>(0.0);`),
       query_rows: rowsOf('q', queries, 'first', 'p.queries - 1u'),
@@ -137,7 +166,7 @@ export function tiledAttention(tile: AttentionTile, loads: 1 | 4, types: DTypes<
       ),
       hide_unseen: perKey((m) => `s${m} = select(vec4<f32>(-1e38), s${m}, vec4<u32>(key + ${m * across}u + x) < limit);`),
       largest_score: Array.from({ length: keys }, (_, m) => `s${m}`).reduce((most, s) => `max(${most}, ${s})`),
-      weights: perKey((m) => `s${m} = exp2(fma(s${m}, vec4<f32>(p.scale), -now));`),
+      weights: perKey((m) => `s${m} = exp2(fma(s${m}, vec4<f32>(${scale}), -now));`),
       sum_of_weights: list(keys, (m) => `s${m}`, ' + '),
       fade_results: results((i, n) => `y${i}_${n} *= fade[${i}];`),
       pieces: each(block / piece, (j) =>
@@ -150,7 +179,7 @@ export function tiledAttention(tile: AttentionTile, loads: 1 | 4, types: DTypes<
             (values * channels) / down,
             (i) => `{
           let n = ${(i * down) / values}u + (y / ${values}u) % ${Math.max(1, down / values)}u;
-          tile[${valueAt}u + (y % ${values}u) * ${width}u + n * ${across}u + x] = v_four(k_at + row * stride, min(chunk + n * ${across}u + x, p.quads - 1u));
+          tile[${valueAt}u + (y % ${values}u) * ${width}u + n * ${across}u + x] = v_four(v_at + ${pixel('row')} * stride, min(chunk + n * ${across}u + x, p.quads - 1u));
         }`,
           ),
           add_to_results: each(
@@ -165,7 +194,7 @@ export function tiledAttention(tile: AttentionTile, loads: 1 | 4, types: DTypes<
       store: each(
         4,
         (i) => `if (mine[${i}] < p.queries) {
-    let at = ${states ? `((image * p.queries + mine[${i}]) * p.heads + head) * (p.head + ${4 / loads}u)` : `q_at + mine[${i}] * stride`};
+    let at = ${states ? `((image * p.queries + mine[${i}]) * p.heads + head) * (p.head + ${4 / loads}u)` : windows ? `(${pixel(`mine[${i}]`)} * p.heads + head) * p.head` : `q_at + mine[${i}] * stride`};
     ${each(channels, (n) => `y_four(at, chunk + ${n * across}u + x, y${i}_${n} / total[${i}]);`)}
     ${states ? `if (chunk + x == 0u) { ${statistics(`largest[${i}], total[${i}]`)} }` : ''}
   }`,
@@ -181,16 +210,14 @@ export function tiledAttention(tile: AttentionTile, loads: 1 | 4, types: DTypes<
 /** The kernel, with places for what varies. */
 const TEXT = `
 var<workgroup> tile: array<vec4<f32>, $tile_size>;
-$four_channels
+$four_channels$helpers
 fn run(id: u32, group: u32, local: u32) {
   if (group >= p.groups) { return; }
   let first = (group % p.blocks) * $queries;
   let chunk = (group / p.blocks) % p.chunks * $width;
   let head = (group / (p.blocks * p.chunks)) % p.heads;
   let image = group / (p.blocks * p.chunks * p.heads);
-  let stride = p.heads * p.head;
-  let q_at = image * p.queries * stride + head * p.head;
-  let k_at = image * p.keys * stride + head * p.head;
+  $place
   let x = local % $across;
   let y = (local / $across) % $down;
   let mine = first + y + vec4<u32>(0u, $down, $down2, $down3);
@@ -217,6 +244,7 @@ fn run(id: u32, group: u32, local: u32) {
         $add_to_scores
       }
     }
+    $bias_scores
     if (key + $block > seen) {
       $hide_unseen
     }
@@ -224,7 +252,7 @@ fn run(id: u32, group: u32, local: u32) {
     workgroupBarrier();
     var most = tile[$shared_at + y];
     for (var i = 1u; i < p.across; i++) { most = max(most, tile[$shared_at + (i % $across) * $down + y]); }
-    let now = max(largest, p.scale * most);
+    let now = max(largest, $scale * most);
     let fade = exp2(largest - now);
     largest = now;
     $weights
@@ -241,6 +269,17 @@ fn run(id: u32, group: u32, local: u32) {
 fn y_four(at: u32, quad: u32, v: vec4<f32>) {
   $store_four
 }`;
+
+/** $place: where the tokens of a sequence lie, one after the other; and where those of a window do, `image` being its number. */
+const PLACE_OF_SEQUENCE = `let stride = p.heads * p.head;
+  let q_at = image * p.queries * stride + head * p.head;
+  let k_at = image * p.keys * stride + head * p.head;
+  let v_at = k_at;`;
+const PLACE_OF_WINDOW = `let window = window_at(image);
+  let stride = p.stride;
+  let q_at = head * p.head;
+  let k_at = q_at + p.third;
+  let v_at = k_at + p.third;`;
 
 /** $pieces: some keys' weights are kept in workgroup memory, then their values, a part at a time. */
 const PIECE = `{

@@ -27,6 +27,7 @@ import { max, sum } from './reduce.ts';
 import { softmax } from './softmax.ts';
 import { cast, gelu, quickGelu, silu } from './unary.ts';
 import { where } from './where.ts';
+import { windowAttention } from './window-attention.ts';
 import { modulate } from './zero-sft.ts';
 
 export interface CatalogueShader {
@@ -216,6 +217,16 @@ function* graphs(): Generator<Tensor> {
   for (const width of [...Array.from({ length: 32 }, (_, i) => 4 * i + 4), 132, 260, 5, 33, 65, 97, 129, 257])
     for (const q of FLOATS)
       for (const k of FLOATS) for (const v of FLOATS) yield attention(of([1, 2, width], q), of([1, 3, width], k), of([1, 3, width], v), 1);
+  // The cleaners' windows, and heads that are not in fours.
+  for (const [heads, width, window] of [
+    [6, 30, 8],
+    [2, 32, 8],
+    [2, 12, 4],
+    [1, 5, 3],
+  ])
+    yield windowAttention(of([1, window, window, 3 * heads * width]), of([heads, window ** 2, window ** 2]), {
+      ...{ heads, window, shift: 1, blocked: -100 },
+    });
   // Of keys in parts, the autoencoder's: one wide head, f32.
   for (const width of [8, 96, 512, 5, 33]) yield attentionPart(of([1, 2, width]), of([1, 3, width]), of([1, 3, width]), 1);
   for (const c of CHANNELS) yield mergeAttention(of([1, 2, c]), of([1, 2, c]), 1);

@@ -9,9 +9,9 @@ import { concat, permute, slice } from '../kernels/copy.ts';
 import { matmul } from '../kernels/linear.ts';
 import { reshape } from '../kernels/reshape.ts';
 import { gelu, relu } from '../kernels/unary.ts';
+import { relativeBias, windowAttention } from '../kernels/window-attention.ts';
 import { Conv2d, type Layer, LayerNorm, Linear, Sequential } from './layers.ts';
 import { spread } from './pixel-shuffle.ts';
-import { mapOf, relativeBias, roll, shiftMask, windowAttention, windowsOf } from './window-attention.ts';
 
 export interface ScUnetConfig {
   /** Channels of the first level; each of the three below doubles them. */
@@ -63,13 +63,10 @@ class WindowMsa extends Module {
 
   /** x (N, h, w, dim), sides multiples of the window -> the same. */
   forward(x: Tensor, shift: number): Tensor {
-    const [, h, w, dim] = x.shape;
-    const heads = dim / HEAD;
+    const heads = x.shape[3] / HEAD;
     const table = permute(reshape(this.relative_position_params.tensor, [heads, (2 * WINDOW - 1) ** 2]), [1, 0]);
-    const mask = shift > 0 ? shiftMask(h, w, WINDOW, shift, BLOCKED) : null;
-    const windows = this.embedding_layer.forward(windowsOf(roll(x, shift), WINDOW));
-    const attended = this.linear.forward(windowAttention(windows, heads, relativeBias(table, WINDOW), mask));
-    return roll(mapOf(attended, x.shape, WINDOW), -shift);
+    const attrs = { heads, window: WINDOW, shift, blocked: BLOCKED };
+    return this.linear.forward(windowAttention(this.embedding_layer.forward(x), relativeBias(table, WINDOW), attrs));
   }
 }
 

@@ -7,9 +7,9 @@ import { constant, type Tensor } from '../core/tensor.ts';
 import { add, sub } from '../kernels/binary.ts';
 import { upsampleNearest } from '../kernels/copy.ts';
 import { gelu, leakyRelu } from '../kernels/unary.ts';
+import { relativeBias, windowAttention } from '../kernels/window-attention.ts';
 import { Conv2d, identity, type Layer, LayerNorm, Linear, Sequential } from './layers.ts';
 import { pixelUnshuffle } from './pixel-shuffle.ts';
-import { mapOf, relativeBias, roll, shiftMask, windowAttention, windowsOf } from './window-attention.ts';
 
 export interface SwinIrConfig {
   embed_dim: number;
@@ -90,12 +90,9 @@ export class SwinBlock extends Module {
 
   forward(x: Tensor): Tensor {
     const { heads, window, shift, attn } = this;
-    const [, h, w] = x.shape;
-    const windows = windowsOf(roll(this.norm1.forward(x), shift), window);
+    const qkv = attn.qkv.forward(this.norm1.forward(x));
     const bias = relativeBias(attn.relative_position_bias_table.tensor, window);
-    const mask = shift > 0 ? shiftMask(h, w, window, shift, BLOCKED) : null;
-    const attended = attn.proj.forward(windowAttention(attn.qkv.forward(windows), heads, bias, mask));
-    const y = add(x, roll(mapOf(attended, x.shape, window), -shift));
+    const y = add(x, attn.proj.forward(windowAttention(qkv, bias, { heads, window, shift, blocked: BLOCKED })));
     return add(y, this.mlp.forward(this.norm2.forward(y)));
   }
 }

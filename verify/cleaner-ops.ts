@@ -2,10 +2,10 @@
 import { input, type Tensor } from '../core/tensor.ts';
 import type { FloatImage } from '../image/image.ts';
 import { type Border, cropTo, padToMultiple } from '../image/pad.ts';
+import { shiftMask } from '../kernels/window-attention.ts';
 import { RrdbNet } from '../models/rrdb-net.ts';
 import { ConvTransBlock, SCUNET, ScUnet } from '../models/scunet.ts';
 import { BLOCKED, SWINIR, SwinBlock, SwinIr } from '../models/swinir.ts';
-import { shiftMask } from '../models/window-attention.ts';
 import { runTiled } from '../restore/tiled-image.ts';
 import { attach } from '../weights/attach.ts';
 import type { Operation, Results, VerifyContext } from './context.ts';

@@ -190,6 +190,40 @@ export function attention(q: Values, k: Values, v: Values, heads: number, causal
   return { shape: q.shape, data };
 }
 
+/** qkv (N, H, W, 3 heads d), bias (heads, s s, s s): windows of the map shifted by `shift`; `blocked` between pixels from opposite borders. */
+export function windowAttention(
+  qkv: Values,
+  bias: Values,
+  { heads, window: s, shift, blocked }: { heads: number; window: number; shift: number; blocked: number },
+): Values {
+  const [n, h, w, all] = qkv.shape;
+  const [channels, tokens] = [all / 3, s * s];
+  const width = channels / heads;
+  const result = { shape: [n, h, w, channels], data: new Float64Array(n * h * w * channels) };
+  for (let image = 0; image < n; image++)
+    for (let corner = 0; corner < (h / s) * (w / s); corner++) {
+      const [top, left] = [Math.floor(corner / (w / s)) * s + shift, (corner % (w / s)) * s + shift];
+      const places = Array.from({ length: tokens }, (_, i) => [(top + Math.floor(i / s)) % h, (left + (i % s)) % w]);
+      const pixels = places.map(([y, x]) => (image * h + y) * w + x);
+      const parted = (a: number, b: number) => [0, 1].some((axis) => places[a][axis] < shift !== places[b][axis] < shift);
+      for (let head = 0; head < heads; head++)
+        for (let query = 0; query < tokens; query++) {
+          const at = (pixel: number, third: number) => pixel * all + third * channels + head * width;
+          const scores = Float64Array.from(pixels, (pixel, key) => {
+            let sum = 0;
+            for (let c = 0; c < width; c++) sum += qkv.data[at(pixels[query], 0) + c] * qkv.data[at(pixel, 1) + c];
+            const hidden = parted(query, key) ? blocked : 0;
+            return sum / Math.sqrt(width) + bias.data[(head * tokens + query) * tokens + key] + hidden;
+          });
+          softmaxRow(scores).forEach((weight, key) => {
+            for (let c = 0; c < width; c++)
+              result.data[pixels[query] * channels + head * width + c] += weight * qkv.data[at(pixels[key], 2) + c];
+          });
+        }
+    }
+  return result;
+}
+
 export function concat(inputs: Values[], axis: number): Values {
   const shape = inputs[0].shape.map((size, i) => (i === axis ? inputs.reduce((sum, x) => sum + x.shape[axis], 0) : size));
   return build(shape, (index) => {

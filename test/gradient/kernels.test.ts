@@ -36,6 +36,7 @@ import {
   tanh,
 } from '../../kernels/unary.ts';
 import { where } from '../../kernels/where.ts';
+import { windowAttention } from '../../kernels/window-attention.ts';
 import { modulate } from '../../kernels/zero-sft.ts';
 import * as reference from '../../verify/reference.ts';
 import { sampler, type Values } from '../../verify/sample.ts';
@@ -193,6 +194,24 @@ test('norms', async () => {
       (x, g, b) => layerNorm(x, g, b),
       (x, g, b) => reference.layerNorm(x, g, b, 1e-5),
       [{ terms: 60, ulps: 16 }],
+    );
+  }
+});
+
+test('attention within windows, shifted and not', async () => {
+  const draw = sampler(21);
+  for (const [map, heads, width, window, shift] of [
+    [[1, 4, 8], 2, 6, 4, 1],
+    [[2, 3, 6], 3, 5, 3, 0],
+  ] as const) {
+    const inputs = [draw([...map, 3 * heads * width]), draw([heads, window ** 2, window ** 2])];
+    const attrs = { heads, window, shift, blocked: -3 };
+    await checkGradient(
+      `window attention, ${map}, shifted by ${shift}`,
+      inputs,
+      (qkv, bias) => windowAttention(qkv, bias, attrs),
+      (qkv, bias) => reference.windowAttention(qkv, bias, attrs),
+      [{ terms: 3 * (width + window ** 2), ulps: 32 }],
     );
   }
 });
