@@ -17,6 +17,9 @@ npm run bench -- gpu [part of a name]   kernels compiled for AMD GPUs by Mesa's 
   --rounds <n>        runs whose median counts (default 5; others 3)
   --config <folder>   others: sizes of that folder's config.json, such as demo (default: the published model's, 8 GB)
   --latent <pixels>   others: side of the latent (default 32)
+  --diffbir           unet: DiffBIR's UNet and control network instead of SUPIR's
+  --guided            unet: both branches of prompt guidance
+  --memory <GB>       unet: GPU memory that may be used; weights that do not fit are streamed
   --block <width>     lora: a single transformer block of that width, such as 640
   --rank <n>          lora, train: rank of the adapters of a layer together (default 32)
   --adapters <n>      lora: how many (default 1)
@@ -38,6 +41,9 @@ const { values, positionals } = parseArgs({
     adapters: { type: 'string', default: '1' },
     batch: { type: 'string', default: '4' },
     budget: { type: 'string', default: '0.25' },
+    diffbir: { type: 'boolean', default: false },
+    guided: { type: 'boolean', default: false },
+    memory: { type: 'string' },
     gpus: { type: 'string', default: 'navi31,navi21' },
   },
 });
@@ -56,7 +62,11 @@ const benchmarks: Record<string, () => Promise<void>> = {
     await benchOps(pattern, Number(values.rounds ?? 5), (result) => console.log(values.json ? JSON.stringify(result) : line(result)));
   },
   async unet() {
-    const result = await benchUnet({ config: values.config, latent: Number(values.latent), rounds: Number(values.rounds ?? 3) });
+    const result = await benchUnet({
+      ...{ config: values.config, latent: Number(values.latent), rounds: Number(values.rounds ?? 3) },
+      ...{ method: values.diffbir ? 'diffbir' : 'supir', branches: values.guided ? 2 : 1 },
+      ...(values.memory === undefined ? {} : { memory: Number(values.memory) * 1e9 }),
+    });
     console.log(values.json ? JSON.stringify(result) : unetTable(result));
   },
   async lora() {

@@ -1,15 +1,18 @@
 /**
- * `npm run bench -- unet`: one evaluation of UNet and control network, as a step of sampling without guidance does it, with synthetic weights
- * that are made in place, so that no checkpoint is needed. The published sizes take 8 GB of memory.
+ * `npm run bench -- unet`: one evaluation of UNet and control network, as a step of sampling does it, with synthetic weights that are made in place, so
+ * that no checkpoint is needed. The published sizes take 8 GB of memory, DiffBIR's 2.5 GB.
  */
 import { availableParallelism } from 'node:os';
 import { parameters } from '../core/module.ts';
 import { TorchRandom } from '../core/random.ts';
+import type { Tensor } from '../core/tensor.ts';
 import { openDevice } from '../gpu/device.ts';
 import { type KernelTime, Profile } from '../gpu/profiler.ts';
 import { compile, type RunInputs } from '../gpu/program.ts';
 import { host } from '../host/node.ts';
-import { parseConfig, SUPIR_SDXL, type SupirConfig } from '../models/config.ts';
+import { parseConfig, SUPIR_SDXL, type SupirConfig, type UnetConfig } from '../models/config.ts';
+import { DiffBir } from '../models/diffbir.ts';
+import { SD21 } from '../models/stable-diffusion.ts';
 import { Supir } from '../models/supir.ts';
 import { attach } from '../weights/attach.ts';
 import { type SyntheticSpec, syntheticCheckpoint } from '../weights/synthetic.ts';
@@ -22,6 +25,12 @@ export interface UnetOptions {
   /** Side of the latent, in latent pixels. */
   latent: number;
   rounds: number;
+  /** Whose networks. Default SUPIR's; DiffBIR's are of the published size. */
+  method?: 'supir' | 'diffbir';
+  /** Branches of the guidance in one batch: 1 without guidance, which is the default. */
+  branches?: 1 | 2;
+  /** Bytes of GPU memory that may be used: with less than the weights take, they are streamed. Default: no limit. */
+  memory?: number;
 }
 
 export interface UnetResult {
@@ -46,27 +55,24 @@ export interface UnetResult {
   gflopsWork: number;
   /** Microseconds of CPU time to record and submit a dispatch, median. */
   encodeUs: number;
-  /** Bytes of weights, and of everything else at most. */
+  /** Bytes of weights, and of everything else at most; and what was in use of the GPU at most. */
   weightBytes: number;
   otherBytes: number;
+  peakBytes: number;
   /** Of one evaluation apart, in which each dispatch is timed by itself. */
   kernels: KernelTime[];
 }
 
 /** Times `rounds` evaluations after a first one. */
-export async function benchUnet({ config: folder, latent, rounds }: UnetOptions): Promise<UnetResult> {
-  const config = await configOf(folder);
+export async function benchUnet(options: UnetOptions): Promise<UnetResult> {
+  const { latent, rounds, memory = Number.POSITIVE_INFINITY } = options;
+  const { name, roots, outputs, inputs } = await (options.method === 'diffbir' ? diffbir(options) : supir(options));
   const device = await openDevice({ gpu: await host.gpu(), settle: host.settle, chooseMatrixUnit: host.chooseMatrixUnit });
-  const supir = new Supir(config);
-  attachSynthetic(supir.model, 'model.');
-  const { unet } = config;
-  const shape = [1, latent, latent, unet.in_channels];
-  const tokens = config.text.context_length;
+  device.residency.budget = memory;
 
   const begun = performance.now();
-  const program = await compile(device, supir.denoiserGraph(shape, tokens, 1));
+  const program = await compile(device, outputs);
   const prepareMs = performance.now() - begun;
-  const inputs = denoiserInputs(config, latent);
   const encoding = encodingTimes(device.gpu);
   const times: { wall: number; work: number; encode: number }[] = [];
   const clock = workClock(device);
@@ -77,11 +83,11 @@ export async function benchUnet({ config: folder, latent, rounds }: UnetOptions)
     const work = await clock.time(async () => {
       const from = performance.now();
       encoding.length = 0;
-      const { eps } = await program.run(inputs);
+      const [prediction] = Object.values(await program.run(inputs));
       wall = performance.now() - from;
       // The first submission holds the dispatches; until then the GPU, which may be this processor, rests.
       encode = encoding[0] / dispatches.length;
-      if (!eps.every(Number.isFinite)) throw new Error('The evaluation gave values that are not numbers.');
+      if (!prediction.every(Number.isFinite)) throw new Error('The evaluation gave values that are not numbers.');
     });
     return { wall, work, encode };
   };
@@ -94,7 +100,7 @@ export async function benchUnet({ config: folder, latent, rounds }: UnetOptions)
   const [wallMs, workMs, encodeUs] = (['wall', 'work', 'encode'] as const).map((key) => median(times.map((time) => time[key])));
   const workers = clock.worker === 'CPU' ? availableParallelism() : 1;
   const result = {
-    model: config.name,
+    model: name,
     adapter: device.facts.description || device.facts.device,
     latent,
     gflop: flops / 1e9,
@@ -111,12 +117,38 @@ export async function benchUnet({ config: folder, latent, rounds }: UnetOptions)
     encodeUs,
     weightBytes: bytes.weights,
     otherBytes: bytes.total,
+    peakBytes: device.memory.peak,
     kernels: profile.kernels(),
   };
   program.dispose();
-  supir.release(device);
+  for (const root of roots) device.residency.releaseAll(root);
   device.close();
   return result;
+}
+
+interface Subject {
+  name: string;
+  /** Modules with weights. */
+  roots: object[];
+  outputs: Record<string, Tensor>;
+  inputs: RunInputs;
+}
+
+async function supir({ config: folder, latent, branches = 1 }: UnetOptions): Promise<Subject> {
+  const config = await configOf(folder);
+  const networks = new Supir(config);
+  attachSynthetic(networks.model, 'model.');
+  const outputs = networks.denoiserGraph([1, latent, latent, config.unet.in_channels], config.text.context_length, branches);
+  return { name: config.name, roots: [networks.model], outputs, inputs: denoiserInputs(config, latent, branches) };
+}
+
+async function diffbir({ latent, branches = 1 }: UnetOptions): Promise<Subject> {
+  const networks = new DiffBir(SD21);
+  attachSynthetic(networks.base.model, 'model.');
+  attachSynthetic(networks.control, '');
+  const outputs = networks.denoiserGraph([1, latent, latent, SD21.unet.in_channels], SD21.text.context_length, branches);
+  const { vector: _, ...inputs } = denoiserInputs(SD21, latent, branches);
+  return { name: 'DiffBIR, Stable Diffusion 2.1', roots: [networks.base.model, networks.control], outputs, inputs };
 }
 
 /** Collects the CPU time, in microseconds, from making a command encoder until its commands are submitted, of each from now on. */
@@ -172,7 +204,7 @@ export function unetTable(r: UnetResult): string {
   );
   return [
     `${r.model}, latent ${r.latent} x ${r.latent}, on ${r.adapter}`,
-    `${r.gflop.toFixed(1)} GFLOP in ${r.dispatches} dispatches; ${mb(r.weightBytes)} of weights, ${mb(r.otherBytes)} beside them`,
+    `${r.gflop.toFixed(1)} GFLOP in ${r.dispatches} dispatches; ${mb(r.weightBytes)} of weights, ${mb(r.otherBytes)} beside them, ${mb(r.peakBytes)} in use at most`,
     `ready in ${s(r.prepareMs)}, ${r.pipelines} pipelines compiled meanwhile in ${s(r.compileMs)}; first evaluation ${s(r.firstMs)}`,
     `an evaluation: ${s(r.wallMs)} (${r.gflopsWall.toFixed(1)} GFLOP/s), ${s(r.workMs)} of ${r.worker} time (${r.gflopsWork.toFixed(1)} GFLOP/s${r.worker === 'CPU' ? ' on all cores' : ''})`,
     `${r.encodeUs.toFixed(2)} microseconds of CPU time to record and submit a dispatch`,
@@ -182,16 +214,20 @@ export function unetTable(r: UnetResult): string {
   ].join('\n');
 }
 
-/** Random inputs of the denoiser's graph, one latent without guidance. */
-export function denoiserInputs({ unet, text }: SupirConfig, latent: number): RunInputs {
+/** Random inputs of the denoiser's graph, of one latent. */
+export function denoiserInputs(
+  { unet, text }: { unet: UnetConfig; text: { context_length: number } },
+  latent: number,
+  branches = 1,
+): RunInputs {
   const random = new TorchRandom(1);
   const pixels = latent * latent * unet.in_channels;
   return {
     x: random.randn(pixels),
     hint: random.randn(pixels),
     timestep: random.randn(unet.model_channels),
-    context: random.randn(text.context_length * unet.context_dim),
-    vector: random.randn(unet.adm_in_channels),
+    context: random.randn(branches * text.context_length * unet.context_dim),
+    vector: random.randn(branches * unet.adm_in_channels),
     controlScale: 1,
   };
 }
