@@ -292,7 +292,8 @@ export type EdmSolver = keyof typeof EDM_SOLVERS;
 export function edmSolverLevels(alphasCumprod: Float64Array, n: number): { timesteps: number[]; sigmas: number[] } {
   const last = alphasCumprod.length - 1;
   checkSteps(n, last + 1, '10 to 50');
-  const timesteps = Array.from({ length: n }, (_, i) => Math.trunc(last - (i * last) / n));
+  const stride = -last / n; // rounded before it is multiplied, as the published tables are: with 99 steps and some others a level is lower by one
+  const timesteps = Array.from({ length: n }, (_, i) => Math.trunc(i * stride + last));
   const sigmas = timesteps.map((t, i) => {
     const signal = i === 0 ? FIRST_SIGNAL : alphasCumprod[t];
     return f32(Math.sqrt((1 - signal) / signal));

@@ -41,10 +41,13 @@ const SETTLED: Readonly<Record<string, Readonly<Record<string, readonly unknown[
   swin_block: { heads: TOLD, h: TOLD, w: TOLD },
   open_clip_text: { heads: TOLD, layer: ['penultimate'] },
   diffbir_vae_encode: { seed: TOLD },
-  diffbir_sampler: { seed: TOLD, version: TOLD, parameterization: ['eps', 'v'] },
+  diffbir_sampler: { seed: TOLD, version: TOLD },
   scunet_block: { head_dim: [32], window: [8] },
   pil_resize: { upscale: TOLD },
-  diffbir_restore: { task: TOLD, seed: TOLD, version: TOLD, pos_tokens: TOLD, neg_tokens: TOLD },
+  diffbir_restore: {
+    ...{ task: TOLD, seed: TOLD, version: TOLD, pos_tokens: TOLD, neg_tokens: TOLD },
+    ...{ vae_encoder_tile_size: TOLD, vae_decoder_tile_size: TOLD }, // of tiles that are not asked for
+  },
 };
 
 /** A case whose configuration notes what is read of it. */

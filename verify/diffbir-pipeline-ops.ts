@@ -5,13 +5,15 @@ import { padToMultiple } from '../image/pad.ts';
 import { type CleanerConfig, cleanerOf, DiffBir } from '../models/diffbir.ts';
 import { SCUNET } from '../models/scunet.ts';
 import { SWINIR } from '../models/swinir.ts';
-import { cleanPicture, DiffBirNetworks, finishPicture, resizeShortSide, restoreDiffBir, sampleDiffBir } from '../restore/diffbir.ts';
+import { cleanPicture, DiffBirNetworks, finishPicture, latentWindows, resizeShortSide, restoreDiffBir, sampleDiffBir } from '../restore/diffbir.ts';
 import { type Guidance, guidanceTo, weightsOf } from '../restore/diffbir-guidance.ts';
-import type { DiffBirSampler } from '../restore/diffbir-options.ts';
+import { DIFFBIR_SAMPLERS } from '../restore/diffbir-options.ts';
 import type { Values } from '../restore/networks.ts';
 import { VAE_TILING } from '../restore/tiled-vae.ts';
 import type { Network } from '../sampler/denoiser.ts';
-import { cropWindow, tiledNetwork, tileWindows } from '../sampler/tiles.ts';
+import type { Diffusion } from '../sampler/diffusion.ts';
+import { alphasCumprod } from '../sampler/schedule.ts';
+import { cropWindow, tiledNetwork } from '../sampler/tiles.ts';
 import { attach } from '../weights/attach.ts';
 import { BSRNET, type Cleaners } from './cleaner-ops.ts';
 import type { Operation, Results, VerifyContext } from './context.ts';
@@ -20,7 +22,7 @@ import { type CaseEntry, toChannelsFirst, toChannelsLast, unitImage } from './go
 
 function cleanerConfig(entry: CaseEntry, { folder }: VerifyContext, kind: 'bsrnet' | 'swinir' | 'scunet'): CleanerConfig {
   const { bsrnet, swinir, scunet } = (folder.index.models[entry.weights!.model!].config ?? {}) as Cleaners;
-  if (kind === 'bsrnet') return { kind: 'rrdb', ...(bsrnet ? { ...bsrnet, scale: bsrnet.sf } : BSRNET) };
+  if (kind === 'bsrnet') return { kind: 'rrdb', ...(bsrnet ? { ...bsrnet, scale: bsrnet.sf, unshuffle: 1 } : BSRNET) };
   return kind === 'swinir' ? { kind, ...(swinir ?? SWINIR) } : { kind, ...(scunet ?? SCUNET) };
 }
 
@@ -49,6 +51,8 @@ async function withNetworks<T>(
 
 async function sampler(entry: CaseEntry, context: VerifyContext): Promise<Results> {
   const { config } = entry;
+  const kind = DIFFBIR_SAMPLERS.find((name) => name === config.kind);
+  if (!kind) throw new UserError(`There is no sampler ${config.kind}; there are ${DIFFBIR_SAMPLERS.join(', ')}.`);
   return withNetworks(entry, context, 'swinir', async (networks) => {
     const latent = async (name: string) => toChannelsLast(await context.input(entry, name));
     const text = async (name: string): Promise<Values> => {
@@ -59,11 +63,11 @@ async function sampler(entry: CaseEntry, context: VerifyContext): Promise<Result
     for (const name of entry.noise ?? []) draws.push(toChannelsLast(await context.folder.tensor(entry, name)));
     const hint = await latent('c_img');
     const { shape } = draws[0];
-    const [n, h, w, z] = shape;
+    const [n, , , z] = shape;
     const size: number | undefined = config.tile_size;
-    const windows = size ? tileWindows(h, w, size, config.tile_stride) : null;
+    const windows = latentWindows(shape, size ? { size, stride: config.tile_stride } : null);
     const hints = windows?.map((window) => cropWindow(hint.data, shape, window));
-    const tile = size ? [n, size, size, z] : shape;
+    const tile = windows ? [n, size!, size!, z] : shape;
     const denoiser = networks.denoiser({ shape: tile, data: hints?.[0] ?? hint.data }, await text('uc_txt'), await text('c_txt'));
     const results: Results = {};
     let calls = 0;
@@ -80,7 +84,11 @@ async function sampler(entry: CaseEntry, context: VerifyContext): Promise<Result
     let drawn = 0;
     const guidance = config.guidance ? await guidanceOf(entry, context, networks) : null;
     try {
-      const final = await sampleDiffBir(config.kind as DiffBirSampler, network, networks.diffusion, {
+      const diffusion: Diffusion = {
+        parameterization: config.parameterization ?? networks.diffusion.parameterization,
+        alphasCumprod: alphasCumprod({ zeroTerminalSnr: config.zero_snr }),
+      };
+      const final = await sampleDiffBir(kind, network, diffusion, {
         ...samplingOf(config),
         correct: guidance?.correct,
         controlScale: config.strength ?? 1,
@@ -154,9 +162,9 @@ const planes = ({ data, width, height, channels }: FloatImage) => toChannelsFirs
 const bytes = ({ data }: FloatImage) => Array.from(data, (value) => Math.trunc(Math.min(255, Math.max(0, value * 255))));
 
 async function cleaned(entry: CaseEntry, context: VerifyContext): Promise<Results> {
-  const { cleaner, min_side: minSide, tile_size: size, tile_stride: stride } = entry.config;
+  const { cleaner, min_side: minSide, tile_size: size, tile_stride: stride, upscale = 1 } = entry.config;
   const photo = await picture(entry, context);
-  const options = { upscale: 1, cleanerEnlarges: cleaner === 'bsrnet', minSide, cleanerTiles: size ? { size, stride } : null };
+  const options = { upscale, cleanerEnlarges: cleaner === 'bsrnet', minSide, cleanerTiles: size ? { size, stride } : null };
   return withNetworks(entry, context, cleaner, async (networks) => ({ y: planes((await cleanPicture(networks, photo, options)).cleaned) }));
 }
 
@@ -173,8 +181,8 @@ async function restore(entry: CaseEntry, context: VerifyContext): Promise<Result
   const published = {
     ...VAE_TILING,
     how: 'published' as const,
-    encoderTile: config.vae_encoder_tile_size,
-    decoderTile: (config.vae_decoder_tiled ? config.vae_decoder_tile_size : Number.MAX_SAFE_INTEGER) / 8,
+    encoderTile: config.vae_encoder_tiled ? config.vae_encoder_tile_size : Number.MAX_SAFE_INTEGER,
+    decoderTile: config.vae_decoder_tiled ? config.vae_decoder_tile_size / 8 : Number.MAX_SAFE_INTEGER,
   };
   const widened = config.vae_encoder_tiled || config.cldm_tiled;
   return withNetworks(entry, context, config.cleaner, async (networks) => {
@@ -191,7 +199,7 @@ async function restore(entry: CaseEntry, context: VerifyContext): Promise<Result
       sampling: samplingOf(config),
       cleanerTiles: tiles(config.cleaner_tiled, config.cleaner_tile_size, config.cleaner_tile_stride),
       latentTiles: tiles(config.cldm_tiled, config.cldm_tile_size, config.cldm_tile_stride, 8),
-      vaeTiling: config.vae_encoder_tiled ? published : VAE_TILING,
+      vaeTiling: config.vae_encoder_tiled || config.vae_decoder_tiled ? published : VAE_TILING,
       padding: widened ? 8 : 64,
     });
     const latent = ({ data, shape }: Values) => toChannelsFirst(data, shape);
