@@ -5,7 +5,15 @@ import { padToMultiple } from '../image/pad.ts';
 import { type CleanerConfig, cleanerOf, DiffBir } from '../models/diffbir.ts';
 import { SCUNET } from '../models/scunet.ts';
 import { SWINIR } from '../models/swinir.ts';
-import { cleanPicture, DiffBirNetworks, finishPicture, latentWindows, resizeShortSide, restoreDiffBir, sampleDiffBir } from '../restore/diffbir.ts';
+import {
+  cleanPicture,
+  DiffBirNetworks,
+  finishPicture,
+  latentWindows,
+  resizeShortSide,
+  restoreDiffBir,
+  sampleDiffBir,
+} from '../restore/diffbir.ts';
 import { type Guidance, guidanceTo, weightsOf } from '../restore/diffbir-guidance.ts';
 import { DIFFBIR_SAMPLERS } from '../restore/diffbir-options.ts';
 import type { Values } from '../restore/networks.ts';
