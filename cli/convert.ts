@@ -6,7 +6,9 @@ import { UserError } from '../core/errors.ts';
 import { checkNotRead, fileError } from '../host/node-files.ts';
 import { lock } from '../host/node-lock.ts';
 import { besidePath } from '../host/node-temporary.ts';
+import { diffBirFile } from '../restore/diffbir-files.ts';
 import { size } from '../restore/inspection.ts';
+import { METHODS } from '../restore/methods.ts';
 import { Checkpoint } from '../weights/checkpoint.ts';
 import { type Conversion, type ConvertedDType, convert } from '../weights/convert.ts';
 import { clipRules, openClipRules, unetRules, vaeRules } from '../weights/diffusers.ts';
@@ -25,6 +27,7 @@ Examples:
   $ ${COMMAND} convert sd_xl_base_1.0_0.9vae.safetensors -o sd_xl_base_q4.safetensors --to q4
   $ ${COMMAND} convert models/juggernaut-diffusers -o juggernaut.safetensors
   $ ${COMMAND} convert juggernaut.safetensors -o juggernaut-diffusers --layout diffusers
+  $ ${COMMAND} convert diffbir -o diffbir-q8/model.safetensors --to q8
 
 An interrupted conversion is continued by the same command; until it is done, its part lies beside the target as <name>.part, with a lock that
 keeps other conversions to that name out.`;
@@ -66,8 +69,7 @@ async function convertFiles(inputs: string[], { output, to, layout, quiet }: Fla
     );
   const files = await openInputs(inputs);
   try {
-    if (to === 'q8' || to === 'q4') for (const file of files) checkUsable(file, recognize(file));
-    const source = joinInputs(files);
+    const source = joinInputs(files, to === 'q8' || to === 'q4');
     const targets = layout === 'single' ? [{ path: output, file: source }] : diffusersFiles(source, output);
     for (const { path } of targets) {
       checkWritable(path);
@@ -84,24 +86,34 @@ async function convertFiles(inputs: string[], { output, to, layout, quiet }: Fla
   }
 }
 
-/** The inputs under the single file's names. A lone file that is no part of a model keeps its names. */
-function joinInputs(files: readonly TensorFile[]): Checkpoint {
-  const recognized = files.map(recognize);
-  if (files.length === 1 && recognized[0].refusal) return new Checkpoint(files);
-  for (const [i, found] of recognized.entries()) checkUsable(files[i], found);
-  return new Checkpoint(recognized.map(({ model }) => model));
+/** The inputs under a single file's names. A lone file that is no part of a model keeps its names, and is not rounded to blocks. */
+function joinInputs(files: readonly TensorFile[], isRounded: boolean): TensorFile {
+  for (const method of METHODS) {
+    const joined = method.joined(files);
+    if (joined) return joined;
+  }
+  if (files.length > 1 || isRounded) for (const file of files) checkUsable(file, recognize(file));
+  return new Checkpoint(files);
 }
 
-function diffusersFiles(source: Checkpoint, folder: string): { path: string; file: TensorFile }[] {
+/** The text tower of Stable Diffusion 2. */
+const SD2_TEXT = 'cond_stage_model.model';
+
+function diffusersFiles(source: TensorFile, folder: string): { path: string; file: TensorFile }[] {
   const names = source.names();
   const layouts: [string, Rule[]][] = [
     ['unet/diffusion_pytorch_model', unetRules(names)],
     ['vae/diffusion_pytorch_model', vaeRules(names)],
-    ['text_encoder/model', clipRules()],
+    ['text_encoder/model', names.some((name) => name.startsWith(SD2_TEXT)) ? openClipRules(names, SD2_TEXT) : clipRules()],
     ['text_encoder_2/model', openClipRules(names)],
   ];
   const parts = new Set(names.map(componentOf));
   const supir = [...parts].filter((part) => part && COMPONENTS[part].origin === 'SUPIR');
+  const { control, cleaner } = diffBirFile(source);
+  if (control || cleaner)
+    throw new UserError(
+      `${source.name}: diffusers has no place for IRControlNet and cleaners. Convert the base alone, or use --layout single.`,
+    );
   if (supir.length > 0)
     throw new UserError(
       `${source.name}: diffusers has no place for SUPIR's own weights. Convert the SDXL checkpoint alone, or use --layout single.`,

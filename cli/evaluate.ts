@@ -10,7 +10,7 @@ import { shown } from '../core/text.ts';
 import { checkNames, type EvaluatedMethod, evaluateMethods, type Photo, picturePath, type Row } from '../evaluate/evaluate.ts';
 import { figure } from '../evaluate/figure.ts';
 import { LpipsMetric } from '../evaluate/lpips.ts';
-import { BICUBIC, folderMethod, modelIdentity, type SupirMethod, supirMethod } from '../evaluate/methods.ts';
+import { BICUBIC, folderMethod, modelIdentity, type RestoringMethod, restoringMethod } from '../evaluate/methods.ts';
 import { EVALUATION, type EvaluationOptions } from '../evaluate/options.ts';
 import { csv, markdown, summarize } from '../evaluate/tables.ts';
 import { openDevice } from '../gpu/device.ts';
@@ -19,28 +19,28 @@ import { lock } from '../host/node-lock.ts';
 import { readTextFile } from '../host/text-file.ts';
 import { degradationOf } from '../image/degrade.ts';
 import { encodePng } from '../image/encode.ts';
-import { defaultsOf, readOptions } from '../options/schema.ts';
+import { defaultsOf, keyOf, readOptions } from '../options/schema.ts';
 import { captionPrompt } from '../restore/caption.ts';
-import { chooseOptions, type GivenOptions } from '../restore/choose-options.ts';
-import { ALL_OPTIONS, METHODS } from '../restore/methods.ts';
-import { OPTIONS } from '../restore/options.ts';
-import { type LoraChoice, methodOf } from '../restore/restorer.ts';
+import { ALL_OPTIONS, type AnyMethod } from '../restore/methods.ts';
+import type { LoraChoice } from '../restore/restorer.ts';
 import { Checkpoint } from '../weights/checkpoint.ts';
 import { fingerprint } from '../weights/fingerprint.ts';
 import { Interrupted, onInterrupt } from './interrupt.ts';
-import { readConfig } from './model-config.ts';
+import { METHOD_NAMES, methodAndConfig, methodsNamed } from './model-config.ts';
 import { givenOptions, optionFlags } from './option-flags.ts';
 import { checkWritable, pathKey, realPath } from './output-path.ts';
 import { photoFiles } from './photo-files.ts';
 import { COMMAND } from './program.ts';
-import { checkKnown, type GivenAny, givenBy, lora, methodsNamed, modelOption, presetHelp, samplingFlags } from './restore-options.ts';
+import { checkKnown, flagsOfMethods, type GivenAny, givenBy, lora, modelOption, presetHelp, samplingFlags } from './restore-options.ts';
 
 const HELP = `
 Photos are damaged (as in the paper, unless told otherwise), restored by every method, and compared with what they were: PSNR over RGB and over
-luma, SSIM with a Gaussian window, MS-SSIM, GMSD, LPIPS where its weights are given, sharpness (1 is the truth's), noise, and seconds. The folder given with -o receives tables.md, results.csv,
-results.json, figure.png and every picture. Methods are bicubic (the damaged photo itself), stage1, supir, supir with each --lora, each folder
-of --results, and those of --methods, a JSON file such as
-  [{"name": "5 steps", "options": {"steps": 5}}, {"name": "strong", "lora": ["faces.safetensors:1.5"], "model": "other-model"}]
+luma, SSIM with a Gaussian window, MS-SSIM, GMSD, LPIPS where its weights are given, sharpness (1 is the truth's), noise, seconds, and GPU memory.
+The folder given with -o receives tables.md, results.csv, results.json, figure.png and every picture. Methods are bicubic (the damaged photo itself),
+stage1, supir (or diffbir, whichever --model is of), that with each --lora, each folder of --results, and those of --methods, a JSON file such as
+  [{"name": "5 steps", "options": {"steps": 5}}, {"name": "strong", "lora": ["faces.safetensors:1.5"], "model": "other-model"},
+   {"name": "DiffBIR", "model": "diffbir", "options": {"preset": "v2.1-denoise"}}, {"name": "cleaner", "model": "diffbir", "method": "clean"}]
+Settings on the command line are for the method of --model; others have those of the file.
 
 Intervals are of the mean over photos, by Student's t. A photo's prompt is the .txt file beside it, else --prompt, else empty.
 
@@ -91,7 +91,7 @@ export function evaluateCommand(): Command {
     .option('--recursive', 'look into folders within folders')
     .option('--resume', 'keep the results that the folder has already, of the same damage and methods')
     .option('--json', 'print results.json');
-  for (const option of [...samplingFlags(), ...optionFlags(OPTIONS, ['seed'], 'SUPIR')]) command.addOption(option);
+  for (const option of [...samplingFlags(), ...flagsOfMethods((_, key) => key === 'seed')]) command.addOption(option);
   return command
     .addHelpText('after', presetHelp)
     .addHelpText('after', HELP)
@@ -118,7 +118,8 @@ async function evaluate(named: string[], flags: Wanted): Promise<void> {
     .filter((name) => !photos.some((photo) => photo.name === name));
   if (unknown.length > 0) throw new UserError(`--group names photos that are not there: ${unknown.join(', ')}.`);
   const interruption = onInterrupt(() => undefined);
-  const methods = await methodsOf(flags, interruption);
+  const { method: base, config } = await methodAndConfig(flags.model);
+  const methods = await methodsOf(flags, base, interruption);
   if (!methods.some(({ name }) => name === flags.baseline))
     throw new UserError(
       `There is no method '${flags.baseline}' to compare with; there are: ${methods.map(({ name }) => name).join(', ')}.`,
@@ -131,7 +132,7 @@ async function evaluate(named: string[], flags: Wanted): Promise<void> {
     degradation,
     seed: flags.damageSeed,
     crop: flags.crop,
-    multiple: readConfig(flags.model).image_multiple,
+    multiple: config.image_multiple,
     photos: photos.map(({ name, prompt }, i) => ({ name, prompt, sha256: contents[i] })),
     lpips: perceptual && (await fingerprint(perceptual)),
   };
@@ -284,32 +285,33 @@ interface GivenMethod {
   options: GivenAny;
 }
 
-async function methodsOf({ given, ...flags }: Wanted, signal: AbortSignal): Promise<EvaluatedMethod[]> {
+async function methodsOf({ given, ...flags }: Wanted, base: AnyMethod, signal: AbortSignal): Promise<EvaluatedMethod[]> {
   const identities = new Map<string, Promise<string>>();
   const identityOf = (model: string) => identities.get(model) ?? identities.set(model, modelIdentity(host, model)).get(model)!;
-  const supir = async ({
+  const restored = async ({
     model = flags.model,
     method: how,
     ...method
-  }: Omit<SupirMethod, 'model' | 'method'> & { model?: string; method?: string }) => {
-    const kind = await methodOf(methodsNamed(how), host, model);
-    // The command line's settings are SUPIR's; another method has its own.
-    const options = kind.name === 'SUPIR' ? { ...given, ...method.options } : { ...method.options };
-    checkKnown(kind, options);
-    if (kind.name === 'SUPIR') chooseOptions(options as GivenOptions, readConfig(model)); // refuses impossible ones before any work
-    return supirMethod(host, { ...method, model, method: kind, options }, signal, await identityOf(model));
+  }: Omit<RestoringMethod, 'model' | 'method'> & { model?: string; method?: string }) => {
+    const { method: kind, config } = await methodAndConfig(model, how);
+    // The command line's settings are those of the model that it names; another method has its own.
+    const asked = kind === base ? { ...given, ...method.options } : { ...method.options };
+    checkKnown(kind, asked);
+    // Photos are damaged at their size; a preset or a model that enlarges is asked not to. Impossible options are refused before any work.
+    const { upscale } = kind.choose(asked, config) as { upscale?: number };
+    const options = upscale === 1 ? asked : { ...(upscale === undefined ? {} : { upscale: 1 }), ...asked };
+    return restoringMethod(host, { ...method, model, method: kind, options }, signal, await identityOf(model));
   };
-  const methods: EvaluatedMethod[] = [
-    BICUBIC,
-    await supir({ name: 'stage1', options: { stage1Only: true } }),
-    await supir({ name: 'supir' }),
-  ];
+  const methods: EvaluatedMethod[] = [BICUBIC];
+  if (keyOf(base.options, 'stage1Only') !== undefined)
+    methods.push(await restored({ name: 'stage1', options: { stage1Only: true } as GivenAny }));
+  methods.push(await restored({ name: base.name.toLowerCase() }));
   for (const choice of flags.lora ?? []) {
     const scale = choice.scale === 1 ? '' : `:${choice.scale}`;
-    methods.push(await supir({ name: `${basename(choice.path, extname(choice.path))}${scale}`, loras: [choice] }));
+    methods.push(await restored({ name: `${basename(choice.path, extname(choice.path))}${scale}`, loras: [choice] }));
   }
   for (const method of flags.methods === undefined ? [] : parseMethods(await host.readFile(flags.methods), flags.methods))
-    methods.push(await supir(method));
+    methods.push(await restored(method));
   for (const { name, value } of flags.results ?? []) methods.push(await folderMethod(host, name, value));
   return methods;
 }
@@ -330,7 +332,7 @@ function parseMethods(bytes: Uint8Array, file: string): GivenMethod[] {
     const unknown = Object.keys(others)[0];
     if (unknown !== undefined) throw wrong(`${place} has '${shown(unknown)}'; there are name, model, method, lora and options`);
     if (how !== undefined && methodsNamed(String(how)).length === 0)
-      throw wrong(`the method of ${place} is ${shown(how)}; there are: ${METHODS.map((each) => each.name.toLowerCase()).join(', ')}`);
+      throw wrong(`the method of ${place} is ${shown(how)}; there are: ${METHOD_NAMES.join(', ')}`);
     if (model !== undefined && typeof model !== 'string')
       throw wrong(`the model of ${place} is ${shown(model)}; it must be the name of a folder`);
     if (!Array.isArray(files) || !files.every((each) => typeof each === 'string'))

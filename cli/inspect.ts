@@ -4,17 +4,19 @@ import { UserError } from '../core/errors.ts';
 import { shown } from '../core/text.ts';
 import { drawGraph } from '../drawing/graph-svg.ts';
 import { host } from '../host/node.ts';
-import { SUPIR_SDXL } from '../models/config.ts';
 import { adviceFor, count, describe, inspection, namesShown } from '../restore/inspection.ts';
-import { NETWORK_NAMES, networkGraph } from '../restore/network-graphs.ts';
+import { METHODS } from '../restore/methods.ts';
+import { networkGraph, networkNames } from '../restore/network-graphs.ts';
+import type { Kind } from '../restore/stage.ts';
 import { Checkpoint } from '../weights/checkpoint.ts';
 import { compareWeights, type WeightComparison } from '../weights/compare.ts';
 import { recognize } from '../weights/recognize.ts';
 import { elementCount, type TensorFile } from '../weights/tensor-file.ts';
 import { words } from './messages.ts';
-import { readConfig } from './model-config.ts';
+import { modelOr } from './model-config.ts';
 import { checkOutput } from './photo-files.ts';
 import { COMMAND } from './program.ts';
+import { methodOption } from './restore-options.ts';
 import { openInputs } from './weights-input.ts';
 
 const EXAMPLES = `
@@ -23,17 +25,22 @@ Examples:
   $ ${COMMAND} inspect models/juggernaut-diffusers --tree 3
   $ ${COMMAND} inspect sd_xl_base_1.0_0.9vae.safetensors --compare sd_xl_base_q4.safetensors
   $ ${COMMAND} inspect --graph denoiser -o denoiser.svg
-  $ ${COMMAND} inspect --graph decoder --model demo --size 256x256 --json`;
+  $ ${COMMAND} inspect --graph decoder --model demo --size 256x256 --json
+  $ ${COMMAND} inspect --graph control --method diffbir --size 512x512 -o control.svg`;
 
 interface Flags {
   tree?: string | true;
   compare?: string;
   graph?: string;
   model?: string;
+  method?: string;
   size: [width: number, height: number];
   output?: string;
   json?: boolean;
 }
+
+/** Of all methods. */
+const NETWORKS = [...new Set([...METHODS].reverse().flatMap((method) => networkNames(method)))];
 
 export function inspectCommand(): Command {
   return new Command('inspect')
@@ -41,8 +48,9 @@ export function inspectCommand(): Command {
     .argument('[file...]', 'files (.safetensors, .ckpt, .pt, .bin, .index.json), folders or web addresses')
     .option('--compare <file>', "read all weights, and tell how far each of this file's is from the first file's")
     .option('--tree [depth]', 'print the names as a tree, to a depth (default: all of it)')
-    .addOption(new Option('--graph <network>', 'draw a network with shapes, parameters and arithmetic').choices(NETWORK_NAMES))
-    .option('--model <folder>', "the drawn network's sizes are those of its config.json (default: the published model's)")
+    .addOption(new Option('--graph <network>', 'draw a network with shapes, parameters and arithmetic').choices(NETWORKS))
+    .option('--model <folder>', "the drawn network's sizes are this model's (default: the published model's)")
+    .addOption(methodOption('whose network'))
     .addOption(new Option('--size <pixels>', 'of the image that is drawn for').argParser(size).default([1024, 1024], '1024x1024'))
     .option('-o, --output <file.svg>', 'where the drawing goes (default: standard output)')
     .option('--json', 'print a JSON object')
@@ -56,13 +64,16 @@ function size(text: string): [number, number] {
   return [Number(width), Number(height)];
 }
 
-async function draw(network: string, { model, size: [width, height], output, json }: Flags): Promise<void> {
+async function draw(network: string, { model, method: name, size: [width, height], output, json }: Flags): Promise<void> {
   if (output !== undefined) checkOutput(output, ['.svg']);
-  const config = model === undefined ? SUPIR_SDXL : readConfig(model);
+  const { method, config } = await modelOr(model, model === undefined ? (name ?? 'supir') : name, '');
+  const networks = networkNames(method);
+  if (!networks.includes(network))
+    throw new UserError(`${method.name} has no network '${network}'; there are: ${networks.join(', ')}.`, { code: 'no-network' });
   const multiple = config.image_multiple;
   if (width % multiple || height % multiple)
     throw new UserError(`--size ${width}x${height}: both sides must be multiples of ${multiple} for ${config.name}.`);
-  const graph = networkGraph(config, network, width, height);
+  const graph = networkGraph<Kind>(config, network, width, height, method);
   const svg = drawGraph(graph, `${network} of ${config.name} at ${width} × ${height} pixels`);
   if (output !== undefined) await host.writeFileAtomic(output, new TextEncoder().encode(svg));
   if (json) console.log(JSON.stringify({ network, width, height, ...graph, ...(output === undefined ? {} : { output }) }));
@@ -76,16 +87,18 @@ async function inspect(paths: string[], flags: Flags): Promise<void> {
   const opened = await openInputs(paths);
   const found = inspection(opened);
   for (const file of opened) await file.close?.();
-  const { files, recognized, usable, missing } = found;
+  const { files, recognized, usable, method, missing } = found;
   if (flags.json) {
-    console.log(JSON.stringify({ files, together: { complete: missing === null, missing } }, null, 1));
+    console.log(
+      JSON.stringify({ files, together: { complete: missing === null, ...(method === null ? {} : { method }), missing } }, null, 1),
+    );
     return;
   }
   for (const [i, file] of files.entries()) {
     console.log(describe(file, words({ message: adviceFor(file, found), code: file.code })));
     if (flags.tree) console.log(tree(recognized[i].model, flags.tree === true ? Number.POSITIVE_INFINITY : Number(flags.tree)));
   }
-  if (usable > 0) console.log(missing ?? 'Together they are a complete model.');
+  if (usable > 0) console.log(missing ?? `Together they are a complete model${method === 'SUPIR' ? '' : `, of the method ${method}`}.`);
 }
 
 /** Layers shown; --json has all. */

@@ -1,22 +1,23 @@
 /** `plan`: what each sampling step will be asked for, before anything is computed: noise levels, guidance and control scales. */
 import { Command } from 'commander';
+import { UserError } from '../core/errors.ts';
 import { host } from '../host/node.ts';
-import { chooseOptions, type GivenOptions } from '../restore/choose-options.ts';
-import type { RestoreOptions } from '../restore/options.ts';
-import { type PlannedStep, plannedSteps } from '../restore/sampling.ts';
-import { readConfig } from './model-config.ts';
+import type { PlannedStep } from '../sampler/planned.ts';
+import { modelOr } from './model-config.ts';
 import { checkOutput } from './photo-files.ts';
 import { COMMAND } from './program.ts';
-import { givenBy, modelOption, presetHelp, samplingFlags } from './restore-options.ts';
+import { checkKnown, type GivenAny, givenBy, methodOption, modelOption, presetHelp, samplingFlags } from './restore-options.ts';
 import { type Panel, stepChart } from './step-chart.ts';
 
 const EXAMPLES = `
 Examples:
   $ ${COMMAND} plan --steps 20 --cfg 7.5 --cfg-start 4
-  $ ${COMMAND} plan --preset quality --control-linear --control-start 0.5 --plot schedule.svg`;
+  $ ${COMMAND} plan --preset quality --control-linear --control-start 0.5 --plot schedule.svg
+  $ ${COMMAND} plan --method diffbir --sampler spaced --steps 50 --rescale-cfg`;
 
 interface Flags {
   model: string;
+  method?: string;
   plot?: string;
   json?: boolean;
 }
@@ -24,29 +25,33 @@ interface Flags {
 export function planCommand(): Command {
   const command = new Command('plan')
     .description('Shows noise, guidance and control scale of every sampling step.')
-    .addOption(modelOption());
+    .addOption(modelOption())
+    .addOption(methodOption('whose steps; without --model those of its published model'));
   for (const option of samplingFlags()) command.addOption(option);
   return command
     .option('--plot <file.svg>', 'draw them')
     .option('--json', 'print a JSON object')
     .addHelpText('after', presetHelp)
     .addHelpText('after', EXAMPLES)
-    .action((flags: Flags, command: Command) => run(flags, givenBy(command)));
+    .action((flags: Flags, command: Command) => run(flags, givenBy(command), command.getOptionValueSource('model') === 'default'));
 }
 
-async function run(flags: Flags, given: GivenOptions): Promise<void> {
+async function run(flags: Flags, given: GivenAny, isAnyModel: boolean): Promise<void> {
   if (flags.plot !== undefined) checkOutput(flags.plot, ['.svg']);
-  const options = chooseOptions(given, readConfig(flags.model));
-  const steps = await plannedSteps(options);
-  if (flags.plot !== undefined) await host.writeFileAtomic(flags.plot, new TextEncoder().encode(schedulePlot(options, steps)));
-  if (flags.json)
-    console.log(JSON.stringify({ sampler: options.sampler, steps, ...(flags.plot === undefined ? {} : { plot: flags.plot }) }));
+  const { method, config } = await modelOr(isAnyModel ? undefined : flags.model, flags.method, flags.model);
+  checkKnown(method, given);
+  const options = method.choose(given, config);
+  const steps = await method.steps(options, config);
+  if (steps.length === 0) throw new UserError(`There are no steps to plan: the method ${method.name} samples nothing.`);
+  const { sampler = method.name } = options as { sampler?: string };
+  if (flags.plot !== undefined) await host.writeFileAtomic(flags.plot, new TextEncoder().encode(schedulePlot(sampler, steps)));
+  if (flags.json) console.log(JSON.stringify({ sampler, steps, ...(flags.plot === undefined ? {} : { plot: flags.plot }) }));
   else console.log(table(steps));
   if (flags.plot !== undefined && !flags.json) console.log(`Drawn in ${flags.plot}`);
 }
 
 /** The plan as an SVG file of three panels over the steps; light or dark as the reader's system is. */
-export function schedulePlot({ sampler }: RestoreOptions, steps: PlannedStep[]): string {
+export function schedulePlot(sampler: string, steps: PlannedStep[]): string {
   const of = (key: keyof PlannedStep) => steps.map((step) => step[key]);
   const panels: Panel[] = [
     {

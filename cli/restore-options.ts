@@ -4,16 +4,14 @@ import { UserError } from '../core/errors.ts';
 import { shown } from '../core/text.ts';
 import { DEMO } from '../host/demo.ts';
 import { LoraScale } from '../models/lora-scale.ts';
-import { keyOf, keysOf, type Schema } from '../options/schema.ts';
+import { keyOf, keysOf, type Option as OptionOfTable } from '../options/schema.ts';
 import { spelled } from '../options/spelling.ts';
-import { DIFFBIR_PRESETS } from '../restore/diffbir-options.ts';
-import { ALL_OPTIONS, type AnyMethod, METHODS } from '../restore/methods.ts';
-import { type CommonOptions, OPTION_KEYS, OPTIONS } from '../restore/options.ts';
-import { presetsOf } from '../restore/presets.ts';
+import { ALL_OPTIONS, type AnyMethod, METHODS, OPTION_ORDER } from '../restore/methods.ts';
+import type { CommonOptions } from '../restore/options.ts';
 import type { LoraChoice } from '../restore/restorer.ts';
 import type { WeightDType } from '../weights/attach.ts';
 import { words } from './messages.ts';
-import { readConfig } from './model-config.ts';
+import { METHOD_NAMES, presetsFor } from './model-config.ts';
 import { argument, givenOptions, optionFlags } from './option-flags.ts';
 import { COMMAND } from './program.ts';
 import { memoryOption, weightsOption } from './weights-input.ts';
@@ -31,7 +29,7 @@ Examples:
   $ ${COMMAND} restore old.jpg -o large.png --model RealESRGAN_x4plus.pth
 
 The method follows from what the model folder holds: SUPIR, DiffBIR (base, IRControlNet and cleaner), or a cleaner alone (ESRGAN, SwinIR, SCUNet; also a
-file by itself). --method clean takes the cleaner of a DiffBIR folder. Presets of DiffBIR: ${Object.keys(DIFFBIR_PRESETS).join(', ')}.
+file by itself). --method clean takes the cleaner of a DiffBIR folder.
 Options are spelled alike everywhere: --cfg-start here, cfg_start in config.json, cfgStart in recipes; the project's docs/options.md has
 them all. Settings that are not given are those of the preset, else those that the model recommends (config.json), else SUPIR's own, shown above.
 With several photos -o is a folder. Without --prompt a photo takes its caption from the text file beside it (old.jpg: old.txt). The quality words
@@ -122,16 +120,29 @@ export function modelOption(): Option {
   return new Option('--model <folder>', text).default(DEMO);
 }
 
-/** What decides the steps of sampling. */
-export function samplingFlags(schema: Schema = OPTIONS): Option[] {
-  const preset = new Option('--preset <name>', "settings that go together: those of the model, or SUPIR's; listed at the end of this help");
-  return [preset, ...optionFlags(schema, SAMPLING, 'SUPIR')];
+/** --method, of every command that knows several. */
+export function methodOption(what: string): Option {
+  return new Option('--method <name>', `${what} (default: what the model folder is for)`).choices(METHOD_NAMES);
 }
 
-const SAMPLING = OPTION_KEYS.filter((key) => OPTIONS[key].group === 'sampling');
-const OTHERS = OPTION_KEYS.filter((key) => OPTIONS[key].group !== 'sampling');
+/** What decides the steps of sampling, of any method. */
+export function samplingFlags(): Option[] {
+  const preset = new Option(
+    '--preset <name>',
+    "settings that go together: those of the model, or its method's; listed at the end of this help",
+  );
+  return [preset, ...flagsOfMethods(({ group }) => group === 'sampling')];
+}
 
-const DIFFBIRS = keysOf(ALL_OPTIONS).filter((key) => keyOf(OPTIONS, key) === undefined);
+/** Flags of every method's options, each once; its default is called by the first method that has it. */
+export function flagsOfMethods(isWanted: (option: OptionOfTable, key: string) => boolean): Option[] {
+  return OPTION_ORDER.flatMap(({ name, options }, i) => {
+    const before = OPTION_ORDER.slice(0, i);
+    const isOwn = (key: string) => !before.some((method) => keyOf(method.options, key) !== undefined);
+    const keys = keysOf(options).filter((key) => isOwn(key) && isWanted(options[key], key));
+    return optionFlags(ALL_OPTIONS, keys, name);
+  });
+}
 
 /** Options of any method, before the method is known. */
 export type GivenAny = Partial<CommonOptions> & { preset?: string; prompt?: string };
@@ -142,18 +153,13 @@ export function givenBy(command: Command): GivenAny {
   return { ...givenOptions(ALL_OPTIONS, command), ...(preset === undefined ? {} : { preset }) };
 }
 
-/** The methods that --method allows. */
-export function methodsNamed(name: string | undefined): readonly AnyMethod[] {
-  return METHODS.filter((method) => name === undefined || method.name.toLowerCase() === name);
-}
-
 /** Throws UserError naming the first option that another method has and this one does not. */
 export function checkKnown({ name, options }: AnyMethod, given: GivenAny): void {
   const foreign = Object.keys(given).find((key) => key !== 'preset' && keyOf(options, key) === undefined);
   if (foreign === undefined) return;
   const owners = METHODS.filter((method) => keyOf(method.options, foreign) !== undefined).map((method) => method.name);
   throw new UserError(
-    `--${spelled(foreign, 'kebab')} is an option of ${owners.join(' and ')}, and the model is restored with by ${name}: leave it out.`,
+    `--${spelled(foreign, 'kebab')} is an option of ${owners.join(' and ')}, and this model is restored with ${name}: leave it out.`,
     {
       code: 'foreign-option',
       option: foreign,
@@ -164,23 +170,26 @@ export function checkKnown({ name, options }: AnyMethod, given: GivenAny): void 
 /** The presets of the model that is named, for the end of the help. */
 export function presetHelp({ command }: { command: Command }): string {
   const { model } = command.opts<{ model: string }>();
-  let presets: ReturnType<typeof presetsOf>;
+  let found: ReturnType<typeof presetsFor>;
   try {
-    presets = presetsOf(readConfig(model));
+    found = presetsFor(model).filter(({ presets }, _, all) => all.length === 1 || Object.keys(presets).length > 0);
   } catch (error) {
     return `\nPresets: those of ${model} cannot be told. ${words(error as Error)}`;
   }
+  const which = `the model ${model === DEMO ? 'that ships with the program' : model}`;
+  return found
+    .map(({ method, presets }) => presetList(found.length > 1 ? `${which}, where it is of ${method}` : which, presets))
+    .join('\n');
+}
+
+function presetList(which: string, presets: ReturnType<typeof presetsFor>[number]['presets']): string {
   const entries = Object.entries(presets);
   const width = Math.max(0, ...entries.map(([name]) => shown(name, 40).length)) + 2;
   const told = entries.map(([name, { help, values }]) => {
     const list = Object.entries(values).map(([key, value]) => `${spelled(key, 'kebab')} ${shown(value, 40)}`);
     return `  ${shown(name, 40).padEnd(width)}${shown(help)} (${list.join(', ')})`;
   });
-  return [
-    '',
-    `Presets of the model ${model === DEMO ? 'that ships with the program' : model}:`,
-    ...(told.length > 0 ? told : ['  none']),
-  ].join('\n');
+  return ['', `Presets of ${which}:`, ...(told.length > 0 ? told : ['  none'])].join('\n');
 }
 
 /** The command without its action. */
@@ -190,11 +199,7 @@ export function restoreDefinition(): Command {
     .argument('<photos...>', 'PNG, JPEG or WebP files, folders, or patterns such as "album/*.jpg"')
     .requiredOption('-o, --output <path>', 'where to write: a .png, .jpg or .webp file, or a folder for several photos')
     .addOption(modelOption())
-    .addOption(
-      new Option('--method <name>', 'how to restore (default: what the model folder is for)').choices(
-        METHODS.map(({ name }) => name.toLowerCase()),
-      ),
-    )
+    .addOption(methodOption('how to restore'))
     .addOption(
       new Option(
         '--lora <file:scale>',
@@ -203,12 +208,7 @@ export function restoreDefinition(): Command {
     )
     .option('--lora-merge', 'change the weights by the LoRAs instead: quicker, and their scales are fixed')
     .addOption(weightsOption());
-  for (const option of [
-    ...samplingFlags(ALL_OPTIONS),
-    ...optionFlags(ALL_OPTIONS, OTHERS, 'SUPIR'),
-    ...optionFlags(ALL_OPTIONS, DIFFBIRS, 'DiffBIR'),
-  ])
-    command.addOption(option);
+  for (const option of [...samplingFlags(), ...flagsOfMethods(({ group }) => group !== 'sampling')]) command.addOption(option);
   return command
     .option('--stage1 <file>', 'write the stage-1 image too')
     .addOption(

@@ -26,11 +26,12 @@ import { Interrupted, onInterrupt } from './interrupt.ts';
 import { kernelTable } from './kernel-table.ts';
 import { LogFile } from './log-file.ts';
 import { words } from './messages.ts';
+import { methodsNamed } from './model-config.ts';
 import { pathKey } from './output-path.ts';
 import { type PhotoFile, photoFiles } from './photo-files.ts';
 import { checkPicture, isPng, readPicture, writePicture } from './picture-files.ts';
 import { duration, progress, type ShownProgress } from './progress.ts';
-import { checkKnown, type GivenAny, givenBy, methodsNamed, type RestoreFlags, restoreDefinition } from './restore-options.ts';
+import { checkKnown, type GivenAny, givenBy, type RestoreFlags, restoreDefinition } from './restore-options.ts';
 import {
   checkSideFiles,
   contactSheet,

@@ -3,7 +3,7 @@
 export interface Panel {
   title: string;
   lines: { name: string; values: number[]; dashed?: boolean }[];
-  /** Powers of ten evenly spaced; every value must be above 0. */
+  /** Powers of ten evenly spaced; every value must be above 0. Infinite ones stand at the upper edge. */
   logarithmic?: boolean;
 }
 
@@ -39,11 +39,11 @@ ${labels.join('\n')}
 }
 
 function drawn({ title, lines, logarithmic = false }: Panel, top: number, x: (step: number) => number): string {
-  const all = lines.flatMap(({ values }) => values);
+  const all = lines.flatMap(({ values }) => values).filter(Number.isFinite);
   const ticks = logarithmic ? powersOfTen(Math.min(...all), Math.max(...all)) : evenTicks(Math.min(0, ...all), Math.max(...all));
   const scale = logarithmic ? Math.log10 : (value: number) => value;
   const [low, high] = [scale(ticks[0]), scale(ticks[ticks.length - 1])];
-  const y = (value: number) => top + PANEL - ((scale(value) - low) / (high - low)) * PANEL;
+  const y = (value: number) => top + PANEL - ((Math.min(scale(value), high) - low) / (high - low)) * PANEL;
   const grid = ticks.map(
     (value) =>
       `<line class="grid" x1="${LEFT}" x2="${WIDTH - RIGHT}" y1="${round(y(value))}" y2="${round(y(value))}"/>` +

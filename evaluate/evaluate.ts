@@ -32,18 +32,20 @@ export interface EvaluatedMethod {
   open?(): Promise<void>;
   /** The damaged photo -> an image of the same size. */
   restore(damaged: Image, photo: Photo): Promise<Image>;
+  /** Most bytes of GPU memory that the last photo took, weights included; a method that computes nothing has none. */
+  peak?(): number;
   /** Called after the last photo, or when it failed; frees what the method holds. */
   close?(): Promise<void>;
 }
 
 /**
  * psnr in dB over RGB, psnrY over luma; ssim with a Gaussian window over RGB; msSsim and gmsd over luma; lpips where its weights were given; sharpness
- * relative to the truth; noise as the result alone shows it, in levels.
+ * relative to the truth; noise as the result alone shows it, in levels; gpuMb: GPU memory at most, in MB.
  */
-export const MEASURES = ['psnr', 'psnrY', 'ssim', 'msSsim', 'gmsd', 'lpips', 'sharpness', 'noise', 'seconds'] as const;
+export const MEASURES = ['psnr', 'psnrY', 'ssim', 'msSsim', 'gmsd', 'lpips', 'sharpness', 'noise', 'seconds', 'gpuMb'] as const;
 export type Measure = (typeof MEASURES)[number];
-/** Measures that a picture may lack: msSsim below 176 pixels a side, lpips without its weights. */
-type Optional = 'msSsim' | 'lpips';
+/** Measures that a picture may lack: msSsim below 176 pixels a side, lpips without its weights, gpuMb where nothing was computed here. */
+type Optional = 'msSsim' | 'lpips' | 'gpuMb';
 
 /** One picture's measures. */
 export interface Row extends Record<Exclude<Measure, Optional>, number>, Record<Optional, number | null> {
@@ -166,8 +168,9 @@ export async function evaluateMethods(
       throw new UserError(
         `${method.name}: the result for ${photo.name} is ${result.width}x${result.height}, and the photo ${truth.width}x${truth.height}.`,
       );
+    const gpuMb = method.peak ? method.peak() / 1e6 : null;
     await write(method.name, photo, result);
-    return { method: method.name, photo: photo.name, ...(await measure(truth, result, options.perceptual ?? null)), seconds };
+    return { method: method.name, photo: photo.name, ...(await measure(truth, result, options.perceptual ?? null)), seconds, gpuMb };
   }
 }
 
@@ -187,7 +190,11 @@ export function makePair(photo: Image, name: string, i: number, options: PairOpt
   return { truth, damaged: degrade(truth, drawDegradation(new TorchRandom(options.seed + i), options.degradation)) };
 }
 
-async function measure(truth: Image, result: Image, perceptual: Perceptual | null): Promise<Omit<Row, 'method' | 'photo' | 'seconds'>> {
+async function measure(
+  truth: Image,
+  result: Image,
+  perceptual: Perceptual | null,
+): Promise<Omit<Row, 'method' | 'photo' | 'seconds' | 'gpuMb'>> {
   return {
     psnr: psnr(truth, result),
     psnrY: psnr(truth, result, 'y'),

@@ -1,4 +1,4 @@
-/** What can be compared: the damaged photo as it is, stage 1, SUPIR with any LoRA, settings and model, and what other programs made. */
+/** What can be compared: the damaged photo as it is, what any method restores with any LoRA, settings and model, and what other programs made. */
 import { sha256 } from '../core/digest.ts';
 import { UserError } from '../core/errors.ts';
 import type { Host } from '../host/host.ts';
@@ -21,14 +21,14 @@ import type { EvaluatedMethod } from './evaluate.ts';
 /** Reduced photos have been enlarged by Pillow's bicubic already: this is what doing nothing more gives. */
 export const BICUBIC: EvaluatedMethod = { name: 'bicubic', restore: async (damaged) => damaged };
 
-export interface SupirMethod {
+export interface RestoringMethod {
   name: string;
   /** Model folder. */
   model: string;
   loras?: readonly LoraChoice[];
   /** How to restore; SUPIR where it is left out. */
   method?: AnyMethod;
-  /** Settings of the restoration; stage1Only for stage 1 alone. */
+  /** Settings of the restoration; SUPIR's stage1Only for stage 1 alone. */
   options?: GivenOptions | (Given<Kind> & { prompt?: string });
 }
 
@@ -62,9 +62,9 @@ export async function modelIdentity(host: Host, folder: string): Promise<string>
  * Restores as `restore` does, with the photo's prompt. `weights`: the model's identity, where it is known already. Throws UserError for LoRA files and
  * models that cannot be read.
  */
-export async function supirMethod(
+export async function restoringMethod(
   host: Host,
-  { name, model, loras = [], method = SUPIR, options = {} }: SupirMethod,
+  { name, model, loras = [], method = SUPIR, options = {} }: RestoringMethod,
   signal?: AbortSignal,
   weights?: string,
 ): Promise<EvaluatedMethod> {
@@ -91,9 +91,12 @@ export async function supirMethod(
     },
     async restore(damaged, { name: photo, prompt }) {
       const text = keyOf(method.options, 'prompt') === undefined ? {} : { prompt: options.prompt ?? prompt };
+      const { memory } = loaded!.device;
+      memory.peak = memory.bytes;
       const { image } = await loaded!.restore(damaged, { ...options, ...text }, { name: photo, signal });
       return image;
     },
+    peak: () => loaded!.device.memory.peak,
     async close() {
       await loaded?.close();
       loaded = null;

@@ -14,6 +14,7 @@ const COLUMNS: Record<Measure, { title: string; digits: number }> = {
   sharpness: { title: 'sharpness', digits: 2 },
   noise: { title: 'noise', digits: 2 },
   seconds: { title: 's / photo ↓', digits: 2 },
+  gpuMb: { title: 'GPU MB ↓', digits: 0 },
 };
 
 export interface Summary {
@@ -50,7 +51,7 @@ export function summarize(rows: readonly Row[], baseline: string, groups: Readon
   });
 
   function compared(method: string, photos: readonly string[]): Summary['methods'][number] {
-    const values = (of: string, measure: Measure) => photos.map((photo) => find(of, photo)![measure]);
+    const values = (of: string, measure: Measure) => photos.map((photo) => find(of, photo)![measure] ?? null);
     const each = (list: (measure: Measure) => (number | null)[]) =>
       Object.fromEntries(
         MEASURES.flatMap((measure) => {
@@ -72,24 +73,24 @@ export function summarize(rows: readonly Row[], baseline: string, groups: Readon
 export function markdown(rows: readonly Row[], summaries: readonly Summary[], baseline: string): string {
   const lines: string[] = [];
   for (const { group, photos, methods } of summaries) {
-    const measures = MEASURES.filter((measure) => methods[0].mean[measure]);
+    const measures = MEASURES.filter((measure) => methods.some(({ mean }) => mean[measure]));
     const heads = measures.map((measure) => COLUMNS[measure].title);
     lines.push(`### ${group} (${photos.length}${photos.length < 12 ? `: ${photos.join(', ')}` : ''})`, '');
     lines.push(
       ...table(
         ['method', ...heads],
-        methods.map(({ method, mean }) => [method, ...measures.map((key) => show(mean[key]!.mean, key))]),
+        methods.map(({ method, mean }) => [method, ...measures.map((key) => (mean[key] ? show(mean[key].mean, key) : ''))]),
       ),
     );
     const others = methods.filter(({ difference }) => difference);
     if (others.length === 0) continue;
     lines.push(`Difference to ${baseline}, photo by photo: mean ± 95% confidence interval`, '');
-    const cell = ({ mean, margin }: Estimate, key: Measure) =>
-      `${mean < 0 ? '' : '+'}${show(mean, key)} ± ${margin === null ? 'unknown' : show(margin, key)}`;
+    const cell = (found: Estimate | undefined, key: Measure) =>
+      found ? `${found.mean < 0 ? '' : '+'}${show(found.mean, key)} ± ${found.margin === null ? 'unknown' : show(found.margin, key)}` : '';
     lines.push(
       ...table(
         ['method', ...heads],
-        others.map(({ method, difference }) => [method, ...measures.map((key) => cell(difference![key]!, key))]),
+        others.map(({ method, difference }) => [method, ...measures.map((key) => cell(difference![key], key))]),
       ),
     );
   }

@@ -7,14 +7,15 @@ import { checkSize, type Image } from '../image/image.ts';
 import { opaque } from '../image/opaque.ts';
 import { resizeBicubic } from '../image/resize.ts';
 import { type Cleaner, type CleanerConfig, cleanerOf } from '../models/diffbir.ts';
+import { defaultsOf } from '../options/schema.ts';
 import { attach, expectedKeys } from '../weights/attach.ts';
 import { Checkpoint } from '../weights/checkpoint.ts';
 import type { FolderAccess } from '../weights/folder.ts';
 import { chooseFrom } from './choose-options.ts';
 import { cleanedSizes, cleaningPlan, cleaningStage, factorOf } from './cleaning.ts';
 import { cleanPicture, cleanWith } from './diffbir.ts';
-import { cleanerTitle } from './diffbir-files.ts';
-import { openDiffBirFolder } from './diffbir-model.ts';
+import { assessCleaner, cleanerTitle } from './diffbir-files.ts';
+import { type DiffBirFolder, openDiffBirFolder } from './diffbir-model.ts';
 import { CLEAN_OPTIONS, type CleanChoice } from './diffbir-options.ts';
 import { Model, type ModelConfig } from './model.ts';
 import type { Values } from './networks.ts';
@@ -23,6 +24,24 @@ import type { Method, ModelOptions, Stage } from './stage.ts';
 interface CleanConfig extends ModelConfig {
   cleaner: CleanerConfig;
 }
+
+/** Throws UserError where there is no cleaner in the folder. */
+function configOf({ cleaner, others }: DiffBirFolder, path: string): CleanConfig {
+  if (!cleaner) {
+    const what = others.map(({ name, what }) => `${shown(name)}: ${what}`).join(' ');
+    throw new UserError(
+      `${shown(path)} holds no cleaner: neither an ESRGAN or BSRNet, nor a SwinIR or SCUNet of DiffBIR.${what ? ` ${what}` : ''}`,
+    );
+  }
+  const { file, config } = cleaner;
+  return { name: `${cleanerTitle(config)}, ${shown(file.name)}`, image_multiple: 1, min_size: 1, cleaner: config };
+}
+
+/** ESRGAN's size, which most files have. */
+const PUBLISHED: CleanConfig = {
+  ...{ name: 'RRDBNet (ESRGAN, BSRNet), x4', image_multiple: 1, min_size: 1 },
+  cleaner: { kind: 'rrdb', nf: 64, nb: 23, gc: 32, scale: 4 },
+};
 
 export class CleanModel extends Model<Cleaner> {
   readonly config: CleanConfig;
@@ -36,13 +55,9 @@ export class CleanModel extends Model<Cleaner> {
   static async openFolder(device: Device, access: FolderAccess, path: string, { weights }: ModelOptions = {}): Promise<CleanModel> {
     const folder = await openDiffBirFolder(access, path);
     try {
-      if (!folder.cleaner) {
-        const what = folder.others.map(({ name, what }) => `${shown(name)}: ${what}`).join(' ');
-        throw new UserError(
-          `${shown(path)} holds no cleaner: neither an ESRGAN or BSRNet, nor a SwinIR or SCUNet of DiffBIR.${what ? ` ${what}` : ''}`,
-        );
-      }
-      const { file, config: cleaner } = folder.cleaner;
+      const config = configOf(folder, path);
+      const { file } = folder.cleaner!;
+      const { cleaner } = config;
       const net = cleanerOf(cleaner);
       const wrong = [...expectedKeys(net)].find(([name, shape]) => !file.has(name) || String(file.info(name).shape) !== String(shape));
       if (wrong)
@@ -51,12 +66,7 @@ export class CleanModel extends Model<Cleaner> {
         );
       const checkpoint = new Checkpoint([file]);
       attach(net, '', checkpoint, { dtype: weights });
-      return new CleanModel(
-        device,
-        net,
-        { name: `${cleanerTitle(cleaner)}, ${shown(file.name)}`, image_multiple: 1, min_size: 1, cleaner },
-        checkpoint,
-      );
+      return new CleanModel(device, net, config, checkpoint);
     } catch (error) {
       await folder.close();
       throw error;
@@ -111,19 +121,36 @@ const CLEAN: Stage<CleanKind> = {
 
 export const CLEANER: Method<CleanKind> = {
   name: 'clean',
-  options: CLEAN_OPTIONS,
+  ...METHOD,
+  needs: 'an ESRGAN, SCUNet or SwinIR alone, a quick way to enlarge or clean',
+  published: PUBLISHED,
+  main: { graph: 'cleaner', title: 'The cleaner, which runs once' },
+  plain: defaultsOf(CLEAN_OPTIONS),
+  assess: assessCleaner,
+  joined: () => null, // DiffBIR's joins them
   async recognises(access, path) {
     try {
       const folder = await openDiffBirFolder(access, path);
       await folder.close();
-      return folder.config === null && folder.cleaner !== null && !folder.base && !folder.control;
+      const isAlone = !folder.base && !folder.control && !folder.others.some(({ isOfModel }) => isOfModel);
+      return folder.config === null && folder.cleaner !== null && isAlone;
     } catch {
       return false; // who opens it in earnest tells why
+    }
+  },
+  async config(access, path) {
+    const folder = await openDiffBirFolder(access, path);
+    try {
+      return configOf(folder, path);
+    } finally {
+      await folder.close();
     }
   },
   open: CleanModel.openFolder,
   networks: ({ cleaner }) => cleanerOf(cleaner),
   choose: (given, config) => chooseFrom(METHOD, given, config),
+  label: ({ upscale }) => (upscale > 0 ? `cleaned, ${upscale} times` : 'cleaned'),
+  steps: async () => [],
   sizes(photo, options, config) {
     const { read, result } = cleanedSizes(photo, config.cleaner, cleaningOf(config, options));
     const factor = factorOf(config.cleaner);

@@ -1,9 +1,13 @@
 /** What files of DiffBIR hold (arXiv 2308.15070), told by names and shapes of tensors: a base, IRControlNet, a cleaner, or all three in one. */
 import type { CleanerConfig } from '../models/diffbir.ts';
 import type { RrdbConfig } from '../models/rrdb-net.ts';
+import { Checkpoint } from '../weights/checkpoint.ts';
+import { openClipRules, unetRules, vaeRules } from '../weights/diffusers.ts';
+import { recognize } from '../weights/recognize.ts';
 import type { TensorFile } from '../weights/tensor-file.ts';
 import type { Rule } from '../weights/translate.ts';
-import { toOther } from '../weights/translate.ts';
+import { toOther, toSingle } from '../weights/translate.ts';
+import type { Assessment } from './stage.ts';
 
 export interface DiffBirFile {
   /** Stable Diffusion 2 under its single file's names. */
@@ -14,6 +18,20 @@ export interface DiffBirFile {
   /** What it is, where it looks like one of these and cannot be used. */
   refusal?: string;
 }
+
+/** The parts of a model, and what to look for when one is missing. */
+export const PARTS = {
+  base: {
+    title: 'Stable Diffusion 2.1 base',
+    files: 'v2-1_512-ema-pruned.ckpt for v1 and v2, sd2.1-base-zsnr-laionaes5.ckpt for v2.1',
+  },
+  control: { title: 'an IRControlNet', files: 'v1_general.pth, v2.pth or DiffBIR_v2.1.pt, whichever goes with the base' },
+  cleaner: {
+    title: 'a cleaner',
+    files: 'general_swinir_v1.ckpt for v1, BSRNet.pth or scunet_color_real_psnr.pth for v2, realesrgan_s4_swinir_100k.pth for v2.1',
+  },
+} as const;
+type PartName = keyof typeof PARTS;
 
 const BASE = /^(model\.diffusion_model|first_stage_model|cond_stage_model\.model)\./;
 
@@ -151,3 +169,91 @@ export function diffBirTitle({ base, control, cleaner }: DiffBirFile): string | 
   if (parts.length === 0) return null;
   return control || cleaner ? `part of DiffBIR: ${parts.join(', ')}` : `checkpoint of ${parts.join(', ')}`;
 }
+
+/** The three folders of diffusers (unet/, vae/, text_encoder/) as one file; null where one is missing. */
+export function diffusersBase(components: readonly TensorFile[]): TensorFile | null {
+  const find = (mark: RegExp) => components.find((file) => file.names().some((name) => mark.test(name)));
+  const [unet, vae, text] = [
+    find(/^down_blocks\.\d+\.resnets\./),
+    find(/^decoder\.(mid_block|up_blocks)\./),
+    find(/^text_model\.encoder\./),
+  ];
+  if (!unet || !vae || !text) return null;
+  return new Checkpoint([
+    toSingle(unet, unetRules(unet.names())),
+    toSingle(vae, vaeRules(vae.names())),
+    toSingle(text, openClipRules(text.names(), 'cond_stage_model.model')),
+  ]);
+}
+
+/** What a file of diffusers' folders is, where its shapes are those of Stable Diffusion 2. */
+function diffusersTitle(file: TensorFile): string | null {
+  const width = (name: string, axis: number) => (file.has(name) ? file.info(name).shape[axis] : undefined);
+  const cross = file.names().find((name) => /^down_blocks\.\d+\..*attn2\.to_k\.weight$/.test(name));
+  if (cross && width(cross, 1) === 1024) return 'UNet of Stable Diffusion 2';
+  return width('text_model.final_layer_norm.weight', 0) === 1024 ? 'text tower of Stable Diffusion 2' : null;
+}
+
+/** What DiffBIR sees in files: parts of its own, and which of the three are missing. */
+export function assessDiffBir(files: readonly TensorFile[]): Assessment {
+  const found = files.map(diffBirFile);
+  const components = files.map(diffusersTitle);
+  const isDiffusers = components.some((title) => title !== null) && diffusersBase(files) !== null;
+  const missing = (Object.keys(PARTS) as PartName[]).filter(
+    (part) => !found.some((file) => file[part]) && !(part === 'base' && isDiffusers),
+  );
+  const lack = (parts: readonly PartName[]) => parts.map((part) => `${PARTS[part].title} (${PARTS[part].files})`).join(', and ');
+  return {
+    files: found.map((file, i) => {
+      const title = components[i] ?? diffBirTitle(file);
+      return title === null ? null : { title, advice: adviceOn(file, title, missing.length === 0) };
+    }),
+    missing: missing.length === 0 ? null : `DiffBIR lacks ${lack(missing)}.`,
+  };
+}
+
+function adviceOn({ base, control, cleaner }: DiffBirFile, title: string, isComplete: boolean): string {
+  if (base && control && cleaner) return 'It restores by itself, by the method DiffBIR.';
+  if (isComplete) return '';
+  if (!base && !control && !cleaner) return `The ${title} needs the two other folders of diffusers, an IRControlNet and a cleaner.`;
+  const needs = [base ? '' : PARTS.base.title, control ? '' : PARTS.control.title, cleaner ? '' : PARTS.cleaner.title].filter(Boolean);
+  const alone = cleaner ? 'It cleans or enlarges by itself. ' : '';
+  return `${alone}DiffBIR restores with it and ${needs.join(' and ')} in one folder; it is no part of SUPIR, which needs SDXL.`;
+}
+
+/** What a cleaner alone sees in files: one cleaner, and no other part of a model beside it. */
+export function assessCleaner(files: readonly TensorFile[]): Assessment {
+  const found = files.map(diffBirFile);
+  const others = found.some(({ base, control }) => base || control) || files.some((file) => isOfModel(file));
+  const cleaners = found.filter(({ cleaner }) => cleaner);
+  if (others || cleaners.length !== 1)
+    return { files: files.map(() => null), missing: 'There is no cleaner alone: an ESRGAN, BSRNet, SCUNet, or SwinIR of DiffBIR.' };
+  return {
+    files: found.map((file) => (file.cleaner ? { title: diffBirTitle(file)!, advice: adviceOn(file, '', false) } : null)),
+    missing: null,
+  };
+}
+
+/** Whether SUPIR could use a file. */
+export const isOfModel = (file: TensorFile): boolean => !diffBirFile(file).cleaner && !recognize(file).refusal;
+
+/**
+ * Files of DiffBIR as one, under the names of the files of 2023, which held everything; null where one of them is none of its own. One file keeps its
+ * names.
+ */
+export function joinedDiffBir(files: readonly TensorFile[]): TensorFile | null {
+  const found = files.map(diffBirFile);
+  const base = found.some((file) => file.base) ? null : files.some(diffusersTitle) ? diffusersBase(files) : null;
+  const inBase = (file: TensorFile) => base !== null && !diffBirFile(file).control && !diffBirFile(file).cleaner;
+  if (!files.every((file, i) => diffBirTitle(found[i]) !== null || inBase(file))) return null;
+  const parts = found.flatMap((file): [PartName, TensorFile][] => [
+    ...(file.base ? ([['base', file.base]] as [PartName, TensorFile][]) : []),
+    ...(file.control ? ([['control', file.control]] as [PartName, TensorFile][]) : []),
+    ...(file.cleaner ? ([['cleaner', file.cleaner.file]] as [PartName, TensorFile][]) : []),
+  ]);
+  if (base) parts.unshift(['base', base]);
+  if (files.length === 1) return files[0];
+  return new Checkpoint(parts.map(([part, file]) => chosen(file, (name) => `${PREFIXES[part]}${name}`)));
+}
+
+const PREFIXES: Record<PartName, string> = { base: '', control: 'control_model.', cleaner: 'preprocess_model.' };

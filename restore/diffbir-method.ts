@@ -19,13 +19,16 @@ import { resizeBicubic } from '../image/resize.ts';
 import { plan } from '../kernels/fusion.ts';
 import { cleanerOf, DiffBir } from '../models/diffbir.ts';
 import { cleanedPrompt } from '../models/prompt-cleaning.ts';
+import { defaultsOf } from '../options/schema.ts';
 import { ddimTimesteps } from '../sampler/ddim.ts';
+import { stepsOf as stepsOfRun } from '../sampler/planned.ts';
 import { autoencoderPlan, tilingEvents } from './autoencoder-stage.ts';
 import { chooseFrom } from './choose-options.ts';
 import { cleanedSizes, cleaningPlan, cleaningStage } from './cleaning.ts';
-import { cleanPicture, finishPicture, latentWindows, sampleLatent, type Tiles } from './diffbir.ts';
+import { cleanPicture, diffusionOf, finishPicture, latentWindows, sampleDiffBir, sampleLatent, type Tiles } from './diffbir.ts';
+import { assessDiffBir, joinedDiffBir } from './diffbir-files.ts';
 import { guidanceGraph, guidanceTo } from './diffbir-guidance.ts';
-import { type DiffBirConfig, DiffBirModel, openDiffBirFolder } from './diffbir-model.ts';
+import { configOf, DIFFBIR_V21, type DiffBirConfig, DiffBirModel, openDiffBirFolder } from './diffbir-model.ts';
 import { DIFFBIR_OPTIONS, DIFFBIR_PRESETS, type DiffBirChoice } from './diffbir-options.ts';
 import type { Values } from './networks.ts';
 import { vaeTilingOf } from './options.ts';
@@ -191,7 +194,14 @@ const SAMPLE: DiffBirStage = {
     try {
       const { controlScale: strength, start: from, noiseAugmentation, seed, sampler, ...sampling } = options;
       const settings = { strength, start: from, noiseAugmentation, sampler, samples: 1, sampling, latentTiles: latentTiles(options) };
-      const run = { random: new TorchRandom(seed), correct: guidance?.correct, resume, step: events.step, signal: events.signal };
+      const run = {
+        random: new TorchRandom(seed),
+        correct: guidance?.correct,
+        resume,
+        step: events.step,
+        tap: events.trace,
+        signal: events.signal,
+      };
       return { latent: await sampleLatent(calls, condition, texts, settings, run) };
     } finally {
       guidance?.dispose();
@@ -250,9 +260,39 @@ function checked(options: DiffBirChoice): DiffBirChoice {
   return options;
 }
 
+function denoiserInputs({ config }: DiffBir['base'], size: Size): Record<string, Tensor> {
+  const latent = latentShape({ base: config } as DiffBirConfig, size);
+  return {
+    x: input('x', latent),
+    hint: input('hint', latent),
+    timestep: input('timestep', [1, config.unet.model_channels]),
+    context: input('context', [1, config.text.context_length, config.unet.context_dim]),
+  };
+}
+
 export const DIFFBIR: Method<DiffBirKind> = {
   name: 'DiffBIR',
-  options: DIFFBIR_OPTIONS,
+  ...METHOD,
+  needs: 'Stable Diffusion 2.1 base (a single file or a diffusers folder), an IRControlNet and a cleaner for DiffBIR',
+  published: DIFFBIR_V21,
+  main: { graph: 'denoiser', title: 'IRControlNet and UNet as one sampling step runs them' },
+  plain: { ...defaultsOf(DIFFBIR_OPTIONS), cfg: 1 },
+  parts: {
+    unet: {
+      build({ base }, size) {
+        const { x, timestep, context } = denoiserInputs(base, size);
+        return { prediction: base.model.diffusion_model.predict(x, timestep, context, null) };
+      },
+    },
+    control: {
+      build({ base, control }, size) {
+        const { x, hint, timestep, context } = denoiserInputs(base, size);
+        return Object.fromEntries(control.forward(x, hint, timestep, context).map((feature, i) => [`feature${i}`, feature]));
+      },
+    },
+  },
+  assess: assessDiffBir,
+  joined: joinedDiffBir,
   async recognises(access, path) {
     try {
       const folder = await openDiffBirFolder(access, path);
@@ -263,9 +303,23 @@ export const DIFFBIR: Method<DiffBirKind> = {
       return false; // who opens it in earnest tells why
     }
   },
+  async config(access, path) {
+    const folder = await openDiffBirFolder(access, path);
+    try {
+      return configOf(folder).config;
+    } finally {
+      await folder.close();
+    }
+  },
   open: DiffBirModel.openFolder,
   networks: ({ base, cleaner }) => new DiffBir(base, cleaner && cleanerOf(cleaner)),
   choose: (given, config) => checked(chooseFrom(METHOD, given, config)),
+  label: ({ sampler, steps, seed }) => `${sampler}, ${steps} steps, seed ${seed}`,
+  steps: ({ parameterization: chosen, ...options }, config) =>
+    stepsOfRun((network, run) => {
+      const diffusion = diffusionOf(chosen === 'auto' ? config.parameterization : chosen);
+      return sampleDiffBir(options.sampler, network, diffusion, { ...options, ...run });
+    }),
   sizes(photo, options, config) {
     const { cleaned, result } = cleanedSizes(photo, config.cleaner!, cleaningOf(config, options));
     checkSize(result.width, result.height, `${photo.name ?? 'photo'}: the result`);
@@ -275,7 +329,6 @@ export const DIFFBIR: Method<DiffBirKind> = {
   },
   stages: () => [CLEAN, ENCODE, TEXT, SAMPLE, DECODE],
   async inputs(model, photo, options, events) {
-    if (events.trace) throw new UserError('Activations can be taken out of SUPIR alone: leave the trace out.', { code: 'no-trace' });
     for (const warning of options.parameterization === 'auto' ? model.warnings : []) await events.warning?.(warning);
     const words = [options.prompt, options.positive].filter((text) => text !== '').join(', ');
     const [positive, negative] = [await cleanedPrompt(words), await cleanedPrompt(options.negative)];

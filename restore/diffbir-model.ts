@@ -10,18 +10,17 @@ import type { Device } from '../gpu/device.ts';
 import { CONFIG_LIMITS } from '../models/config.ts';
 import { type Cleaner, type CleanerConfig, cleanerOf, DiffBir } from '../models/diffbir.ts';
 import { SD21, type StableDiffusionConfig } from '../models/stable-diffusion.ts';
+import { SWINIR } from '../models/swinir.ts';
 import { ClipTokenizer, TOKENIZER_LIMITS } from '../models/tokenizer.ts';
 import type { Parameterization } from '../sampler/diffusion.ts';
 import { attach, expectedKeys } from '../weights/attach.ts';
 import { Checkpoint } from '../weights/checkpoint.ts';
-import { openClipRules, unetRules, vaeRules } from '../weights/diffusers.ts';
 import { type FolderAccess, isWeights, openComponents, openFolder, openWeights } from '../weights/folder.ts';
 import { readJson } from '../weights/json-bounds.ts';
 import { recognize } from '../weights/recognize.ts';
 import type { TensorFile } from '../weights/tensor-file.ts';
-import { toSingle } from '../weights/translate.ts';
 import { DiffBirNetworks } from './diffbir.ts';
-import { type DiffBirFile, diffBirFile } from './diffbir-files.ts';
+import { type DiffBirFile, diffBirFile, diffusersBase, isOfModel, PARTS } from './diffbir-files.ts';
 import { DIFFBIR_PRESETS, type DiffBirChoice } from './diffbir-options.ts';
 import { Model, type ModelConfig } from './model.ts';
 import type { ModelOptions } from './stage.ts';
@@ -41,8 +40,8 @@ export interface DiffBirFolder {
   base: TensorFile | null;
   control: TensorFile | null;
   cleaner: NonNullable<DiffBirFile['cleaner']> | null;
-  /** Files that are none of them, with what they are. */
-  others: { name: string; what: string }[];
+  /** Files that are none of them, with what they are, and whether SUPIR could use them. */
+  others: { name: string; what: string; isOfModel: boolean }[];
   close(): Promise<void>;
 }
 
@@ -50,14 +49,14 @@ export interface DiffBirFolder {
 export async function openDiffBirFolder(access: FolderAccess, path: string): Promise<DiffBirFolder> {
   if (isWeights(path)) return sorted(path, null, [await openWeights(access, path)], []);
   const names = await access.list(path);
-  const config = names.includes('config.json') ? await configOf(access, path) : null;
+  const config = names.includes('config.json') ? await readConfig(access, path) : null;
 
   const loose = names.some(isWeights) ? await openFolder(access, path, false) : [];
   const components = loose.some((file) => diffBirFile(file).base) ? [] : await openComponents(access, path);
   return sorted(path, config, loose, components);
 }
 
-async function configOf(access: FolderAccess, path: string): Promise<Record<string, unknown>> {
+async function readConfig(access: FolderAccess, path: string): Promise<Record<string, unknown>> {
   const source = await access.fileSource(`${path}/config.json`);
   try {
     if (source.size > CONFIG_LIMITS.bytes) return {};
@@ -94,7 +93,8 @@ async function sorted(
       if (base) take('base', file, base);
       if (control) take('control', file, control);
       if (cleaner) take('cleaner', file, cleaner);
-      if (!base && !control && !cleaner) folder.others.push({ name: file.name, what: refusal ?? `It is a ${recognize(file).title}.` });
+      if (!base && !control && !cleaner)
+        folder.others.push({ name: file.name, what: refusal ?? `It is a ${recognize(file).title}.`, isOfModel: isOfModel(file) });
     }
     return folder;
   } catch (error) {
@@ -104,23 +104,6 @@ async function sorted(
 }
 
 const PART_TITLES = { base: 'base (Stable Diffusion)', control: 'IRControlNet', cleaner: 'cleaner' };
-
-/** The three folders of diffusers as one file; null where one is missing. */
-function diffusersBase(components: readonly TensorFile[]): TensorFile | null {
-  const find = (mark: RegExp) => components.find((file) => file.names().some((name) => mark.test(name)));
-  const [unet, vae, text] = [
-    find(/^down_blocks\.\d+\.resnets\./),
-    find(/^decoder\.(mid_block|up_blocks)\./),
-    find(/^text_model\.encoder\./),
-  ];
-  if (!unet || !vae || !text) return null;
-  const single = [
-    toSingle(unet, unetRules(unet.names())),
-    toSingle(vae, vaeRules(vae.names())),
-    toSingle(text, openClipRules(text.names(), 'cond_stage_model.model')),
-  ];
-  return new Checkpoint(single);
-}
 
 export class DiffBirModel extends Model<DiffBir> {
   readonly config: DiffBirConfig;
@@ -150,14 +133,8 @@ export class DiffBirModel extends Model<DiffBir> {
     const folder = await openDiffBirFolder(access, path);
     try {
       const { base, control, cleaner } = checkParts(folder);
-      const { parameterization, warnings } = parameterizationOf(folder, base, control);
-      const sizes = folder.config?.base === undefined ? SD21 : sizesLike(SD21, folder.config.base, 'base');
-      const name = typeof folder.config?.name === 'string' ? shown(folder.config.name, 200) : `DiffBIR with ${shown(control.name)}`;
-      const config: DiffBirConfig = {
-        ...{ name, base: sizes, cleaner: cleaner.config, parameterization, image_multiple: 64, min_size: 512 },
-        recommended: isRecord(folder.config?.recommended) ? folder.config.recommended : recommendedFor(parameterization, cleaner.config),
-        ...(isRecord(folder.config?.presets) ? { presets: folder.config.presets } : {}),
-      };
+      const { config, warnings } = configOf(folder);
+      const { name, base: sizes } = config;
       const networks = new DiffBir(sizes, cleanerOf(cleaner.config));
       checkPart(base, networks.base, 'Stable Diffusion 2.1');
       checkPart(control, networks.control, 'IRControlNet');
@@ -202,25 +179,42 @@ async function tokenizerJson(access: FolderAccess, { path, config }: DiffBirFold
   return readJson(await access.fileSource(`${path}/${plainName(file, "config.json: 'files.tokenizer'")}`), TOKENIZER_LIMITS);
 }
 
-const GOES_WITH = 'v2-1_512-ema-pruned.ckpt for v1 and v2, sd2.1-base-zsnr-laionaes5.ckpt for v2.1';
+/** Sizes and settings of a folder's model, and what should be known of it. Throws UserError where a part is missing. */
+export function configOf(folder: DiffBirFolder): { config: DiffBirConfig; warnings: Warning[] } {
+  const { base, control, cleaner } = checkParts(folder);
+  const { parameterization, warnings } = parameterizationOf(folder, base, control);
+  const { config } = folder;
+  return {
+    config: {
+      name: typeof config?.name === 'string' ? shown(config.name, 200) : `DiffBIR with ${shown(control.name)}`,
+      base: config?.base === undefined ? SD21 : sizesLike(SD21, config.base, 'base'),
+      ...{ cleaner: cleaner.config, parameterization, image_multiple: 64, min_size: 512 },
+      recommended: isRecord(config?.recommended) ? config.recommended : recommendedFor(parameterization, cleaner.config),
+      ...(isRecord(config?.presets) ? { presets: config.presets } : {}),
+    },
+    warnings,
+  };
+}
+
+/** The published model of v2.1. */
+export const DIFFBIR_V21: DiffBirConfig = {
+  ...{ name: 'DiffBIR v2.1', base: SD21, cleaner: { kind: 'swinir', ...SWINIR }, parameterization: 'v', image_multiple: 64, min_size: 512 },
+  recommended: recommendedFor('v', { kind: 'swinir', ...SWINIR }),
+};
 
 function checkParts({ path, base, control, cleaner, others }: DiffBirFolder) {
   const beside = others.length > 0 ? ` Of no use for it: ${others.map(({ name, what }) => `${shown(name)} (${what})`).join(', ')}` : '';
   const where = shown(path);
   if (!base)
-    throw new UserError(`${where} has no base for DiffBIR: it needs Stable Diffusion 2.1 base (${GOES_WITH}), and no other.${beside}`);
+    throw new UserError(
+      `${where} has no base for DiffBIR: it needs Stable Diffusion 2.1 base (${PARTS.base.files}), and no other.${beside}`,
+    );
   if (/768/.test(base.name))
     throw new UserError(
-      `${shown(base.name)} is Stable Diffusion 2.1 for 768 pixels by its name. DiffBIR was trained on the base for 512 pixels: ${GOES_WITH}.`,
+      `${shown(base.name)} is Stable Diffusion 2.1 for 768 pixels by its name. DiffBIR was trained on the base for 512 pixels: ${PARTS.base.files}.`,
     );
-  if (!control)
-    throw new UserError(
-      `${where} has no IRControlNet for DiffBIR: add v1_general.pth, v2.pth or DiffBIR_v2.1.pt, whichever goes with the base (${GOES_WITH}).${beside}`,
-    );
-  if (!cleaner)
-    throw new UserError(
-      `${where} has no cleaner for DiffBIR: add general_swinir_v1.ckpt (v1), BSRNet.pth or scunet_color_real_psnr.pth (v2), or realesrgan_s4_swinir_100k.pth (v2.1).${beside}`,
-    );
+  if (!control) throw new UserError(`${where} has no IRControlNet for DiffBIR: add ${PARTS.control.files} (${PARTS.base.files}).${beside}`);
+  if (!cleaner) throw new UserError(`${where} has no cleaner for DiffBIR: add ${PARTS.cleaner.files}.${beside}`);
   return { base, control, cleaner };
 }
 
@@ -249,7 +243,7 @@ function parameterizationOf({ config }: DiffBirFolder, base: TensorFile, control
     warnings.push({
       code: 'mismatched-pair',
       option: 'parameterization',
-      message: `By their names ${shown(base.name)} predicts ${WORDS[byBase]} and ${shown(control.name)} was trained for ${WORDS[byControl]}. Together they give noise: use ${GOES_WITH}.`,
+      message: `By their names ${shown(base.name)} predicts ${WORDS[byBase]} and ${shown(control.name)} was trained for ${WORDS[byControl]}. Together they give noise: use ${PARTS.base.files}.`,
     });
   if (!byBase && !byControl)
     warnings.push({

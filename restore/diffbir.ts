@@ -10,10 +10,11 @@
  */
 import { UserError } from '../core/errors.ts';
 import { TorchRandom } from '../core/random.ts';
+import { watch } from '../core/scope.ts';
 import type { Shape } from '../core/shape.ts';
 import { input, type Tensor } from '../core/tensor.ts';
 import type { Device } from '../gpu/device.ts';
-import { compile } from '../gpu/program.ts';
+import { compile, type Program } from '../gpu/program.ts';
 import { waveletColorFix } from '../image/color-fix.ts';
 import type { FloatImage, Image } from '../image/image.ts';
 import { type Border, cropTo, padToMultiple } from '../image/pad.ts';
@@ -33,6 +34,8 @@ import { cropWindow, type TileWindow, tiledNetwork, tileWindows } from '../sampl
 import type { DiffBirSampler } from './diffbir-options.ts';
 import { channelsLastNoise, type LatentMoments, sampleMoments, splitMoments } from './latents.ts';
 import type { SamplerState } from './run-state.ts';
+import { AnswerCheck } from './soundness.ts';
+import { type Tap, take, tapped } from './tap.ts';
 import { runTiled } from './tiled-image.ts';
 import { runAutoencoder, type TilingEvents, VAE_TILING, type VaeTiling } from './tiled-vae.ts';
 import type { Values } from './values.ts';
@@ -211,29 +214,35 @@ export class DiffBirNetworks {
 
   /**
    * What a sampler calls, for N latents beside `hint` (N, h, w, z); texts (1, L, D), for every latent. A program serves each number of branches that is
-   * asked for, made when it first is.
+   * asked for, made when it first is. Throws UserError when a tap wants none of the activations that there are.
    */
-  denoiser(hint: Values, negative: Values, positive: Values, signal?: AbortSignal) {
+  denoiser(hint: Values, negative: Values, positive: Values, tap: Tap | null = null, signal?: AbortSignal) {
     const { unet } = this.model.base.config;
     const [n] = hint.shape;
-    const programs = new Map<1 | 2, Awaited<ReturnType<typeof compile>>>();
+    const answers = new AnswerCheck();
+    const programs = new Map<1 | 2, Program<'prediction'>>();
     const context = (branches: 1 | 2) => {
       const texts = (branches === 2 ? [negative, positive] : [positive]).flatMap((text) => new Array<Values>(n).fill(text));
       const data = new Float32Array(texts.length * positive.data.length);
       for (const [i, text] of texts.entries()) data.set(text.data, i * text.data.length);
       return data;
     };
+    const graph = (branches: 1 | 2) => {
+      const { result, results } = watch(() => this.model.denoiserGraph(hint.shape, positive.shape[1], branches));
+      return this.loras.apply({ ...(tap ? tapped(tap, this.model, result, results) : {}), ...result });
+    };
     const evaluate = async ({ x, timestep, controlScale, unguided, progress }: Parameters<Network>[0], own = hint.data) => {
       const branches = unguided ? 1 : 2;
       const fixed = !programs.has(branches);
-      const graph = () => this.loras.apply(this.model.denoiserGraph(hint.shape, positive.shape[1], branches));
-      const program = programs.get(branches) ?? (await compile(this.device, graph(), signal));
+      const program = programs.get(branches) ?? (await compile<'prediction'>(this.device, graph(branches), signal));
       programs.set(branches, program);
-      const { prediction } = await program.run({
+      const { prediction, ...wanted } = await program.run({
         ...(fixed ? { context: context(branches) } : {}),
         ...{ x, hint: own, timestep: timestepEmbedding([timestep], unet.model_channels), controlScale },
         ...this.loras.inputs(program.plan.scalars, progress),
       });
+      answers.check(x, timestep, prediction);
+      if (tap) await take(tap, wanted, program.plan.outputs);
       return { negative: prediction.subarray(0, x.length), positive: prediction.subarray(prediction.length - x.length) };
     };
     return {
@@ -303,6 +312,7 @@ export interface LatentRun {
   correct?: SpacedOptions['correct'];
   resume?: SamplerState | null;
   step?: DiffBirEvents['step'];
+  tap?: Tap | null;
   signal?: AbortSignal;
 }
 
@@ -315,7 +325,7 @@ export async function sampleLatent(
   condition: Values,
   texts: { positive: Values; negative: Values },
   options: LatentOptions,
-  { random, correct, resume, step, signal }: LatentRun,
+  { random, correct, resume, step, tap, signal }: LatentRun,
 ): Promise<Values> {
   const { samples, noiseAugmentation } = options;
   const { alphasCumprod: levels } = networks.diffusion;
@@ -338,6 +348,7 @@ export async function sampleLatent(
     { shape: [samples, tile.h, tile.w, z], data: hints?.[0] ?? hint },
     texts.negative,
     texts.positive,
+    tap,
     signal,
   );
   let sampled: Float32Array;

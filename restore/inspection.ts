@@ -7,10 +7,11 @@ import { SUPIR_SDXL } from '../models/config.ts';
 import { Supir } from '../models/supir.ts';
 import { expectedKeys } from '../weights/attach.ts';
 import { COMPONENTS, type Component, componentOf, isIgnored } from '../weights/layouts.ts';
-import { describeMissing, sourcesOf } from '../weights/model-files.ts';
 import { type Part, type Recognized, recognize } from '../weights/recognize.ts';
 import { elementCount, type TensorFile } from '../weights/tensor-file.ts';
-import { type DiffBirFile, diffBirFile, diffBirTitle } from './diffbir-files.ts';
+import { diffBirFile } from './diffbir-files.ts';
+import { METHODS } from './methods.ts';
+import type { Assessment } from './stage.ts';
 
 /** Missing or unknown names shown. */
 const SHOWN = 5;
@@ -46,6 +47,8 @@ export interface Inspection {
   recognized: Recognized[];
   /** How many of the files can be part of a model. */
   usable: number;
+  /** The method whose model they are; null while something is missing. */
+  method: string | null;
   /** What is still missing to a complete model, as a sentence; null when nothing is. */
   missing: string | null;
 }
@@ -53,12 +56,16 @@ export interface Inspection {
 export function inspection(files: readonly TensorFile[]): Inspection {
   const recognized = files.map(recognize);
   const expected = expectedKeys(new Supir(SUPIR_SDXL));
-  const usable = recognized.filter(({ refusal }) => !refusal);
+  const seen = METHODS.map((method) => ({ name: method.name, ...method.assess(files) }));
+  const known = files.map((_, i) => seen.map((each) => each.files[i]).find((file) => file !== null) ?? null);
+  const complete = seen.find(({ missing }) => missing === null);
+  const begun = seen.find((each) => each.files.some((file) => file !== null));
   return {
-    files: files.map((file, i) => report(file, recognized[i], expected)),
+    files: files.map((file, i) => report(file, recognized[i], known[i], expected)),
     recognized,
-    usable: usable.length,
-    missing: describeMissing(sourcesOf(usable)) ?? null,
+    usable: known.filter((file) => file !== null).length,
+    method: complete?.name ?? null,
+    missing: complete ? null : (begun ?? seen[seen.length - 1]).missing,
   };
 }
 
@@ -67,37 +74,32 @@ export function adviceFor(found: FileReport, { files, missing }: Inspection): st
   return found.refusal ?? (missing === null && files.length > 1 ? '' : found.combine);
 }
 
+/** `known`: what the first method says of it whose own it is. */
 function report(
   file: TensorFile,
   { title, refusal, code, parts, unknown, model }: Recognized,
+  known: Assessment['files'][number],
   expected: Map<string, readonly number[]>,
 ): FileReport {
-  const of = diffBirFile(file);
-  const other = diffBirTitle(of);
   const infos = file.names().map((name) => file.info(name));
   const total = (count: (info: (typeof infos)[number]) => number) => infos.reduce((sum, info) => sum + count(info), 0);
+  const isForeign = known !== null && refusal !== null; // another method's than SUPIR's
   return {
     file: file.name,
-    title: other ?? title,
-    refusal: other === null ? (of.refusal ?? refusal) : ofDiffBir(of),
-    ...(code === undefined || other !== null ? {} : { code }),
+    title: known?.title ?? title,
+    refusal: known ? null : (diffBirFile(file).refusal ?? refusal),
+    ...(code === undefined || known ? {} : { code }),
     tensors: infos.length,
     parameters: total(({ shape }) => elementCount(shape)),
     bytes: total(({ begin, end }) => end - begin),
-    parts: parts.map((part) => ({ ...part, title: COMPONENTS[part.component].title, ...compare(model, part.component, expected) })),
-    unknown,
-    ignored: model.names().filter(isIgnored),
-    combine: refusal ? '' : advice(parts),
+    parts: isForeign
+      ? []
+      : parts.map((part) => ({ ...part, title: COMPONENTS[part.component].title, ...compare(model, part.component, expected) })),
+    unknown: isForeign ? [] : unknown,
+    ignored: isForeign ? [] : model.names().filter(isIgnored),
+    combine: known?.advice ?? '',
     metadata: Object.fromEntries(file.metadata),
   };
-}
-
-/** What to do with a file of DiffBIR, which is none of SUPIR's. */
-function ofDiffBir({ base, control, cleaner }: DiffBirFile): string {
-  if (base && control && cleaner) return 'It restores by itself, by the method DiffBIR.';
-  const needs = [base ? '' : 'Stable Diffusion 2.1 base', control ? '' : 'an IRControlNet', cleaner ? '' : 'a cleaner'].filter(Boolean);
-  const alone = cleaner ? 'It cleans or enlarges by itself. ' : '';
-  return `${alone}DiffBIR restores with it and ${needs.join(' and ')} in one folder; it is no part of SUPIR, which needs SDXL.`;
 }
 
 function compare(
@@ -109,20 +111,6 @@ function compare(
   const missing = names.filter((name) => !model.has(name));
   const otherShapes = names.filter((name) => model.has(name) && String(model.info(name).shape) !== String(expected.get(name))).length;
   return { missing, otherShapes };
-}
-
-function advice(parts: readonly Part[]): string {
-  const has = (component: Component) => parts.some((part) => part.component === component);
-  const isSdxl = (['unet', 'vae', 'clip_l', 'big_g'] as const).every(has);
-  const isSupir = (['control_model', 'project_modules', 'denoise_encoder'] as const).every(has);
-  if (isSdxl && isSupir) return 'It restores by itself.';
-  if (isSdxl) return 'Combine it with a SUPIR checkpoint (SUPIR-v0Q or SUPIR-v0F).';
-  if (isSupir) return 'Combine it with an SDXL checkpoint (sd_xl_base_1.0_0.9vae or a fine-tune).';
-  const note =
-    has('vae') && parts.length === 1
-      ? " Whether a VAE is SDXL's or that of Stable Diffusion 1.5 cannot be told: they differ in values only."
-      : '';
-  return `Give it after a full checkpoint, whose own it replaces: ${parts.map(({ component }) => COMPONENTS[component].title).join(', ')}.${note}`;
 }
 
 /** What a file is, in a line without its name, and what it holds, in some. */

@@ -20,8 +20,11 @@ function either(a: Option, b: Option): Option {
 /** A folder is of the first that recognises it; SUPIR, the last, takes what no other knows, and tells what it lacks. */
 export const METHODS: readonly AnyMethod[] = [DIFFBIR, CLEANER, SUPIR];
 
-/** The options of all methods, SUPIR's first and with its defaults; what is given is checked once more by the method that it is for. */
-export const ALL_OPTIONS: Schema = [...METHODS].reverse().reduce<Record<string, Option>>((all, { options }) => {
+/** The same with SUPIR first, as options are told. */
+export const OPTION_ORDER: readonly AnyMethod[] = [...METHODS.slice(-1), ...METHODS.slice(0, -1)];
+
+/** The options of all methods, with the first one's defaults; what is given is checked once more by the method that it is for. */
+export const ALL_OPTIONS: Schema = OPTION_ORDER.reduce<Record<string, Option>>((all, { options }) => {
   for (const [key, option] of Object.entries(options)) all[key] = all[key] ? either(all[key], option) : option;
   return all;
 }, {});

@@ -7,9 +7,10 @@ import type { LoraSet } from '../models/lora-set.ts';
 import { timestepEmbedding } from '../models/timestep-embedding.ts';
 import type { Network, NetworkInput } from '../sampler/denoiser.ts';
 import { AnswerCheck } from './soundness.ts';
+import { type Tap, take } from './tap.ts';
 import type { Values } from './values.ts';
 
-export type { Values };
+export type { Tap, Values };
 
 /** The images of a batch (N, H, W, C), sharing its memory. */
 export function images({ data, shape: [n, height, width, channels] }: Values): FloatImage[] {
@@ -30,16 +31,6 @@ export interface DenoiserOptions {
   tap?: Tap | null;
   /** Stops the loading of weights, and evaluations between two segments of streamed ones. */
   signal?: AbortSignal;
-}
-
-/** Takes intermediate activations of UNet and control network out, under their checkpoint names; they may cost the last bit of the result. */
-export interface Tap {
-  /** Whether the result of a module is wanted, by its attribute path; blocks are the modules that networks are made of. */
-  wanted(name: string, isBlock: boolean): boolean;
-  /** Whether to look at a layer of attention between pixels too: its queries and keys are taken as `name.q` and `name.k`. */
-  attention?(name: string): boolean;
-  /** Called after every evaluation with all that are wanted; the branches of guidance, negative and positive, one after the other. Awaited. */
-  take(tensors: Record<string, Values>): void | Promise<void>;
 }
 
 /** The inputs context (B N, L, D) and vector (B N, V) of `Supir.denoiserGraph`: the negative branch's texts, if any, before the positive's. */
@@ -103,11 +94,7 @@ export class DenoisingNetwork {
     const { eps, ...tapped } = await this.program.run({ ...this.pending, ...switched, ...changing });
     this.pending = {};
     this.answers.check(x, timestep, eps);
-    if (this.tap) {
-      const { outputs } = this.program.plan;
-      const values = Object.entries<Float32Array>(tapped).map(([name, data]) => [name, { data, shape: outputs.get(name)!.shape }]);
-      await this.tap.take(Object.fromEntries(values));
-    }
+    if (this.tap) await take(this.tap, tapped, this.program.plan.outputs);
     return { negative: eps.subarray(0, x.length), positive: eps.subarray(eps.length - x.length) };
   }
 

@@ -1,9 +1,10 @@
-/** The sampler that the options name, with all that they say to it; and what it will ask of every step, before anything is computed. */
+/** The sampler that the options name, with all that they say to it; and its plan. */
 import type { Network } from '../sampler/denoiser.ts';
 import { sampleDpmpp2m } from '../sampler/dpmpp-2m.ts';
 import { sampleEdm } from '../sampler/edm.ts';
 import { sampleEuler } from '../sampler/euler.ts';
-import type { SamplerOptions, SamplerStep } from '../sampler/sampler.ts';
+import { type PlannedStep, stepsOf } from '../sampler/planned.ts';
+import type { SamplerOptions } from '../sampler/sampler.ts';
 import { NoiseSchedule } from '../sampler/schedule.ts';
 import type { RestoreOptions } from './options.ts';
 
@@ -24,21 +25,7 @@ export function sample(network: Network, options: RestoreOptions, run: SamplingR
   return sampleEdm(network, schedule, all);
 }
 
-/** A step of the plan. */
-export type PlannedStep = Pick<SamplerStep, 'step' | 'sigma' | 'sigmaHat' | 'cfg' | 'controlScale'>;
-
-/**
- * The steps that a restoration with these options takes: noise levels, guidance and control scales. The sampler itself runs, on a latent of one
- * value and a network that answers zero, so that the plan cannot differ from the restoration.
- */
-export async function plannedSteps(options: RestoreOptions): Promise<PlannedStep[]> {
-  const steps: PlannedStep[] = [];
-  const zero = () => new Float32Array(1);
-  await sample(async () => ({ negative: zero(), positive: zero() }), options, {
-    noise: zero,
-    noiseEveryStep: false,
-    center: zero(),
-    onStep: ({ step, sigma, sigmaHat, cfg, controlScale }) => void steps.push({ step, sigma, sigmaHat, cfg, controlScale }),
-  });
-  return steps;
+/** The steps that a restoration with these options takes: noise levels, guidance and control scales. */
+export function plannedSteps(options: RestoreOptions): Promise<PlannedStep[]> {
+  return stepsOf((network, run) => sample(network, options, { ...run, noiseEveryStep: false, center: new Float32Array(1) }));
 }

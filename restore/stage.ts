@@ -8,13 +8,15 @@ import type { Plan } from '../core/plan.ts';
 import type { Tensor } from '../core/tensor.ts';
 import type { Device } from '../gpu/device.ts';
 import type { Image, Rounding } from '../image/image.ts';
-import type { Schema } from '../options/schema.ts';
+import type { PlannedStep } from '../sampler/planned.ts';
 import type { SamplerStep } from '../sampler/sampler.ts';
 import type { WeightDType } from '../weights/attach.ts';
 import type { FolderAccess } from '../weights/folder.ts';
+import type { TensorFile } from '../weights/tensor-file.ts';
 import type { Model } from './model.ts';
 import type { Tap, Values } from './networks.ts';
 import type { CommonOptions } from './options.ts';
+import type { Presets } from './presets.ts';
 import type { Progress } from './progress.ts';
 import type { SamplerState } from './run-state.ts';
 import type { ChosenTiling, TilingChoice } from './tiled-vae.ts';
@@ -114,18 +116,48 @@ export interface ModelOptions {
   weights?: WeightDType;
 }
 
-export interface Method<K extends Kind> {
+/** What a method sees in files of weights, by their indices. */
+export interface Assessment {
+  /** What each file is, and what to do with it; null for one that is none of the method's. */
+  files: ({ title: string; advice: string } | null)[];
+  /** What they lack to be a model, in a sentence; null where nothing is missing. */
+  missing: string | null;
+}
+
+/** A network within that of a stage, drawn by itself. */
+export interface Part<K extends Kind> {
+  build(networks: K['model']['networks'], size: Size): Record<string, Tensor>;
+}
+
+/** Its table of options, from which flags, forms, checks and documents follow; its presets; and all that front ends show of it. */
+export interface Method<K extends Kind> extends Presets<K['options']> {
   readonly name: string;
-  /** Its options, from which flags, forms, checks and documents follow. */
-  readonly options: Schema;
+  /** Which files make a model, to end a sentence with. */
+  readonly needs: string;
+  /** Sizes and settings of the published model. */
+  readonly published: K['model']['config'];
+  /** The network that is looked into where none is named: its stage's name for it, and what it is. */
+  readonly main: { graph: string; title: string };
+  /** Options without guidance and in one piece, as networks are drawn. */
+  readonly plain: K['options'];
+  readonly parts?: Readonly<Record<string, Part<K>>>;
+  assess(files: readonly TensorFile[]): Assessment;
+  /** Files of the method as one, under the names of a single file; null where one is none of its own. */
+  joined(files: readonly TensorFile[]): TensorFile | null;
   /** Whether a folder holds a model of this method. */
   recognises(access: FolderAccess, folder: string): Promise<boolean>;
+  /** Sizes and settings of the model in a folder, of which indices alone are read. Throws UserError for one that is no model. */
+  config(access: FolderAccess, folder: string): Promise<K['model']['config']>;
   /** Opens a folder. Throws UserError for one that is no model. */
   open(device: Device, access: FolderAccess, folder: string, options: ModelOptions): Promise<K['model']>;
   /** Networks without weights, of the model that a config.json describes; to be drawn. */
   networks(config: K['model']['config']): K['model']['networks'];
   /** The options in force, of what a person gives and the model recommends. Throws UserError naming the first impossible one. */
   choose(given: Readonly<Record<string, unknown>>, config: K['model']['config']): K['options'];
+  /** What tells a result from others of the same photo, in a few words. */
+  label(options: K['options']): string;
+  /** What every step of sampling will be asked for; none where nothing is sampled. */
+  steps(options: K['options'], config: K['model']['config']): Promise<PlannedStep[]>;
   /** At which size a photo of this size is worked on, and the result's. Throws UserError where that cannot be. */
   sizes(photo: NamedSize, options: K['options'], config: K['model']['config']): { working: Size; result: Size };
   /** In the order in which they run. */

@@ -5,12 +5,10 @@
  */
 
 import { factsOf, UserError } from '../core/errors.ts';
-import { places as placesOf } from '../core/module.ts';
 import { watch } from '../core/scope.ts';
-import { Tensor } from '../core/tensor.ts';
+import type { Tensor } from '../core/tensor.ts';
 import type { Device } from '../gpu/device.ts';
 import { compile } from '../gpu/program.ts';
-import { pixelAttention } from '../models/attention-inputs.ts';
 import type { TokenPair } from '../models/conditioner.ts';
 import { CONFIG_LIMITS, parseModelFiles, SUPIR_SDXL, type SupirConfig } from '../models/config.ts';
 import { Supir } from '../models/supir.ts';
@@ -27,8 +25,9 @@ import { recommendedByLora } from './few-step.ts';
 import { type LatentMoments, splitMoments } from './latents.ts';
 import { Model } from './model.ts';
 import { readModelConfig } from './model-config.ts';
-import { type DenoiserOptions, DenoisingNetwork, type Tap, type TextConditioning, textInputs, type Values } from './networks.ts';
+import { type DenoiserOptions, DenoisingNetwork, type TextConditioning, textInputs, type Values } from './networks.ts';
 import type { ModelOptions } from './stage.ts';
+import { tapped } from './tap.ts';
 import { runAutoencoder, type TilingEvents, VAE_TILING } from './tiled-vae.ts';
 
 /** Opens a file of the folder by name. */
@@ -183,30 +182,8 @@ export class SupirModel extends Model<Supir> {
     const constants = { hint: hint.data, ...textInputs(hint.shape[0], negative, positive) };
     const build = () => this.networks.denoiserGraph(hint.shape, positive.context.shape[1], negative ? 2 : 1, moduleScales !== null);
     const { result: graph, results } = watch(build);
-    const tapped = tap ? this.tapped(tap, graph, results) : {};
-    const program = await compile<'eps'>(this.device, this.loras.apply({ ...tapped, ...graph }), signal);
+    const wanted = tap ? tapped(tap, this.networks, graph, results) : {};
+    const program = await compile<'eps'>(this.device, this.loras.apply({ ...wanted, ...graph }), signal);
     return new DenoisingNetwork(program, constants, this.loras, this.config.unet.model_channels, moduleScales, tap);
-  }
-
-  /** What a tap wants of a graph and the results of its modules, under their attribute paths. */
-  private tapped(tap: Tap, graph: Record<string, Tensor>, results: ReadonlyMap<object, unknown>): Record<string, Tensor> {
-    const places = placesOf(this.networks);
-    const tensors: Record<string, Tensor> = {};
-    const blocks: string[] = [];
-    for (const [module, result] of results) {
-      const { path, block } = places.get(module)!;
-      if (!(result instanceof Tensor)) continue;
-      if (path === block) blocks.push(path);
-      if (tap.wanted(path, path === block)) tensors[path] = result;
-    }
-    if (Object.keys(tensors).length === 0)
-      throw new UserError(
-        `None of the activations has the name that a trace asks for. There are: ${blocks.join(', ')}, and what they are made of, by its full name.`,
-      );
-    for (const [module, { q, k }] of tap.attention ? pixelAttention(graph) : []) {
-      const { path } = places.get(module)!;
-      if (tap.attention!(path)) Object.assign(tensors, { [`${path}.q`]: q, [`${path}.k`]: k });
-    }
-    return tensors;
   }
 }

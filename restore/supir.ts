@@ -19,20 +19,26 @@ import { type FloatImage, toUnit } from '../image/image.ts';
 import { prepare, preparedSizes } from '../image/prepare.ts';
 import { plan } from '../kernels/fusion.ts';
 import type { TokenPair } from '../models/conditioner.ts';
-import { latentFactor, type SupirConfig } from '../models/config.ts';
+import { CONFIG_LIMITS, latentFactor, SUPIR_SDXL, type SupirConfig } from '../models/config.ts';
 import { cleanedPrompt } from '../models/prompt-cleaning.ts';
 import { Supir } from '../models/supir.ts';
 import type { EncoderName } from '../models/vae.ts';
 import type { Network } from '../sampler/denoiser.ts';
+import { Checkpoint } from '../weights/checkpoint.ts';
+import { readJson } from '../weights/json-bounds.ts';
+import { describeMissing, partsAdvice, sourcesOf } from '../weights/model-files.ts';
+import { recognize } from '../weights/recognize.ts';
 import { autoencoderPlan, tilingEvents } from './autoencoder-stage.ts';
 import { chooseOptions } from './choose-options.ts';
 import { unsuitable } from './few-step.ts';
 import { channelsLastNoise, map, sampleMoments } from './latents.ts';
+import { readModelConfig } from './model-config.ts';
 import { images, type TextConditioning, type Values } from './networks.ts';
-import { isGuided, moduleScalesOf, OPTIONS, type RestoreOptions, vaeTilingOf } from './options.ts';
+import { DEFAULTS, isGuided, moduleScalesOf, OPTIONS, type RestoreOptions, vaeTilingOf } from './options.ts';
 import { Results, runStages } from './pipeline.ts';
+import { PRESETS } from './presets.ts';
 import type { SamplerState } from './run-state.ts';
-import { sample } from './sampling.ts';
+import { plannedSteps, sample } from './sampling.ts';
 import type { Job, Method, RestoreEvents, Size, Stage, StagePlan } from './stage.ts';
 import { SupirModel } from './supir-model.ts';
 import { checkPrompts, samplingWindows, tiledDenoiser } from './tiled-denoiser.ts';
@@ -217,14 +223,69 @@ const DECODE: SupirStage = {
   },
 };
 
+/** Without guidance, in one piece. */
+const PLAIN: RestoreOptions = { ...DEFAULTS, cfg: 1, cfgStart: 1, tile: 0 };
+
+function denoiserInputs(config: SupirConfig, size: Size): Record<string, Tensor> {
+  const { unet, text } = config;
+  const latent = latentShape(config, size);
+  return {
+    x: input('x', latent),
+    hint: input('hint', latent),
+    timestep: input('timestep', [1, unet.model_channels]),
+    context: input('context', [1, text.context_length, unet.context_dim]),
+    vector: input('vector', [1, unet.adm_in_channels]),
+  };
+}
+
 export const SUPIR: Method<SupirKind> = {
   name: 'SUPIR',
   options: OPTIONS,
-  // The only method so far: what its folders lack, its own opening tells.
+  presets: PRESETS,
+  needs: 'SDXL (a single file or a diffusers folder) and SUPIR-v0Q or v0F',
+  published: SUPIR_SDXL,
+  main: { graph: 'denoiser', title: 'Control network and UNet as one sampling step runs them' },
+  plain: PLAIN,
+  parts: {
+    unet: {
+      build(networks, size) {
+        const { x, timestep, context, vector } = denoiserInputs(networks.config, size);
+        return { eps: networks.model.diffusion_model.forward(x, timestep, context, vector, null) };
+      },
+    },
+    control: {
+      build(networks, size) {
+        const { x, hint, timestep, context, vector } = denoiserInputs(networks.config, size);
+        const features = networks.model.control_model.forward(x, hint, timestep, context, vector);
+        return Object.fromEntries(features.map((feature, i) => [`feature${i}`, feature]));
+      },
+    },
+  },
+  assess(files) {
+    const found = files.map(recognize);
+    return {
+      files: found.map(({ title, refusal, parts }) => (refusal ? null : { title, advice: partsAdvice(parts) })),
+      missing: describeMissing(sourcesOf(found.filter(({ refusal }) => !refusal))) ?? null,
+    };
+  },
+  joined(files) {
+    const found = files.map(recognize);
+    return found.every(({ refusal }) => !refusal) ? new Checkpoint(found.map(({ model }) => model)) : null;
+  },
+  // What its folders lack, its own opening tells.
   recognises: async () => true,
+  async config(access, folder) {
+    if (!(await access.list(folder)).includes('config.json')) return SUPIR_SDXL;
+    return readModelConfig(await readJson(await access.fileSource(`${folder}/config.json`), CONFIG_LIMITS), `${folder}/config.json`);
+  },
   open: SupirModel.openFolder,
   networks: (config) => new Supir(config),
   choose: chooseOptions,
+  label({ stage1Only, steps, seed, ablate }) {
+    const off = ablate.length > 0 ? `, without module ${ablate.join(', ')}` : '';
+    return stage1Only ? 'stage 1 only' : `${steps} steps, seed ${seed}${off}`;
+  },
+  steps: plannedSteps,
   sizes({ width: w, height: h, name }, { upscale, minSize }, { image_multiple: multiple }) {
     const { width, height, width0, height0 } = preparedSizes(w, h, { upscale, minSize, multiple, name });
     return { working: { width, height }, result: { width: width0, height: height0 } };

@@ -1,6 +1,6 @@
 /** What the Explore view looks at: the network, the recorded run, and the step and block that are chosen. */
 import { computed, effect, signal } from '@preact/signals';
-import type { PlannedStep } from '../restore/sampling.ts';
+import type { PlannedStep } from '../sampler/planned.ts';
 import { chosen, given } from './choices.ts';
 import { tellError } from './notices.ts';
 import { results } from './photos.ts';

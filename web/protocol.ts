@@ -11,8 +11,8 @@ import type { Forecast } from '../restore/forecast.ts';
 import type { Progress } from '../restore/progress.ts';
 import type { Recipe } from '../restore/recipe.ts';
 import type { FidelityReport } from '../restore/report.ts';
-import type { PlannedStep } from '../restore/sampling.ts';
 import type { Speeds } from '../restore/speed.ts';
+import type { PlannedStep } from '../sampler/planned.ts';
 
 /** What the browser's GPU offers and what was chosen for it. */
 export interface AdapterReport {

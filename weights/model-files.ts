@@ -6,7 +6,7 @@ import { UserError } from '../core/errors.ts';
 import { Checkpoint } from './checkpoint.ts';
 import { type FolderAccess, openFolder } from './folder.ts';
 import { COMPONENT_NAMES, COMPONENTS, type Component, componentOf } from './layouts.ts';
-import { checkUsable, type Recognized, recognize } from './recognize.ts';
+import { checkUsable, type Part, type Recognized, recognize } from './recognize.ts';
 import type { TensorFile } from './tensor-file.ts';
 
 /** Which file each component is taken from; undefined where no file holds it. */
@@ -96,4 +96,19 @@ function checkUse(recognized: readonly Recognized[]): void {
       `Nothing of ${found.model.name} would be used: everything in it is in ${instead} too, which comes later. ${advice}`,
     );
   }
+}
+
+/** What to do with a file of some parts of the model, in a sentence. */
+export function partsAdvice(parts: readonly Part[]): string {
+  const has = (component: Component) => parts.some((part) => part.component === component);
+  const isSdxl = (['unet', 'vae', 'clip_l', 'big_g'] as const).every(has);
+  const isSupir = (['control_model', 'project_modules', 'denoise_encoder'] as const).every(has);
+  if (isSdxl && isSupir) return 'It restores by itself.';
+  if (isSdxl) return 'Combine it with a SUPIR checkpoint (SUPIR-v0Q or SUPIR-v0F).';
+  if (isSupir) return 'Combine it with an SDXL checkpoint (sd_xl_base_1.0_0.9vae or a fine-tune).';
+  const note =
+    has('vae') && parts.length === 1
+      ? " Whether a VAE is SDXL's or that of Stable Diffusion 1.5 cannot be told: they differ in values only."
+      : '';
+  return `Give it after a full checkpoint, whose own it replaces: ${parts.map(({ component }) => COMPONENTS[component].title).join(', ')}.${note}`;
 }

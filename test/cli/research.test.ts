@@ -10,7 +10,8 @@ import { decode } from '../../image/decode.ts';
 import { encodePng } from '../../image/encode.ts';
 import { SUPIR_SDXL } from '../../models/config.ts';
 import { chooseOptions } from '../../restore/choose-options.ts';
-import { type PlannedStep, plannedSteps } from '../../restore/sampling.ts';
+import { plannedSteps } from '../../restore/sampling.ts';
+import type { PlannedStep } from '../../sampler/planned.ts';
 import { projectFile } from '../support/fixtures.ts';
 import { assertRefused, supir } from './run-cli.ts';
 
@@ -61,7 +62,7 @@ test('plan prints a table and draws', async ({ folder }) => {
 test('the plot is well-formed for one step and for many', async () => {
   for (const steps of [1, 2, 50, 1000]) {
     const options = chooseOptions({ steps, cfg: 0, cfgStart: 0, controlScale: 0 }, SUPIR_SDXL);
-    const svg = schedulePlot(options, await plannedSteps(options));
+    const svg = schedulePlot(options.sampler, await plannedSteps(options));
     assert.not.match(svg, /NaN|Infinity|undefined/, `${steps} steps`);
     assert.is(svg.match(/<text/g)?.length, svg.match(/<\/text>/g)?.length);
     const labels = [...svg.matchAll(/text-anchor="middle"[^>]*>(\d+)</g)].map(([, label]) => Number(label));

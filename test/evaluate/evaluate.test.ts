@@ -159,6 +159,7 @@ test('what does not fit is refused, and nothing is left open', async () => {
     sharpness: 1,
     noise: 1,
     seconds: 1,
+    gpuMb: null,
   };
   assert.throws(() => summarize([row], 'other'), /no method 'other'.*there are: m/);
   assert.throws(() => summarize([row], 'm', { g: ['q'] }), /'g' names photos that are not there: q/);

@@ -5,7 +5,8 @@ import { chooseOptions, type GivenOptions } from '../../restore/choose-options.t
 import { recommendedByLora, unsuitable } from '../../restore/few-step.ts';
 import { DEFAULTS, type RestoreOptions } from '../../restore/options.ts';
 import { PRESETS, presetsOf } from '../../restore/presets.ts';
-import { type PlannedStep, plannedSteps } from '../../restore/sampling.ts';
+import { plannedSteps } from '../../restore/sampling.ts';
+import type { PlannedStep } from '../../sampler/planned.ts';
 
 test('defaults, then the model’s recommendations, then the preset, then what is given', () => {
   const config = { ...SUPIR_SDXL, recommended: { steps: 12, s_churn: 3, tile: 64 } };
