@@ -222,7 +222,7 @@ export function restoreDefinition(): Command {
     .addOption(
       new Option(
         '--trace <names>',
-        'research: keep activations of UNet and control network, such as "*.output_blocks.*,*.middle_block", at every step',
+        'research: keep activations of the networks that sample, or of a cleaner alone, such as "*.output_blocks.*,*.middle_block", at every step',
       ).argParser((text) => text.split(',')),
     )
     .option('--trace-to <folder>', 'where to: a safetensors file of each step, and pictures of the channels')

@@ -43,10 +43,11 @@ export class IrControlNet extends UnetEncoder {
 
 /** How IRControlNet's features enter the UNet: added, all times `strength`; 0 is plain Stable Diffusion. */
 export function addedFeatures(features: Tensor[], strength: Scalar): Join {
-  const left = features.map((feature) => affine(feature, strength, 0));
+  const left = [...features];
+  const next = () => affine(left.pop()!, strength, 0);
   return {
-    middle: (h) => add(h, left.pop()!),
-    skip: (h, skip) => concat([h, add(skip, left.pop()!)]),
+    middle: (h) => add(h, next()),
+    skip: (h, skip) => concat([h, add(skip, next())]),
     beforeUpsample: (h) => h,
   };
 }

@@ -2,7 +2,7 @@
  * RRDBNet, the generator of ESRGAN (Wang et al. 2018, arXiv 1809.00219, sec. 3.1) and of BSRNet (Zhang et al. 2021, arXiv 2103.14006): residual
  * blocks of densely connected convolutions, then nearest upsampling. Weights have BSRNet's names, at the root of the file.
  */
-import { Module } from '../core/module.ts';
+import { Module, NetworkModule } from '../core/module.ts';
 import type { Tensor } from '../core/tensor.ts';
 import { add } from '../kernels/binary.ts';
 import { concat, upsampleNearest } from '../kernels/copy.ts';
@@ -68,7 +68,7 @@ class Rrdb extends Module {
   }
 }
 
-export class RrdbNet extends Module {
+export class RrdbNet extends NetworkModule {
   private readonly unshuffle: number;
   conv_first: Layer;
   RRDB_trunk: Rrdb[];

@@ -2,7 +2,7 @@
  * SCUNet (Zhang et al. 2022, arXiv 2203.13278): a U-shaped denoiser whose blocks split their channels between a convolutional and a Swin half.
  * The cleaner of DiffBIR v2 for denoising. Weights lie at the root of the file.
  */
-import { Module, Parameter } from '../core/module.ts';
+import { Module, NetworkModule, Parameter } from '../core/module.ts';
 import type { Tensor } from '../core/tensor.ts';
 import { add } from '../kernels/binary.ts';
 import { concat, permute, slice } from '../kernels/copy.ts';
@@ -124,7 +124,7 @@ const run = (stage: Stage, x: Tensor) => stage.reduce((h, part) => part.forward(
 
 const blocks = (count: number, channels: number) => Array.from({ length: count }, (_, i) => new ConvTransBlock(channels / 2, i % 2 === 1));
 
-export class ScUnet extends Module {
+export class ScUnet extends NetworkModule {
   m_head: Layer;
   m_down1: Stage;
   m_down2: Stage;

@@ -2,7 +2,7 @@
  * SwinIR (Liang et al. 2021, arXiv 2108.10257) as DiffBIR's cleaner: it reads the picture in blocks of 8x8 pixels and brings it back to its own
  * size. Weights lie at the root of the file; `attn_mask` and `relative_position_index`, which files may hold, follow from the sizes.
  */
-import { Module, Parameter } from '../core/module.ts';
+import { Module, NetworkModule, Parameter } from '../core/module.ts';
 import { constant, type Tensor } from '../core/tensor.ts';
 import { add, sub } from '../kernels/binary.ts';
 import { upsampleNearest } from '../kernels/copy.ts';
@@ -116,7 +116,7 @@ class ResidualGroup extends Module {
   }
 }
 
-export class SwinIr extends Module {
+export class SwinIr extends NetworkModule {
   private readonly unshuffle: number;
   conv_first: Layer;
   patch_embed: { norm: Layer };

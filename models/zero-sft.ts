@@ -1,6 +1,6 @@
 /**
  * How control features enter the UNet: ZeroSFT at every skip connection and ZeroCrossAttn at two places. Layers named zero_* start
- * training at zero, so that the untrained adapter changes nothing. (SUPIR, arXiv 2401.13627, sec. 3.2)
+ * training at zero, so that at first the photo changes nothing. (SUPIR, arXiv 2401.13627, sec. 3.2)
  */
 import { Module } from '../core/module.ts';
 import type { Scalar, Tensor } from '../core/tensor.ts';

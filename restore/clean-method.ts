@@ -107,12 +107,12 @@ const CLEAN: Stage<CleanKind> = {
     const { read } = cleanedSizes(photo, config.cleaner, cleaningOf(config, options));
     return cleaningStage(cleaningPlan(device, { net, config: config.cleaner }, read, options, 0, budget));
   },
-  async run({ model: { device, networks: net, config }, options, inputs: photo, events: { signal } }) {
+  async run({ model: { device, networks: net, config }, options, inputs: photo, events: { signal, trace } }) {
     const cleaner = { net, config: config.cleaner };
     const cleaning = cleaningOf(config, options);
     const { read } = cleanedSizes(photo, config.cleaner, cleaning);
     const { tiles } = cleaningPlan(device, cleaner, read, options, 0, device.residency.budget);
-    const calls = { cleaner, clean: (image: Parameters<typeof cleanWith>[2]) => cleanWith(device, cleaner, image, signal) };
+    const calls = { cleaner, clean: (image: Parameters<typeof cleanWith>[2]) => cleanWith(device, cleaner, image, signal, trace) };
     const { cleaned, width, height } = await cleanPicture(calls, photo, { ...cleaning, cleanerTiles: tiles }, signal);
     const { data } = resizeBicubic(cleaned, width, height, { antialias: true });
     return { image: { shape: [1, height, width, 3], data: data.map((value) => 2 * value - 1) } };
@@ -161,9 +161,6 @@ export const CLEANER: Method<CleanKind> = {
     return { working, result };
   },
   stages: () => [CLEAN],
-  async inputs(_, photo, _options, { trace }) {
-    if (trace) throw new UserError('Activations can be taken out of SUPIR alone: leave the trace out.', { code: 'no-trace' });
-    return opaque(photo);
-  },
+  inputs: async (_, photo) => opaque(photo),
   result: ({ image }) => ({ image: image!, stage1: image! }),
 };

@@ -123,20 +123,22 @@ export function cleanerPadding(config: CleanerConfig): { multiple: number; borde
   return { multiple: 64, border: 'zero' };
 }
 
-/** A cleaner on a picture in [0, 1] of any size. -> its size times the cleaner's own factor, not clamped */
+/** A cleaner on a picture in [0, 1] of any size. -> its size times the cleaner's own factor, not clamped. Throws UserError when a tap wants nothing. */
 export async function cleanWith(
   device: Device,
   { net, config }: { net: Cleaner; config: CleanerConfig },
   image: FloatImage,
   signal?: AbortSignal,
+  tap: Tap | null = null,
 ): Promise<FloatImage> {
   const { multiple, border } = cleanerPadding(config);
   const padded = padToMultiple(image, multiple, border);
-  const y = net.forward(input('x', [1, padded.height, padded.width, 3]));
+  const { result: y, results } = watch(() => net.forward(input('x', [1, padded.height, padded.width, 3])));
   const [, h, w] = y.shape;
-  const program = await compile(device, { y }, signal);
+  const program = await compile<'y'>(device, { ...(tap ? tapped(tap, net, { y }, results) : {}), y }, signal);
   try {
-    const { y: data } = await program.run({ x: padded.data });
+    const { y: data, ...wanted } = await program.run({ x: padded.data });
+    if (tap) await take(tap, wanted, program.plan.outputs);
     const factor = h / padded.height;
     return cropTo({ width: w, height: h, channels: 3, data }, factor * image.width, factor * image.height);
   } finally {

@@ -7,6 +7,7 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { basename, join, relative, sep } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { type BuildOptions, build, type Metafile } from 'esbuild';
+import type { SourceMap } from '../web/sources.ts';
 
 export type Site = Map<string, Uint8Array>;
 
@@ -70,6 +71,19 @@ const bundle: BuildOptions = {
   logLevel: 'error',
 };
 
+/** Where the classes of modules and the operations of kernels are written, told by the sources themselves. */
+export function sourceMap(): SourceMap {
+  const found = (folder: string, mark: RegExp) =>
+    Object.fromEntries(
+      readdirSync(join(root, folder))
+        .filter((name) => name.endsWith('.ts'))
+        .flatMap((name) =>
+          [...readFileSync(join(root, folder, name), 'utf8').matchAll(mark)].map(([, what]) => [what, `${folder}/${name}`]),
+        ),
+    );
+  return { classes: found('models', /^export class (\w+)/gm), operations: found('kernels', /^ +name: '(\w+)',$/gm) };
+}
+
 /** Builds the page. `development`: no service worker, and scripts that can be read. */
 export async function buildSite({ development = false } = {}): Promise<Site> {
   const site: Site = new Map();
@@ -78,6 +92,7 @@ export async function buildSite({ development = false } = {}): Promise<Site> {
     minify: !development,
     sourcemap: development ? 'inline' : false,
     entryPoints: ['web/main.tsx', 'web/worker.ts', 'web/style.css'],
+    define: { SOURCE_MAP: JSON.stringify(sourceMap()) },
   });
   for (const { path, contents } of outputFiles!) site.set(relative('/site', path).split(sep).join('/'), contents);
   const entry = (source: string) => {

@@ -2,11 +2,12 @@
 import { useSignal, useSignalEffect } from '@preact/signals';
 import { useEffect, useRef } from 'preact/hooks';
 import type { GraphBlock } from '../drawing/graph-blocks.ts';
+import type { RestoreOptions } from '../restore/options.ts';
+import { moduleOf } from './block-names.ts';
 import { choose, chosen } from './choices.ts';
 import { Curve } from './curves.tsx';
 import { chosenBlock, isRecorded, network, recorded, step } from './exploration.ts';
 import { Icon } from './icon.tsx';
-import { moduleOf } from './network-drawing.tsx';
 import { tellError } from './notices.ts';
 import { results } from './photos.ts';
 import { Picture } from './picture.tsx';
@@ -35,7 +36,7 @@ export function BlockPanel() {
         <code>{block.path}</code>
       </h2>
       <BlockFacts block={block} />
-      {module !== null && <ModuleSwitch module={module} />}
+      {module !== null && 'ablate' in chosen.value.options && <ModuleSwitch module={module} />}
       <Activations />
       <Attention key={block.path} path={block.path} />
       <h3>Source</h3>
@@ -54,7 +55,7 @@ export function BlockPanel() {
 
 function BlockFacts({ block }: { block: GraphBlock }) {
   const total = network.value!.graph.blocks.reduce((sum, { flops }) => sum + flops, 0);
-  const [h, w] = network.value!.latent;
+  const { side } = network.value!;
   const time = recorded.value?.times[block.path];
   const kinds = [block.kind, ...block.parts.map(({ path, kind }) => (kind && path ? `${path}: ${kind}` : ''))].filter(Boolean);
   return (
@@ -67,7 +68,7 @@ function BlockFacts({ block }: { block: GraphBlock }) {
       )}
       <dt>Result</dt>
       <dd>
-        {block.shape.join(' × ')} <span class="dim">for a latent of {`${h} × ${w}`}</span>
+        {block.shape.join(' × ')} <span class="dim">for a picture of {`${side} × ${side}`}</span>
       </dd>
       <dt>Parameters</dt>
       <dd>{amount(block.parameters)}</dd>
@@ -89,7 +90,7 @@ function BlockFacts({ block }: { block: GraphBlock }) {
 
 /** Switches a project module off, or changes how strongly it acts, for the next run. */
 function ModuleSwitch({ module }: { module: number }) {
-  const { ablate, controlScalePerModule } = chosen.value.options;
+  const { ablate, controlScalePerModule } = chosen.value.options as Pick<RestoreOptions, 'ablate' | 'controlScalePerModule'>;
   const count = network.value!.graph.blocks.filter(({ path }) => moduleOf(path) !== null).length;
   const factor = controlScalePerModule[module] ?? 1;
   const setFactor = (value: number) => {

@@ -1,13 +1,11 @@
 /** The options that a person chose, and those in force with them. */
 import { computed, effect, signal } from '@preact/signals';
-import type { SupirConfig } from '../models/config.ts';
-import { SUPIR_SDXL } from '../models/config.ts';
-import { parseText } from '../options/schema.ts';
+import { keyOf, parseText } from '../options/schema.ts';
 import { spelled } from '../options/spelling.ts';
-import { chooseOptions, type GivenOptions } from '../restore/choose-options.ts';
-import { OPTIONS, type RestoreOptions } from '../restore/options.ts';
+import { METHODS } from '../restore/methods.ts';
 import { presetsOf } from '../restore/presets.ts';
 import { words } from './messages.ts';
+import type { GivenOptions } from './protocol.ts';
 import { model } from './session.ts';
 
 export const given = signal<GivenOptions>({});
@@ -21,47 +19,53 @@ export const memoryProblem = computed(() =>
 /** The same in bytes. */
 export const memoryBytes = computed(() => (memory.value === '' || memoryProblem.value ? null : Number(memory.value) * 1e9));
 /** What was typed and cannot be, and why, by option: nothing runs until it is mended. */
-export const typos = signal<Partial<Record<keyof RestoreOptions, { text: string; problem: string }>>>({});
+export const typos = signal<Record<string, { text: string; problem: string }>>({});
 
-const config = (): SupirConfig => model.value?.report.config ?? SUPIR_SDXL;
+/** The method of the model that is open; until one is, the last, which takes what no other knows. */
+export const method = computed(() => METHODS.find(({ name }) => name === model.value?.report.method) ?? METHODS[METHODS.length - 1]);
+
+const config = () => model.value?.report.config ?? method.value.published;
 
 /** The presets of the model that is open. */
-export const presets = computed(() => presetsOf(config()));
+export const presets = computed(() => presetsOf(config(), method.value));
 
-// A preset that another model had does not stay chosen.
+// What another model had does not stay chosen: a preset, or options of its method.
 effect(() => {
-  const { preset, ...rest } = given.value;
-  if (preset !== undefined && !Object.hasOwn(presets.value, preset)) given.value = rest;
+  const { preset, ...options } = given.value;
+  const known = Object.entries(options).filter(([key]) => keyOf(method.value.options, key) === key);
+  const stays = preset !== undefined && Object.hasOwn(presets.value, preset);
+  if (known.length < Object.keys(options).length || (preset !== undefined && !stays))
+    given.value = { ...Object.fromEntries(known), ...(stays ? { preset } : {}) };
 });
 
 /** The options in force, or why there are none. */
-export const chosen = computed<{ options: RestoreOptions; problem: string | null }>(() => {
+export const chosen = computed<{ options: Readonly<Record<string, unknown>>; problem: string | null }>(() => {
   const typo = Object.entries(typos.value)[0];
   try {
-    const options = chooseOptions(given.value, config());
-    return { options, problem: typo ? `${spelled(typo[0], 'kebab')}: ${typo[1].problem}` : memoryProblem.value };
+    const options = method.value.choose(given.value, config());
+    return { options: { ...options }, problem: typo ? `${spelled(typo[0], 'kebab')}: ${typo[1].problem}` : memoryProblem.value };
   } catch (error) {
-    return { options: chooseOptions({}, config()), problem: words(error as Error) };
+    return { options: { ...method.value.choose({}, config()) }, problem: words(error as Error) };
   }
 });
 
 /** Takes a value; undefined goes back to the preset's or the model's own. */
-export function choose<Key extends keyof RestoreOptions>(key: Key, value: RestoreOptions[Key] | undefined): void {
-  const { [key]: _, ...rest } = given.value;
+export function choose(key: string, value: unknown): void {
+  const { [key]: _, ...rest }: GivenOptions = given.value;
   const { [key]: __, ...others } = typos.value;
   typos.value = others;
   given.value = value === undefined ? rest : { ...rest, [key]: value };
 }
 
 /** Takes what was typed for an option; an empty field goes back to the default, except where a text may be empty. */
-export function type(key: keyof RestoreOptions, text: string): void {
-  const { kind } = OPTIONS[key];
-  if (text.trim() === '' && kind !== 'text') {
+export function type(key: string, text: string): void {
+  const option = method.value.options[key];
+  if (text.trim() === '' && option.kind !== 'text') {
     choose(key, undefined);
     return;
   }
   try {
-    choose(key, parseText(OPTIONS[key], text) as never);
+    choose(key, parseText(option, text));
   } catch (error) {
     typos.value = { ...typos.value, [key]: { text, problem: words(error as Error) } };
   }
@@ -76,8 +80,8 @@ export function rollSeed(): void {
   choose('seed', crypto.getRandomValues(new Uint32Array(1))[0]);
 }
 
-/** Takes all options of a recipe. */
-export function takeRecipe(options: RestoreOptions): void {
+/** Takes all options of a recipe of the present method. */
+export function takeRecipe(options: object): void {
   typos.value = {};
   given.value = { ...options };
 }

@@ -4,9 +4,9 @@ import { places } from '../core/module.ts';
 import type { Device } from '../gpu/device.ts';
 import { Profile } from '../gpu/profiler.ts';
 import type { Image } from '../image/image.ts';
-import { latentFactor, type SupirConfig } from '../models/config.ts';
 import { networkGraph } from '../restore/network-graphs.ts';
 import type { Tap, Values } from '../restore/networks.ts';
+import type { Kind } from '../restore/stage.ts';
 import { mosaic } from '../restore/trace.ts';
 import type { EngineModel } from './engine-model.ts';
 import { bitmapOf, energy, heatOf, pooled } from './pictures.ts';
@@ -14,6 +14,8 @@ import type { Activation, AttentionMap, NetworkReport, Recorded } from './protoc
 
 /** Longest side of a channel's picture: those of a whole run stay in memory. */
 const SIDE = 32;
+/** Side of the picture that a network is drawn for, where the model works at any size. */
+const LEAST_SIDE = 64;
 /** Bytes of queries and keys that are kept; beyond, only the last steps' are. */
 const ATTENTION_BYTES = 2 ** 28;
 
@@ -30,6 +32,8 @@ class Recording {
   /** Queries and keys of the last image of a step's batch, `name.q` and `name.k`, by step. */
   readonly attention: Map<string, Values>[] = [];
   readonly profile = new Profile();
+  /** Of each layer of attention. */
+  readonly heads = new Map<string, number>();
   steps = 0;
 }
 
@@ -41,12 +45,12 @@ export class Explorer {
     this.model = model;
   }
 
-  /** UNet and control network as blocks, for a latent of the model's smallest image. */
+  /** The method's main network as blocks, for the model's smallest image. */
   async network(): Promise<NetworkReport> {
-    const { config } = (await this.model.restorer()).model;
-    const size = config.min_size;
-    const side = size / latentFactor(config);
-    return { graph: networkGraph(config, 'denoiser', size, size), latent: [side, side] };
+    const { method, model } = await this.model.restorer();
+    const { graph, title } = method.main;
+    const side = Math.max(model.config.min_size, LEAST_SIDE);
+    return { title, graph: networkGraph<Kind>(model.config, graph, side, side, method), side };
   }
 
   /** Takes what a run computes; the run before is forgotten. The adapter's times are taken until `stop`. */
@@ -56,7 +60,10 @@ export class Explorer {
     device.profile = recording.profile;
     const tap: Tap = {
       wanted: (_, isBlock) => isBlock,
-      attention: () => true,
+      attention(layer, heads) {
+        recording.heads.set(layer, heads);
+        return true;
+      },
       take(tensors) {
         recording.steps++;
         const looked = new Map<string, Values>();
@@ -113,10 +120,9 @@ export class Explorer {
     const kept = this.recording?.attention[step - 1];
     const [q, k] = [kept?.get(`${layer}.q`), kept?.get(`${layer}.k`)];
     if (!q || !k) return null;
-    const { config } = (await this.model.restorer()).model;
     const [, height, width, channels] = q.shape;
     const pixel = Math.min(height - 1, Math.floor(y * height)) * width + Math.min(width - 1, Math.floor(x * width));
-    const weights = attentionOf(q.data.subarray(pixel * channels, (pixel + 1) * channels), k, channels / headChannels(config, layer));
+    const weights = attentionOf(q.data.subarray(pixel * channels, (pixel + 1) * channels), k, this.recording!.heads.get(layer)!);
     const largest = Math.max(...weights);
     const size = { width: k.shape[2], height: k.shape[1] };
     return {
@@ -130,10 +136,6 @@ export class Explorer {
       largest,
     };
   }
-}
-
-function headChannels({ unet }: SupirConfig, layer: string): number {
-  return layer.includes('project_modules') ? unet.project_head_channels : unet.num_head_channels;
 }
 
 /** Softmax of one query (C) over the keys (1, H, W, C), its mean over the heads: (H W). */

@@ -2,8 +2,9 @@
 import { parameters } from '../core/module.ts';
 import { sizeOf } from '../core/tensor.ts';
 import type { LoraHandle } from '../models/lora-set.ts';
+import { METHODS } from '../restore/methods.ts';
 import { Restorer } from '../restore/restorer.ts';
-import type { ModelOptions } from '../restore/stage.ts';
+import type { Kind, ModelOptions } from '../restore/stage.ts';
 import { ADAPTER_CONFIG } from '../weights/lora-alpha.ts';
 import type { EngineFiles } from './engine-files.ts';
 import type { AdapterChoice, LoraGiven, LoraState, ModelReport, WeightsChoice } from './protocol.ts';
@@ -21,7 +22,7 @@ export class EngineModel {
   adapter: AdapterChoice = { schedule: 'auto', powerPreference: 'high-performance' };
   private which: 'demo' | 'own' = 'demo';
   private loras: GivenLora[] = [];
-  private opened: Restorer | null = null;
+  private opened: Restorer<Kind> | null = null;
   private made = 0;
 
   constructor(files: EngineFiles) {
@@ -29,8 +30,8 @@ export class EngineModel {
   }
 
   /** The restorer of the present choice. Throws UserError for files that are no model, DeviceError without an adapter. */
-  async restorer(): Promise<Restorer> {
-    this.opened ??= await Restorer.load(this.files.host, this.which, [], this.adapter);
+  async restorer(): Promise<Restorer<Kind>> {
+    this.opened ??= await Restorer.load(this.files.host, this.which, [], { methods: METHODS, ...this.adapter });
     return this.opened;
   }
 
@@ -39,8 +40,9 @@ export class EngineModel {
     if (which === 'demo') await this.files.fetchDemo(progress);
     await this.change(which, { weights: weights === 'files' ? undefined : weights });
     const restorer = await this.restorer();
-    const { model } = restorer;
+    const { method, model } = restorer;
     return {
+      method: method.name,
       config: model.config,
       parameters: [...parameters(model.networks)].reduce((sum, [, { shape }]) => sum + sizeOf(shape), 0),
       bytes: model.checkpoint.names().reduce((sum, name) => sum + model.checkpoint.info(name).end - model.checkpoint.info(name).begin, 0),
@@ -86,7 +88,7 @@ export class EngineModel {
 
   private async change(which: 'demo' | 'own', options: ModelOptions): Promise<void> {
     if (this.opened) await this.opened.change(which, [], options);
-    else this.opened = await Restorer.load(this.files.host, which, [], { ...options, ...this.adapter });
+    else this.opened = await Restorer.load(this.files.host, which, [], { ...options, methods: METHODS, ...this.adapter });
     [this.which, this.loras] = [which, []];
   }
 

@@ -8,18 +8,18 @@ import { coloursOf } from '../image/metadata.ts';
 import { opaque } from '../image/opaque.ts';
 import { readPngText } from '../image/png-chunks.ts';
 import { resize } from '../image/resize.ts';
-import { chooseOptions, type GivenOptions } from '../restore/choose-options.ts';
 import type { Forecast } from '../restore/forecast.ts';
+import { METHODS } from '../restore/methods.ts';
+import type { CommonOptions } from '../restore/options.ts';
 import { previewEvents } from '../restore/preview.ts';
 import { parseRecipe, RECIPE_KEYWORD, type Recipe } from '../restore/recipe.ts';
 import { differenceMap, type FidelityReport, fidelity } from '../restore/report.ts';
-import { plannedSteps } from '../restore/sampling.ts';
 import type { PlannedStep } from '../sampler/planned.ts';
 import type { CallContext } from './call-context.ts';
 import type { Explorer } from './engine-explore.ts';
 import type { EngineModel } from './engine-model.ts';
 import { bitmapOf } from './pictures.ts';
-import type { Calls, DifferenceTo, RestoreEvent, RestoreJob, RestoreResult } from './protocol.ts';
+import type { Calls, DifferenceTo, GivenOptions, RestoreEvent, RestoreJob, RestoreResult } from './protocol.ts';
 
 /** What is restored, and how many bytes tell it. */
 const FORMATS: readonly (string | undefined)[] = ['PNG', 'JPEG', 'WebP'];
@@ -54,16 +54,16 @@ export class EngineRuns {
     const restorer = await this.model.restorer();
     restorer.memory = memory ?? undefined;
     if (speeds) restorer.speeds = { ...speeds, ...restorer.speeds };
-    const { model, device } = restorer;
+    const { method, model, device } = restorer;
     const compiled = device.compileMs;
-    const options = chooseOptions(given, model.config);
+    const stages = method.stages(method.choose(given, model.config));
     const warning = (said: Warning) => emit({ kind: 'warning', warning: said });
     this.model.files.storageFull = warning;
     const preview = previewEvents(async (what, picture) => {
       const bitmap = await bitmapOf({ ...picture, ...coloursOf(photo) });
       emit({ kind: 'picture', name: what, picture: bitmap }, [bitmap]);
     });
-    const recording = record && !options.stage1Only ? this.explorer.record(device) : null;
+    const recording = record && stages.some(({ graph }) => graph === method.main.graph) ? this.explorer.record(device) : null;
     const run = () =>
       restorer.restore(photo, given, {
         name,
@@ -108,7 +108,11 @@ export class EngineRuns {
 
   /** Steps that these options lead to. Throws UserError for impossible options. */
   async plan(given: GivenOptions): Promise<PlannedStep[]> {
-    return plannedSteps(chooseOptions(given, (await this.model.restorer()).model.config));
+    const {
+      method,
+      model: { config },
+    } = await this.model.restorer();
+    return method.steps(method.choose(given, config), config);
   }
 
   /** What a restoration of a photo of this size will need. Throws UserError for impossible options, or where it cannot fit. */
@@ -122,13 +126,13 @@ export class EngineRuns {
    * Whether a file is a photo, without decoding it; with the recipe inside a picture that this program wrote. Throws UserError for files of other kinds,
    * and for a recipe that is damaged.
    */
-  async lookAt(file: Blob, name: string): Promise<{ recipe: Recipe | null }> {
+  async lookAt(file: Blob, name: string): Promise<{ recipe: Recipe<CommonOptions> | null }> {
     const head = new Uint8Array(await file.slice(0, HEAD).arrayBuffer());
     const format = imageFormat(head);
     if (!FORMATS.includes(format)) await decode(head, name); // says what it is instead
     if (format !== 'PNG') return { recipe: null };
     const text = readPngText(new Uint8Array(await file.arrayBuffer()), name)[RECIPE_KEYWORD];
-    return { recipe: text === undefined ? null : parseRecipe(text, name) };
+    return { recipe: text === undefined ? null : parseRecipe(text, name, METHODS) };
   }
 
   /** A photo that the browser does not show, as a PNG that it does. Throws UserError where it cannot be decoded here either. */

@@ -1,6 +1,7 @@
 /** What the Explore view looks at: the network, the recorded run, and the step and block that are chosen. */
 import { computed, effect, signal } from '@preact/signals';
 import type { PlannedStep } from '../sampler/planned.ts';
+import { blockNamesOf } from './block-names.ts';
 import { chosen, given } from './choices.ts';
 import { tellError } from './notices.ts';
 import { results } from './photos.ts';
@@ -16,6 +17,9 @@ export const schedule = signal<PlannedStep[]>([]);
 export const step = signal(1);
 /** The chosen block's path. */
 export const block = signal<string | null>(null);
+
+/** What the blocks of the network are called. */
+export const blockNames = computed(() => blockNamesOf(network.value?.graph.blocks ?? []));
 
 export const chosenBlock = computed(() => network.value?.graph.blocks.find(({ path }) => path === block.value) ?? null);
 

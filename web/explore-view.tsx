@@ -2,7 +2,7 @@
 import { useEffect } from 'preact/hooks';
 import { BlockPanel } from './block-panel.tsx';
 import { Curve } from './curves.tsx';
-import { follow, network, recorded, schedule, step } from './exploration.ts';
+import { blockNames, follow, network, recorded, schedule, step } from './exploration.ts';
 import { Icon } from './icon.tsx';
 import { NetworkDrawing } from './network-drawing.tsx';
 import { photos, restore, run, selected } from './photos.ts';
@@ -20,8 +20,7 @@ export function ExploreView() {
           <h1>Explore</h1>
           {blocks.length > 0 && (
             <p class="dim small">
-              Control network and UNet as one sampling step runs them: {blocks.length} blocks, {sum('parameters')} parameters,{' '}
-              {sum('flops')}FLOP.
+              {network.value!.title}: {blocks.length} blocks, {sum('parameters')} parameters, {sum('flops')}FLOP.
             </p>
           )}
         </div>
@@ -29,18 +28,22 @@ export function ExploreView() {
       </div>
       <section class="card steps" aria-label="Steps">
         <StepSlider />
-        <div class="curves">
-          <Curve title="Noise (sigma)" values={schedule.value.map(({ sigma }) => sigma)} step={step.value} logarithmic />
-          <Curve title="Guidance" values={schedule.value.map(({ cfg }) => cfg)} step={step.value} />
-          <Curve title="Control scale" values={schedule.value.map(({ controlScale }) => controlScale)} step={step.value} />
-        </div>
+        {schedule.value.length > 0 && (
+          <div class="curves">
+            <Curve title="Noise (sigma)" values={schedule.value.map(({ sigma }) => sigma)} step={step.value} logarithmic />
+            <Curve title="Guidance" values={schedule.value.map(({ cfg }) => cfg)} step={step.value} />
+            <Curve title="Control scale" values={schedule.value.map(({ controlScale }) => controlScale)} step={step.value} />
+          </div>
+        )}
       </section>
       <div class="inside">
         <div class="card drawing-card">
           <ul class="legend" aria-label="Legend">
-            <li class="control">control network</li>
-            <li class="unet">UNet</li>
-            <li class="project">project modules</li>
+            {[...new Map([...blockNames.value.values()].map(({ family, title }) => [family, title]))].map(([family, title]) => (
+              <li key={family} class={family}>
+                {title}
+              </li>
+            ))}
             <li class="share">share of the work</li>
           </ul>
           <NetworkDrawing />

@@ -1,5 +1,6 @@
 /** Which model restores: the demo's, or files of one's own, which are looked into and explained before anything is opened. */
 import { useSignal } from '@preact/signals';
+import { METHODS } from '../restore/methods.ts';
 import { Icon } from './icon.tsx';
 import { filesOf, takeFiles } from './intake.ts';
 import { words } from './messages.ts';
@@ -28,7 +29,9 @@ export function ModelPanel() {
       <div class="row">
         <h2>Model</h2>
         <span class="dim">
-          {now ? `${now.which === 'demo' ? 'demo' : now.report.config.name}, ${amount(now.report.parameters)} parameters` : 'none yet'}
+          {now
+            ? `${now.which === 'demo' ? 'demo' : now.report.config.name}, ${now.report.method === 'SUPIR' ? '' : `${now.report.method}, `}${amount(now.report.parameters)} parameters`
+            : 'none yet'}
         </span>
       </div>
       {opening.value && (
@@ -58,6 +61,12 @@ export function ModelPanel() {
   );
 }
 
+/** Which files make a model, by any method. */
+const NEEDED = [...METHODS]
+  .reverse()
+  .map(({ needs }) => needs)
+  .join('; or ');
+
 function OwnFiles() {
   const files = ownFiles.value?.files ?? [];
   const missing = ownFiles.value?.missing ?? null;
@@ -66,8 +75,8 @@ function OwnFiles() {
   return (
     <div class="own">
       <p class="small">
-        Give SDXL (single file or diffusers folder) and SUPIR-v0Q or v0F, as .safetensors or .ckpt. What each file is, is told from its
-        contents. Files are read where they lie and are not uploaded anywhere.
+        Give {NEEDED}; as .safetensors, .ckpt or .pth. What each file is, is told from its contents. Files are read where they lie and are
+        not uploaded anywhere.
       </p>
       <div class="buttons">
         <label class="button">

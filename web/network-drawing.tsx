@@ -2,8 +2,9 @@
 import { useSignal } from '@preact/signals';
 import { useEffect, useMemo, useRef } from 'preact/hooks';
 import type { GraphBlock } from '../drawing/graph-blocks.ts';
+import { moduleOf } from './block-names.ts';
 import { chosen } from './choices.ts';
-import { block as chosenPath, energies, network } from './exploration.ts';
+import { blockNames, block as chosenPath, energies, network } from './exploration.ts';
 import { BOX_HEIGHT, BOX_WIDTH, type DrawingLayout, layoutOf } from './network-layout.ts';
 import { Picture } from './picture.tsx';
 import { amount } from './words.ts';
@@ -53,14 +54,17 @@ function Blocks({ layout, zoom }: { layout: DrawingLayout; zoom: number }) {
   );
 }
 
+/** Project modules that the next run leaves out, of a method that has them. */
+const switchedOff = () => (chosen.value.options.ablate ?? []) as readonly (number | null)[];
+
 function BlockBox({ block, share, x, y }: { block: GraphBlock; share: number; x: number; y: number }) {
   const picture = energies.value.get(block.path);
-  const [family, short] = nameOf(block.path);
-  const off = moduleOf(block.path);
+  const { family, title, short } = blockNames.value.get(block.path)!;
+  const isOff = switchedOff().includes(moduleOf(block.path));
   return (
     <button
       type="button"
-      class={`block ${family} ${off !== null && chosen.value.options.ablate.includes(off) ? 'off' : ''}`}
+      class={`block ${family} ${isOff ? 'off' : ''}`}
       style={{ left: `${x}px`, top: `${y}px`, width: `${BOX_WIDTH}px`, height: `${BOX_HEIGHT}px` }}
       title={block.path}
       aria-pressed={chosenPath.value === block.path}
@@ -73,24 +77,9 @@ function BlockBox({ block, share, x, y }: { block: GraphBlock; share: number; x:
       <span class="name">{short}</span>
       <span class="shape">{block.shape.slice(1).join(' × ')}</span>
       <span class="sr">
-        {family === 'control' ? ', control network' : ', UNet'}, {block.kind} {amount(block.flops)}FLOP
+        , {title}, {block.kind} {amount(block.flops)}FLOP
       </span>
       <span class="work-share" style={{ width: `${100 * share}%` }} />
     </button>
   );
-}
-
-/** The network's family and the name within it. */
-function nameOf(path: string): [family: string, short: string] {
-  const short = path
-    .replace(/^model\.(control|diffusion)_model\./, '')
-    .replace('project_modules', 'project')
-    .replace(/_blocks?/, '');
-  return [path.startsWith('model.control_model') ? 'control' : short.startsWith('project') ? 'project' : 'unet', short];
-}
-
-/** The index of a project module, or null. */
-export function moduleOf(path: string): number | null {
-  const [, index] = /project_modules\.(\d+)$/.exec(path) ?? [];
-  return index === undefined ? null : Number(index);
 }

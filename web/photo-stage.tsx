@@ -15,6 +15,7 @@ const SAMPLES = ['astronaut', 'cat', 'dandelion'];
 /** What a stage does, in a person's words. */
 const STAGES: Readonly<Record<string, string>> = {
   compile: 'Compiling shaders',
+  clean: 'Removing the damage',
   encode: 'Reading what is left of the photo',
   stage1: 'Removing the damage',
   reencode: 'Preparing for sampling',

@@ -3,7 +3,7 @@ import { computed, signal } from '@preact/signals';
 import { isHopeless } from '../gpu/recovery.ts';
 import type { Progress } from '../restore/progress.ts';
 import type { Recipe } from '../restore/recipe.ts';
-import { chosen, given, memoryBytes, takeRecipe } from './choices.ts';
+import { chosen, given, memoryBytes, method, takeRecipe } from './choices.ts';
 import { words } from './messages.ts';
 import { tell, tellError } from './notices.ts';
 import type { RestoreEvent, RestoreResult } from './protocol.ts';
@@ -58,7 +58,7 @@ let made = 0;
 /** Takes files in: photos to the queue, and of pictures that this program wrote the settings. */
 export async function addPhotos(files: readonly { name: string; file: Blob }[]): Promise<void> {
   for (const { name, file } of files) {
-    let recipe: Recipe | null = null;
+    let recipe: Recipe<object> | null = null;
     try {
       ({ recipe } = await engine().call('lookAt', { file, name }));
     } catch (error) {
@@ -66,6 +66,11 @@ export async function addPhotos(files: readonly { name: string; file: Blob }[]):
       continue; // it is no photo
     }
     if (recipe) {
+      const { method: of = 'SUPIR' } = recipe;
+      if (of !== method.value.name) {
+        tell('warning', `${name} was made by the method ${of} with ${recipe.model.name}: open that model, then give the picture again.`);
+        continue;
+      }
       takeRecipe(recipe.options);
       tell(
         'news',
@@ -204,10 +209,8 @@ function aborted(signal: AbortSignal): Promise<never> {
 
 /** What a person changed, in short. */
 function describeChoice(): string {
-  const { options } = chosen.value;
-  const parts = [options.stage1Only ? 'stage 1 only' : `${options.steps} steps, seed ${options.seed}`];
+  const parts = [method.value.label(chosen.value.options as never)];
   if (given.value.preset) parts.unshift(given.value.preset);
-  if (options.ablate.length > 0) parts.push(`without module ${options.ablate.join(', ')}`);
   for (const { name, scale } of loras.value) parts.push(`${name} ${scale}`);
   return parts.join(', ');
 }

@@ -5,9 +5,9 @@
 import type { Schedule } from '../core/adapter.ts';
 import type { Facts, Warning } from '../core/errors.ts';
 import type { BlockGraph } from '../drawing/graph-blocks.ts';
-import type { SupirConfig } from '../models/config.ts';
-import type { GivenOptions } from '../restore/choose-options.ts';
 import type { Forecast } from '../restore/forecast.ts';
+import type { ModelConfig } from '../restore/model.ts';
+import type { CommonOptions } from '../restore/options.ts';
 import type { Progress } from '../restore/progress.ts';
 import type { Recipe } from '../restore/recipe.ts';
 import type { FidelityReport } from '../restore/report.ts';
@@ -94,14 +94,19 @@ export interface LoraReport {
   scale: number;
 }
 
+/** Options of any method, and a preset for the rest, as a person gives them. */
+export type GivenOptions = Partial<CommonOptions> & { preset?: string } & Record<string, unknown>;
+
 /** LoRA files in force, and the model's configuration with what they recommend. */
 export interface LoraState {
   loras: LoraReport[];
-  config: SupirConfig;
+  config: ModelConfig;
 }
 
 export interface ModelReport {
-  config: SupirConfig;
+  /** The method that restores with it, by name. */
+  method: string;
+  config: ModelConfig;
   parameters: number;
   /** Bytes of the checkpoints. */
   bytes: number;
@@ -137,7 +142,7 @@ export interface RestoreResult {
   working: { width: number; height: number };
   /** The result as a PNG file with its recipe inside. */
   png: Blob;
-  recipe: Recipe;
+  recipe: Recipe<CommonOptions>;
   /** How fast the adapter was. */
   speeds: Speeds | null;
   seconds: number;
@@ -152,9 +157,11 @@ export const DIFFERENCES = ['photo', 'stage1'] as const;
 export type DifferenceTo = (typeof DIFFERENCES)[number];
 
 export interface NetworkReport {
+  /** What it is. */
+  title: string;
   graph: BlockGraph;
-  /** The latent's size that shapes and operations are for. */
-  latent: [height: number, width: number];
+  /** Side of the square picture that shapes and operations are for, in pixels. */
+  side: number;
 }
 
 /** What was recorded of a run. */
@@ -219,7 +226,7 @@ export interface Calls {
   removeLora: [number, LoraState, never];
   plan: [GivenOptions, PlannedStep[], never];
   forecast: [{ width: number; height: number; given: GivenOptions; memory: number | null; speeds: Speeds | null }, Forecast, never];
-  lookAt: [{ file: Blob; name: string }, { recipe: Recipe | null }, never];
+  lookAt: [{ file: Blob; name: string }, { recipe: Recipe<CommonOptions> | null }, never];
   decodePhoto: [{ file: Blob; name: string }, { png: Blob; width: number; height: number }, never];
   restore: [RestoreJob, RestoreResult, RestoreEvent];
   difference: [{ id: number; to: DifferenceTo }, ImageBitmap, never];

@@ -2,13 +2,13 @@
 import { shown } from '../core/text.ts';
 import type { Option } from '../options/schema.ts';
 import { spelled } from '../options/spelling.ts';
-import { OPTION_GROUPS, OPTION_KEYS, OPTIONS, type OptionGroup, type RestoreOptions } from '../restore/options.ts';
-import { choose, choosePreset, chosen, given, memory, memoryProblem, presets, rollSeed, type, typos } from './choices.ts';
+import { OPTION_GROUPS, type OptionGroup } from '../restore/options.ts';
+import { choose, choosePreset, chosen, given, memory, memoryProblem, method, presets, rollSeed, type, typos } from './choices.ts';
 import { Icon } from './icon.tsx';
 import { record } from './photos.ts';
 
 /** An option as people see it: cfg-start. */
-const labelOf = (key: keyof RestoreOptions) => spelled(key, 'kebab');
+const labelOf = (key: string) => spelled(key, 'kebab');
 
 /** What most people change. */
 export function Essentials() {
@@ -21,18 +21,20 @@ export function Essentials() {
           <PresetChoice key={preset} preset={preset} name={shown(preset, 30)} help={shown(help)} />
         ))}
       </fieldset>
-      <Setting name="prompt" />
+      {has('prompt') && <Setting name="prompt" />}
       <div class="pair">
-        <Setting name="steps" />
-        <Setting name="upscale" />
+        {has('steps') && <Setting name="steps" />}
+        {has('upscale') && <Setting name="upscale" />}
       </div>
-      <div class="pair seed">
-        <Setting name="seed" />
-        <button type="button" onClick={rollSeed} title="Another seed">
-          <Icon name="dice" />
-          Roll
-        </button>
-      </div>
+      {isSeeded() && (
+        <div class="pair seed">
+          <Setting name="seed" />
+          <button type="button" onClick={rollSeed} title="Another seed">
+            <Icon name="dice" />
+            Roll
+          </button>
+        </div>
+      )}
     </section>
   );
 }
@@ -48,22 +50,30 @@ function PresetChoice({ preset, name, help }: { preset: string | undefined; name
 
 const ESSENTIAL: readonly string[] = ['prompt', 'steps', 'upscale', 'seed'];
 
+const has = (key: string) => key in method.value.options;
+/** Whether the method draws noise. */
+const isSeeded = () => method.value.stages(method.value.plain).some((stage) => stage.isSeeded);
+
 export function AllSettings() {
   return (
     <details class="card all">
       <summary>
-        All settings <span class="dim">{changed(OPTION_KEYS.filter((key) => !ESSENTIAL.includes(key)))}</span>
+        All settings <span class="dim">{changed(others())}</span>
       </summary>
       <Memory />
-      {(Object.keys(OPTION_GROUPS) as OptionGroup[]).map((group) => (
-        <Group key={group} group={group} />
-      ))}
+      {(Object.keys(OPTION_GROUPS) as OptionGroup[])
+        .filter((group) => group === 'research' || others().some((key) => method.value.options[key].group === group))
+        .map((group) => (
+          <Group key={group} group={group} />
+        ))}
     </details>
   );
 }
 
+const others = () => Object.keys(method.value.options).filter((key) => !ESSENTIAL.includes(key));
+
 function Group({ group }: { group: OptionGroup }) {
-  const keys = OPTION_KEYS.filter((key) => OPTIONS[key].group === group && !ESSENTIAL.includes(key));
+  const keys = others().filter((key) => method.value.options[key].group === group);
   return (
     <details class="group" open={group === 'sampling'}>
       <summary>
@@ -90,14 +100,14 @@ function Group({ group }: { group: OptionGroup }) {
   );
 }
 
-function changed(keys: readonly (keyof RestoreOptions)[]): string {
+function changed(keys: readonly string[]): string {
   const count = keys.filter((key) => key in given.value).length;
   return count > 0 ? `${count} changed` : '';
 }
 
 /** One option: its name, its control, what it does, and the way back to its default. */
-function Setting({ name }: { name: keyof RestoreOptions }) {
-  const option = OPTIONS[name];
+function Setting({ name }: { name: string }) {
+  const option = method.value.options[name];
   const id = `set-${name}`;
   const isChanged = name in given.value;
   const typo = typos.value[name];
@@ -107,7 +117,7 @@ function Setting({ name }: { name: keyof RestoreOptions }) {
         <input
           type="checkbox"
           checked={chosen.value.options[name] as boolean}
-          onChange={(event) => choose(name, event.currentTarget.checked as never)}
+          onChange={(event) => choose(name, event.currentTarget.checked)}
         />
         <span>
           <code>{labelOf(name)}</code>{' '}
@@ -141,8 +151,8 @@ function Setting({ name }: { name: keyof RestoreOptions }) {
 }
 
 /** The control of an option; `typed` is what stands there and cannot be. */
-function Control({ name, id, typed }: { name: keyof RestoreOptions; id: string; typed: string | undefined }) {
-  const option: Option = OPTIONS[name];
+function Control({ name, id, typed }: { name: string; id: string; typed: string | undefined }) {
+  const option: Option = method.value.options[name];
   const value = chosen.value.options[name];
   const common = { id, 'aria-describedby': `${id}-help`, 'aria-invalid': typed !== undefined || undefined };
   if (option.kind === 'choice') {

@@ -76,6 +76,7 @@ function knowing(files: MemoryFiles, events: string[] = []): EvaluatedMethod {
       events.push(name);
       return name === 'a' ? decode(files.files.get('out/truth/a.png')!, 'a') : damaged;
     },
+    peak: () => 5_400_000,
     close: async () => void events.push('close'),
   };
 }
@@ -106,6 +107,7 @@ test('pictures, measures, tables and a figure of two methods', async () => {
     sharpness: sharpness(truth, damaged),
     noise: noiseLevel(damaged),
     seconds: 0.5,
+    gpuMb: null,
   });
   assert.equal(await read('knows-a/c'), await read('damaged/c'));
 
@@ -120,10 +122,12 @@ test('pictures, measures, tables and a figure of two methods', async () => {
   const text = markdown(rows, [all, group], 'bicubic');
   assert.match(text, /### all photos \(3: a, b, c\)/);
   assert.match(text, /\| knows a \| .*-0\.3333 ± 1\.4342 \| .*\| \+0\.00 ± 0\.00 \|/);
+  assert.match(text, /\| s \/ photo ↓ \| GPU MB ↓ \|/);
+  assert.match(text, /\| bicubic \| .*\| 0\.50 \| {2}\|\n\| knows a \| .*\| 5 \|\n/, 'what takes no GPU memory has none');
   assert.match(text, /### one \(1: c\)[\s\S]*\+0\.0000 ± unknown/);
   assert.not.match(text, /NaN|undefined/);
   const lines = csv(rows).trim().split('\n');
-  assert.equal([lines.length, lines[0]], [7, 'method,photo,psnr,psnrY,ssim,msSsim,gmsd,lpips,sharpness,noise,seconds']);
+  assert.equal([lines.length, lines[0]], [7, 'method,photo,psnr,psnrY,ssim,msSsim,gmsd,lpips,sharpness,noise,seconds,gpuMb']);
   const picture = await figure(files, 'out', rows, ['a', 'c'], 32);
   assert.equal([picture.width, picture.height], [3 * 32 + 2 * 4, 13 + 32 + 4 + 13 + 16], 'a is 32 x 32, c 64 x 32');
 });

@@ -1,23 +1,34 @@
 /** DiffBIR and a cleaner alone as methods: opened from folders and files, run in stages, under a budget and after an interruption. */
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
+import { parameters } from '../../core/module.ts';
 import { NO_NOTES } from '../../core/notes.ts';
 import { TorchRandom } from '../../core/random.ts';
 import type { Host } from '../../host/host.ts';
 import { host } from '../../host/node.ts';
 import type { Image } from '../../image/image.ts';
 import { type CleanerConfig, cleanerOf, DiffBir } from '../../models/diffbir.ts';
+import { CLEANER } from '../../restore/clean-method.ts';
 import { cleanWith, restoreDiffBir } from '../../restore/diffbir.ts';
-import { cleanerTitle, diffBirFile, diffBirTitle } from '../../restore/diffbir-files.ts';
+import { cleanerTitle, diffBirFile, diffBirTitle, joinedDiffBir } from '../../restore/diffbir-files.ts';
 import { DIFFBIR } from '../../restore/diffbir-method.ts';
-import type { DiffBirModel } from '../../restore/diffbir-model.ts';
+import { DIFFBIR_V21, type DiffBirModel } from '../../restore/diffbir-model.ts';
+import { inspection } from '../../restore/inspection.ts';
 import { METHODS } from '../../restore/methods.ts';
-import { Restorer } from '../../restore/restorer.ts';
+import { methodOf, Restorer } from '../../restore/restorer.ts';
 import type { Kind } from '../../restore/stage.ts';
+import type { Tap } from '../../restore/tap.ts';
 import { VAE_TILING } from '../../restore/tiled-vae.ts';
+import type { PlannedStep } from '../../sampler/planned.ts';
+import type { SamplerStep } from '../../sampler/sampler.ts';
 import { bytesSource } from '../../weights/byte-source.ts';
+import { openClipRules, unetRules, vaeRules } from '../../weights/diffusers.ts';
 import { openSafetensors } from '../../weights/safetensors.ts';
 import { encodeSafetensors } from '../../weights/safetensors-writer.ts';
+import type { TensorFile } from '../../weights/tensor-file.ts';
+import { type Rule, toOther } from '../../weights/translate.ts';
+import { convertedBytes } from '../support/converted.ts';
+import { projectFile } from '../support/fixtures.ts';
 import { MemoryFiles } from '../support/memory-files.ts';
 import { refused } from '../support/refused.ts';
 import { randomWeights, TINY_RRDB, TINY_SCUNET, TINY_SWINIR, tinyBase, tinyDiffBirFiles } from '../support/tiny-diffbir.ts';
@@ -42,11 +53,13 @@ const options = { steps: 4, cfg: 3, seed: 9, minSize: 64, upscale: 3, prompt: 'a
 const files = new MemoryFiles();
 let restorer: Restorer<Kind>;
 let undisturbed: Uint8Array;
+const steps: PlannedStep[] = [];
 
 test.before(async () => {
   for (const [name, bytes] of await tinyDiffBirFiles(TINY_RRDB)) files.files.set(`model/${name}`, bytes);
   restorer = await Restorer.load(hostOf(files), 'model', [], { methods: METHODS });
-  undisturbed = (await restorer.restore(photo, options)).image.data;
+  const step = ({ step, sigma, sigmaHat, cfg, controlScale }: SamplerStep) => void steps.push({ step, sigma, sigmaHat, cfg, controlScale });
+  undisturbed = (await restorer.restore(photo, options, { step })).image.data;
 });
 
 test.after(async () => {
@@ -109,6 +122,48 @@ test('a forecast has the stages of the method, and tells GPU memory to the byte'
     assert.is(device.memory.peak, forecast.peakGpuBytes);
     assert.is(Buffer.compare(image.data, undisturbed) === 0, !('guidance' in more), 'guidance changes the result');
   }
+});
+
+test('the plan is what sampling then asks for, also of samplers that begin where nothing of the picture is left', async () => {
+  const planned = (given: Record<string, unknown>) => DIFFBIR.steps(DIFFBIR.choose(given, DIFFBIR_V21), DIFFBIR_V21);
+  const { model, method } = restorer;
+  assert.equal(await method.steps(method.choose(options, model.config), model.config), steps);
+  assert.is(steps.length, 4);
+  for (const [sampler, count] of [
+    ['ddim', 11],
+    ['dpm++_m2', 9],
+    ['edm_dpm++_3m_sde', 9],
+    ['edm_heun', 9],
+  ] as const)
+    assert.is((await planned({ sampler, steps: 9 })).length, count, sampler);
+  const [first, ...rest] = await planned({ sampler: 'spaced', steps: 5, cfg: 4, rescaleCfg: true });
+  assert.equal([first.sigma, first.cfg, rest.at(-1)!.cfg], [Number.POSITIVE_INFINITY, 1, 5]);
+  assert.equal(await CLEANER.steps(CLEANER.plain, CLEANER.published), []);
+});
+
+test('a trace takes activations of both networks and what attention compares, and the result stays', async () => {
+  const seen: Record<string, number[]>[] = [];
+  const heads = new Map<string, number>();
+  const trace: Tap = {
+    wanted: (name, isBlock) => isBlock && /^(control|base\.model\.diffusion_model)\.(input_blocks\.1|middle_block)$/.test(name),
+    attention: (name, count) => Boolean(heads.set(name, count)) && name.includes('diffusion_model.input_blocks.1'),
+    take: (tensors) => void seen.push(Object.fromEntries(Object.entries(tensors).map(([name, { shape }]) => [name, [...shape]]))),
+  };
+  const { image } = await restorer.restore(photo, options, { trace });
+  assert.equal(image.data, undisturbed);
+  const unet = 'base.model.diffusion_model';
+  const layer = `${unet}.input_blocks.1.1.transformer_blocks.0.attn1`;
+  assert.is(seen.length, 4);
+  assert.equal(seen[0], {
+    [`${unet}.input_blocks.1`]: [2, 8, 16, 8],
+    [`${unet}.middle_block`]: [2, 1, 2, 16],
+    'control.input_blocks.1': [2, 8, 16, 8],
+    'control.middle_block': [2, 1, 2, 16],
+    [`${layer}.q`]: [2, 8, 16, 8],
+    [`${layer}.k`]: [2, 8, 16, 8],
+  });
+  assert.is(heads.get(layer), 1);
+  await refused(restorer.restore(photo, options, { trace: { ...trace, wanted: () => false } }), /There are: .*control\.input_blocks\.1/);
 });
 
 test('LoRAs of Stable Diffusion 2 act in the names of kohya and of diffusers, and are taken off again', async () => {
@@ -261,6 +316,96 @@ test('a file of 2023 that holds everything is taken apart', async () => {
     randomWeights(networks.base)
       .map(([name]) => name)
       .sort(),
+  );
+});
+
+test('a folder as one file, a base in folders of diffusers, and both in blocks of 8 bits open as the same model', async () => {
+  const base = await tinyBase();
+  base.unet = { ...base.unet, model_channels: 32, num_head_channels: 32, context_dim: 32, norm_groups: 8 };
+  base.text = { ...base.text, dim: 32, inter: 32 };
+  const networks = new DiffBir(base, cleanerOf(TINY_RRDB));
+  const parts = await Promise.all([networks.base, networks.control, networks.cleaner!].map((part, i) => opened(randomWeights(part, i))));
+  const folderOf = (files: Record<string, Uint8Array<ArrayBuffer>>) => {
+    const folder = new MemoryFiles();
+    const config = { method: 'DiffBIR', parameterization: 'v', base, files: { tokenizer: 'tokenizer.json' } };
+    folder.files.set('m/config.json', new TextEncoder().encode(JSON.stringify(config)));
+    folder.files.set('m/tokenizer.json', Uint8Array.from(tokenizer));
+    for (const [name, bytes] of Object.entries(files)) folder.files.set(`m/${name}`, bytes);
+    return folder;
+  };
+  const tokenizer = await projectFile('demo/tokenizer.json');
+  const whole = joinedDiffBir(parts)!;
+  const names = parts[0].names();
+  const inDiffusers = (rules: Rule[]) => convertedBytes(toOther(parts[0], rules), 'F32');
+  const others = {
+    'control.pth.safetensors': await convertedBytes(parts[1], 'F32'),
+    'x4.safetensors': await convertedBytes(parts[2], 'F32'),
+  };
+  const forms: Record<string, MemoryFiles> = {
+    'one file': folderOf({ 'all.safetensors': await convertedBytes(whole, 'F32') }),
+    diffusers: folderOf({
+      'unet/diffusion_pytorch_model.safetensors': await inDiffusers(unetRules(names)),
+      'vae/diffusion_pytorch_model.safetensors': await inDiffusers(vaeRules(names)),
+      'text_encoder/model.safetensors': await inDiffusers(openClipRules(names, 'cond_stage_model.model')),
+      ...others,
+    }),
+    q8: folderOf({ 'all.safetensors': await convertedBytes(whole, 'Q8') }),
+  };
+  for (const [form, folder] of Object.entries(forms)) {
+    assert.ok(await DIFFBIR.recognises(folder, 'm'), form);
+    assert.equal((await DIFFBIR.config(folder, 'm')).base, base, form);
+    const model = await DIFFBIR.open(restorer.device, folder, 'm', {});
+    const dtypes = new Set<string>();
+    for (const [i, part] of [model.networks.base, model.networks.control, model.networks.cleaner!].entries()) {
+      for (const [name] of parameters(part)) {
+        const stored = await parts[i].f32(name);
+        const read = await model.checkpoint.f32(name);
+        dtypes.add(model.checkpoint.info(name).dtype);
+        const most = stored.reduce((all, value) => Math.max(all, Math.abs(value)), 0);
+        const apart = stored.reduce((all, value, k) => Math.max(all, Math.abs(value - read[k])), 0);
+        assert.ok(apart <= (form === 'q8' ? most / 100 : 0), `${form}: ${name} ${apart} of ${most}`);
+      }
+    }
+    assert.equal([...dtypes].sort(), form === 'q8' ? ['F16', 'Q8'] : ['F32'], form);
+    await model.close();
+  }
+});
+
+test('what files are together is told by the first method whose model they make, and a cleaner beside SUPIR makes it no other', async () => {
+  const networks = new DiffBir(await tinyBase(), cleanerOf(TINY_RRDB));
+  const file = async (root: object, name: string) => openSafetensors(bytesSource(name, encodeSafetensors(randomWeights(root))));
+  const base = await file(networks.base, 'base.safetensors');
+  const control = await file(networks.control, 'control.safetensors');
+  const cleaner = await file(networks.cleaner!, 'x4.safetensors');
+  const seen = (...given: TensorFile[]) => {
+    const { method, missing, files, usable } = inspection(given);
+    return [method, missing, usable, files.map(({ refusal }) => refusal)] as const;
+  };
+  assert.equal(seen(base, control, cleaner), ['DiffBIR', null, 3, [null, null, null]]);
+  assert.equal(seen(cleaner), ['clean', null, 1, [null]]);
+  const [method, missing] = seen(base, control);
+  assert.is(method, null);
+  assert.match(missing!, /^DiffBIR lacks a cleaner \(.*BSRNet\.pth/);
+  assert.match(seen(cleaner, control)[1]!, /^DiffBIR lacks Stable Diffusion 2\.1 base/);
+  const supir = await Promise.all(
+    ['sdxl', 'supir'].map(async (name) => openSafetensors(bytesSource(name, await projectFile(`demo/${name}.safetensors`)))),
+  );
+  assert.equal(seen(...supir, cleaner).slice(0, 3), ['SUPIR', null, 3]);
+  assert.match(seen()[1]!, /SDXL model is missing/);
+  const folder = new MemoryFiles();
+  for (const name of ['sdxl', 'supir'])
+    folder.files.set(`m/${name}.safetensors`, Uint8Array.from(await projectFile(`demo/${name}.safetensors`)));
+  folder.files.set('m/x4.safetensors', encodeSafetensors(randomWeights(networks.cleaner!)));
+  assert.is((await methodOf(METHODS, hostOf(folder), 'm')).name, 'SUPIR');
+  assert.is(
+    (
+      await methodOf(
+        METHODS.filter(({ name }) => name === 'clean'),
+        hostOf(folder),
+        'm',
+      )
+    ).name,
+    'clean',
   );
 });
 

@@ -4,23 +4,15 @@ import { UserError } from '../../core/errors.ts';
 import { decodeF16, encodeF16 } from '../../core/half.ts';
 import { bytesSource } from '../../weights/byte-source.ts';
 import { convert } from '../../weights/convert.ts';
-import { encode, type FloatDType, type StoredDType } from '../../weights/dtype.ts';
+import { encode, type StoredDType } from '../../weights/dtype.ts';
 import { openTensorFile } from '../../weights/open.ts';
 import { encodeSafetensors } from '../../weights/safetensors-writer.ts';
 import { type SyntheticManifest, syntheticCheckpoint } from '../../weights/synthetic.ts';
 import type { TensorFile } from '../../weights/tensor-file.ts';
+import { converted } from '../support/converted.ts';
 import { jsonFixture } from '../support/fixtures.ts';
 
 const manifest = await jsonFixture<SyntheticManifest>('golden/manifest_tiny.json');
-
-async function converted(file: TensorFile, dtype: FloatDType): Promise<TensorFile> {
-  const { plan, tensor } = await convert(file, dtype);
-  const parts: Uint8Array<ArrayBuffer>[] = [plan.header];
-  for (const index of plan.tensors.keys()) for await (const part of tensor(index)) parts.push(part);
-  const bytes = new Uint8Array(await new Blob(parts).arrayBuffer());
-  assert.is(bytes.length, plan.size);
-  return openTensorFile(bytesSource('converted.safetensors', bytes));
-}
 
 const file = (tensors: [string, { dtype: StoredDType; shape: number[]; data: ArrayBufferView }][]) =>
   openTensorFile(bytesSource('given.safetensors', encodeSafetensors(tensors)));
