@@ -60,6 +60,26 @@ export function unpickle(file: string, bytes: Uint8Array, names: PickleNames): P
   return new Unpickler(file, bytes, names).run();
 }
 
+/** The values of pickles that lie one after the other, and where they end. @throws UserError as `unpickle`, of the code 'breaks-off' where `bytes` end too early. */
+export function unpickleSeveral(
+  file: string,
+  bytes: Uint8Array,
+  names: PickleNames,
+  count: number,
+): { values: PickleValue[]; end: number } {
+  const values: PickleValue[] = [];
+  let end = 0;
+  for (let i = 0; i < count; i++) {
+    const unpickler = new Unpickler(file, bytes, names, end);
+    values.push(unpickler.run());
+    end = unpickler.at;
+  }
+  return { values, end };
+}
+
+/** Code of the error for bytes that end too early. */
+export const BREAKS_OFF = 'breaks-off';
+
 class Unpickler {
   readonly #file: string;
   readonly #bytes: Uint8Array;
@@ -71,11 +91,16 @@ class Unpickler {
   #marks: number[] = [];
   #memo = new Map<number, PickleValue>();
 
-  constructor(file: string, bytes: Uint8Array, names: PickleNames) {
+  constructor(file: string, bytes: Uint8Array, names: PickleNames, at = 0) {
+    this.#at = at;
     this.#file = file;
     this.#bytes = bytes;
     this.#view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
     this.#names = names;
+  }
+
+  get at(): number {
+    return this.#at;
   }
 
   run(): PickleValue {
@@ -312,7 +337,7 @@ class Unpickler {
 
   #line(): string {
     const end = this.#bytes.indexOf(0x0a, this.#at);
-    if (end < 0) this.#fail('breaks off');
+    if (end < 0) this.#fail('breaks off', BREAKS_OFF);
     const text = this.#text(end - this.#at);
     this.#at++;
     return text;
@@ -326,14 +351,15 @@ class Unpickler {
   /** Moves on; the position before. */
   #skip(length: number): number {
     const at = this.#at;
-    if (at + length > this.#bytes.length) this.#fail('breaks off');
+    if (at + length > this.#bytes.length) this.#fail('breaks off', BREAKS_OFF);
     this.#at += length;
     return at;
   }
 
-  #fail(what: string): never {
+  #fail(what: string, code?: string): never {
     throw new UserError(
       `${this.#file}: its list of tensors (a Python pickle) ${what} (at byte ${this.#at}). The file is damaged, or no file of weights: download it again.`,
+      { code },
     );
   }
 }

@@ -76,7 +76,7 @@ function otherFormat(start: Uint8Array): string | undefined {
   const text = String.fromCharCode(...start);
   if (text.startsWith('PK')) return 'This is a zip archive, probably a PyTorch checkpoint (.ckpt, .pt): open it as one.';
   if (start[0] === 0x80 && start[1] < 6)
-    return 'This is a pickle, probably a PyTorch checkpoint of before version 1.6: load it with PyTorch and save it again, best as safetensors.';
+    return 'This is a pickle and no checkpoint as PyTorch saves them: if it is one, load it with PyTorch and save its state_dict again, best as safetensors.';
   if (text.startsWith('GGUF')) return 'This is a GGUF file: use the safetensors form of the model.';
   if (text.startsWith('version https://git-lfs'))
     return 'This is a Git LFS pointer and not the file itself: run `git lfs pull`, or download the file.';

@@ -1,6 +1,6 @@
 /**
- * PyTorch checkpoints (.ckpt, .pt, .pth, .bin since version 1.6): a zip archive with a pickle of the tensors' names, shapes and strides, and one
- * stored entry for every storage. The pickle is read by a table of the few names that tensors need (pickle.ts); storages are read in ranges.
+ * PyTorch checkpoints (.ckpt, .pt, .pth, .bin since version 1.6; before it torch-legacy.ts): a zip archive with a pickle of the tensors' names, shapes and
+ * strides, and one stored entry for every storage. The pickle is read by a table of the few names that tensors need (pickle.ts); storages are read in ranges.
  * Format: https://docs.pytorch.org/docs/stable/notes/serialization.html
  */
 import { UserError } from '../core/errors.ts';
@@ -10,12 +10,23 @@ import { DTYPE_BYTES, type PlainDType } from './dtype.ts';
 import { IndexedFile } from './indexed-file.ts';
 import { PickleGlobal, PickleInert, PickleObject, type PickleValue, unpickle } from './pickle.ts';
 import { AXES_LIMIT, checkNames, elementCount, type TensorInfo } from './tensor-file.ts';
-import { openZip, type Zip, type ZipEntry } from './zip.ts';
+import { openZip } from './zip.ts';
+
+/** Where the bytes of a storage are. */
+export interface Stored {
+  /** In messages. */
+  readonly name: string;
+  /** Where it begins in the file; orders reading. */
+  readonly begin: number;
+  /** Bytes. */
+  readonly size: number;
+  read(offset: number, length: number, into?: Uint8Array<ArrayBuffer>): Promise<Uint8Array<ArrayBuffer>>;
+}
 
 interface TorchInfo extends TensorInfo {
   readonly dtype: PlainDType;
-  readonly entry: ZipEntry;
-  /** Where the first element is in the entry, in bytes. */
+  readonly stored: Stored;
+  /** Where the first element is in the storage, in bytes. */
   readonly offset: number;
   /** Elements from one index to the next, in every dimension; null if the elements lie row by row. */
   readonly strides: readonly number[] | null;
@@ -35,9 +46,19 @@ export async function openTorch(source: ByteSource): Promise<TorchFile> {
   if (order && new TextDecoder().decode(await zip.readWhole(order)).trim() !== 'little')
     throw new UserError(`${source.name} was saved on a big-endian machine: save it again on another, or as safetensors.`);
   const root = unpickle(source.name, await zip.readWhole(lists[0]), torchNames(source.name));
+  return torchFile(source, root, ({ key }) => {
+    const entry = zip.entries.get(`${folder}data/${key}`);
+    return entry
+      ? { name: entry.name, begin: entry.headerOffset, size: entry.size, read: (...range) => zip.read(entry, ...range) }
+      : `refers to ${folder}data/${key}, which the archive does not hold`;
+  });
+}
+
+/** The tensors of an unpickled checkpoint; `find` gives a storage's bytes, or says why there are none. */
+export function torchFile(source: ByteSource, root: PickleValue, find: (storage: Storage) => Stored | string): TorchFile {
   const tensors = new Map<string, TorchInfo>();
-  for (const [name, tensor] of stateDict(source.name, root)) tensors.set(name, place(source.name, name, tensor, zip, folder));
-  return new TorchFile(source, zip, tensors);
+  for (const [name, tensor] of stateDict(source.name, root)) tensors.set(name, place(source.name, name, tensor, find(tensor.storage)));
+  return new TorchFile(source, tensors);
 }
 
 /** True if a file that begins with these bytes is a zip archive, as PyTorch's are. */
@@ -45,12 +66,10 @@ export const isZip = (start: Uint8Array): boolean => start[0] === 0x50 && start[
 
 export class TorchFile extends IndexedFile<TorchInfo> {
   readonly #source: ByteSource;
-  readonly #zip: Zip;
 
-  constructor(source: ByteSource, zip: Zip, tensors: ReadonlyMap<string, TorchInfo>) {
+  constructor(source: ByteSource, tensors: ReadonlyMap<string, TorchInfo>) {
     super(source.name, tensors);
     this.#source = source;
-    this.#zip = zip;
   }
 
   protected async read(
@@ -59,11 +78,11 @@ export class TorchFile extends IndexedFile<TorchInfo> {
     byteLength: number,
     into?: Uint8Array<ArrayBuffer>,
   ): Promise<Uint8Array<ArrayBuffer>> {
-    const { entry, offset, shape, strides, dtype } = info;
-    if (!strides) return this.#zip.read(entry, offset + byteOffset, byteLength, into);
+    const { stored, offset, shape, strides, dtype } = info;
+    if (!strides) return stored.read(offset + byteOffset, byteLength, into);
     const width = DTYPE_BYTES[dtype];
-    const stored = await this.#zip.read(entry, offset, spanOf(shape, strides) * width);
-    return gather(stored, width, shape, strides).slice(byteOffset, byteOffset + byteLength);
+    const apart = await stored.read(offset, spanOf(shape, strides) * width);
+    return gather(apart, width, shape, strides).slice(byteOffset, byteOffset + byteLength);
   }
 
   close(): Promise<void> | undefined {
@@ -71,9 +90,9 @@ export class TorchFile extends IndexedFile<TorchInfo> {
   }
 }
 
-const CURE = 'It is damaged, or no file of weights: download it again, or use the safetensors form of the model.';
+export const CURE = 'It is damaged, or no file of weights: download it again, or use the safetensors form of the model.';
 
-class Storage extends PickleObject {
+export class Storage extends PickleObject {
   readonly key: string;
   /** null: bytes, whose dtype the tensor tells. */
   readonly dtype: PlainDType | null;
@@ -85,6 +104,10 @@ class Storage extends PickleObject {
     this.key = key;
     this.dtype = dtype;
     this.size = size;
+  }
+
+  get bytes(): number {
+    return this.size * (this.dtype ? DTYPE_BYTES[this.dtype] : 1);
   }
 }
 
@@ -160,7 +183,7 @@ const INERT = [
 ];
 const UNTYPED = 'torch.storage.UntypedStorage';
 
-function torchNames(file: string): { globals: Map<string, PickleGlobal>; persistent: (id: PickleValue) => PickleValue } {
+export function torchNames(file: string): { globals: Map<string, PickleGlobal>; persistent: (id: PickleValue) => PickleValue } {
   const fail = (what: string): never => {
     throw new UserError(`${file}: its list of tensors ${what}. ${CURE}`);
   };
@@ -276,22 +299,21 @@ function candidate(map: Map<PickleValue, PickleValue>): Candidate {
 }
 
 /** Finds a tensor's bytes and checks that they are all there. */
-function place(file: string, name: string, { storage, dtype, offset, shape, strides }: Tensor, zip: Zip, folder: string): TorchInfo {
+function place(file: string, name: string, { storage, dtype, offset, shape, strides }: Tensor, stored: Stored | string): TorchInfo {
   const fail = (why: string): never => {
     throw new UserError(`${file}: tensor "${shown(name)}" ${why}. ${CURE}`);
   };
-  const entry = zip.entries.get(`${folder}data/${storage.key}`);
-  if (!entry) return fail(`refers to ${folder}data/${storage.key}, which the archive does not hold`);
+  if (typeof stored === 'string') return fail(stored);
   const width = DTYPE_BYTES[dtype];
-  const bytes = storage.size * (storage.dtype ? DTYPE_BYTES[storage.dtype] : 1);
-  if (bytes !== entry.size) return fail(`needs a storage of ${bytes} bytes, but ${entry.name} has ${entry.size}`);
+  const { bytes } = storage;
+  if (bytes !== stored.size) return fail(`needs a storage of ${bytes} bytes, but ${stored.name} has ${stored.size}`);
   const count = elementCount(shape);
   const span = spanOf(shape, strides);
   if (!((offset + span) * width <= bytes)) return fail(`is [${shape}] with strides [${strides}], which reaches beyond its storage`);
   if (!(count <= span)) return fail(`is [${shape}] with strides [${strides}], which uses elements more than once: save it contiguous`);
-  const begin = entry.headerOffset + offset * width;
+  const begin = stored.begin + offset * width;
   const end = begin + count * width;
-  return { name, dtype, shape, begin, end, entry, offset: offset * width, strides: isRowMajor(shape, strides) ? null : strides };
+  return { name, dtype, shape, begin, end, stored, offset: offset * width, strides: isRowMajor(shape, strides) ? null : strides };
 }
 
 /** Elements from the first to the last, both included. */

@@ -8,7 +8,8 @@ import { type ByteSource, bytesSource } from '../../weights/byte-source.ts';
 import { byteLength, DTYPE_BYTES } from '../../weights/dtype.ts';
 import { elementCount } from '../../weights/tensor-file.ts';
 import { openTorch } from '../../weights/torch-file.ts';
-import { encodeTorch, encodeZip, pickleTensors, type TorchTensor } from '../weights/torch-writer.ts';
+import { isLegacyTorch, openLegacyTorch, START_LENGTH } from '../../weights/torch-legacy.ts';
+import { encodeLegacyTorch, encodeTorch, encodeZip, pickleTensors, type TorchTensor } from '../weights/torch-writer.ts';
 
 /** Longest message accepted: one paragraph, whatever the file holds. */
 const MESSAGE_LIMIT = 1500;
@@ -52,7 +53,7 @@ async function tryFile(bytes: Uint8Array<ArrayBuffer>): Promise<'opened' | 'refu
   };
   let outcome: 'opened' | 'partly' = 'opened';
   try {
-    const tensors = await openTorch(source);
+    const tensors = await (isLegacyTorch(bytes) ? openLegacyTorch(source) : openTorch(source));
     for (const name of tensors.names()) {
       const { shape, begin, end, dtype } = tensors.info(name);
       if (end - begin > bytes.length || byteLength(dtype, elementCount(shape)) !== end - begin)
@@ -91,6 +92,11 @@ function damaged(random: TorchRandom): Uint8Array<ArrayBuffer> {
     return [name, { dtype, shape, strides, data: new Uint8Array(elementCount(shape) * DTYPE_BYTES[dtype]) }];
   });
   const wrapper = below(2) ? 'state_dict' : undefined;
+  if (below(4) === 0) {
+    const file = encodeLegacyTorch(tensors, wrapper);
+    const rest = times(1 + below(2), file.slice(START_LENGTH), PICKLE_MUTATIONS, below);
+    return splice(file, START_LENGTH, file.length, rest);
+  }
   if (below(3) > 0) {
     const list = times(1 + below(3), pickleTensors(tensors, wrapper), PICKLE_MUTATIONS, below);
     return encodeZip(

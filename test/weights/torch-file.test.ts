@@ -9,6 +9,7 @@ import { encodeSafetensors } from '../../weights/safetensors-writer.ts';
 import type { TensorFile } from '../../weights/tensor-file.ts';
 import { openTorch } from '../../weights/torch-file.ts';
 import { fixture } from '../support/fixtures.ts';
+import { refused } from '../support/refused.ts';
 import { encodeTorch, encodeZip, join, pickle, pickleTensors, type TorchTensor } from './torch-writer.ts';
 
 const f32 = (values: number[], shape = [values.length], more: Partial<TorchTensor> = {}): TorchTensor => ({
@@ -51,6 +52,29 @@ for (const name of ['wrapped-2', 'wrapped-3', 'wrapped-4', 'wrapped-5', 'flat'])
     await checkFixture(await open(await fixture(`torch/${name}.ckpt`)));
   });
 }
+
+test("legacy.pth, as versions before 1.6 wrote it, by Python's own pickler", async () => {
+  const bytes = Uint8Array.from(await fixture('torch/legacy.pth'));
+  const openBytes = (file: Uint8Array<ArrayBuffer>) => openTensorFile(bytesSource('old.pth', file));
+  await checkFixture(await openBytes(bytes));
+  const changed = (at: number, value: number) => {
+    const file = bytes.slice();
+    file[at] = value;
+    return file;
+  };
+  const { length } = bytes;
+  const cases: [Uint8Array<ArrayBuffer>, RegExp][] = [
+    [bytes.slice(0, length - 4), /^old\.pth: its storages end at byte \d+, and the file at \d+/],
+    [bytes.slice(0, 100), /breaks off/],
+    [changed(18, 0xea), /of the version 1002, and 1001 is read/],
+    [changed(bytes.lastIndexOf(0x32, length - 60), 0x37), /its list of storages is not that of its tensors/], // the last of the keys 0, 1, 2
+  ];
+  for (const [file, message] of cases) await refused(openBytes(file), message);
+  // Each storage tells its elements once more, which is compared when it is read.
+  const file = await openBytes(changed(length - 16 - 16, 5));
+  assert.equal([...(await file.f32('rows'))], [1, 2, 3, 4, 5, 6]);
+  await refused(file.f32('parameter'), /its storage 1 has 5 elements, and its tensors say 4/);
+});
 
 test('a call of os.system is refused by name, although the tensors are fine', async () => {
   await refuses(await fixture('torch/evil.ckpt'), /"(posix|nt)\.system"/, /nothing was run/);

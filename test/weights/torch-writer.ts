@@ -96,6 +96,21 @@ export function encodeTorch(
   );
 }
 
+/** A whole checkpoint as versions before 1.6 wrote it. */
+export function encodeLegacyTorch(tensors: readonly (readonly [string, TorchTensor])[], wrapper?: string): Uint8Array<ArrayBuffer> {
+  const { start, stop, dict, mark, setItems, int, text: textOf } = pickle;
+  const small = (body: Uint8Array) => join([start, body, stop]);
+  const count = ({ dtype, data }: TorchTensor) => data.length / DTYPE_BYTES[dtype as PlainDType];
+  return join([
+    small(bytesOf(0x8a, 0x0a, 0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19)),
+    small(int(1001)),
+    small(join([dict, mark, textOf('little_endian'), bytesOf(0x88), setItems])),
+    pickleTensors(tensors, wrapper),
+    small(join([bytesOf(0x5d), mark, ...tensors.map((_, i) => textOf(String(i))), bytesOf(0x65)])),
+    ...tensors.flatMap(([, tensor]) => [new Uint8Array(BigInt64Array.of(BigInt(count(tensor))).buffer), tensor.data]),
+  ]);
+}
+
 /** A zip archive of stored entries, each aligned to 64 bytes by an extra field as PyTorch does it. Checksums are left out. */
 export function encodeZip(entries: readonly (readonly [string, Uint8Array])[], zip64 = false): Uint8Array<ArrayBuffer> {
   const parts: Uint8Array[] = [];
