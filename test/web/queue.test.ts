@@ -34,7 +34,7 @@ test.after(() => {
 });
 
 async function statuses(...codes: string[]): Promise<string[]> {
-  model.value = { which: 'demo', report: { config: SUPIR_SDXL } as ModelReport };
+  model.value = { which: 'demo', report: { method: 'SUPIR', config: SUPIR_SDXL, parameters: 0, bytes: 0, files: [] } };
   ends.splice(0, ends.length, ...codes.map((code) => ({ code })));
   photos.value = ['a', 'b', 'c'].map((name, id) => ({
     id,
