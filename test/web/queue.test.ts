@@ -2,7 +2,7 @@
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { SUPIR_SDXL } from '../../models/config.ts';
-import type { FromEngine, ModelReport, ToEngine } from '../../web/protocol.ts';
+import type { FromEngine, ToEngine } from '../../web/protocol.ts';
 
 /** Facts of the error that each restoration ends with, in turn. */
 const ends: { code: string }[] = [];
