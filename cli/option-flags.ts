@@ -53,6 +53,10 @@ function flagOf(name: string, option: OptionOfTable, help: string): Option {
   const made = new Option(`--${flag} <${option.of}${isSeveral ? '...' : ''}>`, help);
   if (option.kind === 'choice' || option.kind === 'names') return made.choices([...option.choices]);
   if (option.kind === 'text' || option.kind === 'texts') return made;
+  if (option.kind === 'boxes') {
+    const some = argument((text) => parseText(option, text) as string[]);
+    return made.argParser<string[]>((text, before) => [...(before ?? []), ...some(text)]);
+  }
   if (option.kind === 'range') {
     const one = argument((text) => parseText(option, text) as number);
     return made.argParser<number[]>((text, before) => [...(before ?? []), one(text)]);

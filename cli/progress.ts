@@ -9,6 +9,7 @@ const STAGES: Readonly<Record<string, readonly [what: string, part: string]>> = 
   encode: ['reading the picture', 'tile'],
   stage1: ['decoding the stage-1 image', 'tile'],
   reencode: ['encoding the stage-1 image', 'tile'],
+  photo: ['encoding the photo', 'tile'],
   text: ['reading the prompts', 'text'],
   sample: ['sampling', 'step'],
   decode: ['decoding the result', 'tile'],
@@ -49,9 +50,9 @@ export function progress(title: string): ShownProgress {
   };
 }
 
-function inWords({ stage, done, total }: Progress): string {
-  const [what, part] = STAGES[stage] ?? [stage, ''];
-  return total > 1 && (done > 0 || stage === 'compile') ? `${what}: ${part && `${part} `}${done} of ${total}` : what;
+function inWords({ piece, stage, done, total }: Progress): string {
+  const [which, [what, part]] = [piece === undefined ? '' : `${piece}: `, STAGES[stage] ?? [stage, '']];
+  return which + (total > 1 && (done > 0 || stage === 'compile') ? `${what}: ${part && `${part} `}${done} of ${total}` : what);
 }
 
 /** Milliseconds in words: 0.4 s, 12 s, 3 min 05 s. */

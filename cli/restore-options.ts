@@ -6,9 +6,10 @@ import { DEMO } from '../host/demo.ts';
 import { LoraScale } from '../models/lora-scale.ts';
 import { keyOf, keysOf, type Option as OptionOfTable } from '../options/schema.ts';
 import { spelled } from '../options/spelling.ts';
+import { type Captioner, captionServer } from '../restore/caption.ts';
 import { ALL_OPTIONS, type AnyMethod, METHODS, OPTION_ORDER } from '../restore/methods.ts';
 import type { CommonOptions } from '../restore/options.ts';
-import type { LoraChoice } from '../restore/restorer.ts';
+import { CAPTION_FROM, type CaptionFrom, type LoraChoice } from '../restore/restorer.ts';
 import type { WeightDType } from '../weights/attach.ts';
 import { words } from './messages.ts';
 import { METHOD_NAMES, presetsFor } from './model-config.ts';
@@ -20,6 +21,12 @@ const EXAMPLES = `
 Examples:
   $ ${COMMAND} restore old.jpg -o new.png
   $ ${COMMAND} restore old.jpg -o new.png --upscale 2 --prompt "a lighthouse at dusk. " --seed 7
+  $ ${COMMAND} restore old.jpg -o print.png --size 2048x1365 --fill
+  $ ${COMMAND} restore old.jpg -o soft.png --start photo --strength 0.3
+  $ ${COMMAND} restore old.jpg -o new.png --region 120,80,300,200 --region 600,40,90,90
+  $ ${COMMAND} restore old.jpg -o new.png --mask scratches.png --feather 4
+  $ ${COMMAND} restore group.jpg -o new.png --faces --face-lora portrait.safetensors:0.8
+  $ ${COMMAND} restore album -o restored --caption-url http://localhost:11434/v1 --caption-model qwen3-vl
   $ ${COMMAND} restore old.jpg -o clean.png --stage1-only
   $ ${COMMAND} restore old.jpg -o new.png --memory 4 --dry-run
   $ ${COMMAND} restore old.jpg -o new.png --steps 2 --profile trace.json
@@ -32,7 +39,8 @@ The method follows from what the model folder holds: SUPIR, DiffBIR (base, IRCon
 file by itself). --method clean takes the cleaner of a DiffBIR folder.
 Options are spelled alike everywhere: --cfg-start here, cfg_start in config.json, cfgStart in recipes; the project's docs/options.md has
 them all. Settings that are not given are those of the preset, else those that the model recommends (config.json), else SUPIR's own, shown above.
-With several photos -o is a folder. Without --prompt a photo takes its caption from the text file beside it (old.jpg: old.txt). The quality words
+With several photos -o is a folder. Without --prompt a photo takes its caption from the text file beside it (old.jpg: old.txt), else from the captioner that
+--caption-url names; \`${COMMAND} caption album\` writes such files. The quality words
 (--positive) follow a typed prompt as it is, so end it with a blank, as above; a caption from a file is separated from them.
 {name} in the names of --stage1, --compare, --preview, --report, --trace-to and --profile stands for the result's name, so that each of several results has its own;
 where -o is a folder, those that are given without a folder of their own lie in it.
@@ -43,6 +51,13 @@ export interface RestoreFlags {
   model: string;
   method?: string;
   lora?: LoraChoice[];
+  faceLora?: LoraChoice[];
+  mask?: string;
+  captionUrl?: string;
+  captionModel?: string;
+  captionFrom: CaptionFrom;
+  captionTiles?: boolean;
+  captionTimeout: number;
   loraMerge?: boolean;
   weights?: WeightDType;
   stage1?: string;
@@ -76,6 +91,12 @@ export const number = argument((text) => {
   if (text.trim() === '' || Number.isNaN(value)) throw new UserError('It must be a number.');
   return value;
 });
+
+function seconds(text: string): number {
+  const value = number(text);
+  if (!(value >= 1 && value <= 3600)) throw new InvalidArgumentError('It must be a number from 1 to 3600.');
+  return value;
+}
 
 function quality(text: string): number {
   const value = number(text);
@@ -145,7 +166,7 @@ export function flagsOfMethods(isWanted: (option: OptionOfTable, key: string) =>
 }
 
 /** Options of any method, before the method is known. */
-export type GivenAny = Partial<CommonOptions> & { preset?: string; prompt?: string };
+export type GivenAny = Partial<CommonOptions> & { preset?: string; prompt?: string; tilePrompts?: readonly string[] };
 
 /** The options of a restoration that were given on the command line. */
 export function givenBy(command: Command): GivenAny {
@@ -192,6 +213,30 @@ function presetList(which: string, presets: ReturnType<typeof presetsFor>[number
   return ['', `Presets of ${which}:`, ...(told.length > 0 ? told : ['  none'])].join('\n');
 }
 
+/** Who is asked what photos show. */
+export function captionFlags(): Option[] {
+  return [
+    new Option(
+      '--caption-url <address>',
+      `ask a vision model what a photo shows, where no prompt and no text file says it: the address of an API as OpenAI's, such as http://localhost:11434/v1 (Ollama); a key is read from ${CAPTION_KEY}`,
+    ),
+    new Option('--caption-model <name>', 'the model, as that server calls it'),
+    new Option('--caption-timeout <seconds>', 'how long one caption may take').argParser(seconds).default(120),
+  ];
+}
+
+/** The captioner that the flags name; null where they name none. Throws UserError where one of the two is missing. */
+export function captionerOf({ captionUrl: url, captionModel: model, captionTimeout: timeout }: Partial<RestoreFlags>): Captioner | null {
+  if (url === undefined && model === undefined) return null;
+  if (url === undefined || model === undefined)
+    throw new UserError('--caption-url says who is asked for captions and --caption-model by which name: give both.');
+  const key = process.env[CAPTION_KEY];
+  return captionServer({ url, model, timeout, ...(key ? { key } : {}) });
+}
+
+/** Environment variable with the captioner's key. */
+export const CAPTION_KEY = 'SUPIR_CAPTION_KEY';
+
 /** The command without its action. */
 export function restoreDefinition(): Command {
   const command = new Command('restore')
@@ -206,10 +251,27 @@ export function restoreDefinition(): Command {
         'apply a LoRA; 1 is as trained, 0.2..1 changes over the steps, 0.8,0@text is by block; may be given several times',
       ).argParser(lora),
     )
+    .addOption(
+      new Option(
+        '--face-lora <file:scale>',
+        'a LoRA for the faces that --faces finds, and for nothing else; may be given several times',
+      ).argParser(lora),
+    )
     .option('--lora-merge', 'change the weights by the LoRAs instead: quicker, and their scales are fixed')
     .addOption(weightsOption());
   for (const option of [...samplingFlags(), ...flagsOfMethods(({ group }) => group !== 'sampling')]) command.addOption(option);
+  command.option(
+    '--mask <file>',
+    "restore what is white in this picture of the same size, and leave the rest as it is, bit for bit; {name} stands for the photo's name",
+  );
+  for (const option of captionFlags()) command.addOption(option);
   return command
+    .addOption(
+      new Option('--caption-from <what>', 'what the captioner is shown: the photo, or the stage-1 image, in which the damage is gone')
+        .choices([...CAPTION_FROM])
+        .default('photo'),
+    )
+    .option('--caption-tiles', 'ask it for each tile of sampling too, where there are several')
     .option('--stage1 <file>', 'write the stage-1 image too')
     .addOption(
       new Option('--num-samples <n>', 'restore with n seeds, one after another: name-1.png and so on, and name-samples.png with all')

@@ -1,5 +1,6 @@
 /** `restore <photos...> -o <path>`: photos through the whole of a method, with one loading of the model. */
 import { existsSync } from 'node:fs';
+import { basename } from 'node:path';
 import type { Command } from 'commander';
 import { DeviceError, factsOf, UserError, type Warning } from '../core/errors.ts';
 import { shown } from '../core/text.ts';
@@ -12,9 +13,10 @@ import { readTextFile } from '../host/text-file.ts';
 import { thumbnail } from '../image/compose.ts';
 import { encodePng } from '../image/encode.ts';
 import type { Image } from '../image/image.ts';
+import { type Mask, maskOf } from '../image/mask.ts';
 import { readPngText } from '../image/png-chunks.ts';
 import { keyOf } from '../options/schema.ts';
-import { captionPrompt } from '../restore/caption.ts';
+import { type Captioner, captionPrompt } from '../restore/caption.ts';
 import { METHODS } from '../restore/methods.ts';
 import type { CommonOptions, RestoreOptions } from '../restore/options.ts';
 import { compareRecipes, parseRecipe, RECIPE_KEYWORD, type Recipe } from '../restore/recipe.ts';
@@ -28,10 +30,10 @@ import { LogFile } from './log-file.ts';
 import { words } from './messages.ts';
 import { methodsNamed } from './model-config.ts';
 import { pathKey } from './output-path.ts';
-import { type PhotoFile, photoFiles } from './photo-files.ts';
+import { type PhotoFile, photoFiles, withoutEnding } from './photo-files.ts';
 import { checkPicture, isPng, readPicture, writePicture } from './picture-files.ts';
 import { duration, progress, type ShownProgress } from './progress.ts';
-import { checkKnown, type GivenAny, givenBy, type RestoreFlags, restoreDefinition } from './restore-options.ts';
+import { captionerOf, checkKnown, type GivenAny, givenBy, type RestoreFlags, restoreDefinition } from './restore-options.ts';
 import {
   checkSideFiles,
   contactSheet,
@@ -103,6 +105,8 @@ async function restore(named: string[], flags: RestoreFlags, given: GivenAny): P
   if (!single && !flags.dryRun) checkExisting(photos, flags);
   checkSideFiles(flags, photos, folder);
   const recipe = flags.from === undefined ? null : await readRecipe(flags.from, flags, photos, folder);
+  checkFaceLora(flags, recipe?.options ?? given);
+  const captioner = captionerOf(flags);
   const warn = (text: string) => void process.stderr.write(`Warning: ${text}\n`);
   const log = flags.log === undefined ? null : new LogFile(flags.log, warn);
   if (passedOver.length > 0 && !flags.quiet && !flags.json)
@@ -110,13 +114,16 @@ async function restore(named: string[], flags: RestoreFlags, given: GivenAny): P
   // One photo is read before the model, so that a wrong name is told at once.
   if (single) await checkPicture(photos[0].input);
 
-  const work = new Work(flags, recipe?.options ?? given, recipe, photos, single, log);
+  const work = new Work(flags, recipe?.options ?? given, recipe, photos, single, log, captioner);
   const goOn = flags.state === undefined ? 'With --state <folder> it could go on' : 'The same command goes on';
   const interruption = onInterrupt(() => work.shown?.stop(), `no unfinished result was written. ${goOn} from the last step.`);
   const restorer = await Restorer.load(
     host,
     flags.model,
-    flags.lora?.map((choice) => ({ ...choice, merge: flags.loraMerge })),
+    [
+      ...(flags.lora ?? []).map((choice) => ({ ...choice, merge: flags.loraMerge })),
+      ...(flags.faceLora ?? []).map((choice) => ({ ...choice, faces: true })),
+    ],
     { weights: flags.weights, methods: methodsNamed(flags.method) },
   );
   const failures: string[] = [];
@@ -128,6 +135,7 @@ async function restore(named: string[], flags: RestoreFlags, given: GivenAny): P
     checkKnown(restorer.method, recipe?.options ?? given);
     // Files of the model and of LoRAs are open by now.
     for (const photo of photos) for (const path of writtenFiles(flags, photo, folder)) await checkNotRead(path);
+    if (captioner && flags.captionFrom === 'photo' && !flags.dryRun) await work.captions(restorer, interruption);
     for (const photo of photos) {
       begun++;
       try {
@@ -170,6 +178,12 @@ async function readRecipe(path: string, flags: RestoreFlags, photos: PhotoFile[]
   return recipe;
 }
 
+/** Throws UserError for LoRA files of faces where none are restored by themselves. */
+function checkFaceLora({ faceLora }: RestoreFlags, given: GivenAny): void {
+  if (faceLora && !given.faces && !given.facesOnly && !given.face?.length)
+    throw new UserError('--face-lora is for faces that are restored by themselves: give --faces or --faces-only too.');
+}
+
 /** Results of several photos are replaced only where that was asked for. */
 function checkExisting(photos: PhotoFile[], { numSamples, overwrite, skipExisting }: RestoreFlags): void {
   if (overwrite && skipExisting) throw new UserError('--overwrite replaces results and --skip-existing leaves them: give one.');
@@ -183,6 +197,9 @@ function checkExisting(photos: PhotoFile[], { numSamples, overwrite, skipExistin
 /** What every photo of one command shares. */
 class Work {
   shown: ShownProgress | null = null;
+  /** Captions, and what was told meanwhile, by photo. */
+  private readonly captionOf = new Map<string, GivenAny>();
+  private readonly warnings = new Map<string, Warning[]>();
   private speeds: Speeds | null = null;
   private readonly flags: RestoreFlags;
   private readonly given: GivenAny;
@@ -190,6 +207,7 @@ class Work {
   private readonly photos: PhotoFile[];
   private readonly single: boolean;
   private readonly log: LogFile | null;
+  private readonly captioner: Captioner | null;
 
   constructor(
     flags: RestoreFlags,
@@ -198,6 +216,7 @@ class Work {
     photos: PhotoFile[],
     single: boolean,
     log: LogFile | null,
+    captioner: Captioner | null,
   ) {
     this.flags = flags;
     this.given = given;
@@ -205,16 +224,45 @@ class Work {
     this.photos = photos;
     this.single = single;
     this.log = log;
+    this.captioner = captioner;
   }
 
   /** Tells what restoring a photo would take. */
   async forecast(restorer: Restorer<Kind>, photo: PhotoFile): Promise<void> {
     this.speeds ??= await measureSpeeds(restorer.model);
     const given = await this.options(photo, restorer);
-    const asked = (size: Size) => restorer.forecast({ ...size, name: photo.input }, given, this.speeds);
+    const mask = await this.mask(photo);
+    const asked = (size: Size) => restorer.forecast({ ...size, name: photo.input }, given, this.speeds, mask);
     const forecast = asked(await readPicture(photo.input, asked));
     if (this.flags.json) this.print({ input: photo.input, output: photo.output, speeds: this.speeds, forecast });
     else for (const line of forecastLines(photo.input, forecast)) console.log(line);
+  }
+
+  /** Asks for the captions of all photos, before the model takes the memory of a GPU that both may use. A photo that cannot be read is told later. */
+  async captions(restorer: Restorer<Kind>, signal: AbortSignal): Promise<void> {
+    const { numSamples, skipExisting, state, captionTiles, quiet, json } = this.flags;
+    for (const photo of this.photos) {
+      const isDone = skipExisting && sampleFiles(photo, numSamples).every(({ output }) => existsSync(output));
+      const given = isDone ? null : await this.options(photo, restorer).catch(() => null);
+      if (given === null || given.prompt !== undefined) continue;
+      const image = await readPicture(photo.input).catch(() => null);
+      if (!image) continue;
+      if (!quiet && !json) process.stderr.write(`${this.title(photo)}: asking what it shows\n`);
+      const warning = (said: Warning) => {
+        this.warnings.set(photo.input, [...(this.warnings.get(photo.input) ?? []), said]);
+        if (!json) process.stderr.write(`Warning: ${words(said)}\n`);
+      };
+      const settings = {
+        caption: this.captioner!,
+        captionTiles,
+        name: photo.input,
+        warning,
+        signal,
+        ...(state === undefined ? {} : { state }),
+      };
+      const { prompt, tilePrompts }: GivenAny = await restorer.captioned(image, given, settings);
+      this.captionOf.set(photo.input, { ...(prompt === undefined ? {} : { prompt }), ...(tilePrompts ? { tilePrompts } : {}) });
+    }
   }
 
   /** Restores one photo as often as asked for, with one seed after another. False when all of its results were there already. */
@@ -252,12 +300,13 @@ class Work {
     const { flags } = this;
     const begun = performance.now();
     // A picture that does not fit is refused before its pixels are decoded.
-    const photo = await readPicture(file.input, (size) => void restorer.forecast({ ...size, name: file.input }, given));
+    const mask = await this.mask(file);
+    const photo = await readPicture(file.input, (size) => void restorer.forecast({ ...size, name: file.input }, given, undefined, mask));
     const paths = sidePaths(flags, file.output, this.single ? null : flags.output);
     const preview = previews(paths);
     this.shown = flags.quiet || flags.json ? null : progress(this.title(file));
     if (paths.profile !== undefined) restorer.device.profile = new Profile();
-    const warnings: Warning[] = [];
+    const warnings: Warning[] = [...(this.warnings.get(file.input) ?? [])];
     const warning = (said: Warning) => {
       warnings.push(said);
       this.shown?.stop();
@@ -270,6 +319,10 @@ class Work {
       ...this.shown,
       ...preview,
       samples,
+      ...(mask ? { mask } : {}),
+      ...(this.captioner ? { caption: this.captioner } : {}),
+      captionFrom: flags.captionFrom,
+      captionTiles: flags.captionTiles,
       warning,
       signal,
       name: file.input,
@@ -278,7 +331,7 @@ class Work {
     });
     this.shown?.stop();
     await writePicture(file.output, flags.bits === 16 ? result.deep() : result.image, flags.quality, result.recipe);
-    await writeSideFiles(paths, file, photo, result, flags.quality);
+    await writeSideFiles(paths, file, result, flags.quality);
     await result.finished();
 
     const { device } = restorer;
@@ -306,9 +359,11 @@ class Work {
     this.print(report);
     if (flags.json || flags.quiet) return result.image;
     if (kernels) console.log(kernelTable(kernels, device));
+    const faces = result.recipe.options.face.length;
+    const found = faces === 0 ? '' : `, ${faces === 1 ? 'a face' : `${faces} faces`} by ${faces === 1 ? 'itself' : 'themselves'}`;
     const resumed = result.resumedAt ? `, from step ${result.resumedAt} on` : '';
     console.log(
-      `${file.output}: ${report.width}x${report.height}, ${duration(report.seconds * 1000)}${resumed}, ${Math.round(report.peakGpuBytes / 1e6)} MB of GPU memory at most`,
+      `${file.output}: ${report.width}x${report.height}, ${duration(report.seconds * 1000)}${resumed}${found}, ${Math.round(report.peakGpuBytes / 1e6)} MB of GPU memory at most`,
     );
     return result.image;
   }
@@ -323,9 +378,16 @@ class Work {
 
   /** The recipe's options, else those of the command line with the caption beside the photo. */
   private async options(file: PhotoFile, { method }: Restorer<Kind>): Promise<GivenAny> {
-    if (this.recipe || this.given.prompt !== undefined || !existsSync(file.caption)) return this.given;
-    if (keyOf(method.options, 'prompt') === undefined) return this.given;
+    if (this.recipe || this.given.prompt !== undefined || keyOf(method.options, 'prompt') === undefined) return this.given;
+    if (!existsSync(file.caption)) return { ...this.given, ...this.captionOf.get(file.input) };
     return { ...this.given, prompt: captionPrompt(await readTextFile(host, file.caption)) };
+  }
+
+  /** The mask of a photo, where there is one. */
+  private async mask({ input }: PhotoFile): Promise<Mask | null> {
+    if (this.flags.mask === undefined) return null;
+    const path = this.flags.mask.replaceAll('{name}', () => withoutEnding(basename(input)));
+    return maskOf(await readPicture(path));
   }
 
   /** The photo's name, and of several which it is. */

@@ -126,7 +126,7 @@ export function checkSideFiles(flags: SideFlags & { numSamples: number; log?: st
 }
 
 /** Listeners that write the pictures of --preview and the activations of --trace. */
-export function previews({ preview, trace, traceTo: folder }: SidePaths): Pick<RestoreEvents, 'picture' | 'step' | 'trace'> {
+export function previews({ preview, trace, traceTo: folder }: SidePaths): Pick<RestoreEvents, 'picture' | 'step' | 'piece' | 'trace'> {
   const writer = (into: string) => ({
     file: (name: string, bytes: Uint8Array<ArrayBuffer>) => host.writeFileAtomic(join(into, `${name}.safetensors`), bytes),
     picture: (name: string, image: Image) => host.writeFileAtomic(join(into, `${name}.png`), encodePng(image)),
@@ -138,15 +138,10 @@ export function previews({ preview, trace, traceTo: folder }: SidePaths): Pick<R
 }
 
 /** Writes the stage-1 image, the comparison and the report of a result. */
-export async function writeSideFiles(
-  paths: SidePaths,
-  file: PhotoFile,
-  photo: Image,
-  result: RestoredPhoto<object>,
-  quality: number,
-): Promise<void> {
+export async function writeSideFiles(paths: SidePaths, file: PhotoFile, result: RestoredPhoto<object>, quality: number): Promise<void> {
+  const { photo } = result;
   if (paths.stage1 !== undefined) await writePicture(paths.stage1, result.stage1, quality);
-  if (paths.compare !== undefined) await host.writeFileAtomic(paths.compare, comparison(paths.compare, file, photo, result));
+  if (paths.compare !== undefined) await host.writeFileAtomic(paths.compare, comparison(paths.compare, file, result));
   if (paths.report === undefined || paths.changeMap === undefined) return;
   const { input, output } = file;
   const report = { input, output, changeMap: paths.changeMap, ...fidelity(photo, result.stage1, result.image), meaning: REPORT_MEANING };
@@ -154,12 +149,7 @@ export async function writeSideFiles(
   await host.writeFileAtomic(paths.changeMap, encodePng(changeMap(photo, result.stage1, result.image)));
 }
 
-function comparison(
-  path: string,
-  file: PhotoFile,
-  photo: Image,
-  { image, stage1, options }: RestoredPhoto<object>,
-): Uint8Array<ArrayBuffer> {
+function comparison(path: string, file: PhotoFile, { photo, image, stage1, options }: RestoredPhoto<object>): Uint8Array<ArrayBuffer> {
   const { stage1Only, sampler, steps, cfg, seed }: Partial<RestoreOptions> = options;
   const { width, height } = image;
   const colours = coloursOf(photo);

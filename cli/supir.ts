@@ -3,6 +3,7 @@ import { Command } from 'commander';
 import { DeviceError, UserError } from '../core/errors.ts';
 import { shownMessage } from '../core/text.ts';
 import { host, useGpu, useUnchecked } from '../host/node.ts';
+import { captionCommand } from './caption.ts';
 import { convertCommand } from './convert.ts';
 import { degradeCommand } from './degrade.ts';
 import { doctorCommand } from './doctor-command.ts';
@@ -31,6 +32,7 @@ function program(): Command {
     .addCommand(inspectCommand())
     .addCommand(convertCommand())
     .addCommand(degradeCommand())
+    .addCommand(captionCommand())
     .addCommand(evaluateCommand())
     .addCommand(trainCommand())
     .addCommand(shadersCommand());

@@ -26,6 +26,8 @@ export interface Host extends Files {
   readonly notes: Notes;
   /** Which matrix unit an adapter's devices use: what was found out apart from this program, and is remembered. For openDevice. */
   chooseMatrixUnit?(adapter: MatrixAdapter): Promise<MatrixChoice>;
+  /** A file of an npm package that is installed only where somebody wants it; absent where there are none. Throws UserError where it is not. */
+  packageFile?(name: string, path: string): Promise<Uint8Array>;
   /** Waits for a GPU promise without burning the processor meanwhile. Passes the value or the rejection on. */
   settle<T>(promise: Promise<T>): Promise<T>;
 }

@@ -14,6 +14,7 @@ import { flagsFor, type ListedAdapter, listAdapters } from './node-adapters.ts';
 import { dawnFolder, useNotedDriver } from './node-driver.ts';
 import { nodeFiles } from './node-files.ts';
 import { EXPERIMENTS, NVIDIA_HALVES, probeApart, withholdsHalves } from './node-matrices.ts';
+import { packageFile } from './node-packages.ts';
 import { oldNode } from './node-version.ts';
 
 /** Dawn lives as long as this object is referenced, so it is kept for the life of the process; with the flags that it was made with. */
@@ -170,5 +171,6 @@ export const host: Host = {
   chooseMatrixUnit,
   settle,
   debug,
+  packageFile,
   ...nodeFiles,
 };

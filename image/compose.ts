@@ -17,6 +17,19 @@ export function crop(image: Image, x: number, y: number, width: number, height: 
   return part;
 }
 
+/** A part of a picture with all that it carries; the picture itself where that is all of it. UserError as `crop`. */
+export function cutOut(image: Image, { x, y, width, height }: { x: number; y: number; width: number; height: number }): Image {
+  if (width === image.width && height === image.height) return image;
+  const part: Image = { ...image, ...crop(image, x, y, width, height) };
+  if (!image.alpha) return part;
+  const alpha = new Uint8Array(width * height);
+  for (let row = 0; row < height; row++) {
+    const from = (y + row) * image.width + x;
+    alpha.set(image.alpha.subarray(from, from + width), row * width);
+  }
+  return { ...part, alpha };
+}
+
 /** Copies `source` into `target` with its top left pixel at (x, y), where it must fit; alpha is left alone. */
 export function paste(target: Image, source: Image, x: number, y: number): void {
   if (!(x >= 0 && y >= 0 && x + source.width <= target.width && y + source.height <= target.height)) {

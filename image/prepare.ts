@@ -31,6 +31,8 @@ const roundTo = (side: number, multiple: number): number => Math.max(1, roundHal
 export interface PrepareOptions {
   /** enlargement of the result, > 0; default 1 */
   upscale?: number;
+  /** instead of upscale: the size of the result; default off */
+  result?: { width: number; height: number };
   /** the network sees at least this many pixels on the short side; default 1024 */
   minSize?: number;
   /** the network's sides are multiples of this; default 64 */
@@ -55,10 +57,10 @@ export interface Sizes {
  * minSize on the short side, each side to the nearest multiple (half to even, never 0). UserError for options out of range or a size above SIZE_LIMITS.
  */
 export function preparedSizes(width: number, height: number, options: PrepareOptions = {}): Sizes {
-  const { upscale = 1, minSize = 1024, multiple = 64, shortSide, name = 'photo' } = options;
+  const { upscale = 1, minSize = 1024, multiple = 64, shortSide, result, name = 'photo' } = options;
   checkPositive({ upscale, minSize, multiple, shortSide: shortSide ?? 1 });
-  let scale = shortSide ? shortSide / Math.min(width, height) : upscale;
-  const [width0, height0] = [roundHalfEven(width * scale), roundHalfEven(height * scale)];
+  let scale = shortSide ? shortSide / Math.min(width, height) : result ? Math.max(result.width / width, result.height / height) : upscale;
+  const { width: width0, height: height0 } = result ?? { width: roundHalfEven(width * scale), height: roundHalfEven(height * scale) };
   checkSize(width0, height0, `${name}: the result`);
   if (!shortSide) scale = Math.max(scale, minSize / Math.min(width, height));
   const sizes = { width: roundTo(width * scale, multiple), height: roundTo(height * scale, multiple), width0, height0 };

@@ -15,10 +15,14 @@ export type Kind =
   | { kind: 'choice'; of: string; choices: readonly string[] }
   | { kind: 'flag' }
   | { kind: 'text'; of: string }
+  /** Width and height in pixels, such as 2048x1365. */
+  | { kind: 'size'; of: string; least: number; most: number }
   /** Texts, which the command line takes as the lines of a file. */
   | { kind: 'lines'; of: string }
   /** Texts, such as names of files. */
   | { kind: 'texts'; of: string }
+  /** Parts of a picture, each as x,y,width,height in pixels; typed with blanks or semicolons between, or given several times. */
+  | { kind: 'boxes'; of: string; most: number }
   /** A list of numbers, typed with commas; `count` of them, where that is fixed. */
   | { kind: 'numbers'; of: string; least: number; most: number; count?: number }
   /** Whole numbers from 0, typed as 0,3-5. */
@@ -82,9 +86,26 @@ export function text(said: Of<string | null>): Option<string | null> {
   return { kind: 'text', of: 'text', ...said };
 }
 
+/** Width and height as a text, such as 2048x1365; each from `least` to `most` pixels. `sidesOf` reads it. */
+export const size = (least: number, most: number, said: Of<string | null>): Option<string | null> => ({
+  kind: 'size',
+  of: 'WxH',
+  least,
+  most,
+  ...said,
+});
+
 export const lines = (said: Of<readonly string[]>): Option<readonly string[]> => ({ kind: 'lines', of: 'file', ...said });
 
 export const texts = (said: Of<readonly string[]>): Option<readonly string[]> => ({ kind: 'texts', of: 'texts', ...said });
+
+/** Parts of a picture, each a text such as 10,20,200,150: left, top, width, height; at most `most` of them. `boxOf` reads one. */
+export const boxes = (most: number, said: Of<readonly string[]>): Option<readonly string[]> => ({
+  kind: 'boxes',
+  of: 'x,y,w,h',
+  most,
+  ...said,
+});
 
 export const numbers = (least: number, most: number, said: Of<readonly number[]> & { count?: number }): Option<readonly number[]> => ({
   kind: 'numbers',
@@ -112,6 +133,19 @@ export const names = <Name extends string>(choices: readonly Name[], said: Of<re
   choices,
   ...said,
 });
+
+/** The two sides in a text such as 2048x1365; null where it is none. */
+export function sidesOf(text: string): { width: number; height: number } | null {
+  const [, width, height] = /^(\d{1,6})[x\u00d7](\d{1,6})$/i.exec(text.trim()) ?? [];
+  return width === undefined ? null : { width: Number(width), height: Number(height) };
+}
+
+/** The numbers in a text such as 10,20,200,150; null where it is none, or of no pixels. */
+export function boxOf(text: string): { x: number; y: number; width: number; height: number } | null {
+  const numbers = /^\d{1,6}(,\d{1,6}){3}$/.test(text) ? text.split(',').map(Number) : [];
+  const [x, y, width, height] = numbers;
+  return width > 0 && height > 0 ? { x, y, width, height } : null;
+}
 
 /** Most characters of a text, and most entries of a list: far beyond any use, and little work. */
 const [LONGEST, MOST] = [20_000, 10_000];
@@ -143,11 +177,15 @@ export function expected(option: Option): string {
       return `one of ${option.choices.join(', ')}`;
     case 'flag':
       return 'true or false';
+    case 'size':
+      return `a width and a height in pixels, such as 2048x1365, each ${within(option.least, option.most)}`;
     case 'text':
       return `a text of at most ${LONGEST} characters`;
     case 'lines':
     case 'texts':
       return `a list of texts, at most ${MOST} of at most ${LONGEST} characters`;
+    case 'boxes':
+      return `parts of a picture as x,y,width,height in whole pixels, at most ${option.most}`;
     case 'numbers':
       return `a list of ${option.count ?? ''}${option.count ? ' ' : ''}numbers ${within(option.least, option.most)}`;
     case 'indices':
@@ -172,11 +210,17 @@ export function fits(option: Option, value: unknown): boolean {
       return option.choices.includes(value as string);
     case 'flag':
       return typeof value === 'boolean';
+    case 'size': {
+      const sides = typeof value === 'string' ? sidesOf(value) : null;
+      return sides !== null && Object.values(sides).every((side) => within(side, option.least, option.most));
+    }
     case 'text':
       return isText(value);
     case 'lines':
     case 'texts':
       return every(isText);
+    case 'boxes':
+      return every((each) => isText(each) && boxOf(each as string) !== null) && (value as unknown[]).length <= option.most;
     case 'numbers': {
       const good = every((each) => within(each, option.least, option.most));
       return good && (option.count === undefined || (value as unknown[]).length === option.count);
@@ -280,6 +324,8 @@ function readTyped(option: Option, typed: string): unknown {
       return typed.split(',').flatMap(indicesOf);
     case 'lines':
       return typed.replace(/\n$/, '').split('\n');
+    case 'boxes':
+      return typed.split(/[\s;]+/).filter((each) => each !== '');
     case 'texts':
     case 'names':
       return typed.split(',').map((each) => each.trim());

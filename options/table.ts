@@ -32,12 +32,16 @@ function takes(option: Option): string {
       return option.choices.map((each) => `\`${each}\``).join(', ');
     case 'flag':
       return 'nothing';
+    case 'size':
+      return `width x height in pixels, ${between(option.least, option.most)} each`;
     case 'text':
       return option.of === 'text' ? 'text' : `text: ${option.of}`;
     case 'lines':
       return 'a file of lines';
     case 'texts':
       return `one or several ${option.of}`;
+    case 'boxes':
+      return 'x,y,width,height in pixels; several times';
     case 'numbers':
       return `${option.count ?? ''}${option.count ? ' ' : ''}numbers with commas, ${between(option.least, option.most)}`;
     case 'indices':

@@ -19,7 +19,7 @@ import { type DiffBirFolder, openDiffBirFolder } from './diffbir-model.ts';
 import { CLEAN_OPTIONS, type CleanChoice } from './diffbir-options.ts';
 import { Model, type ModelConfig } from './model.ts';
 import type { Values } from './networks.ts';
-import type { Method, ModelOptions, Stage } from './stage.ts';
+import type { Method, ModelOptions, Size, Stage } from './stage.ts';
 
 interface CleanConfig extends ModelConfig {
   cleaner: CleanerConfig;
@@ -85,7 +85,7 @@ interface CleanMade {
 export interface CleanKind {
   model: CleanModel;
   options: CleanChoice;
-  inputs: Image;
+  inputs: { photo: Image; result: Size };
   made: CleanMade;
 }
 
@@ -107,13 +107,13 @@ const CLEAN: Stage<CleanKind> = {
     const { read } = cleanedSizes(photo, config.cleaner, cleaningOf(config, options));
     return cleaningStage(cleaningPlan(device, { net, config: config.cleaner }, read, options, 0, budget));
   },
-  async run({ model: { device, networks: net, config }, options, inputs: photo, events: { signal, trace } }) {
+  async run({ model: { device, networks: net, config }, options, inputs: { photo, result }, events: { signal, trace } }) {
     const cleaner = { net, config: config.cleaner };
     const cleaning = cleaningOf(config, options);
-    const { read } = cleanedSizes(photo, config.cleaner, cleaning);
+    const { read } = cleanedSizes({ ...photo, result }, config.cleaner, cleaning);
     const { tiles } = cleaningPlan(device, cleaner, read, options, 0, device.residency.budget);
     const calls = { cleaner, clean: (image: Parameters<typeof cleanWith>[2]) => cleanWith(device, cleaner, image, signal, trace) };
-    const { cleaned, width, height } = await cleanPicture(calls, photo, { ...cleaning, cleanerTiles: tiles }, signal);
+    const { cleaned, width, height } = await cleanPicture(calls, photo, { ...cleaning, result, cleanerTiles: tiles }, signal);
     const { data } = resizeBicubic(cleaned, width, height, { antialias: true });
     return { image: { shape: [1, height, width, 3], data: data.map((value) => 2 * value - 1) } };
   },
@@ -161,6 +161,6 @@ export const CLEANER: Method<CleanKind> = {
     return { working, result };
   },
   stages: () => [CLEAN],
-  inputs: async (_, photo) => opaque(photo),
+  inputs: async (_, photo, { result }) => ({ photo: opaque(photo), result }),
   result: ({ image }) => ({ image: image!, stage1: image! }),
 };

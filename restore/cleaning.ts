@@ -6,20 +6,21 @@ import type { Device } from '../gpu/device.ts';
 import { plan } from '../kernels/fusion.ts';
 import type { Cleaner, CleanerConfig } from '../models/diffbir.ts';
 import { tileWindows } from '../sampler/tiles.ts';
-import { type CleaningOptions, cleanerPadding, shortSideSize, type Tiles } from './diffbir.ts';
-import type { Size, StagePlan } from './stage.ts';
+import { type CleaningOptions, cleanerPadding, resultSize, shortSideSize, type Tiles } from './diffbir.ts';
+import type { Framed, Size, StagePlan } from './stage.ts';
 import { VAE_TILING } from './tiled-vae.ts';
 
 export const factorOf = (config: CleanerConfig): number => (config.kind === 'rrdb' ? config.scale : 1);
 
 /** Sizes of what the network reads and of the cleaned picture, as `cleanPicture` makes them; and of the result. */
 export function cleanedSizes(
-  photo: Size,
+  photo: Framed,
   config: CleanerConfig,
   { upscale, cleanerEnlarges, minSide }: Omit<CleaningOptions, 'cleanerTiles'>,
 ) {
-  const result = { width: Math.trunc(photo.width * upscale), height: Math.trunc(photo.height * upscale) };
-  const read = cleanerEnlarges || upscale === 1 ? { width: photo.width, height: photo.height } : result;
+  const result = resultSize(photo, upscale, photo.result);
+  const isEnlarged = result.width !== photo.width || result.height !== photo.height;
+  const read = cleanerEnlarges || !isEnlarged ? { width: photo.width, height: photo.height } : result;
   const factor = factorOf(config);
   const short = ({ width, height }: Size) => Math.min(width, height);
   const made = { width: factor * read.width, height: factor * read.height };

@@ -15,7 +15,7 @@ import { shown } from '../core/text.ts';
 import { checkSize, type FloatImage, type Image } from '../image/image.ts';
 import { opaque } from '../image/opaque.ts';
 import { cropTo, padToMultiple } from '../image/pad.ts';
-import { resizeBicubic } from '../image/resize.ts';
+import { resize, resizeBicubic } from '../image/resize.ts';
 import { plan } from '../kernels/fusion.ts';
 import { cleanerOf, DiffBir } from '../models/diffbir.ts';
 import { cleanedPrompt } from '../models/prompt-cleaning.ts';
@@ -31,11 +31,13 @@ import { guidanceGraph, guidanceTo } from './diffbir-guidance.ts';
 import { configOf, DIFFBIR_V21, type DiffBirConfig, DiffBirModel, openDiffBirFolder } from './diffbir-model.ts';
 import { DIFFBIR_OPTIONS, DIFFBIR_PRESETS, type DiffBirChoice } from './diffbir-options.ts';
 import type { Values } from './networks.ts';
-import { vaeTilingOf } from './options.ts';
+import { idleStrength, vaeTilingOf } from './options.ts';
+import { isFromPicture, stepsLeftOut } from './sampling.ts';
 import type { Method, Size, Stage } from './stage.ts';
 
 export interface DiffBirInputs {
   photo: Image;
+  result: Size;
   /** Token ids. */
   positive: number[];
   negative: number[];
@@ -46,6 +48,8 @@ export interface DiffBirMade {
   cleaned: FloatImage;
   /** Condition latent (1, h, w, z), in the networks' scale. */
   condition: Values;
+  /** Latent of the photo as it is, padded alike; where sampling begins with it. */
+  zPhoto?: Values;
   texts: { positive: Values; negative: Values };
   latent: Values;
   /** Of the result's size, (1, H, W, 3) in [-1, 1], not clamped; and the cleaned picture alike. */
@@ -96,6 +100,7 @@ const signed = ({ width, height, data }: FloatImage): Values => ({
 
 const CLEAN: DiffBirStage = {
   name: 'clean',
+  makesStage1: true,
   graph: 'cleaner',
   isSeeded: false,
   isTiled: true,
@@ -105,13 +110,13 @@ const CLEAN: DiffBirStage = {
     const { read } = cleanedSizes(photo, model.config.cleaner!, cleaning);
     return cleaningStage(cleaningPlan(model.device, model.calls(options).cleaner, read, options, cleaning.minSide, budget));
   },
-  async run({ model, options, inputs: { photo }, events: { signal } }) {
+  async run({ model, options, inputs: { photo, result }, events: { signal } }) {
     const calls = model.calls(options);
     const cleaning = cleaningOf(model.config, options);
-    const { read } = cleanedSizes(photo, model.config.cleaner!, cleaning);
+    const { read } = cleanedSizes({ ...photo, result }, model.config.cleaner!, cleaning);
     const { budget } = model.device.residency;
     const { tiles } = cleaningPlan(model.device, calls.cleaner, read, options, cleaning.minSide, budget);
-    const { cleaned, width, height } = await cleanPicture(calls, photo, { ...cleaning, cleanerTiles: tiles }, signal);
+    const { cleaned, width, height } = await cleanPicture(calls, photo, { ...cleaning, result, cleanerTiles: tiles }, signal);
     return { cleaned, stage1: signed(resizeBicubic(cleaned, width, height, { antialias: true })) };
   },
 };
@@ -132,6 +137,18 @@ const ENCODE: DiffBirStage = {
     const [, h, w] = condition.shape;
     if (h % 8 === 0 && w % 8 === 0) await events.picture?.('stage1', image, condition);
     return { condition };
+  },
+};
+
+/** The photo as it is, enlarged as the cleaned picture: what sampling may begin with. */
+const PHOTO: DiffBirStage = {
+  ...ENCODE,
+  name: 'photo',
+  async run({ model, options, inputs: { photo }, events }, { cleaned: { width, height } }) {
+    const { data } = resize(photo, width, height, 'bicubic');
+    const image = { width, height, channels: 3, data: Float32Array.from(data, (value) => value / 255) };
+    const padded = signed(padToMultiple(image, paddingOf(options), 'zero'));
+    return { zPhoto: await model.calls(options).encode(padded, vaeTilingOf(options), tilingEvents(events, 'photo')) };
   },
 };
 
@@ -178,22 +195,31 @@ const SAMPLE: DiffBirStage = {
         : null;
     // Both stay while the sampler runs.
     const programs = [{ ...denoiser, beside: first + (guide?.bytes.total ?? 0) }];
-    if (guide) programs.push({ plan: guide, runs: options.steps * options.guidanceRepeat, beside: first + denoiser.plan.bytes.total });
+    if (guide)
+      programs.push({
+        plan: guide,
+        runs: (options.steps - leftOut(options)) * options.guidanceRepeat,
+        beside: first + denoiser.plan.bytes.total,
+      });
     return {
-      ...{ tiling: windows ? 'windows' : 'whole', parts: stepsOf(options), hostBytes: 0 },
+      ...{ tiling: windows ? 'windows' : 'whole', parts: stepsOf(options) - leftOut(options), hostBytes: 0 },
       programs,
     };
   },
-  begunAt: ({ resume, options }) => (resume ? resume.startStep / stepsOf(options) : 0),
-  async run({ model, options, events, resume }, { cleaned, condition, texts }) {
+  begunAt: ({ resume, options }) => (resume ? (resume.startStep - leftOut(options)) / (stepsOf(options) - leftOut(options)) : 0),
+  async run({ model, options, events, resume }, { cleaned, condition, zPhoto, texts }) {
     const calls = model.calls(options);
     const { guidance: loss, guidanceSpace: space, guidanceScale: scale } = options;
     const { guidanceStart: start, guidanceStop: stop, guidanceRepeat: repeat } = options;
     const target = signed(padToMultiple(cleaned, paddingOf(options), 'zero'));
     const guidance = loss === 'none' ? null : await guidanceTo(calls, target, { loss, space, scale, start, stop, repeat });
     try {
-      const { controlScale: strength, start: from, noiseAugmentation, seed, sampler, ...sampling } = options;
-      const settings = { strength, start: from, noiseAugmentation, sampler, samples: 1, sampling, latentTiles: latentTiles(options) };
+      const { controlScale, start: from, strength: _, noiseAugmentation, seed, sampler, ...sampling } = options;
+      const latent = { photo: zPhoto, stage1: condition, condition: undefined, noise: undefined }[from];
+      const begin = latent && { step: leftOut(options), latent };
+      const start: 'condition' | 'noise' = from === 'condition' ? from : 'noise';
+      const latents = { strength: controlScale, start, begin, noiseAugmentation, sampler };
+      const settings = { ...latents, samples: 1, sampling, latentTiles: latentTiles(options) };
       const run = {
         random: new TorchRandom(seed),
         correct: guidance?.correct,
@@ -239,7 +265,9 @@ const planned = ({ loras, device }: DiffBirModel, graph: Record<string, Tensor>)
 const TWICE: readonly DiffBirChoice['sampler'][] = ['edm_heun', 'edm_dpm_2', 'edm_dpm_2_a', 'edm_dpm++_2s_a', 'edm_dpm++_sde'];
 
 const stepsOf = ({ sampler, steps }: DiffBirChoice) => (sampler === 'ddim' ? ddimTimesteps(1000, steps).length : steps);
-const evaluations = (options: DiffBirChoice) => (TWICE.includes(options.sampler) ? 2 * options.steps - 1 : stepsOf(options));
+const leftOut = (options: DiffBirChoice) => stepsLeftOut(options, stepsOf(options));
+const evaluations = (options: DiffBirChoice) =>
+  TWICE.includes(options.sampler) ? 2 * (options.steps - leftOut(options)) - 1 : stepsOf(options) - leftOut(options);
 
 /** Throws UserError for options that do not go together. */
 function checked(options: DiffBirChoice): DiffBirChoice {
@@ -250,6 +278,8 @@ function checked(options: DiffBirChoice): DiffBirChoice {
   if (tile % 8 !== 0) conflict('tile', `Tiles of ${tile} latent pixels do not suit this model: give a multiple of 8.`);
   if (tile > 0 && tileStride > tile)
     conflict('tileStride', `Tiles of ${tile} with a stride of ${tileStride} leave gaps: the stride must be at most the tile.`);
+  const idle = idleStrength(options);
+  if (idle) conflict('strength', idle);
   if (sTmin > sTmax)
     conflict('sTmin', `Noise from a sigma of ${sTmin} to one of ${sTmax} is none: the first must not be above the second.`);
   if (guidance !== 'none' && sampler !== 'spaced')
@@ -315,10 +345,12 @@ export const DIFFBIR: Method<DiffBirKind> = {
   networks: ({ base, cleaner }) => new DiffBir(base, cleaner && cleanerOf(cleaner)),
   choose: (given, config) => checked(chooseFrom(METHOD, given, config)),
   label: ({ sampler, steps, seed }) => `${sampler}, ${steps} steps, seed ${seed}`,
-  steps: ({ parameterization: chosen, ...options }, config) =>
+  steps: (chosen, config) =>
     stepsOfRun((network, run) => {
-      const diffusion = diffusionOf(chosen === 'auto' ? config.parameterization : chosen);
-      return sampleDiffBir(options.sampler, network, diffusion, { ...options, ...run });
+      const { parameterization, ...options } = chosen;
+      const begin = isFromPicture(options) ? { step: leftOut(chosen), latent: new Float32Array(1) } : undefined;
+      const diffusion = diffusionOf(parameterization === 'auto' ? config.parameterization : parameterization);
+      return sampleDiffBir(options.sampler, network, diffusion, { ...options, ...run, begin });
     }),
   sizes(photo, options, config) {
     const { cleaned, result } = cleanedSizes(photo, config.cleaner!, cleaningOf(config, options));
@@ -327,8 +359,8 @@ export const DIFFBIR: Method<DiffBirKind> = {
     checkSize(working.width, working.height, `${photo.name ?? 'photo'}: the picture at work`);
     return { working, result };
   },
-  stages: () => [CLEAN, ENCODE, TEXT, SAMPLE, DECODE],
-  async inputs(model, photo, options, events) {
+  stages: ({ start }) => [CLEAN, ENCODE, ...(start === 'photo' ? [PHOTO] : []), TEXT, SAMPLE, DECODE],
+  async inputs(model, photo, { result }, options, events) {
     for (const warning of options.parameterization === 'auto' ? model.warnings : []) await events.warning?.(warning);
     const words = [options.prompt, options.positive].filter((text) => text !== '').join(', ');
     const [positive, negative] = [await cleanedPrompt(words), await cleanedPrompt(options.negative)];
@@ -340,7 +372,7 @@ export const DIFFBIR: Method<DiffBirKind> = {
           message: `The prompt is longer than ${model.config.base.text.context_length} tokens; its end is ignored: "${shown(cut, 400)}"`,
         });
     }
-    return { photo: opaque(photo), positive: model.tokens(positive), negative: model.tokens(negative) };
+    return { photo: opaque(photo), result, positive: model.tokens(positive), negative: model.tokens(negative) };
   },
   rounding: 'truncate',
   result: ({ image, stage1 }) => ({ image: image!, stage1: stage1! }),

@@ -1,7 +1,9 @@
 /** What a person may choose for a restoration by DiffBIR, and for a cleaner alone, with the published program's defaults. */
 import { choice, flag, integer, number, type OptionValues } from '../options/schema.ts';
 import { EDM_SOLVERS, type EdmSolver } from '../sampler/edm-solvers.ts';
-import { NEGATIVE_PROMPT, OPTIONS, POSITIVE_PROMPT } from './options.ts';
+import { NEGATIVE_PROMPT, OPTIONS, POSITIVE_PROMPT, STARTS } from './options.ts';
+import { FACE_PROMPT, PART_OPTIONS } from './part-options.ts';
+import { TARGET_OPTIONS } from './target-size.ts';
 
 /** By the published program's names. */
 export const DIFFBIR_SAMPLERS = [
@@ -12,7 +14,7 @@ export const DIFFBIR_SAMPLERS = [
 ] as const;
 export type DiffBirSampler = (typeof DIFFBIR_SAMPLERS)[number];
 
-const { controlScale, sChurn, sNoise, sTmin, sTmax, seed, upscale, tileStride, prompt, positive, negative, grey } = OPTIONS;
+const { controlScale, strength, sChurn, sNoise, sTmin, sTmax, seed, upscale, tileStride, prompt, positive, negative, grey } = OPTIONS;
 const { vaeTiling, vaeTileMib, encoderTile, decoderTile } = OPTIONS;
 
 const CLEANER_TILES = {
@@ -36,13 +38,16 @@ export const DIFFBIR_OPTIONS = {
   steps: integer(1, 1000, { group: 'sampling', default: 10, help: 'sampling steps' }),
   cfg: number(0, 100, { group: 'sampling', of: 'scale', default: 6, help: 'guidance scale', more: '1 is no guidance.' }),
   rescaleCfg: flag({ group: 'sampling', default: false, help: 'let the guidance scale rise from 1 to one more than it' }),
-  controlScale: { ...controlScale, aliases: ['control', 'strength'], help: 'strength of IRControlNet' },
-  start: choice(['noise', 'condition'], {
+  controlScale: { ...controlScale, help: 'strength of IRControlNet', more: 'The published program calls it strength.' },
+  start: choice(['noise', 'condition', ...STARTS.slice(1)], {
     group: 'sampling',
+    of: 'what',
     default: 'noise',
     aliases: ['startPointType'],
-    help: 'begin with noise, or with the cleaned picture under as much noise as the last level has',
+    help: 'what sampling begins with: noise, or a picture under noise',
+    more: 'condition: the cleaned picture under as much noise as the last level has, as in the published program. stage1: the cleaned picture, photo: the photo, under as much noise as the strength says.',
   }),
+  strength,
   noiseAugmentation: integer(0, 999, {
     group: 'sampling',
     of: 'level',
@@ -80,6 +85,9 @@ export const DIFFBIR_OPTIONS = {
   guidanceRepeat: integer(1, 100, { group: 'sampling', default: 1, help: 'how often in a step' }),
   seed: { ...seed, default: 231 },
   upscale: { ...upscale, default: 4 },
+  ...TARGET_OPTIONS,
+  ...PART_OPTIONS,
+  ...FACE_PROMPT,
   minSize: integer(8, 16384, { group: 'size', of: 'pixels', default: 512, help: 'work with a short side of at least this' }),
   ...CLEANER_TILES,
   tile: integer(0, 4096, {
@@ -108,6 +116,8 @@ export const CLEAN_OPTIONS = {
     help: 'factor on width and height',
     more: 'The result of a network with another factor is resized.',
   }),
+  ...TARGET_OPTIONS,
+  ...PART_OPTIONS,
   ...CLEANER_TILES,
   grey,
 };

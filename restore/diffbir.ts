@@ -34,6 +34,7 @@ import { cropWindow, type TileWindow, tiledNetwork, tileWindows } from '../sampl
 import type { DiffBirSampler } from './diffbir-options.ts';
 import { channelsLastNoise, type LatentMoments, sampleMoments, splitMoments } from './latents.ts';
 import type { SamplerState } from './run-state.ts';
+import type { Size } from './sizes.ts';
 import { AnswerCheck } from './soundness.ts';
 import { type Tap, take, tapped } from './tap.ts';
 import { runTiled } from './tiled-image.ts';
@@ -68,6 +69,8 @@ export interface Tiles {
 export interface CleaningOptions {
   /** Factor on width and height; sizes are cut to whole pixels. */
   upscale: number;
+  /** The size of the result, in place of the factor. */
+  result?: Size;
   /** Whether the cleaner enlarges by itself, as BSRNet does; the picture is enlarged before it otherwise. */
   cleanerEnlarges: boolean;
   /** The cleaned picture's short side is enlarged to at least this many pixels while working; the published program's 512. */
@@ -83,6 +86,8 @@ export interface LatentOptions {
   strength: number;
   /** What sampling starts from: noise, or the condition latent noised to the last level. */
   start: 'noise' | 'condition';
+  /** Begins with this latent (1, h, w, z) under noise instead, steps with more noise left out. */
+  begin?: { step: number; latent: Values };
   /** Level, 0 to 999, to which the condition latent is noised for IRControlNet; 0 for none. */
   noiseAugmentation: number;
   /** Results of different noise. */
@@ -276,15 +281,21 @@ export function resizeShortSide(image: FloatImage, size: number): FloatImage {
   return resizeBicubic(image, width, height, { antialias: true });
 }
 
+/** The size of a result: what is wanted, or the photo's by a factor, cut to whole pixels. */
+export function resultSize({ width, height }: Size, upscale: number, wanted?: Size): Size {
+  return wanted ?? { width: Math.trunc(width * upscale), height: Math.trunc(height * upscale) };
+}
+
 /** The cleaned picture, in [0, 1] and not clamped, and the size that the result is to have. */
 export async function cleanPicture(
   networks: Pick<DiffBirNetworks, 'clean' | 'cleaner'>,
   photo: Image,
-  { upscale, cleanerEnlarges, minSide, cleanerTiles }: CleaningOptions,
+  { upscale, cleanerEnlarges, minSide, cleanerTiles, ...wanted }: CleaningOptions,
   signal?: AbortSignal,
 ): Promise<{ cleaned: FloatImage; width: number; height: number }> {
-  const [width, height] = [Math.trunc(photo.width * upscale), Math.trunc(photo.height * upscale)];
-  const enlarged = cleanerEnlarges || upscale === 1 ? photo : resize(photo, width, height, 'bicubic');
+  const { width, height } = resultSize(photo, upscale, wanted.result);
+  const isEnlarged = width !== photo.width || height !== photo.height;
+  const enlarged = cleanerEnlarges || !isEnlarged ? photo : resize(photo, width, height, 'bicubic');
   let x: FloatImage = {
     ...{ width: enlarged.width, height: enlarged.height, channels: 3 },
     data: Float32Array.from(enlarged.data, (value) => value / 255),
@@ -336,6 +347,7 @@ export async function sampleLatent(
   const [, h, w, z] = single.shape;
   const shape = [samples, h, w, z];
   const clean = repeated(single.data, samples);
+  const pictureOf = ({ latent }: { latent: Values }) => repeated((windows ? latent : paddedLatent(latent, 8)).data, samples);
   const draw = () => channelsLastNoise(random, shape);
   let start = draw();
   if (options.start === 'condition') start = diffuse(clean, start, levels[levels.length - 1]);
@@ -367,6 +379,7 @@ export async function sampleLatent(
     sampled = await sampleDiffBir(options.sampler, network, networks.diffusion, {
       ...options.sampling,
       ...{ noise, controlScale: options.strength, onStep: step, signal, correct },
+      ...(options.begin ? { begin: { step: options.begin.step, latent: pictureOf(options.begin) } } : {}),
       ...resume,
     });
   } finally {

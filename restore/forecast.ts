@@ -9,7 +9,8 @@ import type { Plan } from '../core/plan.ts';
 import type { CardMemory } from '../gpu/card-memory.ts';
 import type { Device } from '../gpu/device.ts';
 import type { Speeds } from './speed.ts';
-import type { Kind, Method, NamedSize, Size, Stage, StagePlan } from './stage.ts';
+import type { Framed, Kind, Method, Size, Stage, StagePlan } from './stage.ts';
+import { framed } from './target-size.ts';
 
 export interface StageForecast extends Pick<StagePlan, 'tiling' | 'weighed' | 'parts' | 'hostBytes'> {
   stage: string;
@@ -77,11 +78,12 @@ type PlannedStage = StagePlan & Pick<StageForecast, 'stage' | 'graph'>;
 export function forecastRestore<K extends Kind>(
   method: Method<K>,
   model: K['model'],
-  photo: NamedSize,
+  size: Framed,
   options: K['options'],
   { memory, freeMemory = null, speeds = null }: ForecastSettings = {},
 ): Forecast {
   const { device } = model;
+  const { framed: photo } = framed(size, options);
   const { working, result } = method.sizes(photo, options, model.config);
   const { width, height } = working;
   const imageBytes = IMAGES * 4 * 3 * width * height;

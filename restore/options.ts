@@ -4,6 +4,8 @@
  */
 import { UserError } from '../core/errors.ts';
 import { choice, defaultsOf, flag, indices, integer, keysOf, lines, number, numbers, type OptionValues, text } from '../options/schema.ts';
+import { FACE_PROMPT, PART_OPTIONS } from './part-options.ts';
+import { TARGET_OPTIONS } from './target-size.ts';
 import { VAE_TILING, VAE_TILINGS, type VaeTiling } from './tiled-vae.ts';
 
 export const COLOR_FIXES = ['wavelet', 'adain', 'none'] as const;
@@ -14,6 +16,9 @@ export type Grey = (typeof GREYS)[number];
 
 export const SAMPLERS = ['edm', 'dpmpp2m', 'euler'] as const;
 export type SamplerName = (typeof SAMPLERS)[number];
+
+export const STARTS = ['noise', 'photo', 'stage1'] as const;
+export type Start = (typeof STARTS)[number];
 
 export const RNGS = ['torch-cpu', 'torch-cuda'] as const;
 export type Rng = (typeof RNGS)[number];
@@ -31,6 +36,7 @@ export const OPTION_GROUPS = {
   sampling: 'Sampling and guidance',
   noise: 'Noise',
   size: 'Size',
+  parts: 'Parts and faces',
   tiles: 'Tiles',
   prompts: 'Prompts',
   result: 'Result',
@@ -94,6 +100,19 @@ export const OPTIONS = {
     more: 'Sigma goes from 14.6 to 0.',
   }),
   sTmax: number(0, 1000, { group: 'sampling', of: 'sigma', default: 1000, help: 'and at most this' }),
+  start: choice(STARTS, {
+    group: 'sampling',
+    of: 'what',
+    default: 'noise',
+    help: 'what sampling begins with: noise, or the photo or the stage-1 image under noise',
+  }),
+  strength: number(0.01, 1, {
+    group: 'sampling',
+    of: 'share',
+    default: 0.4,
+    help: 'of such a start: the share of the steps that is sampled; less keeps more of it, and is quicker',
+    more: '0.4 leaves the first 60 of 100 steps out and begins under as much noise as the next has.',
+  }),
   seed: integer(0, Number.MAX_SAFE_INTEGER, { group: 'noise', default: 1234, help: 'seed of the noise' }),
   rng: choice(RNGS, {
     group: 'noise',
@@ -102,6 +121,7 @@ export const OPTIONS = {
     more: "PyTorch's on the CPU, or PyTorch's on an NVIDIA GPU, as the published program drew it there.",
   }),
   upscale: number(0.125, 16, { group: 'size', of: 'factor', default: 1, help: 'factor on width and height' }),
+  ...TARGET_OPTIONS,
   minSize: integer(1, 16384, {
     group: 'size',
     of: 'pixels',
@@ -109,6 +129,8 @@ export const OPTIONS = {
     otherwise: "the model's, SUPIR: 1024",
     help: 'work with a short side of at least this',
   }),
+  ...PART_OPTIONS,
+  ...FACE_PROMPT,
   tile: integer(0, 4096, {
     group: 'tiles',
     of: 'latent-pixels',
@@ -178,7 +200,7 @@ export const OPTIONS = {
 
 export type RestoreOptions = OptionValues<typeof OPTIONS>;
 /** Those that every method has; its own table may have any others. */
-export type CommonOptions = Pick<RestoreOptions, 'seed' | 'grey'>;
+export type CommonOptions = Pick<RestoreOptions, 'seed' | 'grey' | 'upscale' | keyof typeof TARGET_OPTIONS | keyof typeof PART_OPTIONS>;
 export type OptionKey = keyof RestoreOptions;
 
 export const OPTION_KEYS: readonly OptionKey[] = keysOf(OPTIONS);
@@ -186,8 +208,17 @@ export const OPTION_KEYS: readonly OptionKey[] = keysOf(OPTIONS);
 /** SUPIR's command line defaults. */
 export const DEFAULTS: RestoreOptions = defaultsOf(OPTIONS);
 
+/** Why a strength is of no use; null where it is, or was not chosen. */
+export function idleStrength({ start, strength }: { start: string; strength: number }): string | null {
+  if (strength === OPTIONS.strength.default || start === 'photo' || start === 'stage1') return null;
+  return `A strength of ${strength} is of a run that begins with a picture: set the option 'start' to photo or stage1 too.`;
+}
+
 /** Two options that do not go together, and why; null where all do. */
-export function conflictOf({ tile, tileStride, sTmin, sTmax }: RestoreOptions): { option: OptionKey; message: string } | null {
+export function conflictOf(options: RestoreOptions): { option: OptionKey; message: string } | null {
+  const { tile, tileStride, sTmin, sTmax } = options;
+  const idle = idleStrength(options);
+  if (idle) return { option: 'strength', message: idle };
   if (tile > 0 && tileStride > tile)
     return {
       option: 'tileStride',

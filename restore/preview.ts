@@ -65,20 +65,24 @@ export class LatentPreview {
 
 /**
  * Listeners for `restoreImages` or `Restorer.restore` that hand every picture to `write` under its name, and wait for it: a stage's, such as 'stage1', then 'step-01'
- * and so on, with as many digits as the number of steps needs, two at least.
+ * and so on, with as many digits as the number of steps needs, two at least; of a photo in pieces with 'face-2-' or the like before that.
  */
 export function previewEvents(
   write: (name: string, picture: Image) => void | Promise<void>,
-): Required<Pick<RestoreEvents, 'picture' | 'step'>> {
+): Required<Pick<RestoreEvents, 'picture' | 'step' | 'piece'>> {
   let preview: LatentPreview | null = null;
+  let which = '';
   return {
+    piece({ what, number, count }) {
+      which = count > 1 ? `${what}-${number}-` : '';
+    },
     async picture(stage, image, latent) {
       preview = LatentPreview.fit(latent, image);
-      await write(stage, fromUnit(images(image)[0], 'round'));
+      await write(`${which}${stage}`, fromUnit(images(image)[0], 'round'));
     },
     async step({ step, steps, denoised }) {
       const digits = Math.max(2, String(steps).length);
-      if (preview) await write(`step-${String(step).padStart(digits, '0')}`, preview.picture(denoised));
+      if (preview) await write(`${which}step-${String(step).padStart(digits, '0')}`, preview.picture(denoised));
     },
   };
 }

@@ -5,6 +5,8 @@
 import type { WorkObserver } from '../gpu/clock.ts';
 
 export interface Progress {
+  /** Which piece of the photo is at work, where it is restored in several: 'face 2 of 5'. */
+  piece?: string;
   /** The stage at work; `compile` while shaders are compiled for it. */
   stage: string;
   /** Of the stage's parts: tiles, texts, steps, or shaders. */
@@ -36,7 +38,7 @@ export class ProgressMeter implements WorkObserver {
   private readonly listener: (progress: Progress) => void | Promise<void>;
   private readonly now: () => number;
   private readonly measured = new Map<string, Measured>();
-  private at = 0;
+  private at = -1;
   /** Of the stage at work, in GFLOP: done in all, and before its first part that was timed ended. */
   private done = 0;
   private since = 0;
@@ -56,7 +58,8 @@ export class ProgressMeter implements WorkObserver {
 
   /** A stage begins, of which a share may be done already. */
   begin(stage: string, done = 0): void | Promise<void> {
-    this.at = this.stages.findIndex((each) => each.stage === stage);
+    // Of several pieces each has its own.
+    this.at = this.stages.findIndex((each, i) => i > this.at && each.stage === stage);
     this.done = done * this.stages[this.at].gflop;
     this.since = this.now();
     return this.tell();

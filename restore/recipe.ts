@@ -7,6 +7,7 @@ import { isRecord } from '../core/json.ts';
 import { shown } from '../core/text.ts';
 import { VERSION } from '../core/version.ts';
 import type { Image } from '../image/image.ts';
+import type { Mask } from '../image/mask.ts';
 import type { LoraScaleText } from '../models/lora-scale.ts';
 import { readOptions, type Schema, unsaidOf } from '../options/schema.ts';
 import { WEIGHT_DTYPES, type WeightDType } from '../weights/attach.ts';
@@ -24,11 +25,13 @@ export interface Recipe<Options = RestoreOptions> {
   /** With how its weights lay in memory, where that was chosen. */
   model: { name: string; fingerprint: string; weights?: WeightDType };
   /** LoRA files in force, in order. */
-  loras: { name: string; scale: LoraScaleText; fingerprint: string; merged?: boolean }[];
+  loras: { name: string; scale: LoraScaleText; fingerprint: string; merged?: boolean; faces?: boolean }[];
   /** Adapters round differently; the same one gives the same bits. */
   adapter: string;
   /** The photo: its name for people, size and SHA-256 of its pixels. */
   photo: { name: string; width: number; height: number; sha256: string };
+  /** SHA-256 of the mask, where there was one. */
+  mask?: { sha256: string };
   /** All of them, so that later defaults change nothing. */
   options: Options;
 }
@@ -41,10 +44,20 @@ export async function makeRecipe<Options>(
   loras: Recipe['loras'],
   adapter: string,
   method = SUPIR_NAME,
+  mask: Mask | null = null,
 ): Promise<Recipe<Options>> {
   const { width, height } = photo;
   const which = method === SUPIR_NAME ? {} : { method };
-  return { version: VERSION, ...which, model, loras, adapter, photo: { name, width, height, sha256: await sha256(photo.data) }, options };
+  return {
+    version: VERSION,
+    ...which,
+    model,
+    loras,
+    adapter,
+    photo: { name, width, height, sha256: await sha256(photo.data) },
+    ...(mask ? { mask: { sha256: await sha256(mask.data) } } : {}),
+    options,
+  };
 }
 
 const SUPIR_NAME = 'SUPIR';
@@ -110,6 +123,7 @@ export function parseRecipe(text: string | undefined, file: string, methods = SU
       scale: entry<LoraScaleText>(lora, name, 'scale', 'a number or a text', isScale),
       fingerprint: textOf(lora, name, 'fingerprint'),
       ...optional(lora, 'merged', () => entry<boolean>(lora, name, 'merged', 'true or false', (value) => typeof value === 'boolean')),
+      ...optional(lora, 'faces', () => entry<boolean>(lora, name, 'faces', 'true or false', (value) => typeof value === 'boolean')),
     };
   });
   return {
@@ -128,6 +142,7 @@ export function parseRecipe(text: string | undefined, file: string, methods = SU
       height: side(photo, 'height'),
       sha256: textOf(photo, 'photo.', 'sha256'),
     },
+    ...optional(root, 'mask', () => ({ sha256: textOf(section(root.mask, 'mask'), 'mask.', 'sha256') })),
     options: { ...unsaidOf(method.options), ...readOptions(method.options, root.options, { file, place: 'the recipe' }) },
   };
 }
@@ -143,6 +158,15 @@ export function compareRecipes(recipe: Recipe<unknown>, now: Recipe<unknown>): W
     throw new UserError(`The recipe is of ${shown(name)} (${width}x${height}), and the photo given has other pixels. Give that photo.`, {
       code: 'recipe-of-other-photo',
     });
+  }
+  if (recipe.mask?.sha256 !== now.mask?.sha256) {
+    const [had, has] = [recipe.mask, now.mask].map((mask) => (mask ? 'a mask' : 'none'));
+    throw new UserError(
+      had === has
+        ? 'The recipe was made with another mask. Give that mask.'
+        : `The recipe was made with ${had === 'none' ? 'no mask' : had}, and now there is ${has}.`,
+      { code: 'recipe-of-other-mask', values: { mask: had } },
+    );
   }
   const differences: Warning[] = [];
   const fingerprints = ({ model, loras }: Recipe<unknown>) => [model, ...loras].map(({ fingerprint }) => fingerprint);
@@ -166,9 +190,9 @@ export function compareRecipes(recipe: Recipe<unknown>, now: Recipe<unknown>): W
     });
   const list = ({ loras }: Recipe<unknown>) =>
     loras
-      .map(({ name, scale, fingerprint, merged }) => {
+      .map(({ name, scale, fingerprint, merged, faces }) => {
         const print = isKnown ? ` (${brief(fingerprint)})` : '';
-        return `${shown(name)}:${shown(scale)}${merged ? ' merged' : ''}${print}`;
+        return `${shown(name)}:${shown(scale)}${merged ? ' merged' : ''}${faces ? ' for faces' : ''}${print}`;
       })
       .join(', ') || 'none';
   if (list(recipe) !== list(now))
@@ -196,7 +220,8 @@ export async function identity(recipe: Recipe<unknown>): Promise<string> {
   return (await sha256(new TextEncoder().encode(JSON.stringify({ ...recipe, photo })))).slice(0, 16);
 }
 
-async function sha256(bytes: Uint8Array): Promise<string> {
+/** 64 hexadecimal digits. */
+export async function sha256(bytes: Uint8Array): Promise<string> {
   const digest = await crypto.subtle.digest('SHA-256', bytes as Uint8Array<ArrayBuffer>);
   return [...new Uint8Array(digest)].map((byte) => byte.toString(16).padStart(2, '0')).join('');
 }

@@ -2,29 +2,43 @@
  * The restorer as a library user holds it: a device and a model, loaded once, that restore photo after photo. It keeps each run's state, goes on
  * from it, and when the device is lost opens a new one and goes on there, until that is no use (gpu/recovery.ts).
  */
-import { DeviceError, factsOf, MemoryError } from '../core/errors.ts';
+import { DeviceError, factsOf, MemoryError, UserError } from '../core/errors.ts';
 import { parameters } from '../core/module.ts';
 import { type Device, type OpenOptions, openDevice } from '../gpu/device.ts';
 import { Profile } from '../gpu/profiler.ts';
 import { deviceAfterLoss, Losses } from '../gpu/recovery.ts';
 import type { Host } from '../host/host.ts';
+import { cutOut } from '../image/compose.ts';
 import type { Image } from '../image/image.ts';
+import { fromUnit } from '../image/image.ts';
+import type { Mask } from '../image/mask.ts';
 import type { LoraScaleText } from '../models/lora-scale.ts';
 import type { LoraHandle } from '../models/lora-set.ts';
+import { keyOf } from '../options/schema.ts';
 import type { SamplerStep } from '../sampler/sampler.ts';
 import { fingerprint } from '../weights/fingerprint.ts';
 import { readJson } from '../weights/json-bounds.ts';
 import { ADAPTER_CONFIG, ADAPTER_LIMITS } from '../weights/lora-alpha.ts';
+import { type Captioner, captionPrompt } from './caption.ts';
+import { type FaceFinder, facesChosen } from './faces.ts';
 import { type Forecast, forecastRestore } from './forecast.ts';
-import { type RestoredPhoto, restorePhoto } from './job.ts';
+import { together } from './forecast-sum.ts';
+import { composed, type RestoredPhoto, type RestoredPiece, restorePiece } from './job.ts';
+import { KeptCaptions } from './kept-captions.ts';
 import type { Model } from './model.ts';
-import { Results } from './pipeline.ts';
-import { ProgressMeter } from './progress.ts';
+import { images } from './networks.ts';
+import { isInPlace, wantsFaces } from './part-options.ts';
+import { type Division, divide, type Piece } from './pieces.ts';
+import { Results, runStages } from './pipeline.ts';
+import { type Progress, ProgressMeter } from './progress.ts';
 import { makeRecipe, type Recipe } from './recipe.ts';
 import { RunState, type SamplerState, stateAfter } from './run-state.ts';
+import type { Box, NamedSize, Size } from './sizes.ts';
 import type { Speeds } from './speed.ts';
-import type { Given, Kind, Method, ModelOptions, NamedSize, RestoreEvents } from './stage.ts';
+import type { Given, Kind, Method, ModelOptions, RestoreEvents } from './stage.ts';
 import { SUPIR, type SupirKind } from './supir.ts';
+import { framed } from './target-size.ts';
+import { faceFinder } from './tiny-face-detector.ts';
 
 export interface RestoreSettings<K extends Kind = SupirKind> extends RestoreEvents {
   /** The photo's name, for messages and the recipe. */
@@ -33,6 +47,16 @@ export interface RestoreSettings<K extends Kind = SupirKind> extends RestoreEven
   state?: string;
   /** Keeps what no seed changes from one restoration of a photo to the next, of which only the seed may differ; else it is not used. */
   samples?: Samples<K>;
+  /** Only what is white in it is restored, and the rest stays the photo's, bit for bit; of the photo's size. */
+  mask?: Mask;
+  /** Finds faces, where options ask for them and do not say where they are. Default: the detector of a package, where the host has it. */
+  findFaces?: FaceFinder;
+  /** Asked what the photo shows where no prompt was given; its failures are warnings. The answer is in the recipe. */
+  caption?: Captioner;
+  /** What it is shown: the photo, or the stage-1 image, in which the damage is gone. Default: the photo. */
+  captionFrom?: CaptionFrom;
+  /** Ask for each tile of sampling too, where there are several. Default false. */
+  captionTiles?: boolean;
   /** Called with the recipe before the work begins; throwing stops it. */
   recipe?(recipe: Recipe<K['options']>): void | Promise<void>;
 }
@@ -48,15 +72,17 @@ export interface RestoredWithRecipe<K extends Kind = SupirKind> extends Restored
 /** What restorations of one photo with several seeds share: all that is made before noise is drawn. */
 export class Samples<K extends Kind = SupirKind> {
   private key = '';
-  private results = new Results<K['made']>();
+  private results: Results<K['made']>[] = [];
 
-  /** What was made for the same but another seed, or nothing. */
+  /** What was made for the same but another seed, or nothing; for each of the photo's pieces. */
   from(
-    { model, loras, photo, options: { seed: _, ...options } }: Recipe<K['options']>,
+    { model, loras, photo, mask, options: { seed: _, ...options } }: Recipe<K['options']>,
     stages: Parameters<Results<K['made']>['forAnotherSeed']>[0],
+    pieces = 1,
   ) {
-    const key = JSON.stringify({ model, loras, photo, options });
-    this.results = key === this.key ? this.results.forAnotherSeed(stages) : new Results();
+    const key = JSON.stringify({ model, loras, photo, mask, options });
+    const before = key === this.key ? this.results : [];
+    this.results = Array.from({ length: pieces }, (_, i) => before[i]?.forAnotherSeed(stages) ?? new Results());
     this.key = key;
     return this.results;
   }
@@ -68,7 +94,16 @@ export interface LoraChoice {
   scale: LoraScaleText;
   /** Change the weights instead of applying it beside them: quicker, and the scale is fixed. Default false. */
   merge?: boolean;
+  /** For faces that are restored by themselves, and nothing else. Default false. */
+  faces?: boolean;
 }
+
+/** What a captioner is shown. */
+export const CAPTION_FROM = ['photo', 'stage1'] as const;
+export type CaptionFrom = (typeof CAPTION_FROM)[number];
+
+/** Most tiles that captions are asked for. */
+const MOST_CAPTIONS = 100;
 
 export interface RestorerOptions extends ModelOptions {
   /** How kernels divide their work; default: by the adapter's facts. */
@@ -88,6 +123,7 @@ interface Opened<K extends Kind> {
   method: Method<K>;
   model: K['model'];
   fingerprint: string;
+  forFaces: Map<LoraHandle, LoraScaleText>;
 }
 
 /** What of the memory that was in use when the adapter ran out of it is asked for in a second try. */
@@ -107,12 +143,18 @@ export class Restorer<K extends Kind = SupirKind> {
   /** Of all photos, so that a batch on a GPU that is lost again and again ends. */
   private readonly losses = new Losses();
   private readonly host: Host;
+  private readonly finder: FaceFinder | null;
   private options: RestorerOptions;
   private readonly methods: readonly Method<K>[];
   private opened: Opened<K>;
+  /** LoRA files for faces alone, and their scales there; elsewhere they are at 0. */
+  private get forFaces(): Map<LoraHandle, LoraScaleText> {
+    return this.opened.forFaces;
+  }
 
   private constructor(host: Host, options: RestorerOptions, methods: readonly Method<K>[], opened: Opened<K>) {
     this.host = host;
+    this.finder = faceFinder(host);
     this.options = options;
     this.methods = methods;
     this.opened = opened;
@@ -163,7 +205,7 @@ export class Restorer<K extends Kind = SupirKind> {
    * runs goes on with it. Throws UserError for a file that does not fit the model, and changes nothing then.
    */
   async addLora(choice: LoraChoice): Promise<LoraHandle> {
-    return putOn(this.model, this.host, choice);
+    return putOn(this.model, this.host, choice, this.forFaces);
   }
 
   /**
@@ -184,20 +226,63 @@ export class Restorer<K extends Kind = SupirKind> {
    * (device-lost-again, no-adapter-again: other photos would fare alike), the signal's reason when aborted; a state that was asked for is kept in all
    * these cases.
    */
-  async restore(photo: Image, given: Given<K>, settings: RestoreSettings<K> = {}): Promise<RestoredWithRecipe<K>> {
-    const { name = 'photo', state: folder } = settings;
-    const recipe = await this.recipe(photo, name, given);
+  async restore(photo: Image, asked: Given<K>, settings: RestoreSettings<K> = {}): Promise<RestoredWithRecipe<K>> {
+    const { name = 'photo', state: folder, mask = null } = settings;
+    // A device that was lost after the photo before, or whose loss ended it.
+    if (this.device.isGone) await this.replaceDevice(settings.signal);
+    const { given, faceless } = await this.settled(photo, asked, settings);
+    const recipe = await this.recipe(photo, name, given, mask);
     await settings.recipe?.(recipe);
-    const state = folder === undefined ? null : await RunState.open(this.host, folder, recipe);
+    const { method, model } = this.opened;
+    const division = divide(method, model.config, { ...sizeOf(photo), name }, recipe.options, mask);
+    if (faceless) division.pieces = division.pieces.filter(({ what }) => what !== 'face');
+    const { pieces, notes } = division;
+    const states: (RunState | null)[] = [];
+    for (const i of pieces.keys()) states.push(folder === undefined ? null : await RunState.open(this.host, folder, recipe, i));
     for (const { name: file, notes } of this.model.loras)
       for (const message of notes) await settings.warning?.({ code: 'lora-file', file, message });
     if (photo.note) await settings.warning?.({ code: 'photo', file: name, message: `${name}: ${photo.note}` });
-    if (state && !state.saved && state.others > 0 && !this.toldOfStates.has(folder!)) {
+    for (const note of notes) await settings.warning?.({ ...note, file: name });
+    const [first = null] = states;
+    if (first && states.every((state) => !state?.saved) && first.others > 0 && !this.toldOfStates.has(folder!)) {
       this.toldOfStates.add(folder!);
-      await settings.warning?.({ code: 'other-states', file: folder, message: state.othersInWords() });
+      await settings.warning?.({ code: 'other-states', file: folder, message: first.othersInWords() });
     }
+    const results =
+      settings.samples?.from(recipe, method.stages(recipe.options), pieces.length) ?? pieces.map(() => new Results<K['made']>());
+    const work = new Work(photo, pieces, results, settings);
+    const restored: RestoredPiece[] = [];
+    for (const [i, piece] of pieces.entries()) {
+      await settings.piece?.({ what: piece.what, number: i + 1, count: pieces.length });
+      const before = this.scalesOfFaces(piece.what === 'face');
+      try {
+        restored.push(await this.restorePiece(work, i, division, states[i], settings));
+      } finally {
+        before();
+      }
+    }
+    this.losses.progressed();
+    const resumedAt = states.find((state) => state?.saved)?.saved?.startStep ?? 0;
+    const finished = async () => {
+      for (const state of states) await state?.remove();
+      const kept = this.keptCaptions(photo, settings);
+      if (kept) await this.host.remove(await kept.path());
+    };
+    return { ...composed(method, photo, recipe.options, division, restored), recipe, resumedAt, finished };
+  }
+
+  /** One piece, again on a new device where one is lost or fails. */
+  private async restorePiece(
+    work: Work<K>,
+    i: number,
+    division: Division<K['options']>,
+    state: RunState | null,
+    settings: RestoreSettings<K>,
+  ): Promise<RestoredPiece> {
+    const { method, model } = this.opened;
+    const { photo, pieces, results } = work;
+    const piece = pieces[i];
     let last: SamplerState | null = state?.saved ?? null;
-    const resumedAt = last?.startStep ?? 0;
     const step = async (done: SamplerStep) => {
       last = stateAfter(done) ?? last;
       // The listener first: what it writes is there, or the step is done again.
@@ -205,24 +290,22 @@ export class Restorer<K extends Kind = SupirKind> {
       await state?.save(done);
       this.losses.progressed();
     };
-    const { method, model } = this.opened;
-    const results = settings.samples?.from(recipe, method.stages(recipe.options)) ?? new Results<K['made']>();
     const run = async () => {
-      const forecast = this.forecast({ ...photo, name }, given);
-      this.device.residency.budget = forecast.budget;
-      const left = forecast.stages.filter(({ stage }) => !results.has(stage));
-      const meter = new ProgressMeter(left, (progress) => settings.progress?.(progress), this.speeds?.byGraph);
-      const restored = await restorePhoto(method, model, photo, given, { ...settings, step }, { resume: last, results, meter });
+      const { budget } = this.forecastPiece(piece);
+      this.device.residency.budget = budget;
+      const meter = work.meterFor(i, () => this.forecastPieces(pieces.slice(i), this.speeds), this.speeds);
+      const events = { ...settings, step };
+      const restored = await restorePiece(method, model, photo, piece, division, events, { resume: last, results: results[i], meter });
       this.speeds = learnt(this.speeds, meter.speeds);
       return restored;
     };
-    // A device that was lost after the photo before, or whose loss ended it.
+    // A device that was lost after the piece before.
     if (this.device.isGone) await this.replaceDevice(settings.signal);
-    let result: RestoredPhoto<K['options']> | null = null;
-    for (let tried = false; !result; ) {
+    for (let tried = false; ; ) {
       try {
-        result = await run();
+        return await run();
       } catch (error) {
+        work.forget();
         const failure = await this.device.failureBehind(error);
         const isLost = (failure as DeviceError).code === 'device-lost';
         if (!(failure instanceof DeviceError)) throw error;
@@ -234,26 +317,143 @@ export class Restorer<K extends Kind = SupirKind> {
           code: 'device-replaced',
           message: `${failure.message} Trying once more on a new device${last ? `, from step ${(last as SamplerState).startStep}` : ''}.`,
         });
-        this.useLess(failure, { ...photo, name }, given);
+        this.useLess(failure, piece);
         await this.replaceDevice(settings.signal, failure.code === 'wrong-values');
       }
     }
-    this.losses.progressed();
-    return { ...result, recipe, resumedAt, finished: async () => state?.remove() };
+  }
+
+  /** What is given with all that is found out before the work, a caption and the places of faces; and whether faces were searched for in vain. */
+  private async settled(photo: Image, asked: Given<K>, settings: RestoreSettings<K>) {
+    const { name = 'photo', warning, signal } = settings;
+    const told = (code: string, message: string) => warning?.({ code, file: name, message: `${name}: ${message}` });
+    const given = await this.captioned(photo, asked, settings);
+    const options = this.method.choose(given, this.model.config);
+    if (!wantsFaces(options) || options.face.length > 0) return { given, faceless: false };
+    const find = settings.findFaces ?? this.finder;
+    if (!find)
+      throw new UserError(
+        'Faces are to be found, and there is nothing here that finds them: give a finder, or the places of the faces (face).',
+        {
+          code: 'no-face-finder',
+          option: options.faces ? 'faces' : 'facesOnly',
+        },
+      );
+    const { face, leftOut } = facesChosen(await find(photo, signal), photo);
+    if (face.length === 0) await told('no-faces', `no face was found${options.facesOnly ? ', so nothing is changed' : ''}.`);
+    if (leftOut > 0)
+      await told('many-faces', `${face.length + leftOut} faces were found; the ${face.length} largest are restored by themselves.`);
+    return { given: { ...given, face }, faceless: face.length === 0 };
+  }
+
+  private keptCaptions(
+    photo: Image,
+    { state, caption, captionFrom = 'photo', captionTiles = false }: RestoreSettings<K>,
+  ): KeptCaptions | null {
+    if (state === undefined || !caption) return null;
+    return new KeptCaptions(this.host, state, photo, [caption.title ?? '', captionFrom, captionTiles]);
   }
 
   /**
-   * What restoring a photo of this size with these options will take; with `speeds` in what time. Throws UserError with the numbers when it does
-   * not fit, and for impossible options or sizes.
+   * What is given, with a caption as the prompt where a captioner is there and nothing else says what the photo shows. `restore` does the same; before a batch
+   * it spares the captioner to share the GPU with the model. Failures are warnings, and the prompt is empty then. Throws the signal's reason when aborted.
    */
-  forecast(size: NamedSize, given: Given<K>, speeds: Speeds | null = this.speeds): Forecast {
+  async captioned(photo: Image, given: Given<K>, settings: RestoreSettings<K>): Promise<Given<K>> {
+    const { caption, captionFrom = 'photo', captionTiles = false, name = 'photo', warning, signal } = settings;
+    const { options: table } = this.method;
+    const says = (key: string) => Object.entries(given).some(([each, value]) => keyOf(table, each) === key && value !== undefined);
+    if (!caption || keyOf(table, 'prompt') !== 'prompt' || says('prompt') || says('tilePrompts')) return given;
+    const keep = this.keptCaptions(photo, settings);
+    const kept = await keep?.read();
+    if (kept) return { ...given, ...kept };
+    const found: { prompt?: string; tilePrompts?: string[] } = {};
+    try {
+      const shows = captionFrom === 'stage1' ? await this.stage1(photo, given, settings) : photo;
+      found.prompt = captionPrompt(await caption(shows, signal));
+      const options = this.method.choose(given, this.model.config);
+      const tiles =
+        captionTiles && !isInPlace(options, settings.mask !== undefined) && !wantsFaces(options)
+          ? (this.method.tiles?.(this.model, { ...sizeOf(photo), name }, options) ?? [])
+          : [];
+      if (tiles.length > MOST_CAPTIONS)
+        throw new UserError(`There are ${tiles.length} tiles, and at most ${MOST_CAPTIONS} are captioned: take larger tiles.`, {
+          code: 'many-tiles',
+        });
+      if (tiles.length > 1) {
+        const prompts: string[] = [];
+        for (const tile of tiles) prompts.push(captionPrompt(await caption(cutOut(shows, scaledBox(tile, shows)), signal)));
+        found.tilePrompts = prompts;
+      }
+    } catch (error) {
+      signal?.throwIfAborted();
+      if (!(error instanceof UserError)) throw error;
+      await warning?.({
+        ...factsOf(error),
+        code: 'no-caption',
+        file: name,
+        message: `${name}: ${found.prompt === undefined ? 'no caption' : 'no captions of tiles'}. ${error.message}`,
+      });
+    }
+    if (found.prompt === undefined) return { ...given, prompt: '' };
+    await keep?.write(found);
+    return { ...given, ...found };
+  }
+
+  /** The stage-1 image, of which a caption is asked: the stages up to it run, and it is made again with the rest. */
+  private async stage1(photo: Image, given: Given<K>, { signal }: RestoreSettings<K>): Promise<Image> {
+    const { method, model } = this.opened;
+    const options = method.choose(given, model.config);
+    const { box, framed: asked } = framed({ ...sizeOf(photo) }, options);
+    const sizes = method.sizes(asked, options, model.config);
+    const stages = method.stages(options);
+    const until = stages.findIndex(({ makesStage1 }) => makesStage1);
+    const inputs = await method.inputs(model, cutOut(photo, box), sizes, options, {});
+    const { budget } = this.forecast({ ...photo, name: 'photo' }, given);
+    this.device.residency.budget = budget;
+    const { made } = await runStages<K>(stages.slice(0, until + 1), { model, options, inputs, events: { signal }, resume: null });
+    return fromUnit(images(method.result(made).stage1)[0], 'round');
+  }
+
+  /**
+   * What restoring a photo of this size with these options will take; with `speeds` in what time. Faces that are still to be found are left out, or, where
+   * there is nothing else, taken for one. Throws UserError with the numbers when it does not fit, and for impossible options or sizes.
+   */
+  forecast(size: NamedSize, given: Given<K>, speeds: Speeds | null = this.speeds, mask: Mask | null = null): Forecast {
+    const { method, model } = this.opened;
+    const options = method.choose(given, model.config);
+    const { width, height, name } = size;
+    const unknown = options.facesOnly && options.face.length === 0 && options.region.length === 0 && !mask;
+    const example = unknown ? { face: [[width / 3, height / 3, width / 4 + 1, height / 4 + 1].map(Math.floor).join(',')] } : {};
+    const { pieces, picture } = divide(
+      method,
+      model.config,
+      { width, height, ...(name ? { name } : {}) },
+      { ...options, ...example },
+      mask,
+    );
+    return { ...together(this.forecastPieces(pieces, speeds)), result: picture };
+  }
+
+  /** Those of one size are planned once. */
+  private forecastPieces(pieces: readonly Piece<K['options']>[], speeds: Speeds | null): Forecast[] {
+    const found = new Map<string, Forecast>();
+    return pieces.map((piece) => {
+      const { width, height, result } = piece.asked;
+      const key = [width, height, result?.width, result?.height].join();
+      const forecast = found.get(key) ?? this.forecastPiece(piece, speeds);
+      found.set(key, forecast);
+      return forecast;
+    });
+  }
+
+  private forecastPiece({ asked, options }: Piece<K['options']>, speeds: Speeds | null = this.speeds): Forecast {
     const { method, model } = this.opened;
     const settings = { memory: this.memory, freeMemory: this.host.freeMemory(), speeds };
-    return forecastRestore(method, model, size, method.choose(given, model.config), settings);
+    return forecastRestore(method, model, asked, options, settings);
   }
 
   /** The recipe that restoring `photo` with these options would have. */
-  recipe(photo: Image, name: string, given: Given<K>): Promise<Recipe<K['options']>> {
+  recipe(photo: Image, name: string, given: Given<K>, mask: Mask | null = null): Promise<Recipe<K['options']>> {
     const { method, model, fingerprint } = this.opened;
     const { weights } = this.options;
     const { description, device: chip, vendor } = this.device.facts;
@@ -262,14 +462,16 @@ export class Restorer<K extends Kind = SupirKind> {
       name,
       method.choose(given, model.config),
       { name: model.config.name, fingerprint, ...(weights ? { weights } : {}) },
-      model.loraFiles.map(({ handle: { name, scale, isMerged }, fingerprint }) => ({
-        name,
-        scale,
+      model.loraFiles.map(({ handle, fingerprint }) => ({
+        name: handle.name,
+        scale: this.forFaces.get(handle) ?? handle.scale,
         fingerprint,
-        ...(isMerged ? { merged: true } : {}),
+        ...(handle.isMerged ? { merged: true } : {}),
+        ...(this.forFaces.has(handle) ? { faces: true } : {}),
       })),
       description || chip || vendor,
       method.name,
+      mask,
     );
   }
 
@@ -287,15 +489,23 @@ export class Restorer<K extends Kind = SupirKind> {
     }
   }
 
+  /** Puts LoRA files for faces alone in force, or out of it; returns what undoes that. */
+  private scalesOfFaces(areFaces: boolean): () => void {
+    if (areFaces) for (const [handle, scale] of this.forFaces) handle.scale = scale;
+    return () => {
+      if (areFaces) for (const [handle] of this.forFaces) handle.scale = 0;
+    };
+  }
+
   /** Asks for less memory after memory ran out, or where the device was lost while memory was taken and the photo fits in less. */
-  private useLess(failure: DeviceError, size: NamedSize, given: Given<K>): void {
+  private useLess(failure: DeviceError, piece: Piece<K['options']>): void {
     const { peak } = this.device.memory;
     if (!(failure instanceof MemoryError) && (failure.values?.placing !== true || peak < NO_GPU_LACKS)) return;
     const before = this.memory;
     this.memory = LESS_MEMORY * peak;
     if (failure instanceof MemoryError) return; // where the photo does not fit in less, that is told
     try {
-      this.forecast(size, given, null);
+      this.forecastPiece(piece, null);
     } catch {
       this.memory = before;
     }
@@ -356,8 +566,9 @@ async function openModel<K extends Kind>(
   const method = await methodOf(methods, host, folder);
   const model: K['model'] = await method.open(device, host, folder, options);
   try {
-    for (const choice of choices) await putOn(model, host, choice);
-    return { method, model, fingerprint: await fingerprint(model.checkpoint) };
+    const forFaces = new Map<LoraHandle, LoraScaleText>();
+    for (const choice of choices) await putOn(model, host, choice, forFaces);
+    return { method, model, fingerprint: await fingerprint(model.checkpoint), forFaces };
   } catch (error) {
     await model.close();
     throw error;
@@ -371,10 +582,72 @@ export async function methodOf<K extends Kind>(methods: readonly Method<K>[], ho
 }
 
 /** Puts a LoRA file on a model; of one that PEFT saved, with the configuration that lies beside it. */
-async function putOn(model: Model, host: Host, { path, scale, merge }: LoraChoice): Promise<LoraHandle> {
+async function putOn(
+  model: Model,
+  host: Host,
+  { path, scale, merge, faces }: LoraChoice,
+  forFaces: Map<LoraHandle, LoraScaleText>,
+): Promise<LoraHandle> {
+  if (faces && merge)
+    throw new UserError(`${path} is for faces alone, so it cannot be merged into the weights, which all of the photo has.`, {
+      code: 'merged-for-faces',
+    });
   const beside = path.replace(/adapter_model\.(safetensors|bin)$/, ADAPTER_CONFIG);
   const config = beside !== path && (await host.exists(beside)) ? await readJson(await host.fileSource(beside), ADAPTER_LIMITS) : undefined;
-  return model.addLora(await host.fileSource(path), scale, merge, { config });
+  const handle = await model.addLora(await host.fileSource(path), scale, merge, { config });
+  if (faces) {
+    forFaces.set(handle, handle.scale);
+    handle.scale = 0;
+  }
+  return handle;
+}
+
+/** What the pieces of one restoration share. */
+class Work<K extends Kind> {
+  readonly photo: Image;
+  readonly pieces: readonly Piece<K['options']>[];
+  readonly results: readonly Results<K['made']>[];
+  private readonly settings: RestoreSettings<K>;
+  private at = 0;
+  private meter: ProgressMeter | null = null;
+
+  constructor(photo: Image, pieces: readonly Piece<K['options']>[], results: readonly Results<K['made']>[], settings: RestoreSettings<K>) {
+    [this.photo, this.pieces, this.results, this.settings] = [photo, pieces, results, settings];
+  }
+
+  /** Tells of piece i and, by the forecasts, of those behind it. */
+  meterFor(i: number, forecasts: () => readonly Forecast[], speeds: Speeds | null): ProgressMeter {
+    this.at = i;
+    if (this.meter) return this.meter;
+    const left = forecasts().flatMap(({ stages }, j) => stages.filter(({ stage }) => !this.results[i + j].has(stage)));
+    const { pieces, settings } = this;
+    const tell = (progress: Progress) => {
+      const { what } = pieces[this.at];
+      const alike = pieces.filter((each) => each.what === what);
+      const piece =
+        pieces.length > 1 ? { piece: alike.length > 1 ? `${what} ${1 + alike.indexOf(pieces[this.at])} of ${alike.length}` : what } : {};
+      return settings.progress?.({ ...progress, ...piece });
+    };
+    return (this.meter = new ProgressMeter(left, tell, speeds?.byGraph));
+  }
+
+  /** After a failure what is left is counted anew. */
+  forget(): void {
+    this.meter = null;
+  }
+}
+
+const sizeOf = ({ width, height }: Size): Size => ({ width, height });
+
+/** A box in shares of a picture, in its pixels. */
+function scaledBox({ x, y, width, height }: Box, of: Size): Box {
+  const [left, top] = [Math.floor(x * of.width), Math.floor(y * of.height)];
+  return {
+    x: left,
+    y: top,
+    width: Math.max(1, Math.min(of.width, Math.ceil((x + width) * of.width)) - left),
+    height: Math.max(1, Math.min(of.height, Math.ceil((y + height) * of.height)) - top),
+  };
 }
 
 function learnt(before: Speeds | null, byGraph: Record<string, number>): Speeds {

@@ -45,12 +45,13 @@ export class RunState {
     this.others = others;
   }
 
-  /** Opens a folder for the run that `recipe` identifies. Throws UserError when a state is damaged or the folder cannot be read. */
-  static async open(files: Files, folder: string, recipe: Recipe<unknown>): Promise<RunState> {
-    const name = `${await identity(recipe)}.state.safetensors`;
+  /** Opens a folder for the run, or a later piece of it, that `recipe` identifies. Throws UserError when a state is damaged or the folder cannot be read. */
+  static async open(files: Files, folder: string, recipe: Recipe<unknown>, piece = 0): Promise<RunState> {
+    const run = await identity(recipe);
+    const name = `${run}${piece > 0 ? `-${piece}` : ''}.state.safetensors`;
     const path = `${folder}/${name}`;
     const names = (await files.exists(folder)) ? (await files.list(folder)).filter((each) => each.endsWith('.state.safetensors')) : [];
-    const others = names.filter((each) => each !== name).length;
+    const others = names.filter((each) => !each.startsWith(run)).length;
     if (!names.includes(name)) return new RunState(files, path, recipe, null, others);
     return new RunState(files, path, recipe, await readState(path, await files.readFile(path), recipe), others);
   }

@@ -9,17 +9,32 @@ import { NoiseSchedule } from '../sampler/schedule.ts';
 import type { RestoreOptions } from './options.ts';
 
 /** What a run adds to the options; `center` and `noiseEveryStep` (of tiled sampling) matter to EDM only, `denoised` to DPM++. */
+/** Whether sampling begins with a picture under as much noise as the strength says. */
+export const isFromPicture = ({ start }: { start: string }): boolean => start === 'photo' || start === 'stage1';
+
+/** Steps of a run that begins with a picture under noise that are left out: with strength 1 none, and never all. */
+export function stepsLeftOut({ start, strength }: Pick<RestoreOptions, 'strength'> & { start: string }, steps: number): number {
+  return isFromPicture({ start }) ? steps - Math.max(1, Math.round(strength * steps)) : 0;
+}
+
 export type SamplingRun = Pick<SamplerOptions, 'noise' | 'onStep' | 'signal' | 'startStep' | 'latent'> & {
   center: Float32Array;
+  /** Clean latent that the run begins with, where the option `start` says so. */
+  begin: Float32Array | null;
   /** Of the step that a resumed run goes on from. */
   denoised?: Float32Array;
   noiseEveryStep: boolean;
 };
 
 /** Samples a latent with the sampler, steps and scales of the options, which bear the samplers' own names. */
-export function sample(network: Network, options: RestoreOptions, run: SamplingRun): Promise<Float32Array> {
+export function sample(network: Network, options: RestoreOptions, { begin, ...run }: SamplingRun): Promise<Float32Array> {
   const schedule = new NoiseSchedule();
-  const all = { ...options, controlStart: options.controlLinear ? options.controlStart : undefined, ...run };
+  const all = {
+    ...options,
+    controlStart: options.controlLinear ? options.controlStart : undefined,
+    ...run,
+    ...(begin ? { begin: { step: stepsLeftOut(options, options.steps), latent: begin } } : {}),
+  };
   if (options.sampler === 'dpmpp2m') return sampleDpmpp2m(network, schedule, all);
   if (options.sampler === 'euler') return sampleEuler(network, schedule, all);
   return sampleEdm(network, schedule, all);
@@ -27,5 +42,6 @@ export function sample(network: Network, options: RestoreOptions, run: SamplingR
 
 /** The steps that a restoration with these options takes: noise levels, guidance and control scales. */
 export function plannedSteps(options: RestoreOptions): Promise<PlannedStep[]> {
-  return stepsOf((network, run) => sample(network, options, { ...run, noiseEveryStep: false, center: new Float32Array(1) }));
+  const begin = options.start === 'noise' ? null : new Float32Array(1);
+  return stepsOf((network, run) => sample(network, options, { ...run, noiseEveryStep: false, center: new Float32Array(1), begin }));
 }

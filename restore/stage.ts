@@ -19,17 +19,16 @@ import type { CommonOptions } from './options.ts';
 import type { Presets } from './presets.ts';
 import type { Progress } from './progress.ts';
 import type { SamplerState } from './run-state.ts';
+import type { Box, Framed, Size } from './sizes.ts';
 import type { ChosenTiling, TilingChoice } from './tiled-vae.ts';
 
-/** In pixels, at which the networks work. */
-export interface Size {
-  width: number;
-  height: number;
-}
+export type { Box, Framed, NamedSize, Size } from './sizes.ts';
 
-/** Of a photo, with its name for messages. */
-export interface NamedSize extends Size {
-  name?: string;
+/** Which piece of a photo is at work. */
+export interface PieceEvent {
+  what: 'photo' | 'region' | 'face';
+  number: number;
+  count: number;
 }
 
 /** Called as work goes on; awaited, so that a slow listener slows the work rather than queueing. */
@@ -38,6 +37,8 @@ export interface RestoreEvents {
   warning?(warning: Warning): void | Promise<void>;
   /** A stage begins, a part of it is done, or a shader is compiled. */
   progress?(progress: Progress): void | Promise<void>;
+  /** A piece of the photo begins, where it is restored in several: `number` of `count`, from 1. */
+  piece?(piece: PieceEvent): void | Promise<void>;
   /** A stage has made a picture, (N, H, W, 3) in [-1, 1], not clamped, decoded from a latent (N, h, w, z). */
   picture?(stage: string, image: Values, latent: Values): void | Promise<void>;
   /** A sampling step is done. */
@@ -64,7 +65,7 @@ export interface Planning<K extends Kind> {
   options: K['options'];
   size: Size;
   /** Of the photo as it is. */
-  photo: Size;
+  photo: Framed;
   /** Bytes of GPU memory. */
   budget: number;
 }
@@ -99,6 +100,8 @@ export interface Stage<K extends Kind> {
   readonly graph: string;
   /** Whether the seed changes what it makes. What stages before the first such one make serves every seed. */
   readonly isSeeded: boolean;
+  /** Whether what `Method.result` calls stage 1 is there after it. */
+  readonly makesStage1?: boolean;
   /** Whether it runs in tiles where it does not fit whole. */
   readonly isTiled?: boolean;
   /** Its graph, undivided, for one image; no weights and no device are needed. */
@@ -159,11 +162,19 @@ export interface Method<K extends Kind> extends Presets<K['options']> {
   /** What every step of sampling will be asked for; none where nothing is sampled. */
   steps(options: K['options'], config: K['model']['config']): Promise<PlannedStep[]>;
   /** At which size a photo of this size is worked on, and the result's. Throws UserError where that cannot be. */
-  sizes(photo: NamedSize, options: K['options'], config: K['model']['config']): { working: Size; result: Size };
+  sizes(photo: Framed, options: K['options'], config: K['model']['config']): { working: Size; result: Size };
+  /** The tiles of sampling, in shares of the picture's sides, in the order of the option tilePrompts; none where it is sampled whole. */
+  tiles?(model: K['model'], photo: Framed, options: K['options']): Box[];
   /** In the order in which they run. */
   stages(options: K['options']): readonly Stage<K>[];
   /** What the stages work on. Throws UserError for what cannot work, before any of it is begun. */
-  inputs(model: K['model'], photo: Image, options: K['options'], events: RestoreEvents): Promise<K['inputs']>;
+  inputs(
+    model: K['model'],
+    photo: Image,
+    sizes: { working: Size; result: Size },
+    options: K['options'],
+    events: RestoreEvents,
+  ): Promise<K['inputs']>;
   /** How the result becomes bytes. Default: to the nearest. */
   readonly rounding?: Rounding;
   /** The result, colours fixed, and the picture in which nothing is invented; both (N, H, W, 3) in [-1, 1], not clamped. */

@@ -5,7 +5,7 @@
  * 2. stage1: decoding that gives the stage-1 image: degradation removed, nothing invented.
  * 3. reencode: SDXL's own encoder reads the stage-1 image, which is what restoration guidance pulls to.
  * 4. text: the text towers read the prompts.
- * 5. sample: the sampler turns noise into the restored latent.
+ * 5. sample: the sampler turns noise, or a picture under noise, into the restored latent. (photo, before: the photo as SDXL's encoder reads it, for that.)
  * 6. decode: it becomes a picture, which takes its colours from the stage-1 image.
  */
 import { ShapeError } from '../core/errors.ts';
@@ -16,7 +16,9 @@ import { input, type Shape, type Tensor } from '../core/tensor.ts';
 import { shown } from '../core/text.ts';
 import { adainColorFix, waveletColorFix } from '../image/color-fix.ts';
 import { type FloatImage, toUnit } from '../image/image.ts';
-import { prepare, preparedSizes } from '../image/prepare.ts';
+import { opaque } from '../image/opaque.ts';
+import { preparedSizes } from '../image/prepare.ts';
+import { resize } from '../image/resize.ts';
 import { plan } from '../kernels/fusion.ts';
 import type { TokenPair } from '../models/conditioner.ts';
 import { CONFIG_LIMITS, latentFactor, SUPIR_SDXL, type SupirConfig } from '../models/config.ts';
@@ -38,9 +40,10 @@ import { DEFAULTS, isGuided, moduleScalesOf, OPTIONS, type RestoreOptions, vaeTi
 import { Results, runStages } from './pipeline.ts';
 import { PRESETS } from './presets.ts';
 import type { SamplerState } from './run-state.ts';
-import { plannedSteps, sample } from './sampling.ts';
+import { plannedSteps, sample, stepsLeftOut } from './sampling.ts';
 import type { Job, Method, RestoreEvents, Size, Stage, StagePlan } from './stage.ts';
 import { SupirModel } from './supir-model.ts';
+import { framed } from './target-size.ts';
 import { checkPrompts, samplingWindows, tiledDenoiser } from './tiled-denoiser.ts';
 
 export interface SupirInputs {
@@ -54,6 +57,8 @@ export interface SupirInputs {
 /** Latents in unit scale, channels-last. */
 export interface SupirMade {
   zLq: Values;
+  /** Of the photo as it is; where sampling begins with it. */
+  zPhoto?: Values;
   stage1: Values;
   /** Of the stage-1 image, not scaled. */
   moments: { mean: Values; logvar: Values };
@@ -129,6 +134,7 @@ const ENCODE: SupirStage = {
 
 const STAGE1: SupirStage = {
   name: 'stage1',
+  makesStage1: true,
   graph: 'decoder',
   isSeeded: false,
   ...decoder,
@@ -145,6 +151,18 @@ const REENCODE: SupirStage = {
   isSeeded: false,
   ...encoder('encoder'),
   run: async (job, { stage1 }) => ({ moments: await job.model.encode(stage1, 'encoder', ...tilesOf(job, 'reencode')) }),
+};
+
+/** The photo as it is, by SDXL's encoder: what sampling may begin with. */
+const PHOTO: SupirStage = {
+  name: 'photo',
+  graph: 'encoder',
+  isSeeded: false,
+  ...encoder('encoder'),
+  async run(job) {
+    const { mean } = await job.model.encode(job.inputs.image, 'encoder', ...tilesOf(job, 'photo'));
+    return { zPhoto: map(mean, (value) => value * job.model.config.vae.scale_factor) };
+  },
 };
 
 const TEXT: SupirStage = {
@@ -168,6 +186,9 @@ const TEXT: SupirStage = {
   },
 };
 
+/** Steps that are sampled. */
+const stepsOf = (options: RestoreOptions): number => options.steps - stepsLeftOut(options, options.steps);
+
 const SAMPLE: SupirStage = {
   name: 'sample',
   graph: 'denoiser',
@@ -181,13 +202,13 @@ const SAMPLE: SupirStage = {
     const denoiser = orSmallerTile(Math.max(window[1], window[2]), () => planned(model, denoiserGraph(model.networks, options, window)));
     return {
       tiling: windows ? 'windows' : 'whole',
-      parts: options.steps,
+      parts: stepsOf(options),
       hostBytes: 0,
-      programs: [{ plan: denoiser, runs: options.steps * (windows?.length ?? 1) }],
+      programs: [{ plan: denoiser, runs: stepsOf(options) * (windows?.length ?? 1) }],
     };
   },
-  begunAt: ({ resume, options }) => (resume ? resume.startStep / options.steps : 0),
-  async run({ model, options, events, resume, wrap }: SupirJob, { zLq, moments, positives, negative }) {
+  begunAt: ({ resume, options }) => (resume ? (resume.startStep - stepsLeftOut(options, options.steps)) / stepsOf(options) : 0),
+  async run({ model, options, events, resume, wrap }: SupirJob, { zLq, zPhoto, moments, positives, negative }) {
     const random = new TorchRandom(options.seed);
     // The published program draws the stage-1 latent's noise on the CPU also where it has a GPU.
     const samplerRandom = options.rng === 'torch-cuda' ? new TorchCudaRandom(options.seed) : random;
@@ -202,6 +223,7 @@ const SAMPLE: SupirStage = {
         noise: () => channelsLastNoise(samplerRandom, zLq.shape),
         noiseEveryStep: windows !== null,
         center: zStage1.data,
+        begin: { noise: null, photo: zPhoto?.data ?? null, stage1: zStage1.data }[options.start],
         onStep: events.step,
         signal: events.signal,
         ...resume,
@@ -286,17 +308,24 @@ export const SUPIR: Method<SupirKind> = {
     return stage1Only ? 'stage 1 only' : `${steps} steps, seed ${seed}${off}`;
   },
   steps: plannedSteps,
-  sizes({ width: w, height: h, name }, { upscale, minSize }, { image_multiple: multiple }) {
-    const { width, height, width0, height0 } = preparedSizes(w, h, { upscale, minSize, multiple, name });
+  sizes({ width: w, height: h, name, result }, { upscale, minSize }, { image_multiple: multiple }) {
+    const { width, height, width0, height0 } = preparedSizes(w, h, { upscale, minSize, multiple, name, result });
     return { working: { width, height }, result: { width: width0, height: height0 } };
   },
-  stages: ({ stage1Only }) => (stage1Only ? [ENCODE, STAGE1] : [ENCODE, STAGE1, REENCODE, TEXT, SAMPLE, DECODE]),
-  async inputs(model, photo, options, events) {
+  tiles(model, photo, options) {
+    const { working } = this.sizes(framed(photo, options).framed, options, model.config);
+    const [, height, width] = latentShape(model.config, working);
+    const windows = samplingWindows(model, latentShape(model.config, working), options.tile, options.tileStride) ?? [];
+    return windows.map(({ x0, y0, x1, y1 }) => ({ x: x0 / width, y: y0 / height, width: (x1 - x0) / width, height: (y1 - y0) / height }));
+  },
+  stages({ stage1Only, start }) {
+    if (stage1Only) return [ENCODE, STAGE1];
+    return [ENCODE, STAGE1, REENCODE, ...(start === 'photo' ? [PHOTO] : []), TEXT, SAMPLE, DECODE];
+  },
+  async inputs(model, photo, { working: { width, height } }, options, events) {
     const warning = unsuitable(options, model.baseNames, model.config);
     if (warning) await events.warning?.(warning);
-    const { upscale, minSize } = options;
-    const { image: prepared, width, height } = prepare(photo, { upscale, minSize, multiple: model.config.image_multiple });
-    const image = { data: toUnit(prepared).data, shape: [1, height, width, 3] };
+    const image = { data: toUnit(resize(opaque(photo), width, height, 'bicubic')).data, shape: [1, height, width, 3] };
     const prompts = options.tilePrompts.length > 0 ? options.tilePrompts : [options.prompt];
     const texts = await Promise.all(prompts.map((prompt) => cleanedPrompt(prompt + options.positive)));
     const negative = await cleanedPrompt(options.negative);

@@ -6,10 +6,11 @@ import {
   type Diffusion,
   type DiffusionSamplerOptions,
   guidedPrediction,
+  mixtureAt,
   noiseFrom,
   scaleAt,
 } from './diffusion.ts';
-import { checkOptions, progressAt, startLatent } from './sampler.ts';
+import { checkOptions, firstStep, progressAt, startLatent } from './sampler.ts';
 import { checkSteps } from './schedule.ts';
 
 /**
@@ -35,9 +36,10 @@ export async function sampleDdim(network: Network, diffusion: Diffusion, options
   const timesteps = ddimTimesteps(alphasCumprod.length, options.steps);
   const steps = timesteps.length;
   checkOptions({ ...options, steps });
-  let x = startLatent(options, 0);
+  const first = firstStep(options);
+  let x = startLatent(options, 0, mixtureAt(alphasCumprod[timesteps[steps - 1 - first]]));
 
-  for (let i = 0; i < steps; i++) {
+  for (let i = first; i < steps; i++) {
     noise();
     if (i < startStep) continue; // done before; only its draw is taken
     signal?.throwIfAborted();

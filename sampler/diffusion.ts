@@ -6,7 +6,7 @@
 import { UserError } from '../core/errors.ts';
 import { type Network, type NetworkInput, predict } from './denoiser.ts';
 import { classifierFree, risingScale } from './guidance.ts';
-import type { SamplerOptions } from './sampler.ts';
+import type { Mixture, SamplerOptions } from './sampler.ts';
 
 export const PARAMETERIZATIONS = ['eps', 'v'] as const;
 export type Parameterization = (typeof PARAMETERIZATIONS)[number];
@@ -25,6 +25,9 @@ export interface DiffusionSamplerOptions extends Omit<SamplerOptions, 'cfgStart'
   /** Resume: the `history` reported by step `startStep`. */
   history?: readonly Float32Array[];
 }
+
+/** Shares of x_0 and of noise at level a = alphasCumprod[t]. */
+export const mixtureAt = (a: number): Mixture => ({ signal: Math.sqrt(a), noise: Math.sqrt(1 - a) });
 
 /** x_t from x_0 and noise at level a = alphasCumprod[t]. */
 export function diffuse(x0: Float32Array, noise: Float32Array, a: number): Float32Array {

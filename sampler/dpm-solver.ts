@@ -5,7 +5,7 @@
 import { UserError } from '../core/errors.ts';
 import type { Network } from './denoiser.ts';
 import { cleanFrom, type Diffusion, type DiffusionSamplerOptions, guidedPrediction, noiseFrom, scaleAt } from './diffusion.ts';
-import { checkOptions, progressAt, startLatent } from './sampler.ts';
+import { checkOptions, firstStep, progressAt, startLatent } from './sampler.ts';
 
 /** Levels with less than this half log signal-to-noise ratio are cut off: such a level is noise alone, and its logarithm is of no use. */
 const LEAST_HALF_LOG_SNR = -5.1;
@@ -69,10 +69,11 @@ export async function sampleDpmSolver(network: Network, diffusion: Diffusion, op
   }
   const { levels } = dpmSolverLevels(alphasCumprod, steps);
   checkOptions(options);
-  let x = startLatent(options, 0);
+  const first = firstStep(options);
+  let x = startLatent(options, 0, { signal: levels[first].alpha, noise: levels[first].sigma });
   let [previous] = history;
 
-  for (let i = startStep; i < steps; i++) {
+  for (let i = Math.max(first, startStep); i < steps; i++) {
     signal?.throwIfAborted();
     const [from, to] = [levels[i], levels[i + 1]];
     const { timestep, alpha, sigma } = from;

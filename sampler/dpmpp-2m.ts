@@ -6,7 +6,7 @@
 import { UserError } from '../core/errors.ts';
 import { denoise, type Network } from './denoiser.ts';
 import { classifierFree, linearScale } from './guidance.ts';
-import { addNoise, checkOptions, progressAt, type SamplerOptions, startLatent } from './sampler.ts';
+import { addNoise, checkOptions, firstStep, progressAt, type SamplerOptions, startLatent } from './sampler.ts';
 import type { NoiseSchedule } from './schedule.ts';
 
 export interface Dpmpp2mOptions extends SamplerOptions {
@@ -22,7 +22,8 @@ export async function sampleDpmpp2m(network: Network, schedule: NoiseSchedule, o
   const { steps, noise, cfg: cfgEnd, cfgStart = cfgEnd, controlScale = 1, sNoise = 1, signal, onStep, startStep = 0 } = options;
   const sigmas = schedule.karrasSteps(steps);
   checkOptions(options);
-  let x = startLatent(options, sigmas[0]);
+  const first = firstStep(options);
+  let x = startLatent(options, sigmas[0], { signal: 1, noise: sigmas[first] });
   let previous = options.denoised;
   if (startStep > 0 && previous?.length !== x.length) {
     throw new UserError(
@@ -30,7 +31,7 @@ export async function sampleDpmpp2m(network: Network, schedule: NoiseSchedule, o
     );
   }
 
-  for (let i = 0; i < steps; i++) {
+  for (let i = first; i < steps; i++) {
     const [sigma, sigmaNext] = [sigmas[i], sigmas[i + 1]];
     const inner = i > 0 && sigmaNext > 0;
     const draw = inner ? noise() : undefined;

@@ -8,7 +8,7 @@ import type { Network } from './denoiser.ts';
 import { predict } from './denoiser.ts';
 import type { Diffusion, DiffusionSamplerOptions } from './diffusion.ts';
 import { classifierFree, risingScale } from './guidance.ts';
-import { addNoise, checkOption, checkOptions, progressAt, startLatent } from './sampler.ts';
+import { addNoise, checkOption, checkOptions, firstStep, progressAt, startLatent } from './sampler.ts';
 import { checkSteps, nearestSigma } from './schedule.ts';
 
 /** The first level's share of signal, in place of its own: the run begins in all but pure noise, sigma 10,000, whatever the model's schedule. */
@@ -322,11 +322,12 @@ export async function sampleEdmSolver(
   checkOption('order', order, 1, 4);
   if (!(sTmin <= sTmax))
     throw new UserError(`The sampler options sTmin (${sTmin}) and sTmax (${sTmax}) leave no range of sigma: give sTmin <= sTmax.`);
-  let x = startLatent(options, sigmas[0]);
+  const first = firstStep(options);
+  let x = startLatent(options, sigmas[0], { signal: 1, noise: sigmas[first] });
   let history = options.history ?? [];
   const { draws, step } = EDM_SOLVERS[solver];
 
-  for (let i = 0; i < steps; i++) {
+  for (let i = first; i < steps; i++) {
     const [sigma, sigmaNext] = [sigmas[i], sigmas[i + 1]];
     const drawn = Array.from({ length: draws(sigmaNext) }, noise);
     if (i < startStep) continue; // done before; only its draws are taken

@@ -5,7 +5,7 @@
 import { UserError } from '../core/errors.ts';
 import { denoise, type Network } from './denoiser.ts';
 import { classifierFree, linearScale, restorationGuided } from './guidance.ts';
-import { addNoise, checkOption, checkOptions, progressAt, type SamplerOptions, startLatent } from './sampler.ts';
+import { addNoise, checkOption, checkOptions, firstStep, progressAt, type SamplerOptions, startLatent } from './sampler.ts';
 import type { NoiseSchedule } from './schedule.ts';
 
 export interface EdmOptions extends SamplerOptions {
@@ -45,14 +45,15 @@ export async function sampleEdm(network: Network, schedule: NoiseSchedule, optio
     throw new UserError(`The sampler options sTmin (${sTmin}) and sTmax (${sTmax}) leave no range of sigma: give sTmin <= sTmax.`);
   checkOption('controlStart', controlStart, 0);
   checkOption('restoreCfg', restoreCfg, -Number.MAX_VALUE);
-  let x = startLatent(options, sigmas[0]);
+  const first = firstStep(options);
+  let x = startLatent(options, sigmas[0], { signal: 1, noise: sigmas[first] });
   if (restoreCfg > 0 && center?.length !== x.length) {
     throw new UserError(
       `Restoration guidance needs a center of the latent's ${x.length} values and got ${center?.length ?? 'none'}. Give one, or switch restoreCfg off (-1).`,
     );
   }
 
-  for (let i = 0; i < steps; i++) {
+  for (let i = first; i < steps; i++) {
     const [sigma, sigmaNext] = [sigmas[i], sigmas[i + 1]];
     const gamma = sigma >= sTmin && sigma <= sTmax ? Math.min(sChurn / steps, Math.SQRT2 - 1) : 0;
     const draw = gamma > 0 || noiseEveryStep ? noise() : undefined;

@@ -12,7 +12,7 @@ import type { NoiseSchedule } from './schedule.ts';
  * @throws UserError for an impossible option, sizes that do not match, or a network that fails to answer with numbers; the signal's reason when aborted.
  */
 export function sampleEuler(network: Network, schedule: NoiseSchedule, options: SamplerOptions): Promise<Float32Array> {
-  const { steps, noise, cfg, cfgStart, controlScale, signal, onStep, startStep, latent } = options;
+  const { steps, noise, cfg, cfgStart, controlScale, signal, onStep, startStep, latent, begin } = options;
   const sigmas = schedule.trailingSteps(steps);
-  return sampleEdm(network, schedule, { steps, noise, cfg, cfgStart, controlScale, signal, onStep, startStep, latent, sigmas });
+  return sampleEdm(network, schedule, { steps, noise, cfg, cfgStart, controlScale, signal, onStep, startStep, latent, begin, sigmas });
 }

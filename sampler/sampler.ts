@@ -21,10 +21,20 @@ export interface SamplerOptions {
   signal?: AbortSignal;
   /** Called after every step, and awaited. */
   onStep?: (step: SamplerStep) => void | Promise<void>;
+  /** Begins with a picture under noise instead of noise alone. */
+  begin?: Begin;
   /** Resume: steps that are already done, 0 to steps - 1. Default 0. */
   startStep?: number;
   /** Resume: the `latent` reported by step `startStep`. */
   latent?: Float32Array;
+}
+
+/** A picture to begin with, under as much noise as the level of a step has. */
+export interface Begin {
+  /** Steps that are left out, 0 to steps - 1: those of levels with more noise. */
+  step: number;
+  /** Clean latent. */
+  latent: Float32Array;
 }
 
 export interface SamplerStep {
@@ -56,7 +66,7 @@ export function checkOption(name: string, value: number, min: number, max: numbe
 
 /** @throws UserError naming the first shared option that is impossible. */
 export function checkOptions(options: SamplerOptions): void {
-  const { steps, cfg, cfgStart = cfg, controlScale = 1, sNoise = 1, startStep = 0, latent } = options;
+  const { steps, cfg, cfgStart = cfg, controlScale = 1, sNoise = 1, startStep = 0, latent, begin } = options;
   checkOption('cfg', cfg, 0);
   checkOption('cfgStart', cfgStart, 0);
   checkOption('controlScale', controlScale, 0);
@@ -64,15 +74,36 @@ export function checkOptions(options: SamplerOptions): void {
   if (!Number.isInteger(startStep) || startStep < 0 || startStep >= steps) {
     throw new UserError(`A run of ${steps} steps cannot resume after step ${startStep}: give a whole number from 0 to ${steps - 1}.`);
   }
+  if (begin && !(Number.isInteger(begin.step) && begin.step >= 0 && begin.step < steps)) {
+    throw new UserError(`A run of ${steps} steps cannot begin after step ${begin.step}: give a whole number from 0 to ${steps - 1}.`);
+  }
   if (startStep > 0 !== (latent !== undefined)) {
     throw new UserError('To resume, give both startStep (1 or more) and the latent that step reported; to start again, give neither.');
   }
 }
 
-/** The latent to begin with: noise of the first sigma's strength, or the one to resume from. Always takes the first draw. */
-export function startLatent({ noise, latent }: SamplerOptions, sigma: number): Float32Array {
+/** Index of the first step that a run takes, were it not resumed. */
+export const firstStep = ({ begin }: Pick<SamplerOptions, 'begin'>): number => begin?.step ?? 0;
+
+/** How much of a picture and of noise, in standard deviations, a level has. */
+export interface Mixture {
+  signal: number;
+  noise: number;
+}
+
+/**
+ * The latent to begin with: noise of the first sigma's strength, or a picture under noise as `mixture`, that of the first step taken, says, or the latent to
+ * resume from. Always takes the first draw. Throws UserError for latents of other sizes.
+ */
+export function startLatent({ noise, latent, begin }: SamplerOptions, sigma: number, mixture: Mixture): Float32Array {
   const scale = Math.sqrt(1 + sigma ** 2);
-  const start = noise().map((v) => v * scale);
+  const drawn = noise();
+  if (begin && begin.latent.length !== drawn.length) {
+    throw new UserError(
+      `The latent to begin with has ${begin.latent.length} values and the noise ${drawn.length}: they are of different images.`,
+    );
+  }
+  const start = drawn.map((v, i) => (begin ? mixture.signal * begin.latent[i] + mixture.noise * v : v * scale));
   if (latent && latent.length !== start.length) {
     throw new UserError(
       `The latent to resume from has ${latent.length} values and the noise ${start.length}: they are of different images.`,

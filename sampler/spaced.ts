@@ -3,8 +3,16 @@
  * (Nichol & Dhariwal 2021, "Improved DDPM", sec. 4).
  */
 import type { Network } from './denoiser.ts';
-import { checkDiffusion, cleanFrom, type Diffusion, type DiffusionSamplerOptions, guidedPrediction, scaleAt } from './diffusion.ts';
-import { addNoise, checkOptions, progressAt, startLatent } from './sampler.ts';
+import {
+  checkDiffusion,
+  cleanFrom,
+  type Diffusion,
+  type DiffusionSamplerOptions,
+  guidedPrediction,
+  mixtureAt,
+  scaleAt,
+} from './diffusion.ts';
+import { addNoise, checkOptions, firstStep, progressAt, startLatent } from './sampler.ts';
 import { checkSteps } from './schedule.ts';
 
 /** A level of the run; all numbers of float32, as the published program keeps them. */
@@ -66,9 +74,10 @@ export async function sampleSpaced(network: Network, diffusion: Diffusion, optio
   checkDiffusion(diffusion);
   const levels = spacedSteps(diffusion.alphasCumprod, steps);
   checkOptions(options);
-  let x = startLatent(options, 0);
+  const first = firstStep(options);
+  let x = startLatent(options, 0, mixtureAt(levels[steps - 1 - first].alphaCumprod));
 
-  for (let i = 0; i < steps; i++) {
+  for (let i = first; i < steps; i++) {
     const level = levels[steps - 1 - i];
     const own = Array.from({ length: correct?.draws(level) ?? 0 }, noise);
     const draw = noise();

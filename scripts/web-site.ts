@@ -7,6 +7,7 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { basename, join, relative, sep } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { type BuildOptions, build, type Metafile } from 'esbuild';
+import { FACE_FILES, FACE_PACKAGE } from '../restore/tiny-face-detector.ts';
 import type { SourceMap } from '../web/sources.ts';
 
 export type Site = Map<string, Uint8Array>;
@@ -15,8 +16,8 @@ const root = fileURLToPath(new URL('..', import.meta.url));
 const read = (path: string): Uint8Array => readFileSync(join(root, path));
 
 /**
- * What page and worker may do, in a tag of the page, which the worker inherits. Weights may come from any address that a person gives; scripts may not, and
- * WebAssembly is for WebP.
+ * What page and worker may do, in a tag of the page, which the worker inherits. Which addresses may be connected to, web/policy.ts narrows to those that a
+ * person opened, before anything else runs. WebAssembly is for WebP.
  */
 const POLICY = [
   "default-src 'self'",
@@ -103,6 +104,7 @@ export async function buildSite({ development = false } = {}): Promise<Site> {
     .decode(read('web/index.html'))
     .replaceAll('{policy}', POLICY)
     .replaceAll('{style}', entry('web/style.css'))
+    .replaceAll('{policyScript}', 'policy.js')
     .replaceAll('{main}', entry('web/main.tsx'))
     .replaceAll('{worker}', entry('web/worker.ts'))
     .replaceAll('{offline}', development ? '' : 'service-worker.js');
@@ -112,18 +114,29 @@ export async function buildSite({ development = false } = {}): Promise<Site> {
     const lines = Object.entries(PAGE_HEADERS).map(([name, value]) => `  ${name}: ${value}\n`);
     site.set('_headers', new TextEncoder().encode(`/*\n${lines.join('')}`));
   }
+  site.set('policy.js', await policyScript());
   for (const name of ['icon.svg', 'page.webmanifest']) site.set(name, read(`web/${name}`));
   for (const path of MODULES) site.set(`assets/${basename(path)}`, read(path));
   for (const path of DEMO) site.set(path, read(path));
+  for (const path of FACE_FILES) site.set(`faces/${basename(path)}`, read(`node_modules/${FACE_PACKAGE}/${path}`));
   for (const folder of SHOWN) {
     for (const name of readdirSync(join(root, folder)))
       if (name.endsWith('.ts')) site.set(`source/${folder}/${name}.txt`, read(`${folder}/${name}`));
   }
   if (!development) {
     const first = ['web/main.tsx', 'web/worker.ts', 'web/style.css'].flatMap((source) => withImports(entry(source), metafile!));
-    site.set('service-worker.js', await serviceWorker(site, ['index.html', 'icon.svg', 'page.webmanifest', ...new Set(first)]));
+    site.set(
+      'service-worker.js',
+      await serviceWorker(site, ['index.html', 'policy.js', 'icon.svg', 'page.webmanifest', ...new Set(first)]),
+    );
   }
   return site;
+}
+
+/** What runs before all else, and not as a module, which would wait. */
+async function policyScript(): Promise<Uint8Array> {
+  const { outputFiles } = await build({ ...bundle, splitting: false, format: 'iife', entryPoints: ['web/policy.ts'] });
+  return outputFiles![0].contents;
 }
 
 const sitePath = (output: string): string => relative('/site', join(root, output)).split(sep).join('/');

@@ -8,6 +8,8 @@ import { coloursOf } from '../image/metadata.ts';
 import { opaque } from '../image/opaque.ts';
 import { readPngText } from '../image/png-chunks.ts';
 import { resize } from '../image/resize.ts';
+import { captionServer } from '../restore/caption.ts';
+import { facesChosen } from '../restore/faces.ts';
 import type { Forecast } from '../restore/forecast.ts';
 import { METHODS } from '../restore/methods.ts';
 import type { CommonOptions } from '../restore/options.ts';
@@ -17,9 +19,11 @@ import { differenceMap, type FidelityReport, fidelity } from '../restore/report.
 import type { PlannedStep } from '../sampler/planned.ts';
 import type { CallContext } from './call-context.ts';
 import type { Explorer } from './engine-explore.ts';
+import { findFaces } from './engine-faces.ts';
 import type { EngineModel } from './engine-model.ts';
 import { bitmapOf } from './pictures.ts';
 import type { Calls, DifferenceTo, GivenOptions, RestoreEvent, RestoreJob, RestoreResult } from './protocol.ts';
+import { maskOfStrokes } from './strokes.ts';
 
 /** What is restored, and how many bytes tell it. */
 const FORMATS: readonly (string | undefined)[] = ['PNG', 'JPEG', 'WebP'];
@@ -46,11 +50,11 @@ export class EngineRuns {
   }
 
   async restore(
-    { photo: file, name, given, memory, speeds, record }: RestoreJob,
+    { photo: file, name, given, strokes, captioner, memory, speeds, record }: RestoreJob,
     { emit, signal }: CallContext<RestoreEvent>,
   ): Promise<RestoreResult> {
     const begun = performance.now();
-    const photo = await decode(new Uint8Array(await file.arrayBuffer()), name);
+    const whole = await decode(new Uint8Array(await file.arrayBuffer()), name);
     const restorer = await this.model.restorer();
     restorer.memory = memory ?? undefined;
     if (speeds) restorer.speeds = { ...speeds, ...restorer.speeds };
@@ -59,16 +63,20 @@ export class EngineRuns {
     const stages = method.stages(method.choose(given, model.config));
     const warning = (said: Warning) => emit({ kind: 'warning', warning: said });
     this.model.files.storageFull = warning;
+    const mask = maskOfStrokes(whole, strokes);
     const preview = previewEvents(async (what, picture) => {
-      const bitmap = await bitmapOf({ ...picture, ...coloursOf(photo) });
+      const bitmap = await bitmapOf({ ...picture, ...coloursOf(whole) });
       emit({ kind: 'picture', name: what, picture: bitmap }, [bitmap]);
     });
     const recording = record && stages.some(({ graph }) => graph === method.main.graph) ? this.explorer.record(device) : null;
     const run = () =>
-      restorer.restore(photo, given, {
+      restorer.restore(whole, given, {
         name,
         signal,
         state: STATES,
+        ...(mask ? { mask } : {}),
+        ...(captioner ? { caption: captionServer(captioner) } : {}),
+        findFaces,
         warning: (said) => (said.code === 'other-states' ? undefined : warning(said)), // they are no news here
         progress: (progress) => emit({ kind: 'progress', ...progress }),
         ...preview,
@@ -81,7 +89,7 @@ export class EngineRuns {
       return run();
     });
     const result = await running.finally(() => recording?.stop());
-    const { image, stage1, recipe, working, resumedAt } = result;
+    const { photo, image, stage1, recipe, working, resumedAt } = result;
     const transparency = image.alpha ? { alpha: image.alpha } : {};
     const enlarged = { ...resize(opaque(photo), image.width, image.height, 'bicubic'), ...transparency, ...coloursOf(photo) };
     const png = new Blob([encodePng(image, { text: { [RECIPE_KEYWORD]: JSON.stringify(recipe) } })], { type: 'image/png' });
@@ -116,10 +124,10 @@ export class EngineRuns {
   }
 
   /** What a restoration of a photo of this size will need. Throws UserError for impossible options, or where it cannot fit. */
-  async forecast({ width, height, given, memory, speeds }: Calls['forecast'][0]): Promise<Forecast> {
+  async forecast({ width, height, given, strokes, memory, speeds }: Calls['forecast'][0]): Promise<Forecast> {
     const restorer = await this.model.restorer();
     restorer.memory = memory ?? undefined;
-    return restorer.forecast({ width, height }, given, speeds);
+    return restorer.forecast({ width, height }, given, speeds, maskOfStrokes({ width, height }, strokes));
   }
 
   /**
@@ -133,6 +141,12 @@ export class EngineRuns {
     if (format !== 'PNG') return { recipe: null };
     const text = readPngText(new Uint8Array(await file.arrayBuffer()), name)[RECIPE_KEYWORD];
     return { recipe: text === undefined ? null : parseRecipe(text, name, METHODS) };
+  }
+
+  /** Faces in a photo, as the option `face` has them. Throws UserError where the finder cannot be loaded. */
+  async findFaces(file: Blob, name: string, signal: AbortSignal): Promise<string[]> {
+    const photo = await decode(new Uint8Array(await file.arrayBuffer()), name);
+    return facesChosen(await findFaces(photo, signal), photo).face;
   }
 
   /** A photo that the browser does not show, as a PNG that it does. Throws UserError where it cannot be decoded here either. */

@@ -4,7 +4,7 @@ import type { Forecast } from '../restore/forecast.ts';
 import { chosen, given, memoryBytes } from './choices.ts';
 import { measure, measuring } from './measuring.ts';
 import { words } from './messages.ts';
-import { run, selected } from './photos.ts';
+import { givenFor, run, selected } from './photos.ts';
 import { adapter, engine, model } from './session.ts';
 import { speedsOf } from './throughput.ts';
 import { bytes, seconds } from './words.ts';
@@ -27,11 +27,13 @@ function Measure() {
 export function ForecastStrip() {
   const problem = useSignal<string | null>(null);
   useSignalEffect(() => {
-    const { width = 0, height = 0 } = selected.value ?? {};
+    const photo = selected.value;
+    const { width = 0, height = 0 } = photo ?? {};
     const asked = {
       width,
       height,
-      given: given.value,
+      given: photo ? givenFor(photo) : given.value,
+      strokes: photo?.marks.strokes ?? [],
       memory: memoryBytes.value,
       speeds: speedsOf(adapter.value?.name, model.value?.report.config.name),
     };

@@ -3,8 +3,10 @@ import { useSignal } from '@preact/signals';
 import { METHODS } from '../restore/methods.ts';
 import { Icon } from './icon.tsx';
 import { filesOf, takeFiles } from './intake.ts';
+import { store, stored } from './local.ts';
 import { words } from './messages.ts';
 import { tellError } from './notices.ts';
+import { isOpened, openOrigin, originOf } from './opened.ts';
 import { type InspectedFile, WEIGHTS, type WeightsChoice } from './protocol.ts';
 import {
   giveFiles,
@@ -180,18 +182,31 @@ function FileItem({ file }: { file: InspectedFile }) {
   );
 }
 
+/** An address that was typed before the page loaded again to open it. */
+function takeAddress(): string {
+  const address = stored('address') ?? '';
+  if (address !== '') store('address', '');
+  return address;
+}
+
 function WebAddress() {
-  const url = useSignal('');
+  const url = useSignal(takeAddress());
   const busy = useSignal(false);
   const open = async (event: Event) => {
     event.preventDefault();
+    const origin = originOf(url.value);
+    if (origin !== null && !isOpened(origin)) {
+      store('address', url.value.trim());
+      openOrigin(origin);
+      return;
+    }
     busy.value = true;
     await giveFiles([{ url: url.value.trim() }]);
     busy.value = false;
   };
   return (
     <form class="address" onSubmit={(event) => void open(event)}>
-      <label for="address">or a web address, of which parts are read as they are needed</label>
+      <label for="address">or a web address, of which parts are read as they are needed; to allow a new one the page loads again</label>
       <div class="row">
         <input
           id="address"

@@ -4,7 +4,20 @@ import { chosen } from './choices.ts';
 import { Icon } from './icon.tsx';
 import { filesOf, takeFiles } from './intake.ts';
 import { Pane } from './pane.tsx';
-import { addPhotos, cancel, downloadResult, type Photo, type Result, type Run, restore, run, selected, selectedResult } from './photos.ts';
+import { MarkedPhoto } from './photo-marks.tsx';
+import {
+  addPhotos,
+  cancel,
+  downloadResult,
+  markAgain,
+  type Photo,
+  type Result,
+  type Run,
+  restore,
+  run,
+  selected,
+  selectedResult,
+} from './photos.ts';
 import { Picture } from './picture.tsx';
 import { model } from './session.ts';
 import { seconds } from './words.ts';
@@ -19,6 +32,7 @@ const STAGES: Readonly<Record<string, string>> = {
   encode: 'Reading what is left of the photo',
   stage1: 'Removing the damage',
   reencode: 'Preparing for sampling',
+  photo: 'Reading the photo as it is',
   text: 'Reading the prompts',
   sample: 'Sampling',
   decode: 'Decoding the result',
@@ -30,7 +44,7 @@ export function PhotoStage() {
   const now = run.value?.photoId === photo.id ? run.value : null;
   if (now) return <Running photo={photo} run={now} />;
   const result = selectedResult.value;
-  return result && photo.status !== 'stopped' && photo.status !== 'failed' ? (
+  return result && photo.status !== 'stopped' && photo.status !== 'failed' && photo.status !== 'waiting' ? (
     <Done photo={photo} result={result} />
   ) : (
     <Waiting photo={photo} />
@@ -84,9 +98,7 @@ function Waiting({ photo }: { photo: Photo }) {
   const verb = { stopped: 'Go on', failed: 'Try again' }[photo.status as string] ?? 'Restore';
   return (
     <div class="card stage">
-      <div class="frame">
-        <img src={photo.url} alt={`${photo.name} before the restoration`} />
-      </div>
+      <MarkedPhoto key={photo.id} photo={photo} />
       <div class="caption">
         <div>
           <strong>{photo.name}</strong>{' '}
@@ -113,6 +125,7 @@ function Waiting({ photo }: { photo: Photo }) {
 function Running({ photo, run }: { photo: Photo; run: Run }) {
   const { progress } = run;
   const what = progress ? (STAGES[progress.stage] ?? progress.stage) : 'Reading the photo';
+  const piece = progress?.piece === undefined ? '' : `${progress.piece[0].toUpperCase()}${progress.piece.slice(1)}: `;
   const isInParts = progress !== null && progress.total > 1;
   const part = isInParts ? ` ${progress.done} of ${progress.total}` : '';
   const left = progress?.secondsLeft ?? null;
@@ -123,7 +136,9 @@ function Running({ photo, run }: { photo: Photo; run: Run }) {
           <>
             <Picture bitmap={run.picture} label={`Preview of ${photo.name}`} />
             <span class="tag left">
-              {run.pictureName === 'stage1' ? 'Stage 1: damage removed' : `Preview, step ${Number(run.pictureName.slice(5))}`}
+              {run.pictureName.endsWith('stage1')
+                ? 'Stage 1: damage removed'
+                : `Preview, step ${Number(/\d+$/.exec(run.pictureName)?.[0])}`}
             </span>
           </>
         ) : (
@@ -133,6 +148,7 @@ function Running({ photo, run }: { photo: Photo; run: Run }) {
       <div class="caption">
         <div class="progress">
           <label for="progress">
+            {piece}
             {what}
             {part}
             {left !== null && progress!.share < 1 && (
@@ -174,6 +190,10 @@ function Done({ photo, result }: { photo: Photo; result: Result }) {
           </span>
         </div>
         <div class="buttons">
+          <button type="button" disabled={run.value !== null} onClick={() => markAgain(photo)}>
+            <Icon name="photo" />
+            Mark
+          </button>
           <button type="button" disabled={run.value !== null || chosen.value.problem !== null} onClick={() => void restore(photo)}>
             <Icon name="undo" />
             Again

@@ -1,13 +1,16 @@
 /** The queue of photos, the run that is under way, and the results. */
 import { computed, signal } from '@preact/signals';
 import { isHopeless } from '../gpu/recovery.ts';
+import type { GivenOptions } from '../restore/choose-options.ts';
 import type { Progress } from '../restore/progress.ts';
 import type { Recipe } from '../restore/recipe.ts';
+import { captioner } from './captioner.ts';
 import { chosen, given, memoryBytes, method, takeRecipe } from './choices.ts';
 import { words } from './messages.ts';
 import { tell, tellError } from './notices.ts';
 import type { RestoreEvent, RestoreResult } from './protocol.ts';
 import { adapter, engine, loras, model } from './session.ts';
+import { type Marks, UNMARKED } from './strokes.ts';
 import { remember, speedsOf } from './throughput.ts';
 
 export interface Photo {
@@ -22,6 +25,8 @@ export interface Photo {
   status: 'waiting' | 'running' | 'done' | 'stopped' | 'failed';
   /** Why it failed. */
   problem: string | null;
+  /** What of it is restored, where that is not all. */
+  marks: Marks;
 }
 
 export interface Result extends RestoreResult {
@@ -78,7 +83,17 @@ export async function addPhotos(files: readonly { name: string; file: Blob }[]):
       );
       continue;
     }
-    const photo: Photo = { id: ++made, name, file, url: URL.createObjectURL(file), width: 0, height: 0, status: 'waiting', problem: null };
+    const photo: Photo = {
+      id: ++made,
+      name,
+      file,
+      url: URL.createObjectURL(file),
+      width: 0,
+      height: 0,
+      status: 'waiting',
+      problem: null,
+      marks: UNMARKED,
+    };
     photos.value = [...photos.value, photo];
     selectedId.value = photo.id;
     void measure(photo);
@@ -118,6 +133,33 @@ export function removeResult(id: number): void {
   void engine().call('forgetResult', id);
 }
 
+/** Marks what is restored. */
+export function mark(id: number, marks: Marks): void {
+  change(id, { marks });
+}
+
+/** Shows the photo itself again, to mark something on it; its results stay. */
+export function markAgain({ id }: Photo): void {
+  change(id, { status: 'waiting' });
+}
+
+/** Looks for faces, which are then restored by themselves too. */
+export async function findFaces({ id, file, name }: Photo): Promise<void> {
+  const boxes = await engine().call('findFaces', { file, name });
+  const photo = photos.value.find((each) => each.id === id);
+  if (photo) mark(id, { ...photo.marks, faces: boxes.map((box) => ({ box, on: true })) });
+}
+
+/** The options of a photo: those that were chosen, and what is marked on it. */
+export function givenFor({ marks: { regions, faces } }: Photo): GivenOptions {
+  const on = faces?.filter((each) => each.on).map(({ box }) => box) ?? [];
+  return {
+    ...given.value,
+    ...(regions.length > 0 ? { region: [...(given.value.region ?? []), ...regions] } : {}),
+    ...(faces ? { face: on, faces: on.length > 0 } : {}),
+  };
+}
+
 function change(id: number, changed: Partial<Photo>): void {
   photos.value = photos.value.map((photo) => (photo.id === id ? { ...photo, ...changed } : photo));
 }
@@ -151,7 +193,9 @@ export async function restore(photo: Photo, recording = record.value): Promise<b
   const job = {
     photo: photo.file,
     name: photo.name,
-    given: given.value,
+    given: givenFor(photo),
+    strokes: photo.marks.strokes,
+    captioner: captioner.value,
     memory: memoryBytes.value,
     speeds: knownSpeeds(),
     record: recording,

@@ -13,6 +13,7 @@ import type { Recipe } from '../restore/recipe.ts';
 import type { FidelityReport } from '../restore/report.ts';
 import type { Speeds } from '../restore/speed.ts';
 import type { PlannedStep } from '../sampler/planned.ts';
+import type { Stroke } from './strokes.ts';
 
 /** What the browser's GPU offers and what was chosen for it. */
 export interface AdapterReport {
@@ -113,10 +114,21 @@ export interface ModelReport {
   files: string[];
 }
 
+/** A vision model that says what a photo shows. */
+export interface CaptionerChoice {
+  url: string;
+  model: string;
+  key?: string;
+}
+
 export interface RestoreJob {
   photo: Blob;
   name: string;
   given: GivenOptions;
+  /** Of the brush that marks what is restored; none for all, or what the options say. */
+  strokes: readonly Stroke[];
+  /** Who is asked for a caption where there is no prompt. */
+  captioner: CaptionerChoice | null;
   /** Bytes of GPU memory that may be used; null lets the engine choose. */
   memory: number | null;
   /** What is known of the adapter's speed. */
@@ -225,8 +237,14 @@ export interface Calls {
   scaleLora: [{ id: number; scale: number }, null, never];
   removeLora: [number, LoraState, never];
   plan: [GivenOptions, PlannedStep[], never];
-  forecast: [{ width: number; height: number; given: GivenOptions; memory: number | null; speeds: Speeds | null }, Forecast, never];
+  forecast: [
+    { width: number; height: number; given: GivenOptions; strokes: readonly Stroke[]; memory: number | null; speeds: Speeds | null },
+    Forecast,
+    never,
+  ];
   lookAt: [{ file: Blob; name: string }, { recipe: Recipe<CommonOptions> | null }, never];
+  /** Faces in a photo, as the option `face` has them. */
+  findFaces: [{ file: Blob; name: string }, string[], never];
   decodePhoto: [{ file: Blob; name: string }, { png: Blob; width: number; height: number }, never];
   restore: [RestoreJob, RestoreResult, RestoreEvent];
   difference: [{ id: number; to: DifferenceTo }, ImageBitmap, never];

@@ -1,4 +1,5 @@
 /** Restore: the photo on its way from damaged to restored, the queue, the model, and all settings. */
+import { CaptionPanel } from './captions.tsx';
 import { ForecastStrip } from './forecast-strip.tsx';
 import { LoraPanel } from './lora-panel.tsx';
 import { ModelPanel } from './model-panel.tsx';
@@ -19,6 +20,7 @@ export function RestoreView() {
         <Essentials />
         <ModelPanel />
         <LoraPanel />
+        <CaptionPanel />
         <AllSettings />
       </aside>
     </div>

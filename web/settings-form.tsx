@@ -172,7 +172,7 @@ function Control({ name, id, typed }: { name: string; id: string; typed: string 
         min={option.least}
         max={option.most}
         step={option.whole ? 1 : 'any'}
-        value={typed ?? String(value)}
+        value={typed ?? (value === null ? '' : String(value))}
         onChange={(event) => type(name, typedIn(event.currentTarget))}
       />
     );
@@ -188,11 +188,13 @@ function Control({ name, id, typed }: { name: string; id: string; typed: string 
       />
     );
   }
+  const written = Array.isArray(value) ? value.join(option.kind === 'boxes' ? ' ' : ',') : ((value as string | null) ?? '');
   return (
     <input
       {...common}
       type="text"
-      value={typed ?? (value as readonly number[]).join(',')}
+      placeholder={option.kind === 'size' ? '2048x1365' : undefined}
+      value={typed ?? written}
       onChange={(event) => type(name, event.currentTarget.value)}
     />
   );

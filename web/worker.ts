@@ -39,6 +39,7 @@ const handlers: Handlers = {
   plan: (given) => runs.plan(given),
   forecast: (asked) => runs.forecast(asked),
   lookAt: ({ file, name }) => runs.lookAt(file, name),
+  findFaces: ({ file, name }, { signal }) => runs.findFaces(file, name, signal),
   decodePhoto: ({ file, name }) => runs.decodePhoto(file, name),
   restore: (job, context) => runs.restore(job, context),
   difference: ({ id, to }) => runs.difference(id, to),

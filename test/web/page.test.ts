@@ -1,10 +1,14 @@
 /** The page in Chromium, used as a person would: photos dropped, restored, compared, looked into; weights opened; and what it must never do. */
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
 import { suite, test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { crop } from '../../image/compose.ts';
 import { decode } from '../../image/decode.ts';
 import { encodePng } from '../../image/encode.ts';
 import type { Image } from '../../image/image.ts';
+import { readPngText } from '../../image/png-chunks.ts';
+import { RECIPE_KEYWORD } from '../../restore/recipe.ts';
 import { encodeSafetensors } from '../../weights/safetensors-writer.ts';
 import { hasChromium } from '../support/chromium.ts';
 import { projectFile } from '../support/fixtures.ts';
@@ -135,6 +139,39 @@ test('a cancelled run stops at once and goes on from its last step, to the same 
   await driver.page.click('.stage button:has-text("Go on")');
   await driver.page.waitForSelector('.stage .dim:has-text("from step")');
   assert.equal(await result(), undisturbed);
+});
+
+test('what is marked on a photo is restored alone, and the rest stays to the bit', async () => {
+  await driver.page.click('.stage button:has-text("Mark")');
+  await driver.page.click('.marking label:has-text("Rectangle")');
+  const { x, y, width, height } = (await driver.page.locator('.marked svg').boundingBox())!;
+  await driver.page.mouse.move(x + width / 2, y + height / 2);
+  await driver.page.mouse.down();
+  await driver.page.mouse.move(x + width * 0.75, y + height * 0.75);
+  await driver.page.mouse.up();
+  await driver.page.waitForSelector('.marked rect.region');
+  assert.equal(await driver.violations(), []);
+  await driver.page.click('.stage button:has-text("Restore")');
+  await restored();
+  const marked = await result();
+  const at = (column: number, row: number) => marked.subarray((row * 64 + column) * 3, (row * 64 + column) * 3 + 3);
+  const isPhoto = (column: number, row: number) => at(column, row).every((value, c) => value === photo.data[(row * 64 + column) * 3 + c]);
+  for (let i = 0; i < 64; i++) assert.ok(isPhoto(i, 5) && isPhoto(5, i) && isPhoto(i, 60), String(i));
+  assert.not.ok(isPhoto(40, 40) && isPhoto(41, 40));
+  await driver.page.click('.stage button:has-text("Mark")');
+  await driver.page.click('.marking button:has-text("Clear")');
+  await driver.page.click('.stage button:has-text("Restore")');
+  await restored();
+});
+
+test('faces are found and can be switched', async () => {
+  await driver.drop([{ name: 'person.png', type: PHOTO, bytes: await projectFile('demo/photos/astronaut.png') }]);
+  await driver.page.click('.marking button:has-text("Find faces")');
+  await driver.page.waitForSelector('.marked rect.face');
+  assert.match((await driver.page.textContent('.faces legend'))!, /A face was found/);
+  await driver.page.uncheck('.faces input');
+  await driver.page.waitForSelector('.marked rect.face.off');
+  await driver.page.click('button:has-text("Take person.png off the list")');
 });
 
 test('a LoRA is loaded, its slider acts on the next run, and at 0 nothing changes', async () => {
@@ -301,6 +338,54 @@ test('the page works without a network, and never asked another host', async () 
   const others = driver.requests.filter((url) => !url.startsWith(driver.url) && !url.startsWith('blob:'));
   assert.equal(others, []);
   assert.equal(driver.errors, []);
+});
+
+test('captions are off until an address is opened and switched on, and then one small picture is sent there', async () => {
+  const asked: string[] = [];
+  const server = createServer(async (request, response) => {
+    for (const [name, value] of [
+      ['origin', new URL(driver.url).origin],
+      ['headers', 'content-type'],
+    ])
+      response.setHeader(`access-control-allow-${name}`, value);
+    let text = '';
+    for await (const part of request) text += part;
+    if (request.method === 'POST') asked.push(text);
+    response.end(JSON.stringify({ choices: [{ message: { content: 'a woman in orange' } }] }));
+  });
+  await new Promise<void>((done) => server.listen(0, '127.0.0.1', done));
+  const address = `http://127.0.0.1:${(server.address() as AddressInfo).port}/v1`;
+  try {
+    await driver.page.context().setOffline(false);
+    const reach = (url: string) =>
+      driver.page.evaluate(
+        (url) =>
+          fetch(url).then(
+            () => 'open',
+            () => 'closed',
+          ),
+        url,
+      );
+    assert.is(await reach(address), 'closed');
+    await driver.page.click('summary:has-text("Captions")');
+    await driver.page.fill('#caption-url', address);
+    await driver.page.fill('#caption-model', 'eyes');
+    await driver.page.click('button:has-text("Allow http://127.0.0.1")');
+    await driver.page.waitForSelector('text=/demo, 6\\.\\d+ M parameters/');
+    assert.equal([await reach(address), await reach('http://127.0.0.1:9/')], ['open', 'closed']);
+    await driver.page.click('summary:has-text("Captions")');
+    await driver.page.check('label:has-text("Send photos without a prompt")');
+    await driver.drop([{ name: 'old.png', type: PHOTO, bytes: encodePng(photo) }]);
+    await driver.page.click('summary:has-text("All settings")');
+    await driver.page.check('label:has-text("stage1-only")');
+    await driver.page.click('.stage button:has-text("Restore")');
+    await restored();
+    assert.is(asked.length, 1);
+    const png = await driver.download('.stage button:has-text("Download")');
+    assert.is(JSON.parse(readPngText(png, 'result')[RECIPE_KEYWORD]!).options.prompt, 'a woman in orange. ');
+  } finally {
+    server.close();
+  }
 });
 
 if (hasChromium) test.run();

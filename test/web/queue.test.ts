@@ -3,6 +3,7 @@ import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { SUPIR_SDXL } from '../../models/config.ts';
 import type { FromEngine, ToEngine } from '../../web/protocol.ts';
+import { UNMARKED } from '../../web/strokes.ts';
 
 /** Facts of the error that each restoration ends with, in turn. */
 const ends: { code: string }[] = [];
@@ -45,6 +46,7 @@ async function statuses(...codes: string[]): Promise<string[]> {
     height: 64,
     status: 'waiting',
     problem: null,
+    marks: UNMARKED,
   }));
   notices.value = [];
   await restoreAll();
