@@ -137,7 +137,7 @@ export function lora(text: string, before: LoraChoice[] = []): LoraChoice[] {
 
 /** --model, of every command that needs one. */
 export function modelOption(): Option {
-  const text = 'folder with config.json and the checkpoints it names, or with published checkpoints';
+  const text = 'folder with config.json and the checkpoints it names, or with published checkpoints; or the file of a cleaner';
   return new Option('--model <folder>', text).default(DEMO);
 }
 

@@ -1,5 +1,5 @@
 /** `supir restore` with DiffBIR and with a cleaner alone, from files to files. */
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { suite } from 'uvu';
@@ -37,6 +37,38 @@ test('the model folder tells the method, and the recipe makes the picture again'
   assert.equal([recipe.method, recipe.options.sampler, recipe.options.controlScale], ['DiffBIR', 'edm_euler_a', 0.8]);
   assert.equal((await run(again, '--from', first)).warnings, []);
   assert.equal(readFileSync(again), readFileSync(first));
+});
+
+test('plan, drawings, inspection and conversion know the folder and the method', async () => {
+  const path = (name: string) => join(folder, name);
+  const done = async (...args: string[]) => {
+    const { code, stdout, stderr } = await supir(args);
+    assert.is(code, 0, `${args.join(' ')}: ${stderr}`);
+    return stdout;
+  };
+  const { sampler, steps } = JSON.parse(await done('plan', '--model', model, '--steps', '3', '--json'));
+  assert.equal([sampler, steps.length, steps[0].cfg], ['spaced', 3, 4]);
+  // The first level of v2.1 has no picture left: sigma is infinite.
+  await done('plan', '--method', 'diffbir', '--sampler', 'spaced', '--steps', '4', '--plot', path('plan.svg'));
+  assert.not.match(readFileSync(path('plan.svg'), 'utf8'), /NaN|Infinity/);
+  assert.match(await done('inspect', model), /IRControlNet[\s\S]*Together they are a complete model, of the method DiffBIR\./);
+  const { blocks } = JSON.parse(await done('inspect', '--graph', 'control', '--model', model, '--size', '64x64', '--json'));
+  assert.ok(blocks.some((block: { path: string }) => block.path === 'control.zero_convs.3.0'));
+  assert.match(await done('restore', '--model', model, '--help'), /Presets of the model .*\n {2}v2\.1 .*\n {2}v2\.1-denoise /);
+  await done('convert', model, '-o', path('all.safetensors'), '--to', 'q8', '--quiet');
+  assert.match(
+    await done('inspect', path('all.safetensors')),
+    /IRControlNet, cleaner RRDBNet.*\n.*It restores by itself, by the method DiffBIR/,
+  );
+  await done('convert', join(model, 'base.safetensors'), '-o', path('parts'), '--layout', 'diffusers', '--quiet');
+  assert.equal(readdirSync(path('parts')).sort(), ['text_encoder', 'unet', 'vae']);
+  const refused: [string[], RegExp][] = [
+    [['plan', '--method', 'clean'], /no steps to plan: the method clean samples nothing/],
+    [['plan', '--model', model, '--restore-cfg', '4'], /--restore-cfg is an option of SUPIR.*DiffBIR/],
+    [['inspect', '--graph', 'cleaner'], /SUPIR has no network 'cleaner'; there are: .*denoiser/],
+    [['convert', model, '-o', path('x'), '--layout', 'diffusers'], /no place for IRControlNet/],
+  ];
+  for (const [args, message] of refused) assertRefused(await supir(args), message, args.join(' '));
 });
 
 test('its parts, a forecast, several seeds and blocks of 4 bits, and what is refused', async () => {

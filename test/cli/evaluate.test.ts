@@ -6,6 +6,7 @@ import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { encodePng } from '../../image/encode.ts';
 import type { Image } from '../../image/image.ts';
+import { TINY_RRDB, tinyDiffBirFiles } from '../support/tiny-diffbir.ts';
 import { assertRefused, supir } from './run-cli.ts';
 
 const test = suite('evaluate', { folder: '' });
@@ -19,7 +20,17 @@ test.after.each(({ folder }) => rmSync(folder, { recursive: true, force: true })
 
 test('bicubic, stage 1, SUPIR, another setting and another program', async ({ folder }) => {
   const [input, output, methods] = [join(folder, 'in'), join(folder, 'out'), join(folder, 'methods.json')];
-  writeFileSync(methods, JSON.stringify([{ name: 'one step', options: { steps: 1 } }]));
+  const rival = join(folder, 'diffbir');
+  mkdirSync(rival);
+  for (const [name, bytes] of await tinyDiffBirFiles(TINY_RRDB)) writeFileSync(join(rival, name), bytes);
+  writeFileSync(
+    methods,
+    JSON.stringify([
+      { name: 'one step', options: { steps: 1 } },
+      { name: 'DiffBIR', model: rival, options: { preset: 'v2', steps: 1, cfg: 1, min_size: 64 } },
+      { name: 'cleaner', model: rival, method: 'clean' },
+    ]),
+  );
   const results = `same=${input}`;
   const args = ['--steps', '2', '--crop', '64', '--methods', methods, '--results', results, '--baseline', 'bicubic', '--json'];
   const run = await supir(['evaluate', input, '-o', output, ...args]);
@@ -28,13 +39,15 @@ test('bicubic, stage 1, SUPIR, another setting and another program', async ({ fo
   const { rows, summaries } = JSON.parse(run.stdout);
   assert.equal(
     rows.map(({ method, photo }: { method: string; photo: string }) => `${method} ${photo}`),
-    ['bicubic', 'stage1', 'supir', 'one step'].flatMap((method) => [`${method} a`, `${method} b`]),
+    ['bicubic', 'stage1', 'supir', 'one step', 'DiffBIR', 'cleaner'].flatMap((method) => [`${method} a`, `${method} b`]),
     'what was there before the error is kept',
   );
   assert.equal(summaries[0].photos, ['a', 'b']);
-  assert.ok(new Set(rows.map(({ psnr }: { psnr: number }) => psnr)).size >= 4, 'every method has its own result');
+  assert.ok(new Set(rows.map(({ psnr }: { psnr: number }) => psnr)).size >= 6, 'every method has its own result');
   assert.equal(readdirSync(output).sort(), [
+    'DiffBIR',
     'bicubic',
+    'cleaner',
     'damaged',
     'figure.png',
     'one-step',
@@ -45,6 +58,9 @@ test('bicubic, stage 1, SUPIR, another setting and another program', async ({ fo
     'tables.md',
     'truth',
   ]);
+  const memory = new Map(rows.map(({ method, gpuMb }: { method: string; gpuMb: number | null }) => [method, gpuMb]));
+  assert.is(memory.get('bicubic'), null);
+  for (const method of ['supir', 'DiffBIR', 'cleaner']) assert.ok((memory.get(method) as number) > 0.1, method);
   assert.is(readFileSync(join(output, 'results.json'), 'utf8'), run.stdout.trimEnd());
 
   const again = await supir(['evaluate', input, '-o', output, ...args.slice(0, 6), '--baseline', 'bicubic', '--resume', '--json']);
