@@ -301,6 +301,7 @@ test('a small DiffBIR opens with the options and presets of its method, restores
   assert.is(await driver.page.inputValue('#set-sampler'), 'spaced');
   const small = crop(photo, 8, 8, 24, 16);
   await driver.drop([{ name: 'small.png', type: PHOTO, bytes: encodePng(small) }]);
+  for (const details of await driver.page.$$('.side details:not([open]) > summary')) await details.click();
   for (const [name, value] of [
     ['steps', '2'],
     ['cfg', '1'],
