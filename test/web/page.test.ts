@@ -293,7 +293,7 @@ test('a small DiffBIR opens with the options and presets of its method, restores
   const files = await tinyDiffBirFiles(TINY_RRDB);
   await driver.drop([...files].map(([name, bytes]) => ({ name, type: WEIGHTS, bytes })));
   await driver.page.waitForSelector('.files >> text=/IRControlNet/');
-  for (const name of ['sdxl', 'supir']) await driver.page.click(`button:has-text("Leave ${name}.safetensors out")`);
+  for (const name of ['tiny-sdxl', 'tiny-supir']) await driver.page.click(`button:has-text("Leave ${name}.safetensors out")`);
   await driver.page.click('button:has-text("Use these files")');
   await driver.page.waitForSelector('.model .dim:has-text("tiny DiffBIR, DiffBIR")');
   assert.is(await driver.page.locator('#set-restoreCfg').count(), 0, "an option of SUPIR's");
