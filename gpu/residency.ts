@@ -10,6 +10,7 @@ import type { TensorData } from '../core/shape.ts';
 import { packed } from '../core/stored-order.ts';
 import type { Parameter } from '../core/tensor.ts';
 import type { Buffers } from './buffers.ts';
+import { UploadCheck } from './upload-check.ts';
 import { GPU_COPY_DST, GPU_COPY_SRC, GPU_STORAGE } from './usage.ts';
 
 /** Pieces of weights that are read at a time. */
@@ -136,12 +137,14 @@ export class ProgramWeights {
     this.slabs = placement.slabs.map((bytes, i) => device.buffer(`weights ${i}`, bytes, GPU_STORAGE | GPU_COPY_DST));
   }
 
-  /** Creates and fills the buffers of weights that stay and are not there yet. */
-  load(signal?: AbortSignal): Promise<void> {
-    return this.uploads.write(
-      this.loaded.flatMap((weight) => weight.pieces().map((piece) => ({ piece, buffer: this.residency.place(weight), offset: 0 }))),
-      signal,
+  /** Creates and fills the buffers of weights that stay and are not there yet, and looks at some of them. */
+  async load(signal?: AbortSignal): Promise<void> {
+    const uploads = this.loaded.flatMap((weight) =>
+      weight.pieces().map((piece) => ({ piece, buffer: this.residency.place(weight), offset: 0 })),
     );
+    const check = new UploadCheck(this.device, uploads.length);
+    await this.uploads.write(uploads, signal, check);
+    await check.done();
   }
 
   /** Where a dispatch finds a weight. */
@@ -198,7 +201,7 @@ class Uploads {
   }
 
   /** Writes all pieces, behind what was submitted so far. Throws what a read throws, the signal's reason, or the device's failure. */
-  async write(uploads: Upload[], signal?: AbortSignal): Promise<void> {
+  async write(uploads: Upload[], signal?: AbortSignal, check?: UploadCheck): Promise<void> {
     const queue = uploads.values();
     let failed = false;
     const read = async () => {
@@ -211,6 +214,7 @@ class Uploads {
           while (this.fences.length > 0 && this.inFlight + bytes.length > IN_FLIGHT) await this.fences[0];
           this.device.check();
           this.device.gpu.queue.writeBuffer(buffer, offset + piece.offset, bytes);
+          check?.wrote(buffer, offset + piece.offset, bytes);
           this.wrote(bytes.length);
         }
       } catch (error) {

@@ -4,7 +4,7 @@ import * as assert from 'uvu/assert';
 import type { DeviceError, Warning } from '../../core/errors.ts';
 import { host } from '../../host/node.ts';
 import type { Image } from '../../image/image.ts';
-import { Restorer } from '../../restore/restorer.ts';
+import { Restorer, type RestoreSettings } from '../../restore/restorer.ts';
 import { FaultyGpu } from '../support/faulty-gpu.ts';
 import { MemoryFiles } from '../support/memory-files.ts';
 import { refusal } from '../support/refused.ts';
@@ -30,12 +30,15 @@ let peak = 0;
 const load = () => Restorer.load(faultyHost, 'tiny', [], { waits });
 
 /** Restores with a restorer of its own; its warnings' codes and the picture. */
-async function restored(prepare: (restorer: Restorer) => void = () => {}): Promise<{ data: Uint8Array; warnings: Warning[] }> {
+async function restored(
+  prepare: (restorer: Restorer) => void = () => {},
+  settings: Pick<RestoreSettings, 'step'> = {},
+): Promise<{ data: Uint8Array; warnings: Warning[] }> {
   const restorer = await load();
   const warnings: Warning[] = [];
   try {
     prepare(restorer);
-    const { image } = await restorer.restore(photo, options, { warning: (said) => void warnings.push(said) });
+    const { image } = await restorer.restore(photo, options, { ...settings, warning: (said) => void warnings.push(said) });
     peak = restorer.device.memory.peak;
     return { data: image.data, warnings };
   } finally {
@@ -97,19 +100,41 @@ test('an adapter that does not come again is told', async () => {
   await restorer.close();
 });
 
-test('memory that ends early is told with what may help', async () => {
+test('memory that ends early is done with, and what does not suffice is told with what may help', async () => {
+  const outOfMemory = /Out of GPU memory while placing .*smaller image or tiles/;
   faulty.faults = { memory: 0.9 * peak };
+  const { data, warnings } = await restored();
+  assert.equal(data, undisturbed);
+  assert.match(warnings.map(({ message }) => message).join(), outOfMemory);
+  faulty.faults = { memory: 0.4 * peak };
   const restorer = await load();
-  const warnings: Warning[] = [];
-  const end = await refusal(restorer.restore(photo, options, { warning: (said) => void warnings.push(said) }));
-  assert.match(end.message, /does not fit: .* of GPU memory are allowed/);
-  assert.match(warnings.map(({ message }) => message).join(), /Out of GPU memory while placing .*smaller image or tiles/);
+  const end = await refusal(restorer.restore(photo, options));
+  assert.match(end.message, outOfMemory);
+  await restorer.close();
+});
+
+test('weights that did not get to the GPU are found, and brought there again', async () => {
+  const name = 'first_stage_model.decoder';
+  faulty.faults = { keepsWrite: (label, device) => device > 1 || !label.includes(name) };
+  const { data, warnings } = await restored();
+  assert.equal(data, undisturbed);
+  assert.match(
+    warnings.map(({ message }) => message).join(),
+    new RegExp(`^The weight '.*${name}.*' is not on the GPU as it was written there`),
+  );
+  assert.is(warnings.length, 1);
+  faulty.mend();
+  faulty.faults = { keepsWrite: (label) => !label.includes(name) };
+  const restorer = await load();
+  const end = (await refusal(restorer.restore(photo, { ...options, stage1Only: true }))) as DeviceError;
+  assert.is(end.code, 'wrong-upload');
   await restorer.close();
 });
 
 test('zeros without an error, and work that is dropped later: found, and done again with other kernels', async () => {
-  faulty.faults = { dropAt: (submit, devices) => devices === 1 && submit >= 14 };
-  const { data, warnings } = await restored();
+  let isSampling = false;
+  faulty.faults = { dropAt: (_, devices) => devices === 1 && isSampling };
+  const { data, warnings } = await restored(() => {}, { step: () => void (isSampling = true) });
   assert.equal(
     warnings.map(({ values }) => values?.fault),
     ['unchanged'],

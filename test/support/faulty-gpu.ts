@@ -10,6 +10,8 @@ export interface Faults {
   loseAt?: (submit: number) => boolean;
   /** What the submits of these numbers compute is left undone, without an error. */
   dropAt?: (submit: number, devices: number) => boolean;
+  /** Whether what is written to a buffer of that label gets there; without an error. */
+  keepsWrite?: (label: string, devices: number) => boolean;
   /** Bytes of all buffers, above which the next one is refused. */
   memory?: number;
   /** Milliseconds in which no adapter answers, from when one is asked for after a loss. */
@@ -87,6 +89,9 @@ export class FaultyGpu {
       device.destroy();
     };
     const queue = over(device.queue, {
+      writeBuffer: (buffer: GPUBuffer, ...rest: [number, GPUAllowSharedBufferSource]) => {
+        if (this.faults.keepsWrite?.(buffer.label, number) ?? true) device.queue.writeBuffer(buffer, ...rest);
+      },
       submit: (commands: GPUCommandBuffer[]) => {
         const workgroups = commands.reduce((sum, each) => sum + (groups.get(each) ?? 0), 0);
         this.largest = Math.max(this.largest, workgroups);
