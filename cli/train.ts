@@ -7,6 +7,7 @@ import { nameKey, plainName } from '../core/plain-name.ts';
 import { shown } from '../core/text.ts';
 import { makePair } from '../evaluate/evaluate.ts';
 import { type Device, openDevice } from '../gpu/device.ts';
+import { keepPace, recallPace } from '../gpu/kept-pace.ts';
 import { onDevices } from '../gpu/recovery.ts';
 import { host } from '../host/node.ts';
 import { checkNotRead } from '../host/node-files.ts';
@@ -282,8 +283,11 @@ async function withModel(photos: string, flags: TrainSettings, name: string, wor
   const interruption = onInterrupt(() => undefined);
   const state = join(flags.output, 'state.safetensors');
   const resumable = flags.resume || !existsSync(state); // else it is another training's
-  const open = async (before: Device | null) =>
-    openDevice({ gpu: await host.gpu(), settle: host.settle, pace: before?.pace, debug: host.debug?.() });
+  const open = async (before: Device | null) => {
+    const device = await openDevice({ gpu: await host.gpu(), settle: host.settle, pace: before?.pace, debug: host.debug?.() });
+    if (!before) await recallPace(device, host.notes);
+    return device;
+  };
   const lost = (error: DeviceError) =>
     void process.stderr.write(`Warning: ${words(error)} The training goes on from its last step on a new device.\n`);
   try {
@@ -298,6 +302,7 @@ async function withModel(photos: string, flags: TrainSettings, name: string, wor
           const resume = attempt > 0 && resumable ? existsSync(state) : flags.resume;
           await work(new Session(model, weights, photos, { ...flags, resume }, () => interruption.aborted, progressed));
         } finally {
+          await keepPace(device, host.notes);
           await model?.close();
         }
       },

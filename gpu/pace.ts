@@ -40,6 +40,11 @@ const [QUICKER, SLOWER] = [0.5, 4];
 export class Pace {
   /** Seconds that a submit may take. May be changed at any time. */
   seconds: number;
+  /** Seconds that it might take to begin with. */
+  readonly usualSeconds: number;
+  /** Whether a portion was timed, and how many devices were lost. */
+  hasLearnt = false;
+  losses = 0;
   /** Is told of every portion that was timed: its planned and its measured seconds. */
   onPortion: ((planned: number, measured: number) => void) | null = null;
   private readonly guess: Work;
@@ -48,6 +53,7 @@ export class Pace {
 
   constructor({ seconds = 0.25, software }: PaceOptions) {
     this.seconds = seconds;
+    this.usualSeconds = seconds;
     this.guess = software ? CPU_GUESS : GPU_GUESS;
   }
 
@@ -60,12 +66,14 @@ export class Pace {
   learn(planned: number, measured: number): void {
     this.onPortion?.(planned, measured);
     if (!(planned > 0 && measured > 0)) return;
+    this.hasLearnt = true;
     this.slowness *= Math.sqrt(Math.min(SLOWER ** 2, Math.max(QUICKER ** 2, measured / planned)));
   }
 
   /** The device was lost with a submit of this size: half of it from now on. */
   afterLoss(): void {
     this.seconds /= 2;
+    this.losses++;
   }
 
   /** Operations per second that the estimate amounts to, for work that moves few bytes. */

@@ -5,6 +5,7 @@
 import { DeviceError, factsOf, MemoryError, UserError } from '../core/errors.ts';
 import { parameters } from '../core/module.ts';
 import { type Device, type OpenOptions, openDevice } from '../gpu/device.ts';
+import { keepPace, recallPace } from '../gpu/kept-pace.ts';
 import { Profile } from '../gpu/profiler.ts';
 import { deviceAfterLoss, Losses } from '../gpu/recovery.ts';
 import type { Host } from '../host/host.ts';
@@ -181,6 +182,7 @@ export class Restorer<K extends Kind = SupirKind> {
     try {
       const restorer = new Restorer(host, options, methods, await openModel(device, host, folder, loras, options, methods));
       await restorer.findMemory();
+      await recallPace(device, host.notes);
       return restorer;
     } catch (error) {
       device.close();
@@ -262,6 +264,7 @@ export class Restorer<K extends Kind = SupirKind> {
       }
     }
     this.losses.progressed();
+    await keepPace(this.device, this.host.notes);
     const resumedAt = states.find((state) => state?.saved)?.saved?.startStep ?? 0;
     const finished = async () => {
       for (const state of states) await state?.remove();
