@@ -138,7 +138,10 @@ async function evaluate(named: string[], flags: Wanted): Promise<void> {
   };
   const identities = Object.fromEntries(methods.map(({ name, identity }) => [name, identity ?? null]));
   const unlock = await lock(join(flags.output, '.evaluation.lock'), `An evaluation in ${flags.output} is under way`);
-  const { known, kept } = flags.resume ? await knownRows(flags.output, settings, identities) : { known: [], kept: null };
+  const { known, kept } = await knownRows(flags.resume ? flags.output : null, settings, identities).catch(async (error) => {
+    await unlock();
+    throw error;
+  });
   const say = (text: string) => void (flags.json || process.stderr.write(`${text}\n`));
   const write = (file: string, text: string) => host.writeFileAtomic(`${flags.output}/${file}`, new TextEncoder().encode(text));
   const rows: Row[] = [];
@@ -224,12 +227,13 @@ interface Kept {
   rows: Row[];
 }
 
-/** Rows of an earlier evaluation of the same pairs: by the same methods, their pictures there still; and by others, which are kept. */
+/** Rows of an earlier evaluation of the same pairs, in the folder where one is to be resumed: by the same methods, their pictures there still; and by others, which are kept. */
 async function knownRows(
-  folder: string,
+  folder: string | null,
   settings: object,
   identities: Record<string, string | null>,
 ): Promise<{ known: Row[]; kept: Kept | null }> {
+  if (folder === null) return { known: [], kept: null };
   const path = `${folder}/results.json`;
   if (!(await host.exists(path))) return { known: [], kept: null };
   const before = parseResults(await host.readFile(path), path);
