@@ -220,7 +220,7 @@ test('a restoration asks where no prompt is given, keeps the answer for a resume
     await restorer.restore(small, { ...options, prompt: '', stage1Only: true }, { caption });
     assert.is(shown.length, 1, 'nobody was asked again');
     // Of stage 1, and of every tile.
-    const tiles = { ...options, steps: 1, tile: 8 };
+    const tiles = { ...options, stage1Only: true, tile: 8 };
     const wide = { ...crop(await decode(await projectFile('demo/photos/cat-noisy.jpg'), 'cat'), 20, 40, 96, 64) };
     const tiled = await restorer.restore(wide, tiles, { caption, captionFrom: 'stage1', captionTiles: true });
     assert.is(tiled.recipe.options.prompt, 'seen 2. ');

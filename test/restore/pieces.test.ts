@@ -24,6 +24,8 @@ import { projectFile } from '../support/fixtures.ts';
 const demo = new URL('../../demo', import.meta.url).pathname;
 const [WIDTH, HEIGHT] = [160, 128];
 const base = { steps: 1, cfg: 1, cfgStart: 1, minSize: 64, feather: 4 };
+/** Without sampling, where that makes no difference. */
+const quick = { ...base, stage1Only: true };
 let restorer: Restorer;
 let photo: Image;
 
@@ -64,7 +66,7 @@ test('a region is restored in its place, and every sample outside is the photoâ€
   const shares: number[] = [];
   const result = await restorer.restore(
     photo,
-    { ...base, region },
+    { ...quick, region },
     {
       piece: ({ what, number, count }) => void seen.push(`${what} ${number} of ${count}`),
       progress: ({ share }) => void shares.push(share),
@@ -89,10 +91,10 @@ test('a region is restored in its place, and every sample outside is the photoâ€
 });
 
 test('a region is what the restored part is, where the edge has faded in', async () => {
-  const given = { ...base, region: ['40,32,80,64'], feather: 0 };
+  const given = { ...quick, region: ['40,32,80,64'], feather: 0 };
   const { image, options } = await restorer.restore(photo, given);
   const [{ box }] = divide(SUPIR, restorer.model.config, photo, options, null).pieces;
-  const part = await restorer.restore(crop(photo, box.x, box.y, box.width, box.height), base);
+  const part = await restorer.restore(crop(photo, box.x, box.y, box.width, box.height), quick);
   const [x, y] = [40 - box.x, 32 - box.y];
   assert.equal(crop(image, 40, 32, 80, 64).data, crop(part.image, x, y, 80, 64).data);
 });
@@ -137,7 +139,7 @@ test('a mask restores what is white, is in the recipe, and a run that was stoppe
 });
 
 test('faces are laid over the restored whole with their own prompt, and found ones are in the recipe', async () => {
-  const given = { ...base, longSide: 96 };
+  const given = { ...quick, longSide: 96 };
   const whole = await restorer.restore(photo, given);
   const asked: Image[] = [];
   const found = [
@@ -175,7 +177,7 @@ test('faces are laid over the restored whole with their own prompt, and found on
 test('where no face is found that is told, and a photo of which only faces count stays as it is', async () => {
   const told: string[] = [];
   const settings = { findFaces: async () => [], warning: ({ message }: { message: string }) => void told.push(message), name: 'hill.png' };
-  const result = await restorer.restore(photo, { ...base, facesOnly: true }, settings);
+  const result = await restorer.restore(photo, { ...quick, facesOnly: true }, settings);
   assert.equal(result.image.data, photo.data);
   assert.equal(told, ['hill.png: no face was found, so nothing is changed.']);
   await restorer.restore(photo, { ...base, faces: true, stage1Only: true }, settings);
