@@ -47,23 +47,20 @@ const BLOCKS = ['q8', 'q4'] as const;
 const CHANNELS = [8, 5];
 
 const base = { vendor: '', architecture: '', device: '', description: '', software: false };
-/** The matrix units of most GPUs, and of Apple's. */
+/** The matrix units of most GPUs. */
 const HALVES: MatrixUnit = { input: 'f16', m: 16, n: 16, k: 16, lanes: 32 };
-const SINGLES: MatrixUnit = { input: 'f32', m: 8, n: 8, k: 8, lanes: 32 };
 const ADAPTERS: AdapterFacts[] = [
   { ...base, features: new Set(), subgroupSizes: [0, 0], schedule: 'tiled' },
   { ...base, features: new Set(['shader-f16', 'subgroups']), subgroupSizes: [32, 32], schedule: 'tiled' },
   { ...base, features: new Set(['shader-f16', 'subgroups']), subgroupSizes: [8, 8], software: true, schedule: 'subgroup' },
   { ...base, features: new Set(), subgroupSizes: [0, 0], schedule: 'matrix', matrixUnit: HALVES },
-  ...[HALVES, SINGLES].map(
-    (matrixUnit): AdapterFacts => ({
-      ...base,
-      features: new Set([MATRIX_FEATURE, 'subgroup-size-control']),
-      subgroupSizes: [32, 64],
-      schedule: 'matrix',
-      matrixUnit,
-    }),
-  ),
+  {
+    ...base,
+    features: new Set([MATRIX_FEATURE, 'subgroup-size-control']),
+    subgroupSizes: [32, 64],
+    schedule: 'matrix',
+    matrixUnit: HALVES,
+  },
 ];
 
 /** Extensions of WGSL, and the features that they need. */
