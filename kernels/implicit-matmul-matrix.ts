@@ -80,10 +80,11 @@ export function matrixMatmul(variant: MatmulVariant, unit: MatrixUnit, features:
 
   const keepX = (i: string) => {
     const at = `keep_at + ${i} * ${fetched * stride}u`;
-    if (ofX === 1) return keep('x_tile', at, `four(xs[${i}])`);
+    const v = `select(vec4<f32>(0.0), xs[${i}], inside[${i}])`;
+    if (ofX === 1) return keep('x_tile', at, `four(${v})`);
     const [high, rest] = twice ? ['select(high, vec2<u32>(0u), resting)', 'select(low, high, resting)'] : ['high', 'low'];
     return fill(SPLIT, {
-      v: `xs[${i}]`,
+      v,
       scale: `${scale}`,
       keep_high: keep('x_tile', at, high),
       keep_low: keep('x_tile', `${low.x}u + ${at}`, rest),
@@ -178,20 +179,19 @@ export function matrixMatmul(variant: MatmulVariant, unit: MatrixUnit, features:
       columns_of_w: eachColumn((i) => `columns[${i}] = ${columnOf(i)};`),
       places_of_x: windowed
         ? fill(WINDOW, { rows_fetched: `${rowsFetched}`, each_row: eachRow((i) => fill(WINDOW_ROW, { i })) })
-        : eachRow((i) => `x_at[${i}] = batch * p.x_batch + rows[${i}] * p.k;`),
-      places_of_w: eachColumn((i) => `w_at[${i}] = batch * p.w_batch + columns[${i}] * p.k;`),
+        : eachRow((i) => `x_at[${i}] = rows[${i}] * p.k;`),
+      places_of_w: eachColumn((i) => `w_at[${i}] = columns[${i}] * p.k;`),
       no_sums: repeat('i', rows * columns * kinds, (i) => `sums[${i}] = ${matrices.zeros};`),
       sums: `${rows * columns * kinds}`,
       windows_end: lowRank ? 'let windows_end = (p.k + $to_quads) / $quads * $quads;' : '',
       end: lowRank ? 'windows_end + (p.rank + $to_ranks) / $ranks * $quads' : 'p.k',
       of_w: packed ? 'vec2<u32>' : 'vec4<f32>',
       resting: twice ? 'var resting = false;' : '',
-      no_x: eachRow((i) => `xs[${i}] = vec4<f32>(0.0);`),
       unless_adapters: lowRank
         ? fill(ADAPTERS, {
             ...{ quads, ranks },
             resting: twice ? `resting = quad >= ${ranks}u;` : '',
-            load_t: eachRow((i) => `xs[${i}] = t_load(rows[${i}] * p.rank + rank);`),
+            load_t: eachRow((i) => `xs[${i}] = t_load(rows[${i}] * p.rank + last); inside[${i}] = rank < p.rank;`),
             load_up: eachColumn((i) => {
               const up = `up_load(columns[${i}] * p.rank + last)`;
               return `ws[${i}] = ${twice ? `part(${up}, resting)` : up};`;
@@ -202,12 +202,16 @@ export function matrixMatmul(variant: MatmulVariant, unit: MatrixUnit, features:
         ? fill(LOAD_WINDOW, {
             quads,
             next_place: eachRow((i) => fill(NEXT_PLACE, { i })),
-            load: eachRow((i) => `if (inside[${i}]) { xs[${i}] = x_load(place[${i}] + c); }`),
+            load: eachRow((i) => `inside[${i}] = within[${i}]; xs[${i}] = x_load(select(0u, place[${i}] + c, within[${i}]));`),
           })
-        : `if (done + quad < p.k) { ${eachRow((i) => `xs[${i}] = x_load(x_at[${i}] + done + quad);`)} }`,
-      load_w: eachColumn((i) => `ws[${i}] = ${packed ? `w[w_at[${i}] + last]` : `w_load(w_at[${i}] + last)`};`),
+        : `let at = batch * p.x_batch + last; ${eachRow((i) => `xs[${i}] = x_load(x_at[${i}] + at); inside[${i}] = done + quad < p.k;`)}`,
+      load_w: eachColumn((i) => `ws[${i}] = ${packed ? `w[w_at[${i}] + w_last]` : `w_load(w_at[${i}] + w_last)`};`),
       keep_x: eachRow(keepX),
       keep_w: eachColumn(keepW),
+      fetch: FETCH,
+      keep: '$keep_x $keep_w',
+      // Matrices that are emulated multiply a tile of zeros first, for their text is dear to compile.
+      first_tile: native ? '{ $fetch $keep workgroupBarrier(); } done += $quads;' : '',
       multiply: repeat('step', depth / k, (step) =>
         fill(MULTIPLY, {
           rights: `${columns * ofW}`,
@@ -261,31 +265,32 @@ fn run(id: u32, group: u32, local: u32) {
   var sums: array<Sums, $sums>;
   $no_sums
   $windows_end
-  var xs: array<vec4<f32>, $rows_fetched>;
-  var ws: array<$of_w, $columns_fetched>;
-  $resting
-  for (var done = 0u; ; done += $quads) {
-    let more = done < $end;
-    if (more) {
-      $no_x
-      $unless_adapters
-        // What w holds beyond its end is multiplied by zeros, but must not be a NaN.
-        let last = min(done + quad, p.k - 1u);
-        $load_x
-        $load_w
-      }
-    }
-    if (done > 0u) {
-      $multiply
-    }
-    if (!more) { break; }
+  let end = $end + $quads;
+  var done = 0u;
+  $first_tile
+  // A tile is fetched, the one before it multiplied, then what was fetched is kept. Nothing lies between that a compiler could divide, or move loads
+  // behind: so they arrive while the products are made. The last tile that is fetched lies beyond the end and counts for nothing.
+  for (; done < end; done += $quads) {
+    $fetch
+    $multiply
     workgroupBarrier();
-    $keep_x
-    $keep_w
+    $keep
     workgroupBarrier();
   }
   $passes
 }`;
+
+/** $fetch: what x holds beyond its end is not used, and w repeats its last numbers. */
+const FETCH = `var xs: array<vec4<f32>, $rows_fetched>;
+    var inside: array<bool, $rows_fetched>;
+    var ws: array<$of_w, $columns_fetched>;
+    $resting
+    $unless_adapters
+      let last = min(done + quad, p.k - 1u);
+      let w_last = batch * p.w_batch + last;
+      $load_x
+      $load_w
+    }`;
 
 /** $places_of_x of a window: its place (ky, kx), which the next load is c behind; the first place is a step away. */
 const WINDOW = `var c = p.channels + quad;
@@ -294,7 +299,7 @@ const WINDOW = `var c = p.channels + quad;
   var top: array<i32, $rows_fetched>;
   var left: array<i32, $rows_fetched>;
   var place: array<u32, $rows_fetched>;
-  var inside: array<bool, $rows_fetched>;
+  var within: array<bool, $rows_fetched>;
   $each_row`;
 /** Where a row's image begins in x, and its window in the image; then where the place is in x, and whether inside. */
 const WINDOW_ROW = `x_at[$i] = batch * p.x_batch + rows[$i] / (p.oh * p.ow) * ((p.h >> p.zoom) * (p.width >> p.zoom) * p.channels);
@@ -315,7 +320,7 @@ const LOAD_WINDOW = `while (c >= p.channels) {
         c += $quads;`;
 const NEXT_PLACE = `let y = top[$i] + i32(ky);
             let x = left[$i] + i32(kx);
-            inside[$i] = y >= 0 && y < i32(p.h) && x >= 0 && x < i32(p.width) && ky < p.kh;
+            within[$i] = y >= 0 && y < i32(p.h) && x >= 0 && x < i32(p.width) && ky < p.kh;
             place[$i] = x_at[$i] + ((u32(y) >> p.zoom) * (p.width >> p.zoom) + (u32(x) >> p.zoom)) * p.channels;`;
 
 /** $unless_adapters: behind the window, adapters' factors are fetched in its place. */
@@ -323,7 +328,7 @@ const ADAPTERS = `if (done >= windows_end) {
         let rank = (done - windows_end) / $quads * $ranks + quad % $ranks;
         let last = min(rank, p.rank - 1u);
         $resting
-        if (rank < p.rank) { $load_t }
+        $load_t
         $load_up
       } else {`;
 
