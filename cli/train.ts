@@ -9,6 +9,7 @@ import { makePair } from '../evaluate/evaluate.ts';
 import { type Device, openDevice } from '../gpu/device.ts';
 import { keepPace, recallPace } from '../gpu/kept-pace.ts';
 import { onDevices } from '../gpu/recovery.ts';
+import { tuneTiles } from '../gpu/tile-tuning.ts';
 import { host } from '../host/node.ts';
 import { checkNotRead } from '../host/node-files.ts';
 import { lock } from '../host/node-lock.ts';
@@ -285,7 +286,11 @@ async function withModel(photos: string, flags: TrainSettings, name: string, wor
   const resumable = flags.resume || !existsSync(state); // else it is another training's
   const open = async (before: Device | null) => {
     const device = await openDevice({ gpu: await host.gpu(), settle: host.settle, pace: before?.pace, debug: host.debug?.() });
-    if (!before) await recallPace(device, host.notes);
+    if (before) device.facts.tiles = before.facts.tiles;
+    else {
+      await recallPace(device, host.notes);
+      await tuneTiles(device, host.notes);
+    }
     return device;
   };
   const lost = (error: DeviceError) =>

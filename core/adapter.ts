@@ -9,6 +9,23 @@ export type Schedule = 'subgroup' | 'tiled' | 'matrix';
 
 export const MATRIX_FEATURE = 'chromium-experimental-subgroup-matrix';
 
+/**
+ * The tiles of the schedules for GPUs, by work: matmuls of rows as they lie and of windows, where the larger tile would start few workgroups or many, and
+ * attention where that is few. What is quicker depends on the GPU; results do not.
+ */
+export type TileSize = 'large' | 'small';
+export type TiledWork = 'fewRows' | 'manyRows' | 'fewWindows' | 'manyWindows' | 'fewQueries';
+export type TileSizes = Readonly<Record<TiledWork, TileSize>>;
+
+/** Where nothing was measured. */
+export const USUAL_TILES: TileSizes = {
+  fewRows: 'small',
+  manyRows: 'large',
+  fewWindows: 'small',
+  manyWindows: 'large',
+  fewQueries: 'small',
+};
+
 /** What is known of the machine around a GPU. */
 export interface Machine {
   system: 'windows' | 'mac' | 'linux' | 'android' | 'ios' | null;
@@ -39,6 +56,8 @@ export interface AdapterFacts {
   /** Smallest and largest subgroup, in lanes; 0 where unknown. */
   subgroupSizes: [number, number];
   schedule: Schedule;
+  /** Default: USUAL_TILES. */
+  tiles?: TileSizes;
   /** In the schedule 'matrix', which of its products is used. */
   matrixUnit?: MatrixUnit;
 }

@@ -9,6 +9,7 @@
  * Queries, keys and channels are dealt to threads in turn, so that neighbours read neighbouring words of workgroup memory; rows of tiles are
  * padded where they would fall on the same banks. Indices are written so that compilers see that they stay inside the tiles.
  */
+import type { TileSize } from '../core/adapter.ts';
 import { fill } from '../core/fill.ts';
 import { type DTypes, each, shader, when } from '../core/shader.ts';
 import { WINDOW_PARAMS, WINDOW_WGSL } from './window-place.ts';
@@ -29,9 +30,14 @@ export interface AttentionTile {
   values: number;
 }
 
-/** The tile for heads of so many groups of 4 channels. */
-export function attentionTile(quads: number): AttentionTile {
-  if (quads <= 24) return { threads: 128, across: 8, keys: 8, channels: Math.ceil(quads / 8), piece: 16, values: 16 };
+/** The widest head, in groups of 4 channels, of which there is a small tile. */
+const SMALL_UP_TO = 24;
+
+/** The tile for heads of so many groups of 4 channels. Small ones have half the queries, and give the same bits. */
+export function attentionTile(quads: number, size: TileSize = 'large'): AttentionTile {
+  if (size === 'small' && quads <= SMALL_UP_TO)
+    return { threads: 64, across: 8, keys: 8, channels: Math.ceil(quads / 8), piece: 16, values: 8 };
+  if (quads <= SMALL_UP_TO) return { threads: 128, across: 8, keys: 8, channels: Math.ceil(quads / 8), piece: 16, values: 16 };
   if (quads <= 32) return { threads: 256, across: 16, keys: 4, channels: 2, piece: 16, values: 8 };
   return { threads: 256, across: 32, keys: 4, piece: 32, ...(quads <= 64 ? { channels: 2, values: 8 } : { channels: 4, values: 4 }) };
 }
@@ -105,7 +111,7 @@ export function tiledAttention(tile: AttentionTile, loads: 1 | 4, types: DTypes<
             }`,
     );
   return shader({
-    name: `attention x${loads} ${4 * width} ${types.q} ${types.k} ${types.v} tiled${states ? ' states' : ''}${windows ? ' windows' : ''}`,
+    name: `attention x${loads} ${4 * width} ${types.q} ${types.k} ${types.v} tiled${threads === 64 ? ' small' : ''}${states ? ' states' : ''}${windows ? ' windows' : ''}`,
     bindings: {
       q: { dtype: types.q, width: loads },
       k: { dtype: types.k, width: loads },

@@ -5,6 +5,7 @@
  *
  * The schedules are in files of their own; heads that are not in fours or wider than 128 channels are always computed in tiles.
  */
+import { USUAL_TILES } from '../core/adapter.ts';
 import { ShapeError } from '../core/errors.ts';
 import { apply, type Lowering, type Op, type Operand } from '../core/op.ts';
 import { describe, type Shape, sizeOf, type Tensor } from '../core/tensor.ts';
@@ -14,6 +15,7 @@ import { attentionTile, loopLengths, tiledAttention, tileQueries } from './atten
 import { onMatmuls, WIDEST_HEAD, wideAttention } from './attention-wide.ts';
 import { slice } from './copy.ts';
 import { reshape } from './reshape.ts';
+import { MANY } from './tile-choice.ts';
 
 export interface AttentionAttrs {
   heads: number;
@@ -96,7 +98,8 @@ export function lowerAttention(
     return;
   }
   const quads = Math.ceil(perHead / 4);
-  const tile = attentionTile(quads);
+  const few = images * heads * Math.ceil(queries / tileQueries(attentionTile(quads))) < MANY;
+  const tile = attentionTile(quads, few ? (to.facts.tiles ?? USUAL_TILES).fewQueries : 'large');
   const blocks = Math.ceil(queries / tileQueries(tile));
   const chunks = Math.ceil(quads / (tile.channels * tile.across));
   const groups = images * heads * chunks * blocks;

@@ -25,6 +25,7 @@ import { mergeMoments } from './merge-moments.ts';
 import { rankScales } from './rank-scales.ts';
 import { max, sum } from './reduce.ts';
 import { softmax } from './softmax.ts';
+import { LARGE_TILES } from './tile-choice.ts';
 import { cast, gelu, quickGelu, silu } from './unary.ts';
 import { where } from './where.ts';
 import { windowAttention } from './window-attention.ts';
@@ -51,6 +52,7 @@ const base = { vendor: '', architecture: '', device: '', description: '', softwa
 const HALVES: MatrixUnit = { input: 'f16', m: 16, n: 16, k: 16, lanes: 32 };
 const ADAPTERS: AdapterFacts[] = [
   { ...base, features: new Set(), subgroupSizes: [0, 0], schedule: 'tiled' },
+  { ...base, features: new Set(), subgroupSizes: [0, 0], schedule: 'tiled', tiles: LARGE_TILES },
   { ...base, features: new Set(['shader-f16', 'subgroups']), subgroupSizes: [32, 32], schedule: 'tiled' },
   { ...base, features: new Set(['shader-f16', 'subgroups']), subgroupSizes: [8, 8], software: true, schedule: 'subgroup' },
   { ...base, features: new Set(), subgroupSizes: [0, 0], schedule: 'matrix', matrixUnit: HALVES },
@@ -194,6 +196,12 @@ function* graphs(): Generator<Tensor> {
       for (const residual of FLOATS) yield add(gated(), of([3, o], residual));
     }
     yield lowRankDown(linear(x, of([o, 8])) as LayerTensor, x, w, of([o]));
+  }
+  // A sum along k in parts, and what adds them.
+  for (const o of [2900, 2902]) {
+    const long = linear(of([9, 1304]), of([o, 1304]), of([o]));
+    yield long;
+    yield geglu(long);
   }
   const [x, w] = [of([1, 64, 64, 64]), of([64, 3, 3, 64])];
   const convolution = (bias: boolean) => conv2d(x, w, bias ? of([64]) : null, { padding: 1 });

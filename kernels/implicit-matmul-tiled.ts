@@ -1,67 +1,82 @@
 /**
- * Implicit matmul for GPUs: a workgroup of 128 threads computes 128 x 64 results, 8 x 8 of them a thread.
+ * Implicit matmul for GPUs: a workgroup of 128 threads computes 128 x 64 results, 8 x 8 of them a thread, or one of 64 threads 64 x 32, 4 x 8 of them
+ * a thread (tile-choice.ts).
  *
- * Tiles of x (128 rows) and w (64 columns), 16 elements of the window deep, pass through workgroup memory. A thread fetches blocks of 4 rows
+ * Tiles of x and w, 16 elements of the window deep, pass through workgroup memory. A thread fetches blocks of 4 rows
  * or columns by 4 elements, turns them around in registers and stores them element by element, so that the inner loop reads rows and
  * columns in fours. Memory is waited for while other workgroups of the same processor compute. Indices are written so that compilers see
  * that they stay inside the tiles, for a check would cost as much as several multiply-adds.
  */
+import type { TileSize } from '../core/adapter.ts';
 import { fill } from '../core/fill.ts';
 import { each, shader } from '../core/shader.ts';
 import { epilogueWgsl } from './epilogue.ts';
 import { MATMUL_PARAMS, type MatmulVariant, matmulBindings, matmulName, PIXEL, type Tile } from './matmul-variant.ts';
+import { TILES } from './tile-choice.ts';
 
-/** Sums of one workgroup. */
-export const TILE: Tile = { rows: 128, columns: 64 };
 /** What one workgroup computes: with geglu half as many columns, each from a value and a gate. */
-export const tiledTile = (gated: boolean): Tile => ({ ...TILE, columns: gated ? TILE.columns / 2 : TILE.columns });
-export const TILED_THREADS = 128;
+export const tiledTile = (size: TileSize, gated: boolean): Tile => ({ ...TILES[size], columns: TILES[size].columns / (gated ? 2 : 1) });
+export const tiledThreads = (size: TileSize): number => TILES[size].rows;
 /** Elements of the window in a tile, and loads. */
 const DEPTH = 16;
 
 const four = (line: (i: number) => string) => each(4, line);
 
-export function tiledMatmul(variant: MatmulVariant) {
+export function tiledMatmul(variant: MatmulVariant, size: TileSize) {
   const { inWidth, lowRank, epilogue, windowed } = variant;
   /** The window's elements in a tile, in loads. */
   const depth = DEPTH / inWidth;
   const gated = epilogue.activation === 'geglu';
-  const { columns } = tiledTile(gated);
+  const { columns } = tiledTile(size, gated);
+  const tile = TILES[size];
+  // Sums of a thread in fours: two of columns and so many of rows. Threads lie in a grid over them.
+  const [rowFours, across] = [tile.columns / 32, tile.columns / 8];
+  const down = tile.rows / across;
+  const [xPitch, wPitch] = [tile.rows / 4, tile.columns / 4];
   const load = `${inWidth === 1 ? 'elements' : 'loads'} ${windowed ? 'of a window' : 'of a row'}` as const;
   return shader({
-    name: `${matmulName(variant)} tiled`,
+    name: `${matmulName(variant)} tiled${size === 'small' ? ' small' : ''}`,
     bindings: matmulBindings(variant),
     params: MATMUL_PARAMS,
-    workgroup: TILED_THREADS,
+    workgroup: tiledThreads(size),
     code: fill(TEXT, {
-      ...{ depth, columns, tile_rows: TILE.rows, to_depth: depth - 1 },
+      ...{ depth, columns, across, down, tile_rows: tile.rows, tile_columns: tile.columns, to_depth: depth - 1 },
+      ...{ x_pitch: xPitch, w_pitch: wPitch, sum_rows: 4 * rowFours, row_step: 4 * down },
       finish: epilogueWgsl(epilogue),
-      ...{ x_size: `${DEPTH * (TILE.rows / 4)}`, w_size: `${DEPTH * (TILE.columns / 4)}` },
+      ...{ x_size: `${DEPTH * xPitch}`, w_size: `${DEPTH * wPitch}` },
       four_elements: inWidth === 4 ? '' : windowed ? `${PIXEL}${SCALAR_WINDOW}` : SCALAR_ROW,
       gates: gated ? ` + sums_of / ${columns}u * p.columns` : '',
       rows_of_x: windowed ? WINDOW_PLACES : 'let x_at = batch * p.x_batch + rows * p.k;',
-      sums: each(8, (i) => `var s${i}_0 = vec4<f32>(0.0); var s${i}_1 = vec4<f32>(0.0);`),
+      sums: each(4 * rowFours, (i) => `var s${i}_0 = vec4<f32>(0.0); var s${i}_1 = vec4<f32>(0.0);`),
       windows_end: lowRank ? 'let windows_end = (p.k + $to_depth) / $depth * $depth;' : '',
       end: lowRank ? 'windows_end + (p.rank + 3u) / 4u * $depth' : 'p.k',
       no_x: four((i) => `var x${i} = vec4<f32>(0.0);`),
       unless_adapters_x: lowRank ? ADAPTERS_X : '{',
       load_x: LOAD_X[load],
       keep_x: four(
-        (j) => `x_tile[(4u * x_quad + ${j}u) * ${TILE.rows / 4}u + local % 32u] = vec4<f32>(x0[${j}], x1[${j}], x2[${j}], x3[${j}]);`,
+        (j) => `x_tile[(4u * x_quad + ${j}u) * ${xPitch}u + local % ${xPitch}u] = vec4<f32>(x0[${j}], x1[${j}], x2[${j}], x3[${j}]);`,
       ),
       no_w: four((i) => `var w${i}: vec4<f32>;`),
       unless_adapters_w: lowRank ? ADAPTERS_W : '{',
       load_up: four((i) => `w${i} = up_load(columns[${i}] * p.rank + q);`),
       load_w: inWidth === 1 ? four((i) => `w${i} = w_four(w_at[${i}], done + 4u * w_quad);`) : LOAD_W,
       keep_w: four(
-        (j) => `w_tile[(4u * w_quad + ${j}u) * ${TILE.columns / 4}u + local % 16u] = vec4<f32>(w0[${j}], w1[${j}], w2[${j}], w3[${j}]);`,
+        (j) => `w_tile[(4u * w_quad + ${j}u) * ${wPitch}u + local % ${wPitch}u] = vec4<f32>(w0[${j}], w1[${j}], w2[${j}], w3[${j}]);`,
       ),
       steps: DEPTH / 2,
-      multiply: each(2, (n) => fill(MULTIPLY, { n, x_pitch: TILE.rows / 4, w_pitch: TILE.columns / 4, add: each(8, addProducts) })),
-      all_sums: Array.from({ length: 16 }, (_, i) => `s${i >> 1}_${i & 1}`).join(', '),
+      multiply: each(2, (n) =>
+        fill(MULTIPLY, {
+          n,
+          ...{ x_pitch: xPitch, w_pitch: wPitch, across },
+          more_rows: rowFours === 2 ? `let b = x_tile[(2u * k + $n) * $x_pitch + my_rows + ${down}u];` : '',
+          add: each(4 * rowFours, addProducts),
+        }),
+      ),
+      all_sums: Array.from({ length: 8 * rowFours }, (_, i) => `s${i >> 1}_${i & 1}`).join(', '),
+      sum_fours: `${8 * rowFours}`,
       store: gated
-        ? 'finish4(batch, row, column, sums[2u * i], sums[2u * i + 1u]);'
-        : each(2, (j) => `finish4(batch, row, column + ${32 * j}u, sums[2u * i + ${j}u]);`),
+        ? 'finish4(slice, row, column, sums[2u * i], sums[2u * i + 1u]);'
+        : each(2, (j) => `finish4(slice, row, column + ${4 * across * j}u, sums[2u * i + ${j}u]);`),
     }),
   });
 }
@@ -74,31 +89,35 @@ var<workgroup> w_tile: array<vec4<f32>, $w_size>;
 $four_elements
 fn run(id: u32, group: u32, local: u32) {
   let tiles = p.row_tiles * p.column_tiles;
-  if (group >= tiles * p.batch) { return; }
-  let batch = group / tiles;
+  if (group >= tiles * p.batch * p.parts) { return; }
+  let slice = group / tiles;
+  let batch = slice % p.batch;
+  // Of several parts of the sum each has its own elements of k; the last one has the rest.
+  let begin = slice / p.batch * p.part;
   let first_row = ((group % tiles) / p.column_tiles) * $tile_rows;
   let first_column = (group % p.column_tiles) * $columns;
   // Four rows of x and four of w to fetch; those beyond the edge repeat the last one, and finish drops them.
-  let rows = min(first_row + 4u * (local % 32u) + vec4<u32>(0u, 1u, 2u, 3u), vec4<u32>(p.rows - 1u));
-  let sums_of = 4u * (local % 16u) + vec4<u32>(0u, 1u, 2u, 3u);
+  let rows = min(first_row + 4u * (local % $x_pitch) + vec4<u32>(0u, 1u, 2u, 3u), vec4<u32>(p.rows - 1u));
+  let sums_of = 4u * (local % $w_pitch) + vec4<u32>(0u, 1u, 2u, 3u);
   let columns = min(first_column + sums_of % $columns, vec4<u32>(p.columns - 1u))$gates;
-  let x_quad = (local / 32u) % 4u;
-  let w_quad = (local / 16u) % 4u;
+  let x_quad = (local / $x_pitch) % 4u;
+  let w_quad = (local / $w_pitch) % 4u;
   let w_at = batch * p.w_batch + columns * p.k;
   $rows_of_x
   // A thread's sums, in fours of columns.
-  let my_rows = (local / 8u) % 16u;
-  let my_columns = local % 8u;
+  let my_rows = (local / $across) % $down;
+  let my_columns = local % $across;
   $sums
   $windows_end
-  for (var done = 0u; done < $end; done += $depth) {
+  let end = select($end, begin + p.part, slice / p.batch + 1u < p.parts);
+  for (var done = begin; done < end; done += $depth) {
     $no_x
     $unless_adapters_x
     $load_x
     }
     workgroupBarrier();
     $keep_x
-    if (local < 64u) {
+    if (local < $tile_columns) {
       $no_w
       // What w holds beyond its end is multiplied by zeros, but must not be a NaN.
       $unless_adapters_w
@@ -111,9 +130,9 @@ fn run(id: u32, group: u32, local: u32) {
       $multiply
     }
   }
-  var sums = array<vec4<f32>, 16>($all_sums);
-  for (var i = 0u; i < 8u; i++) {
-    let row = first_row + my_rows * 4u + i / 4u * 64u + i % 4u;
+  var sums = array<vec4<f32>, $sum_fours>($all_sums);
+  for (var i = 0u; i < $sum_rows; i++) {
+    let row = first_row + my_rows * 4u + i / 4u * $row_step + i % 4u;
     let column = first_column + my_columns * 4u;
     $store
   }
@@ -122,9 +141,9 @@ fn run(id: u32, group: u32, local: u32) {
 /** $multiply: one element of the window, of two in a trip. */
 const MULTIPLY = `{
         let a = x_tile[(2u * k + $n) * $x_pitch + my_rows];
-        let b = x_tile[(2u * k + $n) * $x_pitch + my_rows + 16u];
+        $more_rows
         let u = w_tile[(2u * k + $n) * $w_pitch + my_columns];
-        let v = w_tile[(2u * k + $n) * $w_pitch + my_columns + 8u];
+        let v = w_tile[(2u * k + $n) * $w_pitch + my_columns + $across];
         $add
       }`;
 const addProducts = (i: number) => {
@@ -139,9 +158,9 @@ const WINDOW_PLACES = `let x_at = batch * p.x_batch + rows / (p.oh * p.ow) * ((p
   // The window's place (ky, kx): where in x, and whether inside. The next load is c behind; the first place is a step away.
   var place = vec4<u32>(0u);
   var inside = vec4<bool>(false);
-  var c = p.channels + x_quad;
-  var kx = 0xffffffffu;
-  var ky = 0u;`;
+  var c = p.channels + begin % p.channels + x_quad;
+  var kx = begin / p.channels % p.kw - 1u;
+  var ky = begin / p.channels / p.kw;`;
 
 /** $load_x, by what a load moves and where rows lie. */
 const LOAD_X = {

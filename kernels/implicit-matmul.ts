@@ -10,8 +10,10 @@ import { sizeOf } from '../core/tensor.ts';
 import { type EpilogueOperands, epilogueOf, epilogueOperands, epilogueParams } from './epilogue.ts';
 import { MATRIX_THREADS, matrixMatmul, matrixTile, suitsMatrices } from './implicit-matmul-matrix.ts';
 import { subgroupMatmul, subgroupTile } from './implicit-matmul-subgroup.ts';
-import { TILED_THREADS, tiledMatmul, tiledTile } from './implicit-matmul-tiled.ts';
+import { tiledMatmul, tiledThreads, tiledTile } from './implicit-matmul-tiled.ts';
 import type { Float, MatmulVariant } from './matmul-variant.ts';
+import { sumParts } from './sum-parts.ts';
+import { type Extent, partsAlong, tileSize } from './tile-choice.ts';
 
 export interface ImplicitMatmul extends EpilogueOperands {
   x: Operand;
@@ -32,8 +34,27 @@ export interface ImplicitMatmul extends EpilogueOperands {
   activations?: boolean;
 }
 
-/** Emits the dispatch of an implicit matmul, in the schedule of the adapter. */
+/** Emits an implicit matmul, in the schedule of the adapter: one dispatch, or where that would leave a GPU idle some parts of it and their sum. */
 export function lowerImplicitMatmul(to: Lowering, m: ImplicitMatmul): void {
+  const { rows, columns, batch } = m;
+  const extent = { rows, columns: m.activation === 'geglu' ? 2 * columns : columns, batch };
+  const k = m.window.kh * m.window.kw * m.channels;
+  const parts = to.facts.schedule === 'tiled' ? partsAlong(k, extent) : 1;
+  if (parts === 1) {
+    emit(to, m, extent, { parts, part: k });
+    return;
+  }
+  const sums = to.scratch('partial sums', [parts, batch, rows, extent.columns]);
+  const bare = { bias: null, scale: null, residual: null, activation: 'none' } as const;
+  const part = ALIGNED * Math.ceil(k / parts / ALIGNED);
+  emit(to, { ...m, ...bare, output: sums, columns: extent.columns }, extent, { parts, part });
+  sumParts(to, m, { sums, parts, batch, rows, columns });
+}
+
+/** Elements of k of which a part of a sum has a multiple: whole tiles of any kernel. */
+const ALIGNED = 32;
+
+function emit(to: Lowering, m: ImplicitMatmul, extent: Extent, { parts, part }: { parts: number; part: number }): void {
   const { kh, kw, stride, top, left } = m.window;
   const gated = m.activation === 'geglu';
   const subgroup = to.facts.schedule === 'subgroup';
@@ -47,11 +68,12 @@ export function lowerImplicitMatmul(to: Lowering, m: ImplicitMatmul): void {
   };
   const lanes = to.facts.subgroupSizes[0];
   const unit = to.facts.schedule === 'matrix' && suitsMatrices(variant, m.activations ?? false) ? to.facts.matrixUnit : undefined;
-  const tile = subgroup ? subgroupTile(lanes, gated) : unit ? matrixTile(gated) : tiledTile(gated);
+  const size = tileSize(to.facts, extent, variant.windowed ? 'Windows' : 'Rows');
+  const tile = subgroup ? subgroupTile(lanes, gated) : unit ? matrixTile(gated) : tiledTile(size, gated);
   const rowTiles = Math.ceil(m.rows / tile.rows);
   const columnTiles = Math.ceil(m.columns / tile.columns);
   to.dispatch({
-    shader: subgroup ? subgroupMatmul(lanes, variant) : unit ? matrixMatmul(variant, unit, to.facts.features) : tiledMatmul(variant),
+    shader: subgroup ? subgroupMatmul(lanes, variant) : unit ? matrixMatmul(variant, unit, to.facts.features) : tiledMatmul(variant, size),
     operands: { x: m.x, w: m.w, ...epilogueOperands(m), t: m.t, up: m.up },
     params: {
       rows: m.rows,
@@ -61,6 +83,8 @@ export function lowerImplicitMatmul(to: Lowering, m: ImplicitMatmul): void {
       row_tiles: rowTiles,
       column_tiles: columnTiles,
       batch: m.batch,
+      parts,
+      part: part / variant.inWidth,
       x_batch: sizeOf(m.x.shape) / variant.inWidth / m.batch,
       w_batch: sizeOf(m.w.shape) / variant.inWidth / m.batch,
       h: m.image.h,
@@ -76,7 +100,7 @@ export function lowerImplicitMatmul(to: Lowering, m: ImplicitMatmul): void {
       rank: m.up ? m.up.shape[1] / 4 : 0,
       ...epilogueParams(m, m.rows),
     },
-    threads: rowTiles * columnTiles * m.batch * (subgroup ? lanes : unit ? MATRIX_THREADS : TILED_THREADS),
+    threads: rowTiles * columnTiles * m.batch * parts * (subgroup ? lanes : unit ? MATRIX_THREADS : tiledThreads(size)),
     flops: 2 * m.rows * sizeOf(m.w.shape),
   });
 }

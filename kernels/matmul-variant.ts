@@ -31,6 +31,8 @@ export const MATMUL_PARAMS = {
   row_tiles: 'u32',
   column_tiles: 'u32',
   batch: 'u32',
+  parts: 'u32', // of the sum, and loads of k in each but the last; one part in the schedule for processors
+  part: 'u32',
   x_batch: 'u32', // elements of x and w in one batch, in loads
   w_batch: 'u32',
   h: 'u32',

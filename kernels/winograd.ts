@@ -12,6 +12,7 @@ import type { AdapterFacts } from '../core/adapter.ts';
 import type { Lowering, Operand } from '../core/op.ts';
 import { epilogueOf, epilogueOperands, epilogueParams } from './epilogue.ts';
 import { type ImplicitMatmul, lowerImplicitMatmul } from './implicit-matmul.ts';
+import { TILES } from './tile-choice.ts';
 import {
   PATCH,
   PATCH_FLOPS,
@@ -33,7 +34,9 @@ const CACHED = 2 ** 21;
 /** What a multiply-add of a direct convolution and of Winograd's products costs on matrix units, in those of the tiled schedule: two or three products of halves. */
 const ON_MATRICES = { f16: 0.5, split: 0.8 };
 
-/** Whether Winograd's convolution applies and is the cheaper way: the transforms must be worth it. */
+/**
+ * Whether Winograd's convolution applies and is the cheaper way: the transforms must be worth it, and on GPUs what is computed of tiles beyond the last row.
+ */
 export function suitsWinograd({ x, w, window, image, channels, columns, rows }: ImplicitMatmul, { schedule }: AdapterFacts): boolean {
   const { kh, kw, stride } = window;
   if (kh !== 3 || kw !== 3 || stride !== 1 || channels % 4 || columns % 4) return false;
@@ -42,7 +45,8 @@ export function suitsWinograd({ x, w, window, image, channels, columns, rows }: 
   const transforms = 20 * channels * columns + 28 * tiles * channels + 20 * tiles * columns;
   const matrices = schedule === 'matrix';
   const [direct, product] = matrices ? [w.dtype === 'f16' ? ON_MATRICES.f16 : ON_MATRICES.split, ON_MATRICES.split] : [1, 1];
-  return 36 * product * tiles * channels * columns + 75 * transforms < 9 * direct * rows * channels * columns;
+  const computed = (count: number) => (schedule === 'subgroup' ? count : TILES.small.rows * Math.ceil(count / TILES.small.rows));
+  return 36 * product * computed(tiles) * channels * columns + 75 * transforms < 9 * direct * computed(rows) * channels * columns;
 }
 
 const tilesAlong = (size: number) => Math.ceil(size / TILE);

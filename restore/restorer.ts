@@ -8,6 +8,7 @@ import { type Device, type OpenOptions, openDevice } from '../gpu/device.ts';
 import { keepPace, recallPace } from '../gpu/kept-pace.ts';
 import { Profile } from '../gpu/profiler.ts';
 import { deviceAfterLoss, Losses } from '../gpu/recovery.ts';
+import { tuneTiles } from '../gpu/tile-tuning.ts';
 import type { Host } from '../host/host.ts';
 import { cutOut } from '../image/compose.ts';
 import type { Image } from '../image/image.ts';
@@ -181,8 +182,8 @@ export class Restorer<K extends Kind = SupirKind> {
     const device = await deviceOf(host, options);
     try {
       const restorer = new Restorer(host, options, methods, await openModel(device, host, folder, loras, options, methods));
-      await restorer.findMemory();
       await recallPace(device, host.notes);
+      await restorer.explore();
       return restorer;
     } catch (error) {
       device.close();
@@ -220,7 +221,7 @@ export class Restorer<K extends Kind = SupirKind> {
     this.options = { ...this.options, ...options };
     this.speeds = null;
     await before.model.close();
-    await this.findMemory();
+    await this.explore();
   }
 
   /**
@@ -478,11 +479,15 @@ export class Restorer<K extends Kind = SupirKind> {
     );
   }
 
-  /** Finds out how much memory there is for this model, where a trial can tell. A device that the trial loses is replaced, and not tried again. */
-  private async findMemory(): Promise<void> {
+  /**
+   * Finds out which tiles are quick, and how much memory there is for this model, where a trial can tell. A device that is lost by that is replaced, and
+   * nothing more is tried.
+   */
+  private async explore(): Promise<void> {
     const { device, model } = this;
     const weights = [...parameters(model.networks)].reduce((sum, [, { bytes }]) => sum + bytes, 0);
     try {
+      if (!device.facts.tiles) await tuneTiles(device, this.host.notes);
       await device.findMemory(weights + BESIDE_WEIGHTS);
     } catch (error) {
       const failure = await device.failureBehind(error);
@@ -550,10 +555,11 @@ function inBothSchedules(failure: DeviceError): DeviceError {
 }
 
 async function deviceOf(host: Host, { schedule, powerPreference }: RestorerOptions, before: Device | null = null): Promise<Device> {
-  const { pace, card } = before ?? {};
+  const { pace, card, facts } = before ?? {};
   const { settle, chooseMatrixUnit } = host;
   const from = { gpu: await host.gpu(), settle, chooseMatrixUnit, machine: host.machine(), debug: host.debug?.() };
   const device = await openDevice({ ...from, schedule, powerPreference, pace, card });
+  device.facts.tiles = facts?.tiles;
   device.profile = before?.profile ? new Profile() : null;
   return device;
 }

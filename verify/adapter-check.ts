@@ -7,11 +7,13 @@ import { DeviceError } from '../core/errors.ts';
 import { input } from '../core/tensor.ts';
 import type { Device } from '../gpu/device.ts';
 import { compile } from '../gpu/program.ts';
+import { type TileTuning, timedTiles } from '../gpu/tile-tuning.ts';
 import { GPU_COPY_DST, GPU_COPY_SRC, GPU_MAP_READ, GPU_STORAGE } from '../gpu/usage.ts';
 import { attention } from '../kernels/attention.ts';
 import { conv2d } from '../kernels/conv2d.ts';
 import { linear } from '../kernels/linear.ts';
-import { kernelChecks } from './kernel-checks.ts';
+import { LARGE_TILES } from '../kernels/tile-choice.ts';
+import { type KernelCheck, kernelChecks } from './kernel-checks.ts';
 import { type Probes, probe } from './probes.ts';
 
 export interface KernelFinding {
@@ -29,6 +31,8 @@ export interface AdapterReport {
   schedules: { checked: Schedule[]; left: Partial<Record<Schedule, string>>; chosen: Schedule };
   kernels: { checked: number; wrong: KernelFinding[]; worst: KernelFinding | null };
   probes: Probes;
+  /** The tiles that it would choose, and milliseconds of each work with both; null where it has no choice or the check was stopped before. */
+  tiles: TileTuning | null;
   /** Null where the check was stopped before it. */
   speed: {
     /** GFLOP/s of work repeated within one submit: a matmul, a convolution and attention of SDXL's sizes. */
@@ -63,6 +67,8 @@ export interface AdapterCheckOptions {
   signal?: AbortSignal;
 }
 
+/** Checks of what is computed in tiles of two sizes. */
+const TILED = /^(matmul|convolution|attention)/;
 const SCHEDULES: Schedule[] = ['tiled', 'subgroup', 'matrix'];
 
 /** Runs the check. What fails is in the report; throws DeviceError only where no device opens at all. */
@@ -81,28 +87,38 @@ export async function checkAdapter({
   const checked: Schedule[] = [];
   const findings: KernelFinding[] = [];
   const others = SCHEDULES.filter((each) => each !== schedule);
-  const total = checks.length * (1 + others.length) + 3;
+  const tiles = checks.filter(({ name }) => TILED.test(name));
+  const total = checks.length * (1 + others.length) + tiles.length + 4;
   let done = 0;
   let longest = 0;
   let interrupted = false;
 
   const tell = (what: string) => progress?.(done, total, what);
-  const run = async (device: Device, on: Schedule) => {
-    checked.push(on);
+  const run = async (device: Device, on: Schedule, which: readonly KernelCheck[], how = '') => {
     device.pace.onPortion = (_, measured) => {
       longest = Math.max(longest, measured);
     };
-    for (const check of checks) {
+    for (const check of which) {
       if (signal?.aborted) {
         interrupted = true;
         return;
       }
-      tell(`${check.name}, ${on}`);
-      findings.push({ name: check.name, schedule: on, ...(await attempt(check, device)) });
+      tell(`${check.name}${how}, ${on}`);
+      findings.push({ name: `${check.name}${how}`, schedule: on, ...(await attempt(check, device)) });
       done++;
     }
   };
-  await run(chosen, schedule);
+  /** What is small is computed in small tiles; in the tiled schedule then once more in large ones. */
+  const all = async (device: Device, on: Schedule) => {
+    checked.push(on);
+    await run(device, on, checks);
+    if (on !== 'tiled' || interrupted) return;
+    const before = device.facts.tiles;
+    device.facts.tiles = LARGE_TILES;
+    await run(device, on, tiles, ', large tiles');
+    device.facts.tiles = before;
+  };
+  await all(chosen, schedule);
   for (const other of others) {
     if (interrupted) break;
     const device = await open(other).catch((error) => {
@@ -112,7 +128,7 @@ export async function checkAdapter({
       return null;
     });
     if (!device) continue;
-    await run(device, other);
+    await all(device, other);
     device.close();
   }
 
@@ -122,6 +138,12 @@ export async function checkAdapter({
   tell('speed');
   interrupted ||= signal?.aborted ?? false;
   const speed = interrupted ? null : await speedOf(chosen);
+  done++;
+  tell('which tiles are quick');
+  interrupted ||= signal?.aborted ?? false;
+  const choosesTiles = !software && schedule !== 'subgroup';
+  const quickest = choosesTiles && !interrupted ? await timedTiles(chosen) : null;
+  if (quickest) chosen.facts.tiles = quickest.tiles;
   done++;
   tell('a restoration');
   const restored = restoration && !interrupted ? { share: await restoration(chosen) } : null;
@@ -136,6 +158,7 @@ export async function checkAdapter({
     schedules: { checked, left, chosen: schedule },
     kernels: { checked: findings.length, wrong, worst },
     probes,
+    tiles: quickest,
     speed,
     longestSubmit: { seconds: longest, budget: chosen.pace.seconds },
     restoration: restored,

@@ -1,6 +1,8 @@
 /** An adapter's check as text: short enough to read, and to paste into a report of a fault. */
+import type { TiledWork } from '../core/adapter.ts';
 import { shown } from '../core/text.ts';
 import { VERSION } from '../core/version.ts';
+import type { TileTuning } from '../gpu/tile-tuning.ts';
 import type { AdapterReport } from './adapter-check.ts';
 
 const VERDICTS = {
@@ -11,7 +13,7 @@ const VERDICTS = {
 
 /** `runtime`: what the program runs in. -> lines of at most some 100 characters */
 export function reportText(report: AdapterReport, runtime: string): string {
-  const { adapter, schedules, kernels, probes, speed, longestSubmit, restoration, verdict, why, seconds } = report;
+  const { adapter, schedules, kernels, probes, tiles, speed, longestSubmit, restoration, verdict, why, seconds } = report;
   const checked = schedules.checked.map((each) => (each === schedules.chosen ? `${each} (chosen)` : each)).join(', ');
   const kind = adapter.software ? ', computes on the processor' : '';
   const keeps = (yes: boolean) => (yes ? 'kept' : 'lost');
@@ -23,6 +25,7 @@ export function reportText(report: AdapterReport, runtime: string): string {
     `adapter      ${shown(adapter.description || adapter.device || adapter.vendor)}${kind}`,
     `             vendor ${shown(adapter.vendor || '?')}, architecture ${shown(adapter.architecture || '?')}`,
     `schedules    ${checked}`,
+    ...(tiles ? tileLines(tiles) : []),
     ...Object.entries(schedules.left).map(([name, reason]) => `             not ${name}: ${shown(reason, 200)}`),
     `kernels      ${kernels.checked} checks, ${kernels.wrong.length} wrong`,
     ...(kernels.worst
@@ -44,6 +47,23 @@ export function reportText(report: AdapterReport, runtime: string): string {
     `submits      ${(longestSubmit.seconds * 1000).toFixed(0)} ms at most, compiling included; ${longestSubmit.budget * 1000} ms are planned`,
     `time         ${seconds.toFixed(0)} s`,
   ].join('\n');
+}
+
+const WORKS: Readonly<Record<TiledWork, string>> = {
+  manyRows: 'large matmuls',
+  fewRows: 'small matmuls',
+  manyWindows: 'large convolutions',
+  fewWindows: 'small convolutions',
+  fewQueries: 'short attention',
+};
+
+/** What would be chosen, and why: milliseconds with large and with small tiles. */
+function tileLines({ tiles, times }: TileTuning): string[] {
+  return (Object.keys(WORKS) as TiledWork[]).map((work, i) => {
+    const { large, small } = times[work] ?? {};
+    const why = large === undefined ? 'as usual, not timed' : `${large.toFixed(2)} ms in large ones, ${small!.toFixed(2)} in small ones`;
+    return `${i === 0 ? 'tiles   ' : '        '}     ${WORKS[work]}: ${tiles[work]} (${why})`;
+  });
 }
 
 const percent = (share: number | null) => (share === null ? '?' : `${(100 * share).toFixed(1)} %`);

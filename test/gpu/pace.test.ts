@@ -15,6 +15,7 @@ import { gradient } from '../../kernels/gradient.ts';
 import { groupNorm } from '../../kernels/group-norm.ts';
 import { linear } from '../../kernels/linear.ts';
 import { softmax } from '../../kernels/softmax.ts';
+import { MANY } from '../../kernels/tile-choice.ts';
 import { SUPIR_SDXL } from '../../models/config.ts';
 import { Supir } from '../../models/supir.ts';
 import { noiseLoss } from '../../train/loss.ts';
@@ -82,6 +83,11 @@ test('published sizes: no submit and no dispatch above the budget, at three spee
     for (const [name, graph] of Object.entries(graphs)) {
       if (name === 'a training step' && facts.schedule !== 'tiled') continue; // its plan alone takes seconds
       const planned = plan(graph, { ...FACTS, ...facts }, wide);
+      if (facts.schedule === 'tiled' && (name === 'latent 32' || name === 'latent 64')) {
+        const gflop = (dispatches: typeof planned.dispatches) => dispatches.reduce((sum, { flops }) => sum + flops, 0) / 1e9;
+        const few = planned.dispatches.filter(({ threads, shader }) => threads / shader.workgroup < MANY);
+        assert.ok(gflop(few) < 0.02 * gflop(planned.dispatches), `${name}: ${gflop(few)} GFLOP in few workgroups`);
+      }
       const counts = [2e12, 4e11, 2e10].map((flops) => {
         const pace = new Pace({ software: false });
         pace.flopsPerSecond = flops;
