@@ -34,6 +34,8 @@ export interface PaceOptions {
 /** Cautious first guesses, per second: of an integrated GPU, and of two cores. */
 const GPU_GUESS: Work = { flops: 5e11, bytes: 3e10 };
 const CPU_GUESS: Work = { flops: 2e10, bytes: 5e9 };
+/** Dispatches of a submit at most: the GPU begins with the first while the next are recorded, which takes some microseconds each. */
+const MOST_DISPATCHES = 128;
 /** One portion changes the estimate by at most these factors: a compiler, or other work, may have been in its way. */
 const [QUICKER, SLOWER] = [0.5, 4];
 
@@ -87,12 +89,13 @@ export class Pace {
 
   /**
    * Work in the order given, divided into submits that should take at most `seconds` each. A dispatch that would take longer is divided by workgroups,
-   * each part a submit of its own; a single workgroup is never divided. `most` caps the workgroups of one part along a dispatch's first dimension.
+   * each part a submit of its own; a single workgroup is never divided. Without a bound in seconds it is a single submit. `most` caps the workgroups of one part along a dispatch's first dimension.
    */
   submits(work: readonly DividedWork[], most: number): Portion[][] {
     const submits: Portion[][] = [];
     let current: Portion[] = [];
     let planned = 0;
+    const longest = Number.isFinite(this.seconds) ? MOST_DISPATCHES : work.length;
     const close = () => {
       if (current.length > 0) submits.push(current);
       current = [];
@@ -108,7 +111,7 @@ export class Pace {
           submits.push([{ dispatch, first, groups: Math.min(size, each.groups - first) }]);
         continue;
       }
-      if (planned + cost > this.seconds) close();
+      if (planned + cost > this.seconds || current.length === longest) close();
       current.push({ dispatch, first: 0, groups: each.groups });
       planned += cost;
     }

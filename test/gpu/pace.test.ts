@@ -182,6 +182,13 @@ test('the same bits, whole and divided, in every schedule', async () => {
   }
 });
 
+test('of many short dispatches the first are submitted while the others are recorded', () => {
+  const work = Array.from({ length: 300 }, () => ({ flops: 1, bytes: 1, groups: 2 }));
+  const lengths = (seconds: number) => new Pace({ software: false, seconds }).submits(work, MOST).map(({ length }) => length);
+  assert.equal(lengths(0.25), [128, 128, 44]);
+  assert.equal(lengths(Number.POSITIVE_INFINITY), [300]);
+});
+
 test('speed is learnt from what submits take, step by step, and the budget halves after a loss', () => {
   const pace = new Pace({ software: false, seconds: 0.25 });
   const work = { flops: 1e12, bytes: 0 };
