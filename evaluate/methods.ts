@@ -6,14 +6,12 @@ import { decode } from '../image/decode.ts';
 import { PHOTO_NAME } from '../image/photo-names.ts';
 import { keyOf } from '../options/schema.ts';
 import type { GivenOptions } from '../restore/choose-options.ts';
-import { CLEANER } from '../restore/clean-method.ts';
-import { DIFFBIR } from '../restore/diffbir-method.ts';
-import type { AnyMethod } from '../restore/methods.ts';
-import { type LoraChoice, Restorer } from '../restore/restorer.ts';
+import { type AnyMethod, METHODS } from '../restore/methods.ts';
+import { type LoraChoice, methodOf, Restorer } from '../restore/restorer.ts';
 import type { Given, Kind } from '../restore/stage.ts';
 import { SUPIR } from '../restore/supir.ts';
 import { fingerprint } from '../weights/fingerprint.ts';
-import { isWeights } from '../weights/folder.ts';
+import { isWeights, openComponents } from '../weights/folder.ts';
 import { openModelFolder } from '../weights/model-files.ts';
 import { openTensorFile } from '../weights/open.ts';
 import type { EvaluatedMethod } from './evaluate.ts';
@@ -41,8 +39,11 @@ export async function modelIdentity(host: Host, folder: string): Promise<string>
   if (isWeights(folder)) return printOf(folder);
   const names = await host.list(folder);
   if (!names.includes('config.json')) {
-    const other = (await DIFFBIR.recognises(host, folder)) || (await CLEANER.recognises(host, folder));
-    if (other) return sha256((await Promise.all(names.filter(isWeights).map((name) => printOf(`${folder}/${name}`)))).join('\n'));
+    if ((await methodOf(METHODS, host, folder)) !== SUPIR) {
+      const prints = await Promise.all(names.filter(isWeights).map((name) => printOf(`${folder}/${name}`)));
+      for (const file of await openComponents(host, folder)) prints.push(await fingerprint(file).finally(() => file.close?.()));
+      return sha256(prints.join('\n'));
+    }
     const checkpoint = await openModelFolder(host, folder);
     return fingerprint(checkpoint).finally(() => checkpoint.close());
   }
@@ -50,7 +51,7 @@ export async function modelIdentity(host: Host, folder: string): Promise<string>
   for (const name of names) {
     const path = `${folder}/${name}`;
     if (name.endsWith('.json')) parts.push(`${name} ${await sha256(await host.readFile(path))}`);
-    if (!name.endsWith('.safetensors')) continue;
+    if (!isWeights(name)) continue;
     const file = await openTensorFile(await host.fileSource(path));
     parts.push(`${name} ${await fingerprint(file)}`);
     await file.close?.();

@@ -66,6 +66,7 @@ export class CleanModel extends Model<Cleaner> {
         );
       const checkpoint = new Checkpoint([file]);
       attach(net, '', checkpoint, { dtype: weights });
+      await folder.close('cleaner');
       return new CleanModel(device, net, config, checkpoint);
     } catch (error) {
       await folder.close();

@@ -31,7 +31,7 @@ export const PARTS = {
     files: 'general_swinir_v1.ckpt for v1, BSRNet.pth or scunet_color_real_psnr.pth for v2, realesrgan_s4_swinir_100k.pth for v2.1',
   },
 } as const;
-type PartName = keyof typeof PARTS;
+export type PartName = keyof typeof PARTS;
 
 const BASE = /^(model\.diffusion_model|first_stage_model|cond_stage_model\.model)\./;
 

@@ -20,7 +20,7 @@ import { readJson } from '../weights/json-bounds.ts';
 import { recognize } from '../weights/recognize.ts';
 import type { TensorFile } from '../weights/tensor-file.ts';
 import { DiffBirNetworks } from './diffbir.ts';
-import { type DiffBirFile, diffBirFile, diffusersBase, isOfModel, PARTS } from './diffbir-files.ts';
+import { type DiffBirFile, diffBirFile, diffusersBase, isOfModel, PARTS, type PartName } from './diffbir-files.ts';
 import { DIFFBIR_PRESETS, type DiffBirChoice } from './diffbir-options.ts';
 import { Model, type ModelConfig } from './model.ts';
 import type { ModelOptions } from './stage.ts';
@@ -42,7 +42,8 @@ export interface DiffBirFolder {
   cleaner: NonNullable<DiffBirFile['cleaner']> | null;
   /** Files that are none of them, with what they are, and whether SUPIR could use them. */
   others: { name: string; what: string; isOfModel: boolean }[];
-  close(): Promise<void>;
+  /** Closes its files, but those that hold the parts that are kept. */
+  close(...kept: PartName[]): Promise<void>;
 }
 
 /** Reads the indices of a folder's files, or of one file. Throws UserError where two hold the same part. */
@@ -75,17 +76,20 @@ async function sorted(
 ): Promise<DiffBirFolder> {
   const folder: DiffBirFolder = {
     ...{ path, config, base: diffusersBase(components), control: null, cleaner: null, others: [] },
-    async close() {
-      for (const file of [...files, ...components]) await file.close?.();
+    async close(...kept) {
+      const open = new Set(kept.flatMap((part) => holders.get(part) ?? []));
+      for (const file of [...files, ...components]) if (!open.has(file)) await file.close?.();
     },
   };
-  const take = <Part extends 'base' | 'control' | 'cleaner'>(part: Part, file: TensorFile, found: DiffBirFolder[Part]) => {
+  const holders = new Map<PartName, readonly TensorFile[]>(folder.base ? [['base', components]] : []);
+  const take = <Part extends PartName>(part: Part, file: TensorFile, found: DiffBirFolder[Part]) => {
     const other = folder[part];
     if (other)
       throw new UserError(
         `${shown(path)} holds the ${PART_TITLES[part]} twice, the second time in ${shown(file.name)}: move one of them away, or give a folder of its own for each.`,
       );
     folder[part] = found;
+    holders.set(part, [file]);
   };
   try {
     for (const file of files) {
@@ -144,6 +148,7 @@ export class DiffBirModel extends Model<DiffBir> {
       const tokenizer = new ClipTokenizer(await tokenizerJson(access, folder));
       if (tokenizer.highest >= sizes.text.vocab || tokenizer.start !== sizes.text.sot || tokenizer.end !== sizes.text.eot)
         throw new UserError('The tokenizer does not belong to the text tower: its tokens are others than config.json says.');
+      await folder.close('base', 'control', 'cleaner');
       return new DiffBirModel(device, networks, checkpoint, config, tokenizer, [base.name, name], warnings);
     } catch (error) {
       await folder.close();

@@ -227,6 +227,32 @@ test('what a folder lacks, or holds in its place, is told by name', async () => 
   }
 });
 
+test('of a folder, only the files that the model reads stay open, and none when it is closed', async () => {
+  const folder = new MemoryFiles();
+  for (const [name, bytes] of await tinyDiffBirFiles(TINY_RRDB)) folder.files.set(`m/${name}`, bytes);
+  folder.files.set('m/note.safetensors', encodeSafetensors([['x', { dtype: 'F32', shape: [1], data: new Float32Array(1) }]]));
+  const open = new Map<string, number>();
+  const access = {
+    list: (path: string) => folder.list(path),
+    async fileSource(path: string) {
+      const source = await folder.fileSource(path);
+      open.set(path, (open.get(path) ?? 0) + 1);
+      return { ...source, close: async () => void open.set(path, open.get(path)! - 1) };
+    },
+  };
+  const left = () => [...open].filter(([, count]) => count > 0).map(([path, count]) => `${path} ${count}`);
+  await DIFFBIR.recognises(access, 'm');
+  await CLEANER.config(access, 'm');
+  assert.equal(left(), []);
+  const model = await DIFFBIR.open(restorer.device, access, 'm', {});
+  assert.equal(left().sort(), ['m/base.safetensors 1', 'm/cleaner.safetensors 1', 'm/control.safetensors 1']);
+  await model.close();
+  const cleaner = await CLEANER.open(restorer.device, access, 'm', {});
+  assert.equal(left(), ['m/cleaner.safetensors 1']);
+  await cleaner.close();
+  assert.equal(left(), []);
+});
+
 test('a pair that cannot work together is warned of by the names, and what the person says counts', async () => {
   const all = await tinyDiffBirFiles(TINY_RRDB);
   const said = async (base: string, control: string) => {

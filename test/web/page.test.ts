@@ -40,8 +40,8 @@ const result = async (): Promise<Uint8Array> => (await decode(await driver.downl
 test('the first visit loads little, finds the adapter and opens the demo model', async () => {
   await driver.page.waitForSelector('text=/demo, 6\\.\\d+ M parameters/');
   const bytes = driver.loadedBytes();
-  // Of these, all methods but SUPIR take some 30,000.
-  assert.ok(bytes < 330_000 && bytes > 20_000, `${bytes} bytes, compressed, without weights`);
+  // Page and engine know all methods from the start, for their options and to tell files: those beside SUPIR take some tens of thousands.
+  assert.ok(bytes < 360_000 && bytes > 20_000, `${bytes} bytes, compressed, without weights`);
 });
 
 test('a schedule that the adapter cannot run is explained, and another one can be chosen', async () => {
