@@ -38,8 +38,8 @@ interface Flags {
 export function degradeCommand(): Command {
   const command = new Command('degrade')
     .description('Damages photos on purpose: blur, loss of resolution, noise, JPEG.')
-    .argument('<photos...>', 'PNG, JPEG or WebP files, folders, or patterns such as "album/*.jpg"')
-    .requiredOption('-o, --output <path>', 'where to write: a .png, .jpg or .webp file, or a folder for several photos');
+    .argument('<photos...>', 'PNG, JPEG, WebP, TIFF, AVIF or HEIC files, folders, or patterns such as "album/*.jpg"')
+    .requiredOption('-o, --output <path>', 'where to write: a .png, .jpg, .webp, .tif or .avif file, or a folder for several photos');
   for (const option of optionFlags(DEGRADATION)) command.addOption(option);
   return command
     .option('--keep-small', 'do not enlarge the reduced photo again; noise and JPEG are then its own')
@@ -47,7 +47,7 @@ export function degradeCommand(): Command {
     .option('--recursive', 'look into folders within folders')
     .option('--name-template <name>', 'name of a result in the output folder, without ending', '{name}')
     .addOption(new Option('--format <ending>', 'file format in the output folder').choices(['png', 'jpg', 'webp']).default('png'))
-    .option('--quality <n>', 'of JPEG and WebP files, 1 to 100', number, 95)
+    .option('--quality <n>', 'of JPEG, WebP and AVIF files, 1 to 100', number, 95)
     .option('--json', 'print a line of JSON for every photo, with what was drawn')
     .addHelpText('after', HELP)
     .action(degradePhotos);

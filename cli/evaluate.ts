@@ -79,7 +79,7 @@ function named(text: string, before: { name: string; value: string }[] = []): { 
 export function evaluateCommand(): Command {
   const command = new Command('evaluate')
     .description('Compares methods of restoration on photos that are damaged on purpose: tables, intervals, pictures.')
-    .argument('<photos...>', 'undamaged PNG, JPEG or WebP files, folders, or patterns')
+    .argument('<photos...>', 'undamaged PNG, JPEG, WebP, TIFF, AVIF or HEIC files, folders, or patterns')
     .requiredOption('-o, --output <folder>', 'folder of the results')
     .addOption(modelOption())
     .addOption(new Option('--lora <file:scale>', 'a method more: supir with this LoRA; may be given several times').argParser(lora))

@@ -33,7 +33,6 @@ const ADVICE: Readonly<Record<string, Saying>> = {
   'no-webgpu-package': () => 'Run `npm install webgpu`.',
   'no-dawn': () => '`npm install webgpu` installs it again.',
   'no-package': ({ values }) => `Run \`npm install ${values?.name}\`.`,
-  'no-webp': () => '`npm install @jsquash/webp` installs it.',
   'is-captioner': () => 'Captions are given with --prompt.',
   'state-there': () => 'Give --resume to go on from it.',
   'no-state': () => 'Leave --resume out to begin.',

@@ -8,6 +8,7 @@ import { PHOTO_NAME } from '../image/photo-names.ts';
 import { readPngText } from '../image/png-chunks.ts';
 import { RECIPE_KEYWORD } from '../restore/recipe.ts';
 import { checkWritable, isFolder, pathKey, realPath } from './output-path.ts';
+import { WRITABLE } from './picture-files.ts';
 
 export interface PhotoFile {
   input: string;
@@ -15,8 +16,6 @@ export interface PhotoFile {
   /** Caption beside the photo: same name, .txt. */
   caption: string;
 }
-
-const WRITABLE = ['.png', '.jpg', '.jpeg', '.webp'];
 
 export interface Placing {
   output: string;
@@ -84,7 +83,7 @@ export function photoFiles(named: string[], placing: Placing): FoundPhotos {
   passedOver.push(...made);
   if (photos.length === 0)
     throw new UserError(
-      `No PNG, JPEG or WebP photo was found in ${shown(named.join(', '))}.${placing.recursive ? '' : ' --recursive looks into folders within folders.'}${passedOver.length > 0 ? ` ${passedOver.length} were passed over: they are results, or lie where results go.` : ''}`,
+      `No photo (PNG, JPEG, WebP, TIFF, AVIF, HEIC) was found in ${shown(named.join(', '))}.${placing.recursive ? '' : ' --recursive looks into folders within folders.'}${passedOver.length > 0 ? ` ${passedOver.length} were passed over: they are results, or lie where results go.` : ''}`,
     );
   checkOutputs(photos, results);
   const { index, count } = placing.shard ?? { index: 1, count: 1 };
@@ -143,7 +142,7 @@ function checkOutputs(photos: PhotoFile[], results: ResultsOf): void {
 export function checkOutput(path: string, endings?: string[]): void {
   if (!(endings ?? WRITABLE).includes(extname(path).toLowerCase()))
     throw new UserError(
-      `Cannot write ${shown(path)}: the name must end in ${endings ? `${endings.join(' or ')}.` : '.png, .jpg or .webp, or with / for a folder.'}`,
+      `Cannot write ${shown(path)}: the name must end in ${endings ? `${endings.join(' or ')}.` : '.png, .jpg, .webp, .tif or .avif, or with / for a folder.'}`,
     );
   checkWritable(path);
 }

@@ -1,9 +1,11 @@
 /** Pictures from and to files. */
 import { extname } from 'node:path';
 import { host } from '../host/node.ts';
+import { encodeAvif } from '../image/avif-encode.ts';
 import { decode } from '../image/decode.ts';
 import { encodeJpeg, encodePng } from '../image/encode.ts';
 import { type DeepImage, type Image, SIZE_LIMITS } from '../image/image.ts';
+import { encodeTiff } from '../image/tiff.ts';
 import { encodeWebp } from '../image/webp.ts';
 import { RECIPE_KEYWORD, type Recipe } from '../restore/recipe.ts';
 import type { Size } from '../restore/stage.ts';
@@ -32,20 +34,50 @@ export async function checkPicture(path: string): Promise<void> {
   });
 }
 
-/** Writes a picture in the format that the name's ending says; a PNG carries the recipe, and only a PNG has 16 bits. Throws UserError. */
+type Encoder = (
+  image: Image | DeepImage,
+  quality: number,
+  recipe?: Recipe<unknown>,
+) => Uint8Array<ArrayBuffer> | Promise<Uint8Array<ArrayBuffer>>;
+
+const png: Encoder = (image, _, recipe) => encodePng(image, recipe ? { text: { [RECIPE_KEYWORD]: JSON.stringify(recipe) } } : {});
+const jpeg: Encoder = (image, quality) => encodeJpeg(image as Image, quality);
+const tiff: Encoder = (image) => encodeTiff(image);
+
+/** Files that are written, by the ending of their names: how, and whether they hold more than 8 bits. */
+const FORMATS: Readonly<Record<string, { encode: Encoder; isDeep: boolean }>> = {
+  png: { encode: png, isDeep: true },
+  jpg: { encode: jpeg, isDeep: false },
+  jpeg: { encode: jpeg, isDeep: false },
+  webp: { encode: (image, quality) => encodeWebp(image as Image, quality), isDeep: false },
+  tif: { encode: tiff, isDeep: true },
+  tiff: { encode: tiff, isDeep: true },
+  avif: { encode: encodeAvif, isDeep: true },
+};
+
+/** Formats by name, as --format has them. */
+export const FORMAT_NAMES = ['png', 'jpg', 'webp', 'tif', 'avif'] as const;
+export type FormatName = (typeof FORMAT_NAMES)[number];
+
+/** Endings of files that are written. */
+export const WRITABLE: readonly string[] = Object.keys(FORMATS).map((ending) => `.${ending}`);
+
+const formatOf = (path: string) => FORMATS[extname(path).toLowerCase().slice(1)];
+
+/** Whether a file of this name can have 16 bits, or AVIF's 12. */
+export const canBeDeep = (path: string): boolean => formatOf(path)?.isDeep ?? false;
+
+/** Writes a picture in the format that the name's ending says; a PNG carries the recipe. Throws UserError. */
 export async function writePicture(path: string, image: Image | DeepImage, quality: number, recipe?: Recipe<unknown>): Promise<void> {
-  await host.writeFileAtomic(path, await encoded(path, image, quality, recipe));
+  await host.writeFileAtomic(path, await formatOf(path).encode(image, quality, recipe));
 }
 
-export const isPng = (path: string): boolean => extname(path).toLowerCase() === '.png';
-
-async function encoded(
-  path: string,
+/** Bytes of a picture in a format. Throws UserError. */
+export async function encodePicture(
+  format: FormatName,
   image: Image | DeepImage,
   quality: number,
   recipe?: Recipe<unknown>,
 ): Promise<Uint8Array<ArrayBuffer>> {
-  if (extname(path).toLowerCase() === '.webp') return encodeWebp(image as Image, quality);
-  if (!isPng(path)) return encodeJpeg(image as Image, quality);
-  return encodePng(image, recipe ? { text: { [RECIPE_KEYWORD]: JSON.stringify(recipe) } } : {});
+  return FORMATS[format].encode(image, quality, recipe);
 }

@@ -14,6 +14,7 @@ import type { WeightDType } from '../weights/attach.ts';
 import { words } from './messages.ts';
 import { METHOD_NAMES, presetsFor } from './model-config.ts';
 import { argument, givenOptions, optionFlags } from './option-flags.ts';
+import { FORMAT_NAMES, type FormatName } from './picture-files.ts';
 import { COMMAND } from './program.ts';
 import { memoryOption, weightsOption } from './weights-input.ts';
 
@@ -33,6 +34,7 @@ Examples:
   $ ${COMMAND} restore album --recursive -o restored --skip-existing --state .state
   $ ${COMMAND} restore old.jpg --from new.png -o again.png
   $ ${COMMAND} restore old.jpg -o new.png --model diffbir --preset v2.1-denoise
+  $ ${COMMAND} restore scan.tif -o new.tif --bits 16 --gamma 0.8 --color-fix lab
   $ ${COMMAND} restore old.jpg -o large.png --model RealESRGAN_x4plus.pth
 
 The method follows from what the model folder holds: SUPIR, DiffBIR (base, IRControlNet and cleaner), or a cleaner alone (ESRGAN, SwinIR, SCUNet; also a
@@ -67,7 +69,7 @@ export interface RestoreFlags {
   overwrite?: boolean;
   skipExisting?: boolean;
   nameTemplate: string;
-  format: 'png' | 'jpg' | 'webp';
+  format: FormatName;
   quality: number;
   bits: 8 | 16;
   shard?: { index: number; count: number };
@@ -241,8 +243,8 @@ export const CAPTION_KEY = 'SUPIR_CAPTION_KEY';
 export function restoreDefinition(): Command {
   const command = new Command('restore')
     .description('Restores photos: removes blur, noise and compression, and fills in detail.')
-    .argument('<photos...>', 'PNG, JPEG or WebP files, folders, or patterns such as "album/*.jpg"')
-    .requiredOption('-o, --output <path>', 'where to write: a .png, .jpg or .webp file, or a folder for several photos')
+    .argument('<photos...>', 'PNG, JPEG, WebP, TIFF, AVIF or HEIC files, folders, or patterns such as "album/*.jpg"')
+    .requiredOption('-o, --output <path>', 'where to write: a .png, .jpg, .webp, .tif or .avif file, or a folder for several photos')
     .addOption(modelOption())
     .addOption(methodOption('how to restore'))
     .addOption(
@@ -294,9 +296,9 @@ export function restoreDefinition(): Command {
     .option('--skip-existing', 'of several photos, leave those whose result is there already')
     .option('--overwrite', 'of several photos, replace results that are there already; one photo always does')
     .option('--name-template <name>', 'name of a result in the output folder, without ending', '{name}')
-    .addOption(new Option('--format <ending>', 'file format in the output folder').choices(['png', 'jpg', 'webp']).default('png'))
-    .addOption(new Option('--quality <n>', 'of JPEG and WebP files, 1 to 100').argParser(quality).default(95))
-    .addOption(new Option('--bits <8|16>', 'bits a sample of PNG files').argParser(bits).default(8))
+    .addOption(new Option('--format <ending>', 'file format in the output folder').choices(FORMAT_NAMES).default('png'))
+    .addOption(new Option('--quality <n>', 'of JPEG, WebP and AVIF files, 1 to 100').argParser(quality).default(95))
+    .addOption(new Option('--bits <8|16>', 'bits a sample of PNG and TIFF files; for 16, AVIF has 12').argParser(bits).default(8))
     .addOption(new Option('--shard <i/n>', 'of several photos, only every n-th from the i-th on: for job arrays').argParser(shard))
     .option('--log <file>', 'append a line of JSON for every photo')
     .addOption(memoryOption('chosen by the adapter and the machine'))

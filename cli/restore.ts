@@ -31,7 +31,7 @@ import { words } from './messages.ts';
 import { methodsNamed } from './model-config.ts';
 import { pathKey } from './output-path.ts';
 import { type PhotoFile, photoFiles, withoutEnding } from './photo-files.ts';
-import { checkPicture, isPng, readPicture, writePicture } from './picture-files.ts';
+import { canBeDeep, checkPicture, readPicture, writePicture } from './picture-files.ts';
 import { duration, progress, type ShownProgress } from './progress.ts';
 import { captionerOf, checkKnown, type GivenAny, givenBy, type RestoreFlags, restoreDefinition } from './restore-options.ts';
 import {
@@ -99,9 +99,11 @@ async function restore(named: string[], flags: RestoreFlags, given: GivenAny): P
     folders: sideFolders(flags),
   });
   const folder = single ? null : flags.output;
-  const shallow = flags.bits === 16 ? photos.find(({ output }) => !isPng(output)) : undefined;
+  const shallow = flags.bits === 16 ? photos.find(({ output }) => !canBeDeep(output)) : undefined;
   if (shallow)
-    throw new UserError(`Cannot write ${shallow.output} with 16 bits: only PNG files have them. Leave --bits out, or write a .png file.`);
+    throw new UserError(
+      `Cannot write ${shallow.output} with 16 bits: only PNG, TIFF and AVIF files have them. Leave --bits out, or write a .png, .tif or .avif file.`,
+    );
   if (!single && !flags.dryRun) checkExisting(photos, flags);
   checkSideFiles(flags, photos, folder);
   const recipe = flags.from === undefined ? null : await readRecipe(flags.from, flags, photos, folder);

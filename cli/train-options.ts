@@ -29,7 +29,7 @@ const tableOf = (name: string): Schema => TABLES[name as keyof typeof TABLES] ??
 export function trainDefinition(name: string, description: string): Command {
   const command = new Command(name)
     .description(description)
-    .argument('<photos>', 'folder of PNG, JPEG or WebP files')
+    .argument('<photos>', 'folder of PNG, JPEG, WebP, TIFF, AVIF or HEIC files')
     .requiredOption('-o, --output <folder>', 'folder of the results')
     .option(
       '--config <file>',

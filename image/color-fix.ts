@@ -1,10 +1,11 @@
 /**
  * Colour fix of a restored image against a reference with the right colours (SUPIR: the stage-1 preview). Wavelet: the reference's low
  * frequencies under the result's high ones ("a trous" decomposition with a binomial kernel, as StableSR). AdaIN: the reference's mean and
- * spread per channel (Huang & Belongie 2017).
+ * spread per channel (Huang & Belongie 2017). Lab: wavelet, then the reference's histograms of colour, as SeedVR2's front ends do it.
  */
 import { ShapeError } from '../core/errors.ts';
 import type { FloatImage } from './image.ts';
+import { labOfRgb, rgbOfLab } from './lab.ts';
 
 export const WAVELET_LEVELS = 5;
 
@@ -76,6 +77,47 @@ export function adainColorFix(content: FloatImage, style: FloatImage): FloatImag
     for (let i = c; i < out.length; i += channels) out[i] = (content.data[i] - from[c].mean) * scale + to[c].mean;
   }
   return { ...content, data: out };
+}
+
+/** How much of the content's own lightness `labColorFix` keeps. */
+const OWN_LIGHTNESS = 0.8;
+
+/**
+ * `waveletColorFix`, and then in L*a*b* the histograms of a and b are those of style, and L is that of the content by four fifths, of style's histogram by
+ * one. Both (H, W, 3) in unit range, and so is the result. ShapeError if they differ in size or have other channels.
+ */
+export function labColorFix(content: FloatImage, style: FloatImage): FloatImage {
+  if (content.channels !== 3) throw new ShapeError(`labColorFix: an RGB image has 3 channels, this one has ${content.channels}.`);
+  const [own, like] = [labPlanes(waveletColorFix(content, style)), labPlanes(style)];
+  const lightness = matched(own[0], like[0]).map((value, i) => OWN_LIGHTNESS * own[0][i] + (1 - OWN_LIGHTNESS) * value);
+  const [a, b] = [matched(own[1], like[1]), matched(own[2], like[2])];
+  const out = new Float32Array(content.data.length);
+  for (let i = 0; i < a.length; i++) {
+    const rgb = rgbOfLab(lightness[i], a[i], b[i]);
+    for (let c = 0; c < 3; c++) out[3 * i + c] = Math.min(1, rgb[c]) * 2 - 1;
+  }
+  return { ...content, data: out };
+}
+
+/** L, a and b of every pixel, colours beyond unit range clipped. */
+function labPlanes({ data }: FloatImage): [l: Float32Array, a: Float32Array, b: Float32Array] {
+  const count = data.length / 3;
+  const planes = [new Float32Array(count), new Float32Array(count), new Float32Array(count)] as const;
+  const unit = (value: number) => Math.min(1, Math.max(0, (value + 1) / 2));
+  for (let i = 0; i < count; i++) {
+    const lab = labOfRgb(unit(data[3 * i]), unit(data[3 * i + 1]), unit(data[3 * i + 2]));
+    for (let c = 0; c < 3; c++) planes[c][i] = lab[c];
+  }
+  return [...planes];
+}
+
+/** Values in the order of `from`, and of as many: the lowest of `to` where `from` has its lowest, and so on. Equal ones stay in order of place. */
+function matched(from: Float32Array, to: Float32Array): Float32Array {
+  const sorted = to.slice().sort();
+  const order = Uint32Array.from(from.keys()).sort((a, b) => from[a] - from[b] || a - b);
+  const out = new Float32Array(from.length);
+  for (let rank = 0; rank < order.length; rank++) out[order[rank]] = sorted[rank];
+  return out;
 }
 
 /** Mean and sqrt(unbiased variance + 1e-5) of each channel, in f64. */

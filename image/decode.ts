@@ -1,11 +1,13 @@
 /** Image files to images. The format is told from the file's first bytes, never from its name. */
 import { factsOf, UserError } from '../core/errors.ts';
 import type { FileContents } from './file-contents.ts';
+import { readAvifOrHeic } from './heif.ts';
 import { type Image, SIZE_LIMITS, type SizeLimits } from './image.ts';
 import { readJpeg } from './jpeg.ts';
 import { readMetadata } from './metadata.ts';
 import { orient } from './orientation.ts';
 import { readPng } from './png.ts';
+import { readTiff } from './tiff.ts';
 import { readWebp } from './webp.ts';
 
 /** First bytes of formats; ? stands for any byte. */
@@ -17,7 +19,9 @@ const FORMATS: [name: string, signature: string][] = [
   ['BMP', 'BM'],
   ['TIFF', 'II*\0'],
   ['TIFF', 'MM\0*'],
-  ['AVIF', '????ftypavi'],
+  ['BigTIFF', 'II+\0'],
+  ['BigTIFF', 'MM\0+'],
+  ['AVIF', '????ftypavi'], // avif, or avis for sequences
   ['HEIC', '????ftyphei'],
   ['HEIC', '????ftyphev'],
   ['HEIC', '????ftypmif1'],
@@ -39,10 +43,13 @@ const readers: Record<string, (bytes: Uint8Array, name: string, limits: SizeLimi
   PNG: readPng,
   JPEG: readJpeg,
   WebP: readWebp,
+  TIFF: readTiff,
+  AVIF: readAvifOrHeic,
+  HEIC: readAvifOrHeic,
 };
 
 /**
- * A PNG, JPEG or WebP file's bytes as an upright 8-bit RGB image: 16 bits are rounded, alpha is kept if a pixel is not opaque, the EXIF orientation is
+ * A PNG, JPEG, WebP, TIFF, AVIF or HEIC file's bytes as an upright 8-bit RGB image: more bits are rounded and kept in `deep`, alpha is kept if a pixel is not opaque, the EXIF orientation is
  * applied. The colour profile and EXIF go along as metadata, and no colour is converted but CMYK (see `readJpeg`). `name` stands in front of messages. UserError, before any pixel is decoded, for other formats and sizes above the limits, and for
  * damaged files.
  */

@@ -11,6 +11,8 @@ export interface Image {
   height: number;
   data: Uint8Array;
   alpha?: Uint8Array;
+  /** (height, width, 3) u16, where the file has more than 8 bits: the same pixels with all of them. What computes new pixels leaves it out. */
+  deep?: Uint16Array;
   /** of the file that it was decoded from; encoders write it. What computes new pixels leaves it out. */
   metadata?: ImageMetadata;
   /** What reading the file could not keep, a sentence for a person to stand behind the file's name. */
@@ -26,7 +28,7 @@ export interface FloatImage {
 }
 
 /** An RGB image of 16 bits a sample. data (height, width, 3) u16; alpha stays at 8 bits. */
-export interface DeepImage extends Omit<Image, 'data'> {
+export interface DeepImage extends Omit<Image, 'data' | 'deep'> {
   data: Uint16Array;
 }
 

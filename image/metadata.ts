@@ -23,6 +23,8 @@ export interface StoredMetadata {
   colourChunks?: PngChunk[];
   /** blocks that may be EXIF, the likeliest first */
   exif: Uint8Array[];
+  /** whether the pixels stand upright already, whatever the EXIF block says; default false */
+  isUpright?: boolean;
   /** whether the file stores grey pixels, so that a grey profile fits */
   grey: boolean;
 }
@@ -30,7 +32,7 @@ export interface StoredMetadata {
 const [ORIENTATION, THUMBNAIL, THUMBNAIL_LENGTH, EXIF_TAGS, PIXELS_ACROSS, PIXELS_DOWN] = [0x112, 0x201, 0x202, 0x8769, 0xa002, 0xa003];
 
 /** What goes along with a decoded file's pixels, how they must be turned (1 to 8; 1 is upright), and notes on what could not be kept. */
-export function readMetadata({ icc, exif, colourChunks, grey }: StoredMetadata): {
+export function readMetadata({ icc, exif, colourChunks, isUpright, grey }: StoredMetadata): {
   metadata?: ImageMetadata;
   orientation: number;
   notes: string[];
@@ -44,7 +46,7 @@ export function readMetadata({ icc, exif, colourChunks, grey }: StoredMetadata):
   if (colourChunks) metadata.colourChunks = colourChunks.map(({ type, data }) => ({ type, data: Uint8Array.from(data) }));
   const blocks = exif.map(tiffOf).filter((tiff) => tiff !== undefined);
   const tiff = blocks.find((each) => each.orientation() !== undefined) ?? blocks.find((each) => each.isSound(each.first)) ?? blocks[0];
-  const orientation = tiff?.orientation() ?? 1;
+  const orientation = isUpright ? 1 : (tiff?.orientation() ?? 1);
   if (tiff) metadata.exif = uprightExif(tiff);
   return { ...(Object.keys(metadata).length > 0 ? { metadata } : {}), orientation, notes };
 }

@@ -16,21 +16,25 @@ interface Level {
  * the visible pixels around, from the nearest square of 2x2, 4x4, 8x8 and so on pixels in which there are any. A picture that is transparent all over
  * is black.
  */
-export function opaque({ width, height, data, alpha }: Image): Image {
-  if (!alpha) return { width, height, data };
+export function opaque({ width, height, data, deep, alpha }: Image): Image {
+  if (!alpha) return { width, height, data, ...(deep ? { deep } : {}) };
   const seen = (i: number) => Math.min(1, alpha[i] / VISIBLE) ** 2;
   const finest = halved({ width, height }, (i, c) => (c < 3 ? data[3 * i + c] : 1) * seen(i));
   const around = filled(finest);
   const result = new Uint8Array(data);
+  const deepResult = deep?.slice();
   for (let y = 0, i = 0; y < height; y++) {
     for (let x = 0; x < width; x++, i++) {
       const own = seen(i);
       if (own === 1) continue;
       const at = 3 * ((y >> 1) * finest.width + (x >> 1));
-      for (let c = 0; c < 3; c++) result[3 * i + c] = Math.round(own * data[3 * i + c] + (1 - own) * around[at + c]);
+      for (let c = 0; c < 3; c++) {
+        result[3 * i + c] = Math.round(own * data[3 * i + c] + (1 - own) * around[at + c]);
+        if (deepResult) deepResult[3 * i + c] = Math.round(own * deep![3 * i + c] + (1 - own) * 257 * around[at + c]);
+      }
     }
   }
-  return { width, height, data: result };
+  return { width, height, data: result, ...(deepResult ? { deep: deepResult } : {}) };
 }
 
 /** A level's colours (height, width, 3): its own as far as they are seen, and else those of the next coarser level. */

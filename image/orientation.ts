@@ -17,8 +17,8 @@ export function orient(image: Image, orientation: number): Image {
   if (!walks[orientation]) return image;
   const [start, stepX, stepY] = walks[orientation];
   const [width, height] = orientation > 4 ? [h, w] : [w, h];
-  const turn = (data: Uint8Array, channels: number): Uint8Array => {
-    const out = new Uint8Array(data.length);
+  const turn = <Data extends Uint8Array | Uint16Array>(data: Data, channels: number): Data => {
+    const out = new (data.constructor as new (length: number) => Data)(data.length);
     for (let y = 0, to = 0; y < height; y++) {
       for (let x = 0, from = start + y * stepY; x < width; x++, from += stepX) {
         for (let c = 0; c < channels; c++) out[to++] = data[from * channels + c];
@@ -27,6 +27,7 @@ export function orient(image: Image, orientation: number): Image {
     return out;
   };
   const turned: Image = { width, height, data: turn(image.data, 3) };
+  if (image.deep) turned.deep = turn(image.deep, 3);
   if (image.alpha) turned.alpha = turn(image.alpha, 1);
   return turned;
 }

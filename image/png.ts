@@ -14,7 +14,7 @@ import { type PngStructure, pngStructure } from './png-structure.ts';
 const DEPTHS: Record<number, number[]> = { 0: [1, 2, 4, 8, 16], 2: [8, 16], 3: [1, 2, 4, 8], 4: [8, 16], 6: [8, 16] };
 
 /**
- * A PNG of any kind (1 to 16 bits, grey, palette, RGB, alpha, tRNS, interlaced) as 8-bit RGB; 16 bits are rounded to v / 257. Alpha is kept if a
+ * A PNG of any kind (1 to 16 bits, grey, palette, RGB, alpha, tRNS, interlaced) as 8-bit RGB; 16 bits are rounded to v / 257, and kept whole in `deep`. Alpha is kept if a
  * pixel is not opaque, and the colours under it are left as they are. Faults that leave the pixels whole get a note: ancillary chunks that are
  * damaged or in the wrong place, data beyond the pixels, colours beyond the palette. UserError for other damage and sizes above the limits.
  */
@@ -52,6 +52,7 @@ async function readPixels(structure: PngStructure, header: PngHeader, name: stri
   const { width, height } = header;
   const image: Image = { width, height, data: new Uint8Array(width * height * 3) };
   if (header.color > 3 || structure.transparency) image.alpha = new Uint8Array(width * height);
+  if (header.depth === 16) image.deep = new Uint16Array(image.data.length);
   const painter = new Painter(image, header, structure);
   const rows = new PngRows(header, (...row) => painter.put(...row));
   let sum = 1;
@@ -98,7 +99,7 @@ class Painter {
 
   /** Puts a row of pixels from `first` on, `apart` from each other. */
   put(row: Uint8Array, columns: number, first: number, apart: number): void {
-    const { data, alpha } = this.image;
+    const { data, deep, alpha } = this.image;
     const { color } = this.header;
     const samples = SAMPLES[color];
     const { levels, key } = this;
@@ -114,6 +115,11 @@ class Painter {
       data[3 * pixel] = levels[red];
       data[3 * pixel + 1] = levels[green];
       data[3 * pixel + 2] = levels[blue];
+      if (deep) {
+        deep[3 * pixel] = red;
+        deep[3 * pixel + 1] = green;
+        deep[3 * pixel + 2] = blue;
+      }
       if (hasAlpha) alpha![pixel] = levels[this.sample(row, from + samples - 1)];
       else if (key.length > 0) alpha![pixel] = red === key[0] && (samples === 1 || (green === key[1] && blue === key[2])) ? 0 : 255;
     }

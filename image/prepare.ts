@@ -79,6 +79,24 @@ export function prepare(image: Image, options: PrepareOptions = {}): Sizes & { i
   return { ...sizes, image: resize(opaque(image), sizes.width, sizes.height, 'bicubic') };
 }
 
+/**
+ * A photo of more than 8 bits with all of them, red, green and blue from 0 to 1, resized in f32 by the filter that `prepare` uses on bytes; null for other
+ * photos.
+ */
+export function prepareDeep(photo: Image, width: number, height: number): FloatImage | null {
+  const { deep } = photo.deep ? opaque(photo) : photo;
+  if (!deep) return null;
+  const x = { ...photo, channels: 3, data: Float32Array.from(deep, (value) => value / 65535) };
+  const resized = resizeBicubic(x, width, height, { antialias: true });
+  return { ...resized, data: resized.data.map((value) => Math.min(1, Math.max(0, value))) };
+}
+
+/** The demo's gamma correction of bytes: 255 * (v / 255) ** gamma, rounded half to even. */
+export function gammaCorrected({ width, height, data }: Image, gamma: number): Image {
+  const table = Uint8Array.from({ length: 256 }, (_, value) => roundHalfEven(255 * (value / 255) ** gamma));
+  return { width, height, data: data.map((value) => table[value]) };
+}
+
 /** The network's result x (height, width, 3), unit range, as an image of the result's size: torch's bicubic (a = -0.75, no antialias), then bytes. */
 export function finish(x: FloatImage, width0: number, height0: number, rounding: Rounding = 'truncate'): Image {
   return fromUnit(resizeBicubic(x, width0, height0), rounding);

@@ -18,6 +18,7 @@ import { compile, type Program } from '../gpu/program.ts';
 import { waveletColorFix } from '../image/color-fix.ts';
 import type { FloatImage, Image } from '../image/image.ts';
 import { type Border, cropTo, padToMultiple } from '../image/pad.ts';
+import { prepareDeep } from '../image/prepare.ts';
 import { resize, resizeBicubic } from '../image/resize.ts';
 import type { Cleaner, CleanerConfig, DiffBir } from '../models/diffbir.ts';
 import { LoraSet } from '../models/lora-set.ts';
@@ -296,7 +297,7 @@ export async function cleanPicture(
   const { width, height } = resultSize(photo, upscale, wanted.result);
   const isEnlarged = width !== photo.width || height !== photo.height;
   const enlarged = cleanerEnlarges || !isEnlarged ? photo : resize(photo, width, height, 'bicubic');
-  let x: FloatImage = {
+  let x: FloatImage = prepareDeep(photo, enlarged.width, enlarged.height) ?? {
     ...{ width: enlarged.width, height: enlarged.height, channels: 3 },
     data: Float32Array.from(enlarged.data, (value) => value / 255),
   };

@@ -8,7 +8,7 @@ import { FACE_PROMPT, PART_OPTIONS } from './part-options.ts';
 import { TARGET_OPTIONS } from './target-size.ts';
 import { VAE_TILING, VAE_TILINGS, type VaeTiling } from './tiled-vae.ts';
 
-export const COLOR_FIXES = ['wavelet', 'adain', 'none'] as const;
+export const COLOR_FIXES = ['wavelet', 'adain', 'lab', 'none'] as const;
 export type ColorFix = (typeof COLOR_FIXES)[number];
 
 export const GREYS = ['keep', 'free'] as const;
@@ -35,6 +35,7 @@ export const NEGATIVE_PROMPT =
 export const OPTION_GROUPS = {
   sampling: 'Sampling and guidance',
   noise: 'Noise',
+  photo: 'The photo',
   size: 'Size',
   parts: 'Parts and faces',
   tiles: 'Tiles',
@@ -120,6 +121,14 @@ export const OPTIONS = {
     help: 'whose noise a seed gives',
     more: "PyTorch's on the CPU, or PyTorch's on an NVIDIA GPU, as the published program drew it there.",
   }),
+  gamma: number(0.1, 10, {
+    group: 'photo',
+    of: 'power',
+    default: 1,
+    aliases: ['gammaCorrection'],
+    help: 'power that the photo is raised to first; below 1 is lighter, above 1 darker',
+    more: 'For photos that are too dark or too light for the networks. The result is as light as what they saw.',
+  }),
   upscale: number(0.125, 16, { group: 'size', of: 'factor', default: 1, help: 'factor on width and height' }),
   ...TARGET_OPTIONS,
   minSize: integer(1, 16384, {
@@ -178,7 +187,13 @@ export const OPTIONS = {
   }),
   positive: text({ group: 'prompts', default: POSITIVE_PROMPT, help: 'quality words, put right behind the prompt' }),
   negative: text({ group: 'prompts', default: NEGATIVE_PROMPT, help: 'what it should not look like' }),
-  colorFix: choice(COLOR_FIXES, { group: 'result', of: 'how', default: 'wavelet', help: 'take colours from the stage-1 image' }),
+  colorFix: choice(COLOR_FIXES, {
+    group: 'result',
+    of: 'how',
+    default: 'wavelet',
+    help: 'take colours from the stage-1 image',
+    more: 'wavelet takes the low frequencies, adain mean and spread, lab the low frequencies and then the histograms of colour, by which a light tint goes as well.',
+  }),
   grey: choice(GREYS, {
     group: 'result',
     of: 'how',

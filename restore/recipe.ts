@@ -48,13 +48,15 @@ export async function makeRecipe<Options>(
 ): Promise<Recipe<Options>> {
   const { width, height } = photo;
   const which = method === SUPIR_NAME ? {} : { method };
+  const { data, deep } = photo;
+  const pixels = deep ? Uint8Array.from(new Uint8Array(deep.buffer, deep.byteOffset, deep.byteLength)) : data;
   return {
     version: VERSION,
     ...which,
     model,
     loras,
     adapter,
-    photo: { name, width, height, sha256: await sha256(photo.data) },
+    photo: { name, width, height, sha256: await sha256(pixels) },
     ...(mask ? { mask: { sha256: await sha256(mask.data) } } : {}),
     options,
   };

@@ -14,10 +14,10 @@ import type { Plan } from '../core/plan.ts';
 import { TorchRandom } from '../core/random.ts';
 import { input, type Shape, type Tensor } from '../core/tensor.ts';
 import { shown } from '../core/text.ts';
-import { adainColorFix, waveletColorFix } from '../image/color-fix.ts';
-import { type FloatImage, toUnit } from '../image/image.ts';
+import { adainColorFix, labColorFix, waveletColorFix } from '../image/color-fix.ts';
+import { type FloatImage, type Image, toUnit } from '../image/image.ts';
 import { opaque } from '../image/opaque.ts';
-import { preparedSizes } from '../image/prepare.ts';
+import { gammaCorrected, prepareDeep, preparedSizes } from '../image/prepare.ts';
 import { resize } from '../image/resize.ts';
 import { plan } from '../kernels/fusion.ts';
 import type { TokenPair } from '../models/conditioner.ts';
@@ -325,7 +325,7 @@ export const SUPIR: Method<SupirKind> = {
   async inputs(model, photo, { working: { width, height } }, options, events) {
     const warning = unsuitable(options, model.baseNames, model.config);
     if (warning) await events.warning?.(warning);
-    const image = { data: toUnit(resize(opaque(photo), width, height, 'bicubic')).data, shape: [1, height, width, 3] };
+    const image = { data: unitOf(photo, { width, height }, options.gamma), shape: [1, height, width, 3] };
     const prompts = options.tilePrompts.length > 0 ? options.tilePrompts : [options.prompt];
     const texts = await Promise.all(prompts.map((prompt) => cleanedPrompt(prompt + options.positive)));
     const negative = await cleanedPrompt(options.negative);
@@ -344,6 +344,14 @@ export const SUPIR: Method<SupirKind> = {
   },
   result: ({ stage1, image }) => ({ image: image ?? stage1!, stage1: stage1! }),
 };
+
+/** The network's input: of the photo's bytes as the published demo makes it, or of all the bits that the photo has. */
+function unitOf(photo: Image, { width, height }: Size, gamma: number): Float32Array {
+  const deep = prepareDeep(photo, width, height);
+  if (deep) return deep.data.map((value) => 2 * value ** gamma - 1);
+  const prepared = resize(opaque(photo), width, height, 'bicubic');
+  return toUnit(gamma === 1 ? prepared : gammaCorrected(prepared, gamma)).data;
+}
 
 /** Runs all stages on images of one size. Throws as `runStages`, and UserError for texts that do not suit the tiles. */
 export async function restoreImages(
@@ -391,7 +399,7 @@ function orSmallerTile(side: number, plan: () => Plan): Plan {
 
 function fixColors(content: Values, style: Values, fix: RestoreOptions['colorFix']): Values {
   if (fix === 'none') return content;
-  const apply = fix === 'wavelet' ? waveletColorFix : adainColorFix;
+  const apply = { wavelet: waveletColorFix, adain: adainColorFix, lab: labColorFix }[fix];
   const fixed = new Float32Array(content.data.length);
   images(content).forEach((image: FloatImage, i) => {
     fixed.set(apply(image, images(style)[i]).data, i * image.data.length);

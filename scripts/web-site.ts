@@ -49,7 +49,9 @@ const DEMO = [
   'photos/dandelion-noisy.jpg',
 ].map((name) => `demo/${name}`);
 /** WebAssembly modules that a script fetches from beside it. */
-const MODULES = ['dec/webp_dec.wasm', 'enc/webp_enc_simd.wasm'].map((path) => `node_modules/@jsquash/webp/codec/${path}`);
+const MODULES = ['webp/codec/dec/webp_dec.wasm', 'webp/codec/enc/webp_enc_simd.wasm', 'avif/codec/dec/avif_dec.wasm'].map(
+  (path) => `node_modules/@jsquash/${path}`,
+);
 /** Folders whose sources the page links to. */
 const SHOWN = ['core', 'kernels', 'models', 'restore', 'sampler'];
 

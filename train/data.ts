@@ -123,7 +123,9 @@ async function imagesIn(files: Files, folder: string): Promise<{ names: string[]
   const names = await files.list(folder);
   const images = names.filter((name) => PHOTO_NAME.test(name));
   if (images.length === 0)
-    throw new UserError(`${folder} holds no images (PNG, JPEG or WebP). Give a folder of photos, each with a .txt of its caption.`);
+    throw new UserError(
+      `${folder} holds no images (PNG, JPEG, WebP, TIFF, AVIF, HEIC). Give a folder of photos, each with a .txt of its caption.`,
+    );
   return { names, images };
 }
 

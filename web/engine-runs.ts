@@ -26,7 +26,7 @@ import type { Calls, DifferenceTo, GivenOptions, RestoreEvent, RestoreJob, Resto
 import { maskOfStrokes } from './strokes.ts';
 
 /** What is restored, and how many bytes tell it. */
-const FORMATS: readonly (string | undefined)[] = ['PNG', 'JPEG', 'WebP'];
+const FORMATS: readonly (string | undefined)[] = ['PNG', 'JPEG', 'WebP', 'TIFF', 'AVIF', 'HEIC'];
 const HEAD = 64;
 /** Folder of the private file system that keeps the last step of runs. */
 const STATES = 'runs';

@@ -56,7 +56,9 @@ function EmptyStage() {
     <div class="card empty">
       <Icon name="photo" />
       <h2>Drop a photo here</h2>
-      <p class="dim">Old, blurred, noisy, too much compressed: PNG, JPEG or WebP. Paste works too, and several at once.</p>
+      <p class="dim">
+        Old, blurred, noisy, too much compressed: PNG, JPEG, WebP, TIFF, AVIF or HEIC. Paste works too, and several at once.
+      </p>
       <ChoosePhotos label="Choose photos" />
       <div class="samples">
         <p class="dim">or try one of these damaged ones</p>
@@ -86,7 +88,7 @@ export function ChoosePhotos({ label, quiet = false }: { label: string; quiet?: 
       <input
         class="sr"
         type="file"
-        accept="image/png,image/jpeg,image/webp,.mpo"
+        accept="image/png,image/jpeg,image/webp,image/avif,image/heic,image/heif,image/tiff,.mpo,.heic,.tif,.tiff"
         multiple
         onChange={(event) => void takeFiles(filesOf(event.currentTarget))}
       />

@@ -10,7 +10,9 @@ import { bundleOptions } from '../support/portable.ts';
 /** Folders whose files the page may fetch. */
 const SERVED = ['test/fixtures/', 'demo/'];
 /** WebAssembly files that scripts of the bundle fetch from beside them. */
-const MODULES = ['dec/webp_dec.wasm', 'enc/webp_enc_simd.wasm'].map((path) => `node_modules/@jsquash/webp/codec/${path}`);
+const MODULES = ['webp/codec/dec/webp_dec.wasm', 'webp/codec/enc/webp_enc_simd.wasm', 'avif/codec/dec/avif_dec.wasm'].map(
+  (path) => `node_modules/@jsquash/${path}`,
+);
 const PAGE = '<!doctype html><meta charset="utf-8"><title>tests</title><script type="module" src="/test/bundle/stdin.js"></script>';
 
 /** The page's script, and the chunks it loads, by name: each test file is a chunk that the runner imports when its turn comes. */

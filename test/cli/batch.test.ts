@@ -175,7 +175,7 @@ test('what cannot be is refused before the work', async ({ folder }) => {
   const out = join(folder, 'out');
   writeFileSync(join(photos, 'a.jpg'), 'x');
   assertRefused(await supir(['restore', photos, '-o', out]), /would both become/, 'one result for two');
-  assertRefused(await supir(['restore', join(folder, 'nothing*.png'), '-o', out]), /No PNG, JPEG or WebP photo/, 'an empty pattern');
+  assertRefused(await supir(['restore', join(folder, 'nothing*.png'), '-o', out]), /No photo \(PNG, JPEG/, 'an empty pattern');
   assertRefused(
     await supir(['restore', photos, '-o', out, '--stage1', join(folder, 's.png'), '--name-template', '{name}']),
     /would both become/,

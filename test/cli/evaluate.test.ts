@@ -95,7 +95,7 @@ test('what is refused, before any work', async ({ folder }) => {
   mkdirSync(join(folder, 'A'));
   copyFileSync(join(input, 'a.png'), join(folder, 'A', 'A.png'));
   const cases: [args: string[], message: RegExp][] = [
-    [[join(folder, 'empty')], /No PNG, JPEG or WebP photo was found/],
+    [[join(folder, 'empty')], /No photo \(.*\) was found/],
     [[input, '--baseline', 'best'], /no method 'best' to compare with; there are: bicubic, stage1, supir/],
     [[input, '--group', 'g=a,z'], /--group names photos that are not there: z/],
     [[input, '--methods', bad], /bad\.json: the name of method 1 is undefined; it must be a text/],

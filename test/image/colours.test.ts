@@ -1,10 +1,12 @@
 /** What a file says of its colours goes along, in every format that is written. */
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
+import { labColorFix, waveletColorFix } from '../../image/color-fix.ts';
 import { decode } from '../../image/decode.ts';
 import { encodeJpeg, encodePng } from '../../image/encode.ts';
 import { profileSpace, rgbProfile, SRGB_COLOURS } from '../../image/icc.ts';
-import type { Image } from '../../image/image.ts';
+import type { FloatImage, Image } from '../../image/image.ts';
+import { labOfRgb, rgbOfLab } from '../../image/lab.ts';
 import { type PngChunk, profileChunk, readChunks } from '../../image/png-chunks.ts';
 import { encodeWebp } from '../../image/webp.ts';
 import { ascii, joinBytes, makePng, withSegment } from './make-files.ts';
@@ -184,6 +186,72 @@ test('profiles that do not fit are left out with a note', async () => {
   const jpeg = encodeJpeg({ width: 8, height: 8, data: new Uint8Array(192).fill(99) }, 90);
   const withProfile = withSegment(jpeg, 0xe2, [...ascii('ICC_PROFILE\0'), 1, 1, ...greyProfile(curve)]);
   assert.match((await decode(withProfile, 'x')).note!, note);
+});
+
+test("L*a*b* of sRGB's corners, and back", () => {
+  // Lindbloom's figures for D65, and libvips' of a brown
+  for (const [rgb, lab] of [
+    [
+      [1, 1, 1],
+      [100, 0, 0],
+    ],
+    [
+      [0, 0, 0],
+      [0, 0, 0],
+    ],
+    [
+      [1, 0, 0],
+      [53.2408, 80.0925, 67.2032],
+    ],
+    [
+      [0, 1, 0],
+      [87.7347, -86.1827, 83.1793],
+    ],
+    [
+      [0, 0, 1],
+      [32.297, 79.1875, -107.8602],
+    ],
+    [
+      [0.5, 0.2, 0.02],
+      [27.276, 29.155, 38.057],
+    ],
+  ]) {
+    const found = labOfRgb(rgb[0], rgb[1], rgb[2]);
+    for (let c = 0; c < 3; c++) {
+      assert.ok(Math.abs(found[c] - lab[c]) < 0.02, `${rgb} ${found}`);
+      assert.ok(Math.abs(rgbOfLab(...found)[c] - rgb[c]) < 1e-4);
+    }
+  }
+});
+
+test('the lab colour fix takes the histograms of colour from the style, and a fifth of that of lightness', () => {
+  const picture = (seed: number) => {
+    const data = Float32Array.from({ length: 24 * 18 * 3 }, (_, i) => 0.6 * Math.sin(i * seed) + 0.1 * Math.cos(i / 29));
+    return { width: 24, height: 18, channels: 3, data };
+  };
+  const [content, style] = [picture(0.37), picture(0.11)];
+  const plane = (x: FloatImage, c: number) =>
+    Float64Array.from({ length: x.data.length / 3 }, (_, i) => {
+      const [r, g, b] = x.data.subarray(3 * i, 3 * i + 3).map((value) => Math.min(1, Math.max(0, (value + 1) / 2)));
+      return labOfRgb(r, g, b)[c];
+    });
+  const moved = waveletColorFix(content, style);
+  const planes = (x: FloatImage) => [0, 1, 2].map((c) => plane(x, c));
+  const [own, like] = [planes(moved), planes(style)];
+  const matched = (from: Float64Array, to: Float64Array) =>
+    from.map((value) => to.slice().sort()[from.filter((each) => each < value).length]);
+  const l = matched(own[0], like[0]).map((value, i) => 0.8 * own[0][i] + 0.2 * value);
+  const [a, b] = [matched(own[1], like[1]), matched(own[2], like[2])];
+  const fixed = labColorFix(content, style);
+  for (let i = 0; i < l.length; i++)
+    rgbOfLab(l[i], a[i], b[i]).forEach((value, c) => {
+      assert.ok(Math.abs(fixed.data[3 * i + c] - (2 * Math.min(1, value) - 1)) < 1e-4);
+    });
+  const same = labColorFix(style, style);
+  same.data.forEach((value, i) => {
+    assert.ok(Math.abs(value - Math.min(1, Math.max(-1, style.data[i]))) < 1e-4);
+  });
+  assert.throws(() => labColorFix({ ...content, channels: 1 }, style), /3 channels, this one has 1/);
 });
 
 test.run();

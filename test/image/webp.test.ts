@@ -92,9 +92,29 @@ test('profile and EXIF; the orientation is applied', async () => {
   assert.equal((await decode(pixel, 'x')).alpha, Uint8Array.of(4));
 });
 
-test('animated, empty, oversized and cut-off files are refused', async () => {
-  const size = (side: number) => [side & 255, (side >> 8) & 255, side >> 16];
-  await refuses(decode(riff(['VP8X', [2, 0, 0, 0, ...size(9), ...size(9)]]), 'a.webp'), /a\.webp: animated WebP is not supported/);
+const size = (side: number) => [side & 255, (side >> 8) & 255, side >> 16];
+
+test('of an animation the first picture is read, with a word', async () => {
+  const frame = (left: number, top: number, pixel: Uint8Array) => {
+    const { type, data } = readWebpChunks(pixel, 'x')[0];
+    const chunk = joinBytes(ascii(type), [data.length, 0, 0, 0], data, data.length & 1 ? [0] : []);
+    return ['ANMF', joinBytes(size(left / 2), size(top / 2), size(0), size(0), [100, 0, 0, 0], chunk)] as [string, Uint8Array];
+  };
+  const canvas: [string, number[]] = ['VP8X', [2, 0, 0, 0, ...size(2), ...size(0)]];
+  const file = riff(
+    canvas,
+    ['ANIM', [0, 0, 0, 0, 0, 0]],
+    frame(2, 0, losslessPixel(7, 8, 9, 255)),
+    frame(0, 0, losslessPixel(1, 1, 1, 255)),
+  );
+  const read = await decode(file, 'a.webp');
+  assert.equal([...read.data], [0, 0, 0, 0, 0, 0, 7, 8, 9]);
+  assert.equal([...read.alpha!], [0, 0, 255]);
+  assert.is(read.note, 'the WebP file is animated; the first of its 2 pictures was read.');
+  await refuses(decode(riff(canvas, frame(4, 0, losslessPixel(7, 8, 9, 255))), 'a.webp'), /no picture in it/);
+});
+
+test('empty, oversized and cut-off files are refused', async () => {
   await refuses(decode(riff(['VP8X', [0, 0, 0, 0, ...size(9), ...size(9)]]), 'a.webp'), /no picture in it/);
   const picture = readWebpChunks(losslessPixel(1, 2, 3, 255), 'x')[0].data;
   const huge = riff(['VP8X', [0, 0, 0, 0, ...size(99_999), ...size(9)]], ['VP8L', picture]);
