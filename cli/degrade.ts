@@ -7,10 +7,10 @@ import { decode } from '../image/decode.ts';
 import { DEGRADATION, type Degradation, degradationOf, degrade, drawDegradation } from '../image/degrade.ts';
 import { words } from './messages.ts';
 import { givenOptions, optionFlags } from './option-flags.ts';
+import { PartialFailure } from './partial-failure.ts';
 import { photoFiles } from './photo-files.ts';
 import { writePicture } from './picture-files.ts';
 import { COMMAND } from './program.ts';
-import { PartialFailure } from './restore.ts';
 import { number } from './restore-options.ts';
 
 const HELP = `

@@ -9,10 +9,13 @@ import { readPngText } from '../image/png-chunks.ts';
 import { RECIPE_KEYWORD } from '../restore/recipe.ts';
 import { checkWritable, isFolder, pathKey, realPath } from './output-path.ts';
 import { WRITABLE } from './picture-files.ts';
+import { type Shard, shardOf } from './shard.ts';
 
 export interface PhotoFile {
   input: string;
   output: string;
+  /** Path within the album, with / between folders: of what a search found from its folder on, of a file that was named its name. */
+  key: string;
   /** Caption beside the photo: same name, .txt. */
   caption: string;
 }
@@ -22,7 +25,7 @@ export interface Placing {
   recursive?: boolean;
   nameTemplate: string;
   format: string;
-  shard?: { index: number; count: number };
+  shard?: Shard;
   /** Results that are there already stay, so that a photo which is one is no photo to work on. */
   skipExisting?: boolean;
   /** Every file that is made of a photo, its output among them; the output alone if left out. `single` as in FoundPhotos. */
@@ -52,34 +55,20 @@ export function photoFiles(named: string[], placing: Placing): FoundPhotos {
     throw new UserError(
       `-o ${shown(placing.output)} names one file, and ${shown(named.join(', '))} may be several photos. Name a folder for the results.`,
     );
-  const found = new Map<string, PhotoFile>();
-  const passedOver: string[] = [];
-  const folders = [placing.output, ...(placing.folders ?? [])].map(realPath);
-  const add = (input: string, output: string) => {
-    if (!found.has(resolve(input))) found.set(resolve(input), { input, output, caption: `${withoutEnding(input)}.txt` });
-  };
-  const place = (input: string, folder = '') =>
+  const place = (input: string, folder: string) =>
     join(placing.output, folder, `${placing.nameTemplate.replaceAll('{name}', () => withoutEnding(basename(input)))}.${placing.format}`);
-  /** Adds what a search from the folder `root` found, without what lies in a folder for results below it. */
-  const addFound = (root: string, files: string[], folderOf: (file: string) => string) => {
-    const apart = folders.filter((folder) => isWithin(realPath(root), folder));
-    for (const file of files.filter((each) => PHOTO_NAME.test(each)).sort()) {
-      const path = join(root, file);
-      if (apart.some((folder) => isWithin(folder, realPath(path)))) passedOver.push(path);
-      else add(path, place(file, folderOf(file)));
-    }
-  };
-  for (const name of named) {
-    if (single) add(name, placing.output);
-    else if (isFolder(name)) addFound(name, globSync(placing.recursive ? '**/*' : '*', { cwd: name, onlyFiles: true }), dirname);
-    else if (!existsSync(name) && isPattern(name)) {
-      const root = searchedFolder(name);
-      const files = globSync(name, { onlyFiles: true }).map((file) => relative(root, file));
-      addFound(root, files, () => '');
-    } else add(name, place(name));
-  }
+  const folders = [placing.output, ...(placing.folders ?? [])];
+  const { found, passedOver } = single
+    ? { found: [{ input: named[0], key: basename(named[0]), folder: '' }], passedOver: [] }
+    : search(named, placing.recursive ?? false, folders);
+  const all = found.map(({ input, key, folder }) => ({
+    input,
+    output: single ? placing.output : place(input, folder),
+    key,
+    caption: `${withoutEnding(input)}.txt`,
+  }));
   const results = (photo: PhotoFile) => placing.results?.(photo, single) ?? [photo.output];
-  const { photos, made } = withoutResults([...found.values()], results, placing.skipExisting ?? false);
+  const { photos, made } = withoutResults(all, results, placing.skipExisting ?? false);
   passedOver.push(...made);
   if (photos.length === 0)
     throw new UserError(
@@ -87,7 +76,45 @@ export function photoFiles(named: string[], placing: Placing): FoundPhotos {
     );
   checkOutputs(photos, results);
   const { index, count } = placing.shard ?? { index: 1, count: 1 };
-  return { photos: photos.filter((_, i) => i % count === index - 1), single, passedOver };
+  return { photos: photos.filter(({ key }) => count === 1 || shardOf(key, count) === index), single, passedOver };
+}
+
+interface Found {
+  input: string;
+  key: string;
+  /** Within the output folder. */
+  folder: string;
+}
+
+/** The photos that files, folders and patterns name, in order, each once. */
+export function findPhotos(named: string[], recursive: boolean): { input: string; key: string }[] {
+  return search(named, recursive, []).found;
+}
+
+/** As `findPhotos`; what lies in one of `folders` below a folder that is searched is passed over. */
+function search(named: string[], recursive: boolean, folders: readonly string[]): { found: Found[]; passedOver: string[] } {
+  const found = new Map<string, Found>();
+  const passedOver: string[] = [];
+  const add = (input: string, key: string, folder = '') => {
+    if (!found.has(resolve(input))) found.set(resolve(input), { input, key: key.split(sep).join('/'), folder });
+  };
+  const addFound = (root: string, files: string[], folderOf: (file: string) => string) => {
+    const apart = folders.map(realPath).filter((folder) => isWithin(realPath(root), folder));
+    for (const file of files.filter((each) => PHOTO_NAME.test(each)).sort()) {
+      const path = join(root, file);
+      if (apart.some((folder) => isWithin(folder, realPath(path)))) passedOver.push(path);
+      else add(path, file, folderOf(file));
+    }
+  };
+  for (const name of named) {
+    if (isFolder(name)) addFound(name, globSync(recursive ? '**/*' : '*', { cwd: name, onlyFiles: true }), dirname);
+    else if (!existsSync(name) && isPattern(name)) {
+      const root = searchedFolder(name);
+      const files = globSync(name, { onlyFiles: true }).map((file) => relative(root, file));
+      addFound(root, files, () => '');
+    } else add(name, basename(name));
+  }
+  return { found: [...found.values()], passedOver };
 }
 
 type ResultsOf = (photo: PhotoFile) => readonly string[];

@@ -16,6 +16,7 @@ import { METHOD_NAMES, presetsFor } from './model-config.ts';
 import { argument, givenOptions, optionFlags } from './option-flags.ts';
 import { FORMAT_NAMES, type FormatName } from './picture-files.ts';
 import { COMMAND } from './program.ts';
+import { parseShard, type Shard } from './shard.ts';
 import { memoryOption, weightsOption } from './weights-input.ts';
 
 const EXAMPLES = `
@@ -32,6 +33,8 @@ Examples:
   $ ${COMMAND} restore old.jpg -o new.png --memory 4 --dry-run
   $ ${COMMAND} restore old.jpg -o new.png --steps 2 --profile trace.json
   $ ${COMMAND} restore album --recursive -o restored --skip-existing --state .state
+  $ ${COMMAND} restore album --recursive -o restored --shard auto/8 --skip-existing --log part.jsonl
+  $ ${COMMAND} restore album --recursive -o restored --claim --gpu 1
   $ ${COMMAND} restore old.jpg --from new.png -o again.png
   $ ${COMMAND} restore old.jpg -o new.png --model diffbir --preset v2.1-denoise
   $ ${COMMAND} restore scan.tif -o new.tif --bits 16 --gamma 0.8 --color-fix lab
@@ -72,7 +75,9 @@ export interface RestoreFlags {
   format: FormatName;
   quality: number;
   bits: 8 | 16;
-  shard?: { index: number; count: number };
+  shard?: Shard;
+  /** A folder, or true for one in the output folder. */
+  claim?: string | true;
   log?: string;
   numSamples: number;
   compare?: string;
@@ -115,13 +120,6 @@ function samples(text: string): number {
 function bits(text: string): number {
   if (text !== '8' && text !== '16') throw new InvalidArgumentError('It must be 8 or 16.');
   return number(text);
-}
-
-function shard(text: string): { index: number; count: number } {
-  const [, index, count] = /^(\d+)\/(\d+)$/.exec(text) ?? [];
-  if (!(Number(index) >= 1 && Number(index) <= Number(count)))
-    throw new InvalidArgumentError('It must be i/n with 1 <= i <= n, such as 2/8.');
-  return { index: Number(index), count: Number(count) };
 }
 
 /** file:scale, or file alone for 1; added to those before. Paths may have colons. */
@@ -299,7 +297,16 @@ export function restoreDefinition(): Command {
     .addOption(new Option('--format <ending>', 'file format in the output folder').choices(FORMAT_NAMES).default('png'))
     .addOption(new Option('--quality <n>', 'of JPEG, WebP and AVIF files, 1 to 100').argParser(quality).default(95))
     .addOption(new Option('--bits <8|16>', 'bits a sample of PNG and TIFF files; for 16, AVIF has 12').argParser(bits).default(8))
-    .addOption(new Option('--shard <i/n>', 'of several photos, only every n-th from the i-th on: for job arrays').argParser(shard))
+    .addOption(
+      new Option(
+        '--shard <i/n>',
+        "of several photos, part i of n, by each photo's path in the album; auto or auto/n takes i from Slurm or Kubernetes; see docs/cluster.md",
+      ).argParser(argument((text) => parseShard(text, process.env))),
+    )
+    .option(
+      '--claim [folder]',
+      'share the photos with other processes that were given the same: each takes the next one that no other has, and results that are there stay',
+    )
     .option('--log <file>', 'append a line of JSON for every photo')
     .addOption(memoryOption('chosen by the adapter and the machine'))
     .option('--dry-run', 'tell what it would take, memory, reading and time, and restore nothing')

@@ -1,6 +1,6 @@
 /** `restore <photos...> -o <path>`: photos through the whole of a method, with one loading of the model. */
 import { existsSync } from 'node:fs';
-import { basename } from 'node:path';
+import { basename, join } from 'node:path';
 import type { Command } from 'commander';
 import { DeviceError, factsOf, UserError, type Warning } from '../core/errors.ts';
 import { shown } from '../core/text.ts';
@@ -23,6 +23,7 @@ import { compareRecipes, parseRecipe, RECIPE_KEYWORD, type Recipe } from '../res
 import { Restorer, Samples } from '../restore/restorer.ts';
 import { measureSpeeds, type Speeds } from '../restore/speed.ts';
 import type { Kind, Size } from '../restore/stage.ts';
+import { Claims } from './claims.ts';
 import { forecastLines } from './forecast-lines.ts';
 import { Interrupted, onInterrupt } from './interrupt.ts';
 import { kernelTable } from './kernel-table.ts';
@@ -30,6 +31,7 @@ import { LogFile } from './log-file.ts';
 import { words } from './messages.ts';
 import { methodsNamed } from './model-config.ts';
 import { pathKey } from './output-path.ts';
+import { PartialFailure } from './partial-failure.ts';
 import { type PhotoFile, photoFiles, withoutEnding } from './photo-files.ts';
 import { canBeDeep, checkPicture, readPicture, writePicture } from './picture-files.ts';
 import { duration, progress, type ShownProgress } from './progress.ts';
@@ -50,6 +52,8 @@ import {
 export interface RestoreReport<Options = RestoreOptions> {
   input: string;
   output: string;
+  /** The photo's path within the album, by which it is told apart from others: for --shard, --claim and `report merge`. */
+  photo: string;
   /** The files of --stage1, --compare and --report, with the picture to the report, and the folder of --preview. */
   stage1?: string;
   compare?: string;
@@ -84,11 +88,6 @@ export function restoreCommand(): Command {
   return restoreDefinition().action((photos: string[], flags: RestoreFlags, command: Command) => restore(photos, flags, givenBy(command)));
 }
 
-/** Some photos of several could not be restored. */
-export class PartialFailure extends Error {
-  override name = 'PartialFailure';
-}
-
 async function restore(named: string[], flags: RestoreFlags, given: GivenAny): Promise<void> {
   const { photos, single, passedOver } = photoFiles(named, {
     ...flags,
@@ -104,6 +103,12 @@ async function restore(named: string[], flags: RestoreFlags, given: GivenAny): P
     throw new UserError(
       `Cannot write ${shallow.output} with 16 bits: only PNG, TIFF and AVIF files have them. Leave --bits out, or write a .png, .tif or .avif file.`,
     );
+  if (photos.length === 0) {
+    const { index, count } = flags.shard ?? { index: 1, count: 1 };
+    if (!flags.quiet && !flags.json) console.log(`No photo falls to part ${index} of ${count}.`);
+    return;
+  }
+  if (flags.claim !== undefined && single) throw new UserError('--claim is for several photos, shared by several processes.');
   if (!single && !flags.dryRun) checkExisting(photos, flags);
   checkSideFiles(flags, photos, folder);
   const recipe = flags.from === undefined ? null : await readRecipe(flags.from, flags, photos, folder);
@@ -128,7 +133,9 @@ async function restore(named: string[], flags: RestoreFlags, given: GivenAny): P
     ],
     { weights: flags.weights, methods: methodsNamed(flags.method) },
   );
+  const claims = flags.claim === undefined || flags.dryRun ? null : new Claims(claimFolder(flags));
   const failures: string[] = [];
+  const left = { restoring: 0, failed: 0 };
   let begun = 0;
   let skipped = 0;
   let hopeless: Error | null = null;
@@ -141,27 +148,46 @@ async function restore(named: string[], flags: RestoreFlags, given: GivenAny): P
     for (const photo of photos) {
       begun++;
       try {
+        const held = (await claims?.take(photo.key)) ?? null;
+        if (held) {
+          left[held]++;
+          continue;
+        }
         if (flags.dryRun) await work.forecast(restorer, photo);
         else if (!(await work.restoreSamples(restorer, photo, interruption))) skipped++;
       } catch (error) {
         if (single || error instanceof Interrupted) throw error;
+        if (!isHopeless(error)) await claims?.failed(photo.key, (error as Error).message);
         failures.push(photo.input);
         work.failed(photo, error as Error);
         if (!isHopeless(error)) continue;
         hopeless = error as Error;
         break;
       }
+      await claims?.done(photo.key);
     }
   } finally {
+    await claims?.close();
     work.shown?.stop();
     await restorer.close();
   }
-  if (!single && !flags.quiet && !flags.json && !flags.dryRun)
-    console.log(`${begun - failures.length - skipped} restored, ${failures.length} failed, ${skipped} skipped`);
+  if (!single && !flags.quiet && !flags.json && !flags.dryRun) {
+    const others = left.restoring + left.failed;
+    console.log(
+      `${begun - failures.length - skipped - others} restored, ${failures.length} failed, ${skipped} skipped${others > 0 ? `, ${others} left to other processes` : ''}`,
+    );
+    if (left.restoring > 0)
+      console.log(
+        `${left.restoring} are being restored by other processes. Should one of them end before it is done, the same command goes on.`,
+      );
+    if (left.failed > 0) console.log(`${left.failed} could not be restored by other processes.`);
+  }
   if (hopeless) {
-    const left = photos.length - begun;
+    const unbegun = photos.length - begun;
     const others =
-      left > 0 ? ` ${left === 1 ? '1 photo was' : `${left} photos were`} not begun; the same command with --skip-existing goes on.` : '';
+      unbegun > 0
+        ? ` ${unbegun === 1 ? '1 photo was' : `${unbegun} photos were`} not begun; the same command with --skip-existing goes on.`
+        : '';
     throw new DeviceError(`The batch was stopped, because the GPU is lost again and again.${others}`, {
       code: 'batch-stopped',
       cause: hopeless,
@@ -186,8 +212,14 @@ function checkFaceLora({ faceLora }: RestoreFlags, given: GivenAny): void {
     throw new UserError('--face-lora is for faces that are restored by themselves: give --faces or --faces-only too.');
 }
 
+/** Where claims lie: in the folder that --claim names, or in the results' own. */
+const claimFolder = ({ claim, output }: RestoreFlags): string => (typeof claim === 'string' ? claim : join(output, '.claims'));
+
 /** Results of several photos are replaced only where that was asked for. */
-function checkExisting(photos: PhotoFile[], { numSamples, overwrite, skipExisting }: RestoreFlags): void {
+function checkExisting(photos: PhotoFile[], { numSamples, overwrite, skipExisting, claim }: RestoreFlags): void {
+  if (claim !== undefined && overwrite)
+    throw new UserError('--claim leaves results that are there; with --overwrite every process would replace them.');
+  if (claim !== undefined) return;
   if (overwrite && skipExisting) throw new UserError('--overwrite replaces results and --skip-existing leaves them: give one.');
   if (overwrite || skipExisting) return;
   const existing = photos.flatMap((photo) => sampleFiles(photo, numSamples)).filter(({ output }) => existsSync(output));
@@ -242,7 +274,8 @@ class Work {
 
   /** Asks for the captions of all photos, before the model takes the memory of a GPU that both may use. A photo that cannot be read is told later. */
   async captions(restorer: Restorer<Kind>, signal: AbortSignal): Promise<void> {
-    const { numSamples, skipExisting, state, captionTiles, quiet, json } = this.flags;
+    const { numSamples, state, captionTiles, quiet, json } = this.flags;
+    const skipExisting = this.flags.skipExisting || this.flags.claim !== undefined;
     for (const photo of this.photos) {
       const isDone = skipExisting && sampleFiles(photo, numSamples).every(({ output }) => existsSync(output));
       const given = isDone ? null : await this.options(photo, restorer).catch(() => null);
@@ -269,7 +302,8 @@ class Work {
 
   /** Restores one photo as often as asked for, with one seed after another. False when all of its results were there already. */
   async restoreSamples(restorer: Restorer<Kind>, photo: PhotoFile, signal: AbortSignal): Promise<boolean> {
-    const { numSamples, skipExisting } = this.flags;
+    const { numSamples, claim } = this.flags;
+    const skipExisting = this.flags.skipExisting || claim !== undefined;
     const files = sampleFiles(photo, numSamples);
     if (skipExisting && files.every(({ output }) => existsSync(output))) return false;
     const given = await this.options(photo, restorer);
@@ -344,6 +378,7 @@ class Work {
     const report: RestoreReport<CommonOptions> = {
       input: file.input,
       output: file.output,
+      photo: file.key,
       ...paths,
       width: result.image.width,
       height: result.image.height,
@@ -371,10 +406,10 @@ class Work {
   }
 
   /** Reports a photo of several that could not be restored. */
-  failed({ input, output }: PhotoFile, error: Error): void {
+  failed({ input, output, key }: PhotoFile, error: Error): void {
     this.shown?.stop();
     const facts = factsOf(error);
-    this.print({ input, output, error: error.message, ...facts });
+    this.print({ input, output, photo: key, error: error.message, ...facts });
     if (!this.flags.json) process.stderr.write(`${facts.file === input ? '' : `${shown(input)}: `}${words(error)}\n`);
   }
 

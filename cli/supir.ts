@@ -11,8 +11,10 @@ import { evaluateCommand } from './evaluate.ts';
 import { inspectCommand } from './inspect.ts';
 import { forgetInterrupts, Interrupted } from './interrupt.ts';
 import { words } from './messages.ts';
+import { PartialFailure } from './partial-failure.ts';
 import { planCommand } from './plan.ts';
-import { PartialFailure, restoreCommand } from './restore.ts';
+import { reportCommand } from './report.ts';
+import { restoreCommand } from './restore.ts';
 import { shadersCommand } from './shaders.ts';
 import { trainCommand } from './train.ts';
 import { verifyCommand } from './verify.ts';
@@ -35,7 +37,8 @@ function program(): Command {
     .addCommand(captionCommand())
     .addCommand(evaluateCommand())
     .addCommand(trainCommand())
-    .addCommand(shadersCommand());
+    .addCommand(shadersCommand())
+    .addCommand(reportCommand());
   for (const command of [program, ...program.commands]) command.exitOverride();
   for (const command of program.commands.filter((each) => COMPUTING.includes(each.name())))
     command

@@ -86,7 +86,10 @@ test('places that cannot be written to, before any work', async ({ folder, photo
   mkdirSync(join(folder, 'taken.png'));
   const cases: [args: string[], message: RegExp][] = [
     [['-o', join(folder, 'out.avif')], /Cannot write .*out\.avif: the name must end in \.png, \.jpg, \.webp, \.tif or \.avif/],
-    [['-o', join(folder, 'out')], /Cannot write .*out: the name must end in \.png, \.jpg, \.webp, \.tif or \.avif, or with \/ for a folder/],
+    [
+      ['-o', join(folder, 'out')],
+      /Cannot write .*out: the name must end in \.png, \.jpg, \.webp, \.tif or \.avif, or with \/ for a folder/,
+    ],
     [['-o', photo], /Cannot write .*photo\.png: it is the photo itself/],
     [['-o', join(folder, 'taken.png')], /Cannot write .*taken\.png: it is a folder/],
     [['-o', join(photo, 'out.png')], /Cannot write .*out\.png: .*photo\.png is a file, not a folder/],

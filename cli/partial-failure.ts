@@ -1,0 +1,4 @@
+/** Some photos of several could not be restored. */
+export class PartialFailure extends Error {
+  override name = 'PartialFailure';
+}
