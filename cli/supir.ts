@@ -15,12 +15,13 @@ import { PartialFailure } from './partial-failure.ts';
 import { planCommand } from './plan.ts';
 import { reportCommand } from './report.ts';
 import { restoreCommand } from './restore.ts';
+import { serveCommand } from './serve/command.ts';
 import { shadersCommand } from './shaders.ts';
 import { trainCommand } from './train.ts';
 import { verifyCommand } from './verify.ts';
 
 /** Commands that use the GPU. */
-const COMPUTING = ['restore', 'plan', 'verify', 'evaluate', 'train', 'doctor'];
+const COMPUTING = ['restore', 'plan', 'verify', 'evaluate', 'train', 'doctor', 'serve'];
 
 function program(): Command {
   const program = new Command('supir')
@@ -38,7 +39,8 @@ function program(): Command {
     .addCommand(evaluateCommand())
     .addCommand(trainCommand())
     .addCommand(shadersCommand())
-    .addCommand(reportCommand());
+    .addCommand(reportCommand())
+    .addCommand(serveCommand());
   for (const command of [program, ...program.commands]) command.exitOverride();
   for (const command of program.commands.filter((each) => COMPUTING.includes(each.name())))
     command
