@@ -10,10 +10,10 @@ import { PHOTO_NAME } from '../image/photo-names.ts';
 import { onInterrupt } from './interrupt.ts';
 import { words } from './messages.ts';
 import { checkWritable, isFolder } from './output-path.ts';
+import { PartialFailure } from './partial-failure.ts';
 import { withoutEnding } from './photo-files.ts';
 import { readPicture } from './picture-files.ts';
 import { COMMAND } from './program.ts';
-import { PartialFailure } from './restore.ts';
 import { CAPTION_KEY, captionerOf, captionFlags } from './restore-options.ts';
 
 const HELP = `
