@@ -1,6 +1,7 @@
 /** `serve`: the GPU of this machine for a page and for programs, over HTTP. */
 import { randomBytes } from 'node:crypto';
 import type { AddressInfo } from 'node:net';
+import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { type ServerType, serve } from '@hono/node-server';
 import { Command, InvalidArgumentError, Option } from 'commander';
@@ -102,14 +103,16 @@ const TYPES = { png: 'image/png', jpg: 'image/jpeg', webp: 'image/webp', tif: 'i
 
 async function run(flags: ServeFlags): Promise<void> {
   const isLocal = isLoopback(flags.host);
-  const token = process.env.SUPIR_TOKEN ?? (isLocal ? null : randomBytes(18).toString('base64url'));
+  const token = process.env.SUPIR_TOKEN || (isLocal ? null : randomBytes(18).toString('base64url'));
   if (token !== null && token.length < 8) throw new UserError('SUPIR_TOKEN has less than 8 characters: take a longer one.');
   for (const origin of flags.allowOrigin ?? [])
     if (!URL.canParse(origin) || new URL(origin).origin !== origin)
       throw new UserError(`--allow-origin is ${origin}; it must be like https://photos.example, without a path.`);
   const access: Access = {
     token,
-    hosts: [...(flags.allowHost ?? []), ...(isLocal ? [] : [flags.host])].map((name) => name.toLowerCase()),
+    hosts: [...(flags.allowHost ?? []), ...(isLocal ? [] : [flags.host, hostname(), `${hostname()}.local`])].map((name) =>
+      name.toLowerCase(),
+    ),
     origins: flags.allowOrigin ?? [],
   };
   const unlock = await lock(join(flags.state, 'lock'), `${flags.state} is used`);
@@ -144,9 +147,9 @@ async function run(flags: ServeFlags): Promise<void> {
   }
 }
 
-function listen(fetch: (request: Request) => Response | Promise<Response>, { host: hostname, port }: ServeFlags): Promise<ServerType> {
+function listen(fetch: (request: Request) => Response | Promise<Response>, { host, port }: ServeFlags): Promise<ServerType> {
   return new Promise((resolve, reject) => {
-    const server = serve({ fetch, hostname, port, serverOptions: { requestTimeout: 600_000, headersTimeout: 20_000 } }, () =>
+    const server = serve({ fetch, hostname: host, port, serverOptions: { requestTimeout: 600_000, headersTimeout: 20_000 } }, () =>
       resolve(server),
     );
     server.on('error', (cause: NodeJS.ErrnoException) => {
@@ -155,7 +158,7 @@ function listen(fetch: (request: Request) => Response | Promise<Response>, { hos
         EADDRNOTAVAIL: 'this machine has no such address',
         EACCES: 'ports below 1024 need rights',
       };
-      reject(new UserError(`Cannot listen at ${hostname}:${port}: ${why[cause.code as keyof typeof why] ?? words(cause)}.`, { cause }));
+      reject(new UserError(`Cannot listen at ${host}:${port}: ${why[cause.code as keyof typeof why] ?? words(cause)}.`, { cause }));
     });
   });
 }

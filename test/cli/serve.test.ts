@@ -12,6 +12,7 @@ import { type Job, type JobLimits, Jobs, type Restoring } from '../../cli/serve/
 import { UserError } from '../../core/errors.ts';
 import { lock } from '../../host/node-lock.ts';
 import { OPTIONS } from '../../restore/options.ts';
+import { projectFile } from '../support/fixtures.ts';
 import { refused } from '../support/refused.ts';
 
 const test = suite('supir serve', { folder: '' });
@@ -113,6 +114,12 @@ test('what is wrong is told and leaves nothing: options, sizes, photos, addresse
   await (await ask(`/api/jobs/${bad.id}/events`)).text();
   const answer = await ask(`/api/jobs/${bad.id}/result`);
   assert.equal([answer.status, (await read(answer)).error], [409, 'bad.jpg: this is no photo.']);
+});
+
+test('docs/openapi.json is what the server gives', async ({ folder }) => {
+  const { ask } = await opened(folder, reversing());
+  const given = await (await ask('/openapi.json')).json();
+  assert.equal(JSON.parse(new TextDecoder().decode(await projectFile('docs/openapi.json'))), given);
 });
 
 test('other origins, other names and wrong tokens are refused; what is allowed is answered', async ({ folder }) => {
