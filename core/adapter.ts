@@ -60,4 +60,6 @@ export interface AdapterFacts {
   tiles?: TileSizes;
   /** In the schedule 'matrix', which of its products is used. */
   matrixUnit?: MatrixUnit;
+  /** What a probe of its matrix units found, in words; absent where there was none. */
+  matrixFindings?: string;
 }

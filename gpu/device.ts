@@ -69,7 +69,7 @@ export async function openDevice(options: OpenOptions): Promise<Device> {
     });
   }
   const limits = adapter.limits;
-  const matrixUnit = await matrixUnitOf(adapter, options);
+  const { unit: matrixUnit, why: matrixFindings } = await matrixUnitOf(adapter, options);
   const device = await settle(
     adapter.requestDevice({
       requiredFeatures: [...WANTED_FEATURES, ...(matrixUnit ? MATRIX_FEATURES : [])].filter((feature) =>
@@ -99,6 +99,7 @@ export async function openDevice(options: OpenOptions): Promise<Device> {
   const oneSize = features.has('subgroups') && smallest === largest && smallest >= 4 && smallest <= 64;
   if (options.schedule === 'subgroup' && !oneSize)
     throw new DeviceError('This adapter cannot run the subgroup schedule: it needs subgroups of one size between 4 and 64 lanes.');
+  if (matrixFindings !== undefined) facts.matrixFindings = matrixFindings;
   if (matrixUnit) Object.assign(facts, { schedule: 'matrix', matrixUnit });
   else if (options.schedule === 'subgroup' || (options.schedule !== 'tiled' && oneSize && facts.software)) facts.schedule = 'subgroup';
   const pace = options.pace ?? new Pace({ seconds: options.submitSeconds, software: facts.software });
@@ -112,19 +113,19 @@ export async function openDevice(options: OpenOptions): Promise<Device> {
 async function matrixUnitOf(
   adapter: GPUAdapter,
   { schedule = 'auto', matrixUnit, chooseMatrixUnit }: OpenOptions,
-): Promise<MatrixUnit | null> {
-  if (schedule !== 'matrix' && schedule !== 'auto') return null;
+): Promise<{ unit: MatrixUnit | null; why?: string }> {
+  if (schedule !== 'matrix' && schedule !== 'auto') return { unit: null };
   const units = matrixUnits(adapter);
-  const same = (a: MatrixUnit, b: MatrixUnit) => unitName(a) === unitName(b);
   const choice = matrixUnit || units.length === 0 ? undefined : await chooseMatrixUnit?.(adapter);
-  const unit = units.find((each) => choice?.unit && same(each, choice.unit)) ?? null;
-  if (schedule === 'auto') return choice?.quicker ? unit : null;
-  const why = units.length === 0 ? whyNoMatrices(adapter) : choice && !unit ? choice.why : null;
-  if (why !== null)
+  const why = choice?.why;
+  const unit = units.find((each) => choice?.unit && unitName(each) === unitName(choice.unit)) ?? null;
+  if (schedule === 'auto') return { unit: choice?.quicker ? unit : null, why };
+  const refused = units.length === 0 ? whyNoMatrices(adapter) : choice && !unit ? choice.why : null;
+  if (refused !== null)
     throw new DeviceError(
-      `This adapter cannot run the matrix schedule: ${why}. Use the tiled schedule, or leave the choice to the adapter's facts.`,
+      `This adapter cannot run the matrix schedule: ${refused}. Use the tiled schedule, or leave the choice to the adapter's facts.`,
     );
-  return matrixUnit ?? unit ?? units[0];
+  return { unit: matrixUnit ?? unit ?? units[0], why };
 }
 
 /** naga offers the feature but does not parse its directive. */

@@ -20,7 +20,7 @@ const configsOf = ({ info }: MatrixAdapter): MatrixConfig[] => [
 
 /**
  * The units, those that multiply halves first. What size of subgroups they are meant for is told nowhere: where there are several, the usual one comes
- * first. Sums in halves are left out, for they keep 11 bits, and adapters that have them list exact sums beside them.
+ * first. Sums in halves are left out, for they keep 11 bits.
  */
 export function matrixUnits(adapter: MatrixAdapter): MatrixUnit[] {
   const { features, info } = adapter;

@@ -27,8 +27,8 @@ export interface KernelFinding {
 
 export interface AdapterReport {
   adapter: { vendor: string; architecture: string; device: string; description: string; software: boolean };
-  /** Schedules that were checked, and why others were not. */
-  schedules: { checked: Schedule[]; left: Partial<Record<Schedule, string>>; chosen: Schedule };
+  /** Schedules that were checked, and why others were not; what a probe of matrix units found. */
+  schedules: { checked: Schedule[]; left: Partial<Record<Schedule, string>>; chosen: Schedule; matrices?: string };
   kernels: { checked: number; wrong: KernelFinding[]; worst: KernelFinding | null };
   probes: Probes;
   /** The tiles that it would choose, and milliseconds of each work with both; null where it has no choice or the check was stopped before. */
@@ -155,7 +155,7 @@ export async function checkAdapter({
   const worst = findings.reduce<KernelFinding | null>((most, each) => (!most || (each.share ?? 0) > (most.share ?? 0) ? each : most), null);
   const report = {
     adapter: { vendor, architecture, device: name, description, software },
-    schedules: { checked, left, chosen: schedule },
+    schedules: { checked, left, chosen: schedule, matrices: chosen.facts.matrixFindings },
     kernels: { checked: findings.length, wrong, worst },
     probes,
     tiles: quickest,

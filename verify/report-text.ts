@@ -27,6 +27,7 @@ export function reportText(report: AdapterReport, runtime: string): string {
     `schedules    ${checked}`,
     ...(tiles ? tileLines(tiles) : []),
     ...Object.entries(schedules.left).map(([name, reason]) => `             not ${name}: ${shown(reason, 200)}`),
+    ...(schedules.matrices ? [`             matrix units: ${shown(schedules.matrices, 300)}`] : []),
     `kernels      ${kernels.checked} checks, ${kernels.wrong.length} wrong`,
     ...(kernels.worst
       ? [`             worst ${percent(kernels.worst.share)} of what is allowed: ${kernels.worst.name} (${kernels.worst.schedule})`]

@@ -5,6 +5,8 @@ import { MATRIX_FEATURE } from '../../core/adapter.ts';
 import { openDevice } from '../../gpu/device.ts';
 import { type MatrixChoice, rememberedChoice } from '../../gpu/matrix-choice.ts';
 import { fileNotes } from '../../host/file-notes.ts';
+import type { AdapterReport } from '../../verify/adapter-check.ts';
+import { reportText } from '../../verify/report-text.ts';
 import { HALVES } from '../support/facts.ts';
 import { MemoryFiles } from '../support/memory-files.ts';
 import { refusal } from '../support/refused.ts';
@@ -74,6 +76,29 @@ test('a choice is remembered for its adapter, and what is damaged is found out a
     assert.equal(await choose(), CHOICE);
     assert.is(probes, 3 + i, each);
   }
+});
+
+test('a report of an adapter tells what was found of its matrix units', () => {
+  const report: AdapterReport = {
+    adapter: { vendor: 'acme', architecture: 'a1', device: '0x1', description: 'Acme 1', software: false },
+    schedules: { checked: ['tiled'], left: {}, chosen: 'tiled', matrices: 'f16 16x16x16 of 32: wrong' },
+    kernels: { checked: 1, wrong: [], worst: null },
+    probes: {
+      subnormalHalves: { read: true, written: true },
+      infiniteHalves: true,
+      ulps: { exp: 1, tanh: 1, division: 1 },
+      timestampGrain: null,
+    },
+    tiles: null,
+    speed: null,
+    longestSubmit: { seconds: 0.1, budget: 0.25 },
+    restoration: null,
+    verdict: 'good',
+    why: ['All is right.'],
+    seconds: 1,
+    interrupted: false,
+  };
+  assert.match(reportText(report, 'Node 20'), /schedules +tiled \(chosen\)\n +matrix units: f16 16x16x16 of 32: wrong\n/);
 });
 
 test.run();
