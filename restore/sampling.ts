@@ -8,7 +8,6 @@ import type { SamplerOptions } from '../sampler/sampler.ts';
 import { NoiseSchedule } from '../sampler/schedule.ts';
 import type { RestoreOptions } from './options.ts';
 
-/** What a run adds to the options; `center` and `noiseEveryStep` (of tiled sampling) matter to EDM only, `denoised` to DPM++. */
 /** Whether sampling begins with a picture under as much noise as the strength says. */
 export const isFromPicture = ({ start }: { start: string }): boolean => start === 'photo' || start === 'stage1';
 
@@ -17,6 +16,7 @@ export function stepsLeftOut({ start, strength }: Pick<RestoreOptions, 'strength
   return isFromPicture({ start }) ? steps - Math.max(1, Math.round(strength * steps)) : 0;
 }
 
+/** What a run adds to the options; `center` and `noiseEveryStep` (of tiled sampling) matter to EDM only, `denoised` to DPM++. */
 export type SamplingRun = Pick<SamplerOptions, 'noise' | 'onStep' | 'signal' | 'startStep' | 'latent'> & {
   center: Float32Array;
   /** Clean latent that the run begins with, where the option `start` says so. */

@@ -31,7 +31,7 @@ test('the model folder tells the method, and the recipe makes the picture again'
     assert.is(code, 0, stderr);
     return JSON.parse(stdout) as RestoreReport<DiffBirChoice>;
   };
-  const report = await run(first, ...SMALL, '--prompt', 'a cat', '--sampler', 'edm_euler_a', '--strength', '0.8', '--noise-aug', '50');
+  const report = await run(first, ...SMALL, '--prompt', 'a cat', '--sampler', 'edm_euler_a', '--control-scale', '0.8', '--noise-aug', '50');
   const { recipe } = report;
   assert.equal([report.width, report.height, report.working], [48, 40, { width: 128, height: 64 }]);
   assert.equal([recipe.method, recipe.options.sampler, recipe.options.controlScale], ['DiffBIR', 'edm_euler_a', 0.8]);
