@@ -44,7 +44,7 @@ async function checkHere(): Promise<boolean> {
       skipped.push(name);
       continue;
     }
-    const problem = await complaint(device.gpu, wgsl);
+    const problem = await host.settle(complaint(device.gpu, wgsl));
     if (problem === null) continue;
     refused++;
     console.log(`REFUSED ${name}: ${problem}`);
