@@ -106,7 +106,7 @@ async function follow(id) {
 async function send(files) {
   $('error').textContent = '';
   const query = new URLSearchParams();
-  for (const field of document.querySelectorAll('[name]')) if (field.value !== '') query.set(field.name, field.value);
+  for (const field of document.querySelectorAll('fieldset [name]')) if (field.value !== '') query.set(field.name, field.value);
   for (const file of files) {
     query.set('name', file.name);
     const job = await (await ask('/api/jobs?' + query, { method: 'POST', body: file, headers: { 'content-type': 'application/octet-stream' } })).json();
