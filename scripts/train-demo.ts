@@ -1,5 +1,5 @@
 /**
- * Trains a demo model of 16 latent channels (demo/training/config.json) from random weights: `npx tsx scripts/train-demo.ts PHOTOS HELD-OUT [FOLDER] [-- OPTIONS OF EVERY TRAINING]`. The parts follow each other, each in a folder
+ * Trains a model of the sizes of demo/config.json from random weights: `npx tsx scripts/train-demo.ts PHOTOS HELD-OUT [FOLDER] [-- OPTIONS OF EVERY TRAINING]`. The parts follow each other, each in a folder
  * of its own below FOLDER (out/demo-model) with the settings of demo/training/, on the model that the one before left. Called again after an interruption it goes on.
  */
 import { spawnSync } from 'node:child_process';
@@ -28,7 +28,7 @@ for (const [name, path] of [
 let model = `${folder}/init`;
 if (!existsSync(`${model}/config.json`))
   run(
-    ...['train', 'init', '-o', model, '--config', `${project}demo/training/config.json`, '--tokenizer', `${project}demo/tokenizer.json`],
+    ...['train', 'init', '-o', model, '--config', `${project}demo/config.json`, '--tokenizer', `${project}demo/tokenizer.json`],
     ...['--seed', '1', '--linear', photos!, '--crops', '24'],
   );
 for (const part of PARTS) {

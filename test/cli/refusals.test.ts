@@ -57,7 +57,7 @@ test('options that cannot be', async ({ folder, photo }) => {
     [['--min-size', ''], /'--min-size <pixels>' argument '' is invalid/],
     [['--color-fix', 'sepia'], /'--color-fix <how>' argument 'sepia' is invalid\. Allowed choices are wavelet, adain, lab, none/],
     [['--s-churn', '1', '--churn', '2'], /--s-churn is given under two of its names: give one/],
-    [['--preset', 'best'], /no preset 'best' for the model supir-demo; there are: .*`[^`]* restore --model <folder> --help`/],
+    [['--preset', 'best'], /no preset 'best' for the model supir-demo-2; there are: .*`[^`]* restore --model <folder> --help`/],
     [['--no-such-option'], /unknown option '--no-such-option'/],
     [['--bits', '12'], /'--bits <8\|16>' argument '12' is invalid\. It must be 8 or 16/],
     [['--bits', '16', '-o', 'out.jpg'], /Cannot write out\.jpg with 16 bits: only PNG, TIFF and AVIF files have them/],

@@ -75,13 +75,13 @@ test('inspect draws a network', async ({ folder }) => {
   const [drawing, demo] = [join(folder, 'decoder.svg'), join(import.meta.dirname, '..', '..', 'demo')];
   const drawn = await supir(['inspect', '--graph', 'decoder', '--model', demo, '--size', '64x48', '-o', drawing]);
   assert.equal([drawn.code, drawn.stdout], [0, `Drawn in ${drawing}\n`], drawn.stderr);
-  assert.match(readFileSync(drawing, 'utf8'), /decoder of supir-demo at 64 × 48 pixels/);
+  assert.match(readFileSync(drawing, 'utf8'), /decoder of supir-demo-2 at 64 × 48 pixels/);
   const { stdout } = await supir(['inspect', '--graph', 'decoder', '--model', demo, '--size', '64x48', '--json']);
   const { blocks } = JSON.parse(stdout) as { blocks: { path: string; shape: number[] }[] };
   const last = blocks[blocks.length - 1];
   assert.equal([last.path, last.shape], ['first_stage_model.decoder.conv_out', [1, 48, 64, 3]]);
   for (const [args, message] of [
-    [['--graph', 'decoder', '--size', '64x40', '--model', demo], /multiples of 16 for supir-demo/],
+    [['--graph', 'decoder', '--size', '64x40', '--model', demo], /multiples of 16 for supir-demo-2/],
     [['--graph', 'decoder', '--size', 'big'], /width x height/],
     [['--graph', 'none'], /Allowed choices are .*denoiser, unet/],
     [['--graph', 'decoder', '-o', join(folder, 'a.png')], /the name must end in \.svg/],

@@ -10,7 +10,7 @@ import { Vae } from '../../models/vae.ts';
 import { forecastAutoencoder, VAE_TILING } from '../../restore/tiled-vae.ts';
 
 /** The demo model's. */
-const DEMO: VaeConfig = { ch: 24, ch_mult: [1, 2, 4], num_res_blocks: 1, z_channels: 8, norm_groups: 8, scale_factor: 0.34125 };
+const DEMO: VaeConfig = { ch: 24, ch_mult: [1, 2, 4], num_res_blocks: 1, z_channels: 16, norm_groups: 8, scale_factor: 0.89411 };
 
 /** A device of which only facts and limits are asked: WebGPU's own default for bindings. */
 const small = (software: boolean): Device =>

@@ -109,7 +109,7 @@ test('a seed gives the same model, which is a folder that can be opened and trai
 });
 
 test('the demo model of 16 latent channels: sizes, settings and presets are in order', async () => {
-  const config = readModelConfig(parseJsonBytes(await projectFile('demo/training/config.json'), 'config.json'), 'config.json');
+  const config = readModelConfig(parseJsonBytes(await projectFile('demo/config.json'), 'config.json'), 'config.json');
   const { vae, unet } = config;
   assert.equal([vae.z_channels, unet.in_channels, unet.out_channels], [16, 16, 16]);
   for (const [name, { shape }] of untrained(config, 1))

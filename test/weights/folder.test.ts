@@ -136,7 +136,7 @@ test('the demo folder opens by its config.json, with its own tokenizer', async (
     Object.fromEntries(names.map((name) => [`m/${name}`, async () => bytesSource(name, await projectFile(`demo/${name}`))])),
   );
   const model = await SupirModel.openFolder(device, demo, 'm');
-  assert.is(model.config.name, 'supir-demo');
+  assert.is(model.config.name, 'supir-demo-2');
   assert.is(model.tokens('cat').tower1.length, 77);
 });
 
