@@ -90,7 +90,8 @@ export async function openDevice(options: OpenOptions): Promise<Device> {
     architecture: info.architecture,
     device: info.device,
     description: info.description,
-    software: SOFTWARE.test(`${info.vendor} ${info.architecture} ${info.device} ${info.description}`),
+    // Some browsers tell no name, but that it is no GPU.
+    software: info.isFallbackAdapter || SOFTWARE.test(`${info.vendor} ${info.architecture} ${info.device} ${info.description}`),
     features,
     subgroupSizes: [info.subgroupMinSize ?? 0, info.subgroupMaxSize ?? 0],
     schedule: 'tiled',

@@ -17,7 +17,7 @@ export interface Faults {
   /** Milliseconds in which no adapter answers, from when one is asked for after a loss. */
   nullFor?: number;
   /** What the adapter calls itself. */
-  info?: Partial<Record<'vendor' | 'architecture' | 'device' | 'description', string>>;
+  info?: Partial<GPUAdapterInfo>;
 }
 
 type Any = Record<PropertyKey, unknown>;
