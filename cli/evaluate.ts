@@ -20,7 +20,7 @@ import { readTextFile } from '../host/text-file.ts';
 import { degradationOf } from '../image/degrade.ts';
 import { encodePng } from '../image/encode.ts';
 import { defaultsOf, keyOf, readOptions } from '../options/schema.ts';
-import { captionPrompt } from '../restore/caption.ts';
+import { captionPrompt } from '../restore/caption-prompt.ts';
 import { ALL_OPTIONS, type AnyMethod } from '../restore/methods.ts';
 import type { LoraChoice } from '../restore/restorer.ts';
 import { Checkpoint } from '../weights/checkpoint.ts';

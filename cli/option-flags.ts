@@ -5,7 +5,7 @@ import { UserError } from '../core/errors.ts';
 import { checkTextSize, plainText } from '../core/plain-text.ts';
 import { keyOf, keysOf, type Option as OptionOfTable, type OptionValues, parseText, readOptions, type Schema } from '../options/schema.ts';
 import { spelled } from '../options/spelling.ts';
-import { captionPrompt } from '../restore/caption.ts';
+import { captionPrompt } from '../restore/caption-prompt.ts';
 
 /** What `parse` makes of a flag's text; what it refuses is told as the flag's. */
 export function argument<T>(parse: (text: string) => T): (text: string) => T {

@@ -16,16 +16,6 @@ export interface Captioner {
   title?: string;
 }
 
-/**
- * A caption as the beginning of a prompt. SUPIR puts its quality words right behind what was typed, without a blank, and so do we for a typed prompt; a
- * caption from a file or a server does not know of them and is separated.
- */
-export function captionPrompt(caption: string): string {
-  const text = caption.trim();
-  if (text === '') return '';
-  return /[.,;:!?]$/.test(text) ? `${text} ` : `${text}. `;
-}
-
 const QUESTION =
   'Describe this photo for someone who restores it: what it shows, comma-separated visual facts, at most 60 words. Do not mention blur, noise or other damage. ' +
   'Answer with the description alone.';

@@ -21,8 +21,9 @@ import type { SamplerStep } from '../sampler/sampler.ts';
 import { fingerprint } from '../weights/fingerprint.ts';
 import { readJson } from '../weights/json-bounds.ts';
 import { ADAPTER_CONFIG, ADAPTER_LIMITS } from '../weights/lora-alpha.ts';
-import { type Captioner, captionPrompt } from './caption.ts';
-import { type FaceFinder, facesChosen } from './faces.ts';
+import type { Captioner } from './caption.ts';
+import { captionPrompt } from './caption-prompt.ts';
+import { type FaceFinder, faceFinder, facesChosen } from './faces.ts';
 import { type Forecast, forecastRestore } from './forecast.ts';
 import { together } from './forecast-sum.ts';
 import { composed, type RestoredPhoto, type RestoredPiece, restorePiece } from './job.ts';
@@ -40,7 +41,6 @@ import type { Speeds } from './speed.ts';
 import type { Given, Kind, Method, ModelOptions, RestoreEvents } from './stage.ts';
 import { SUPIR, type SupirKind } from './supir.ts';
 import { framed } from './target-size.ts';
-import { faceFinder } from './tiny-face-detector.ts';
 
 export interface RestoreSettings<K extends Kind = SupirKind> extends RestoreEvents {
   /** The photo's name, for messages and the recipe. */

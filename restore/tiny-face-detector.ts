@@ -5,15 +5,10 @@
  */
 import { UserError } from '../core/errors.ts';
 import { isRecord } from '../core/json.ts';
-import type { Host } from '../host/host.ts';
 import type { Image } from '../image/image.ts';
 import { opaque } from '../image/opaque.ts';
 import { resize } from '../image/resize.ts';
-import type { Face, FaceFinder } from './faces.ts';
-
-/** Its weights in the package. */
-export const FACE_PACKAGE = '@vladmandic/face-api';
-export const FACE_FILES = ['model/tiny_face_detector_model-weights_manifest.json', 'model/tiny_face_detector_model.bin'] as const;
+import { FACE_PACKAGE, type Face, type FaceFinder } from './faces.ts';
 
 /** Widths and heights of a cell's five boxes, in cells; a cell is 32 pixels. */
 const ANCHORS = [
@@ -219,24 +214,6 @@ function isSame(a: Face, b: Face): boolean {
   if (across <= 0 || down <= 0) return false;
   const [both, of, other] = [across * down, a.width * a.height, b.width * b.height];
   return both / (of + other - both) > SAME || both / Math.min(of, other) > 0.7;
-}
-
-/** A finder with the weights of the package, which a host reads when faces are first looked for; null where the host knows no packages. */
-export function faceFinder(host: Pick<Host, 'packageFile'>): FaceFinder | null {
-  const file = host.packageFile;
-  if (!file) return null;
-  let finder: Promise<FaceFinder> | null = null;
-  const load = async () => {
-    const [manifest, bytes] = await Promise.all(FACE_FILES.map((path) => file(FACE_PACKAGE, path)));
-    return tinyFaceFinder(readFaceWeights(manifest, bytes));
-  };
-  return async (image, signal) => {
-    finder ??= load().catch((error) => {
-      finder = null;
-      throw error;
-    });
-    return (await finder)(image, signal);
-  };
 }
 
 /** A finder by these weights. */

@@ -7,7 +7,7 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { basename, join, relative, sep } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { type BuildOptions, build, type Metafile } from 'esbuild';
-import { FACE_FILES, FACE_PACKAGE } from '../restore/tiny-face-detector.ts';
+import { FACE_FILES, FACE_PACKAGE } from '../restore/faces.ts';
 import type { SourceMap } from '../web/sources.ts';
 
 export type Site = Map<string, Uint8Array>;

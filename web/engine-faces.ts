@@ -1,7 +1,6 @@
 /** The finder of faces, with its weights from beside the page; loaded when faces are first looked for. */
 import { UserError } from '../core/errors.ts';
-import type { FaceFinder } from '../restore/faces.ts';
-import { faceFinder } from '../restore/tiny-face-detector.ts';
+import { type FaceFinder, faceFinder } from '../restore/faces.ts';
 
 async function fetched(_: string, path: string): Promise<Uint8Array> {
   const name = path.slice(path.lastIndexOf('/') + 1);

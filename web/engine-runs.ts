@@ -8,7 +8,6 @@ import { coloursOf } from '../image/metadata.ts';
 import { opaque } from '../image/opaque.ts';
 import { readPngText } from '../image/png-chunks.ts';
 import { resize } from '../image/resize.ts';
-import { captionServer } from '../restore/caption.ts';
 import { facesChosen } from '../restore/faces.ts';
 import type { Forecast } from '../restore/forecast.ts';
 import { METHODS } from '../restore/methods.ts';
@@ -64,6 +63,7 @@ export class EngineRuns {
     const warning = (said: Warning) => emit({ kind: 'warning', warning: said });
     this.model.files.storageFull = warning;
     const mask = maskOfStrokes(whole, strokes);
+    const caption = captioner && (await import('../restore/caption.ts')).captionServer(captioner);
     const preview = previewEvents(async (what, picture) => {
       const bitmap = await bitmapOf({ ...picture, ...coloursOf(whole) });
       emit({ kind: 'picture', name: what, picture: bitmap }, [bitmap]);
@@ -75,7 +75,7 @@ export class EngineRuns {
         signal,
         state: STATES,
         ...(mask ? { mask } : {}),
-        ...(captioner ? { caption: captionServer(captioner) } : {}),
+        ...(caption ? { caption } : {}),
         findFaces,
         warning: (said) => (said.code === 'other-states' ? undefined : warning(said)), // they are no news here
         progress: (progress) => emit({ kind: 'progress', ...progress }),

@@ -130,7 +130,7 @@ export function MarkedPhoto({ photo }: { photo: Photo }) {
           {(tool.value !== 'none' || isMarked) && (
             <p class="help">
               {isMarked
-                ? 'Only what is marked is restored, enlarged to the size that the networks want; all else stays as it is, bit for bit.'
+                ? 'Only what is marked is restored, and faces that are on, enlarged to the size that the networks want; all else stays as it is, bit for bit.'
                 : 'Draw on the photo what is to be restored. Rectangles may also be typed, as the setting region.'}
             </p>
           )}
@@ -159,11 +159,7 @@ function Faces({ photo }: { photo: Photo }) {
     mark(photo.id, { ...photo.marks, faces: faces.map((each) => (each.box === box ? { box, on } : each)) });
   return (
     <fieldset class="faces">
-      <legend>
-        {faces.length === 0
-          ? 'No face was found'
-          : `${faces.length === 1 ? 'A face was' : `${faces.length} faces were`} found: restored by themselves too`}
-      </legend>
+      <legend>{foundInWords(faces.length)}</legend>
       {faces.map(({ box, on }, i) => (
         <label key={box}>
           <input type="checkbox" checked={on} onChange={(event) => change(box, event.currentTarget.checked)} />
@@ -178,6 +174,11 @@ function Faces({ photo }: { photo: Photo }) {
       )}
     </fieldset>
   );
+}
+
+function foundInWords(count: number): string {
+  if (count === 0) return 'No face was found';
+  return count === 1 ? 'A face was found, and is restored by itself too' : `${count} faces were found, and are restored by themselves too`;
 }
 
 function Line({ stroke: { points, radius } }: { stroke: Stroke }) {
