@@ -1,6 +1,7 @@
 /** The finder of faces, with its weights from beside the page; loaded when faces are first looked for. */
 import { UserError } from '../core/errors.ts';
-import { type FaceFinder, faceFinder } from '../restore/faces.ts';
+import { faceFinder } from '../restore/face-finder.ts';
+import type { FaceFinder } from '../restore/faces.ts';
 
 async function fetched(_: string, path: string): Promise<Uint8Array> {
   const name = path.slice(path.lastIndexOf('/') + 1);

@@ -9,7 +9,8 @@ import { crop, paste } from '../../image/compose.ts';
 import { decode } from '../../image/decode.ts';
 import { createImage } from '../../image/image.ts';
 import { resize } from '../../image/resize.ts';
-import { FACE_FILES, FACE_PACKAGE, type Face, faceFinder } from '../../restore/faces.ts';
+import { faceFinder } from '../../restore/face-finder.ts';
+import { FACE_FILES, FACE_PACKAGE, type Face } from '../../restore/faces.ts';
 import { faceNetwork, readFaceWeights } from '../../restore/tiny-face-detector.ts';
 import { projectFile } from '../support/fixtures.ts';
 
