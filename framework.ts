@@ -51,6 +51,7 @@ export { attention } from './kernels/attention.ts';
 export { add, div, equal, greater, less, maximum, minimum, mul, sub } from './kernels/binary.ts';
 export { type Conv2dOptions, conv2d } from './kernels/conv2d.ts';
 export { concat, pad, permute, slice, upsampleNearest } from './kernels/copy.ts';
+export { depthToSpace } from './kernels/depth-to-space.ts';
 export { plan } from './kernels/fusion.ts';
 export { gatherRows } from './kernels/gather-rows.ts';
 export { geglu } from './kernels/geglu.ts';

@@ -14,6 +14,7 @@ import { add } from './binary.ts';
 import { blockGradients, gradientGraphs } from './catalogue-gradient.ts';
 import { conv2d } from './conv2d.ts';
 import { concat, permute } from './copy.ts';
+import { depthToSpace } from './depth-to-space.ts';
 import { plan } from './fusion.ts';
 import { gatherRows } from './gather-rows.ts';
 import { geglu } from './geglu.ts';
@@ -139,6 +140,7 @@ function* graphs(): Generator<Tensor> {
       const x = of([2, 3, 3, c], dtype);
       yield silu(x);
       yield cast(x, 'f16');
+      yield depthToSpace(of([2, 3, 3, 4 * c], dtype), 2);
       yield permute(x, [1, 0, 2, 3]);
       yield layerNorm(x, of([c]), of([c]));
       yield softmax(x);

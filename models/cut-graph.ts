@@ -1,7 +1,7 @@
 /**
  * A graph of feature maps, cut into maps that are computed one after the other, each from maps before it, window by window. The graph is cut where a
  * window must know more than its surroundings: at the input of every group norm, whose moments are those of the whole map, and at attention's
- * operands and result. From one cut to the next a window is computed with as much of its surroundings as its convolutions read.
+ * operands and result; and where the caller says so, before windows need too much of their surroundings. From one cut to the next a window is computed with as much of its surroundings as its convolutions read.
  */
 import { inputsOf, topological } from '../core/graph.ts';
 import { isOp } from '../core/op.ts';
@@ -53,10 +53,11 @@ export class CutGraph {
   private readonly place: Map<Tensor, number>;
   private readonly number: Map<Tensor, number>;
 
-  constructor(output: Tensor) {
+  /** `stops`: results at which the graph is cut, beside those that must be. */
+  constructor(output: Tensor, stops: readonly Tensor[] = []) {
     this.order = topological([output]);
     this.place = new Map(this.order.map((tensor, i) => [tensor, i]));
-    const cuts = new Set([output]);
+    const cuts = new Set([output, ...stops]);
     const readers = new Map<Tensor, Tensor[]>(this.order.map((tensor) => [tensor, []]));
     for (const tensor of this.order) {
       for (const from of inputsOf(tensor)) readers.get(from)!.push(tensor);

@@ -1,6 +1,6 @@
-/** Pixels against channels: blocks of pixels become channels and back, as `torch.nn.PixelUnshuffle` and a transposed convolution order them. */
+/** Blocks of pixels become channels, in the order of `torch.nn.PixelUnshuffle`: as an operation, and of values on the host. */
 import { ShapeError } from '../core/errors.ts';
-import { describe, type Tensor } from '../core/tensor.ts';
+import { describe, type Shape, type Tensor } from '../core/tensor.ts';
 import { permute } from '../kernels/copy.ts';
 import { reshape } from '../kernels/reshape.ts';
 
@@ -12,9 +12,13 @@ export function pixelUnshuffle(x: Tensor, r: number): Tensor {
   return reshape(permute(reshape(rows, [(n * h * w) / r ** 2, r * r, c]), [0, 2, 1]), [n, h / r, w / r, c * r * r]);
 }
 
-/** x (N, H, W, r r C), channel (dy r + dx) C + c -> (N, r H, r W, C). */
-export function spread(x: Tensor, r: number): Tensor {
-  const [n, h, w, channels] = x.shape;
-  const c = channels / r ** 2;
-  return reshape(permute(reshape(x, [n * h, w, r, r * c]), [0, 2, 1, 3]), [n, r * h, r * w, c]);
+/** The same of values (N, H, W, C). */
+export function unshuffled(x: Float32Array, [n, h, w, c]: Shape, r: number): Float32Array {
+  const y = new Float32Array(x.length);
+  let at = 0;
+  for (let row = 0; row < n * h; row += r)
+    for (let column = 0; column < w; column += r)
+      for (let channel = 0; channel < c; channel++)
+        for (let dy = 0; dy < r; dy++) for (let dx = 0; dx < r; dx++) y[at++] = x[((row + dy) * w + column + dx) * c + channel];
+  return y;
 }

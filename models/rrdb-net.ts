@@ -17,9 +17,14 @@ export interface RrdbConfig {
   nb: number;
   /** Channels that a dense convolution adds. */
   gc: number;
-  /** Factor on the sides: 1, 2, 4 or 8. 1 and 2 read the picture in blocks of 4x4 and 2x2 pixels and enlarge these by 4. */
+  /** Factor on the sides: 1, 2, 4 or 8. */
   scale: number;
+  /** Side of the blocks of pixels that it reads as one; what it makes of them is enlarged as much more. Default 4 / scale where that is above 1, as Real-ESRGAN's. */
+  unshuffle?: number;
 }
+
+/** Side of the blocks of pixels that a network of a configuration reads as one. */
+export const unshuffleOf = ({ scale, unshuffle }: RrdbConfig): number => unshuffle ?? Math.max(1, 4 / scale);
 
 const lrelu = (x: Tensor) => leakyRelu(x, 0.2);
 
@@ -69,32 +74,45 @@ class Rrdb extends Module {
 }
 
 export class RrdbNet extends NetworkModule {
-  private readonly unshuffle: number;
+  /** Side of the blocks of pixels that it reads as one. */
+  readonly blockSide: number;
   conv_first: Layer;
   RRDB_trunk: Rrdb[];
   trunk_conv: Layer;
-  upconv1: Layer;
-  upconv2: Layer;
+  upconv1?: Layer;
+  upconv2?: Layer;
   upconv3?: Layer;
   HRconv: Layer;
   conv_last: Layer;
 
-  constructor({ nf, nb, gc, scale }: RrdbConfig) {
+  constructor(config: RrdbConfig) {
     super();
-    this.unshuffle = scale < 4 ? 4 / scale : 1;
-    this.conv_first = new Conv2d(3 * this.unshuffle ** 2, nf, 3);
+    const { nf, nb, gc, scale } = config;
+    this.blockSide = unshuffleOf(config);
+    const doublings = Math.log2(scale * this.blockSide);
+    this.conv_first = new Conv2d(3 * this.blockSide ** 2, nf, 3);
     this.RRDB_trunk = Array.from({ length: nb }, () => new Rrdb(nf, gc));
     this.trunk_conv = new Conv2d(nf, nf, 3);
-    this.upconv1 = new Conv2d(nf, nf, 3);
-    this.upconv2 = new Conv2d(nf, nf, 3);
-    if (scale === 8) this.upconv3 = new Conv2d(nf, nf, 3);
+    if (doublings > 0) this.upconv1 = new Conv2d(nf, nf, 3);
+    if (doublings > 1) this.upconv2 = new Conv2d(nf, nf, 3);
+    if (doublings > 2) this.upconv3 = new Conv2d(nf, nf, 3);
     this.HRconv = new Conv2d(nf, nf, 3);
     this.conv_last = new Conv2d(nf, 3, 3);
   }
 
-  /** x (N, H, W, 3) in [0, 1], sides multiples of 4 at scale 1 and of 2 at scale 2 -> (N, scale H, scale W, 3), not clamped. */
+  /** Modules after which a tile keeps what it has (models/cut-graph.ts). */
+  stops(): Module[] {
+    return this.RRDB_trunk.flatMap((block) => [block.RDB1, block.RDB2, block]);
+  }
+
+  /** x (N, H, W, 3) in [0, 1], sides multiples of `blockSide` -> (N, scale H, scale W, 3), not clamped. */
   forward(x: Tensor): Tensor {
-    const first = this.conv_first.forward(this.unshuffle > 1 ? pixelUnshuffle(x, this.unshuffle) : x);
+    return this.ofBlocks(this.blockSide > 1 ? pixelUnshuffle(x, this.blockSide) : x);
+  }
+
+  /** The same of blocks (N, H / side, W / side, 3 side side). */
+  ofBlocks(x: Tensor): Tensor {
+    const first = this.conv_first.forward(x);
     let h = add(first, this.trunk_conv.forward(this.RRDB_trunk.reduce((value, block) => block.forward(value), first)));
     for (const conv of [this.upconv1, this.upconv2, this.upconv3]) if (conv) h = lrelu(conv.forward(upsampleNearest(h, 2)));
     return this.conv_last.forward(lrelu(this.HRconv.forward(h)));

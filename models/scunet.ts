@@ -6,12 +6,12 @@ import { Module, NetworkModule, Parameter } from '../core/module.ts';
 import type { Tensor } from '../core/tensor.ts';
 import { add } from '../kernels/binary.ts';
 import { concat, permute, slice } from '../kernels/copy.ts';
-import { matmul } from '../kernels/linear.ts';
+import { depthToSpace } from '../kernels/depth-to-space.ts';
+import { linear } from '../kernels/linear.ts';
 import { reshape } from '../kernels/reshape.ts';
 import { gelu, relu } from '../kernels/unary.ts';
 import { relativeBias, windowAttention } from '../kernels/window-attention.ts';
 import { Conv2d, type Layer, LayerNorm, Linear, Sequential } from './layers.ts';
-import { spread } from './pixel-shuffle.ts';
 
 export interface ScUnetConfig {
   /** Channels of the first level; each of the three below doubles them. */
@@ -42,10 +42,8 @@ class Doubling extends Module {
   }
 
   forward(x: Tensor): Tensor {
-    const [n, h, w] = x.shape;
     const [ins, outs] = this.weight.shape;
-    const rows = matmul(reshape(x, [1, n * h * w, ins]), reshape(this.weight.tensor, [1, ins, 4 * outs]));
-    return spread(reshape(rows, [n, h, w, 4 * outs]), 2);
+    return depthToSpace(linear(x, permute(reshape(this.weight.tensor, [ins, 4 * outs]), [1, 0])), 2);
   }
 }
 
@@ -150,8 +148,21 @@ export class ScUnet extends NetworkModule {
     this.m_tail = new Sequential(bareConv(dim, 3, 3));
   }
 
+  /** It reads the picture pixel by pixel. */
+  readonly blockSide = 1;
+
+  /** Modules after which a tile keeps what it has (models/cut-graph.ts). */
+  stops(): Module[] {
+    const stages = [this.m_down1, this.m_down2, this.m_down3, this.m_body, this.m_up3, this.m_up2, this.m_up1];
+    return stages.flat();
+  }
+
   /** x (N, H, W, 3) in [0, 1], sides multiples of 64 -> the same size, not clamped. */
   forward(x: Tensor): Tensor {
+    return this.ofBlocks(x);
+  }
+
+  ofBlocks(x: Tensor): Tensor {
     const x1 = this.m_head.forward(x);
     const x2 = run(this.m_down1, x1);
     const x3 = run(this.m_down2, x2);

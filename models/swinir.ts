@@ -117,7 +117,8 @@ class ResidualGroup extends Module {
 }
 
 export class SwinIr extends NetworkModule {
-  private readonly unshuffle: number;
+  /** Side of the blocks of pixels that it reads as one. */
+  readonly blockSide: number;
   conv_first: Layer;
   patch_embed: { norm: Layer };
   layers: ResidualGroup[];
@@ -133,7 +134,7 @@ export class SwinIr extends NetworkModule {
   constructor(config: SwinIrConfig) {
     super();
     const { embed_dim, depths, num_heads, unshuffle_scale } = config;
-    this.unshuffle = unshuffle_scale;
+    this.blockSide = unshuffle_scale;
     this.conv_first = new Sequential(identity, new Conv2d(3 * unshuffle_scale ** 2, embed_dim, 3));
     this.patch_embed = { norm: new LayerNorm(embed_dim) };
     this.layers = depths.map((depth, i) => new ResidualGroup(config, depth, num_heads[i]));
@@ -147,10 +148,25 @@ export class SwinIr extends NetworkModule {
     this.conv_last = new Conv2d(UPSAMPLER, 3, 3);
   }
 
+  /** Modules after which a tile keeps what it has (models/cut-graph.ts). */
+  stops(): Module[] {
+    return this.layers.flatMap((group) => [...group.residual_group.blocks, group]);
+  }
+
   /** x (N, H, W, 3) in [0, 1], sides multiples of unshuffle_scale window_size -> the same size, not clamped. */
   forward(x: Tensor): Tensor {
+    return this.ofBlocks(pixelUnshuffle(x, this.blockSide));
+  }
+
+  /** The same of blocks (N, H / side, W / side, 3 side side). */
+  ofBlocks(x: Tensor): Tensor {
     const mean = constant(MEAN, [3]);
-    const shallow = this.conv_first.forward(pixelUnshuffle(sub(x, mean), this.unshuffle));
+    const perBlock = this.blockSide ** 2;
+    const meanBlock = constant(
+      Float32Array.from({ length: 3 * perBlock }, (_, i) => MEAN[Math.floor(i / perBlock)]),
+      [3 * perBlock],
+    );
+    const shallow = this.conv_first.forward(sub(x, meanBlock));
     const deep = this.norm.forward(this.layers.reduce((h, group) => group.forward(h), this.patch_embed.norm.forward(shallow)));
     let h = leakyRelu(this.conv_before_upsample.forward(add(this.conv_after_body.forward(deep), shallow)), 0.01);
     for (const conv of [this.conv_up1, this.conv_up2, this.conv_up3]) h = leakyRelu(conv.forward(upsampleNearest(h, 2)), 0.2);

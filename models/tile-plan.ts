@@ -41,6 +41,8 @@ export interface TilingOptions {
 export interface GraphKind {
   /** The result; its graph reads one input tensor, beside weights. */
   output: Tensor;
+  /** Results at which the graph is cut, beside those that must be (cut-graph.ts). */
+  stops?: readonly Tensor[];
   count: number;
 }
 
@@ -143,7 +145,7 @@ class Planner {
 
   constructor(kinds: GraphKind[], options: TilingOptions, facts: AdapterFacts, limits: PlanLimits, reserve: number) {
     this.kinds = kinds;
-    this.graphs = kinds.map(({ output }) => new CutGraph(output));
+    this.graphs = kinds.map(({ output, stops }) => new CutGraph(output, stops));
     this.options = options;
     this.facts = facts;
     this.limits = limits;

@@ -5,13 +5,17 @@
 import { ShapeError } from '../core/errors.ts';
 import { inputsOf } from '../core/graph.ts';
 import { apply, isOp, type OpTensor } from '../core/op.ts';
-import { sameShape } from '../core/shape.ts';
+import { type Shape, sameShape } from '../core/shape.ts';
 import { describe, type Tensor } from '../core/tensor.ts';
 import { binaryOp } from '../kernels/binary.ts';
 import { conv2dOp } from '../kernels/conv2d.ts';
-import { concatOp, gatherOp } from '../kernels/copy.ts';
+import { concatOp, gatherOp, slice } from '../kernels/copy.ts';
+import { depthToSpaceOp } from '../kernels/depth-to-space.ts';
 import { groupNormOp, normalizeGroups } from '../kernels/group-norm.ts';
+import { layerNormOp } from '../kernels/layer-norm.ts';
+import { linearOp } from '../kernels/linear.ts';
 import { unaryOp } from '../kernels/unary.ts';
+import { windowAttentionOp } from '../kernels/window-attention.ts';
 import type { Range } from './feature-map.ts';
 
 /** Rows or columns. */
@@ -22,7 +26,7 @@ export interface Span extends Range {
   /** How much of the zero padding at both ends belongs to it. */
   before: number;
   after: number;
-  /** Of copies: where the result's range begins, in its own steps, seen from what is read. */
+  /** Of copies: where the result's range begins, in its own steps, seen from what is read; of coarse operations: seen from what they make of it. */
   shift: number;
 }
 
@@ -49,10 +53,32 @@ function gathered(tensor: OpTensor<unknown>, axis: Axis, { start, end }: Range):
   return { ...span, shift: before - start + span.start * repeat };
 }
 
+/** What operations on whole squares of pixels read: more than the range, for squares do not end where it does. */
+function coarse(tensor: OpTensor<unknown>, axis: Axis, { start, end }: Range): Record<string, Span> | null {
+  if (isOp(tensor, depthToSpaceOp)) {
+    const { r } = tensor.source.attrs;
+    const [first, last] = [Math.floor(start / r), Math.ceil(end / r)];
+    return { x: { start: first, end: last, before: 0, after: 0, shift: start - r * first } };
+  }
+  if (!isOp(tensor, windowAttentionOp)) return null;
+  // A tile is a map of its own whose windows are shifted within it, so that the outermost ones are wrong where the map goes on: there it reads one more.
+  // At the map's border a shifted window joins pixels of opposite borders, which do not see each other: it may as well join those of the tile.
+  const { window, shift } = tensor.source.attrs;
+  const first = Math.max(0, Math.floor((start - shift) / window) * window);
+  const last = Math.ceil((end - shift) / window) * window + (shift > 0 ? window : 0);
+  return { qkv: { start: first, end: Math.min(last, tensor.shape[axis]), before: 0, after: 0, shift: start - first } };
+}
+
+/** Whether it has one value for each channel, which every pixel shares. */
+const isOfChannels = ({ shape }: Tensor, [, , , channels]: Shape) => shape.length === 1 && shape[0] === channels;
+
 function isPointwise(tensor: OpTensor<unknown>): boolean {
-  if (isOp(tensor, unaryOp) || isOp(tensor, groupNormOp)) return true;
+  if (isOp(tensor, unaryOp) || isOp(tensor, groupNormOp) || isOp(tensor, layerNormOp)) return true;
+  if (isOp(tensor, linearOp)) return !tensor.source.attrs.batched;
   if (isOp(tensor, concatOp)) return tensor.source.attrs.axis === 3;
-  return isOp(tensor, binaryOp) && inputsOf(tensor).every(({ shape }) => sameShape(shape, tensor.shape));
+  return (
+    isOp(tensor, binaryOp) && inputsOf(tensor).every((each) => sameShape(each.shape, tensor.shape) || isOfChannels(each, tensor.shape))
+  );
 }
 
 /**
@@ -62,6 +88,8 @@ function isPointwise(tensor: OpTensor<unknown>): boolean {
 export function readSpans(tensor: OpTensor<unknown>, axis: Axis, range: Range): Record<string, Span> {
   const x = convolved(tensor, axis, range) ?? gathered(tensor, axis, range);
   if (x) return { x };
+  const larger = coarse(tensor, axis, range);
+  if (larger) return larger;
   if (!isPointwise(tensor))
     throw new ShapeError(`${describe(tensor)} cannot be computed in tiles; only operations on whole pixels of (N, H, W, C) can.`);
   const same = { ...range, before: 0, after: 0, shift: 0 };
@@ -92,8 +120,13 @@ export function onWindow(
   const inputs = Object.fromEntries(
     Object.entries(tensor.source.inputs).map(([name, from]) => [name, from && name in down.reads ? windowOf(from, name) : from]),
   );
-  const attrs = attrsOnWindow(tensor, down, across);
-  return apply(tensor.source.op, inputs, attrs);
+  const result = apply(tensor.source.op, inputs, attrsOnWindow(tensor, down, across));
+  if (!isOp(tensor, depthToSpaceOp) && !isOp(tensor, windowAttentionOp)) return result;
+  return ([down, across] as const).reduce((part, { range, reads }, i) => {
+    const [{ shift }] = Object.values(reads);
+    const length = range.end - range.start;
+    return shift === 0 && part.shape[i + 1] === length ? part : slice(part, i + 1, shift, shift + length);
+  }, result);
 }
 
 function attrsOnWindow(tensor: OpTensor<unknown>, down: RangeReads, across: RangeReads): unknown {

@@ -27,6 +27,7 @@ export type NormMoments = Map<number, Float32Array>;
 export interface TiledGraph {
   /** The result; its graph reads one input tensor, beside weights. Graphs of one shape best share it. */
   output: GraphKind['output'];
+  stops?: GraphKind['stops'];
   input: FeatureMap;
 }
 
@@ -74,7 +75,10 @@ class TiledRun {
     this.device = device;
     this.options = options;
     const outputs = [...new Set(graphs.map(({ output }) => output))];
-    const kinds = outputs.map((output) => ({ output, count: graphs.filter((graph) => graph.output === output).length }));
+    const kinds = outputs.map((output) => {
+      const same = graphs.filter((graph) => graph.output === output);
+      return { output, stops: same[0].stops, count: same.length };
+    });
     const known = new Set(options.moments?.keys());
     this.plan = planTiles(kinds, { ...options, known }, device.facts, device.gpu.limits);
     this.graphs = graphs.map(({ output, input }) => ({ kind: outputs.indexOf(output), maps: [input] }));

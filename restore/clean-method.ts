@@ -12,8 +12,9 @@ import { attach, expectedKeys } from '../weights/attach.ts';
 import { Checkpoint } from '../weights/checkpoint.ts';
 import type { FolderAccess } from '../weights/folder.ts';
 import { chooseFrom } from './choose-options.ts';
-import { cleanedSizes, cleaningPlan, cleaningStage, factorOf } from './cleaning.ts';
-import { cleanPicture, cleanWith } from './diffbir.ts';
+import { cleanWith } from './cleaner.ts';
+import { cleanedSizes, cleaningPlan, factorOf } from './cleaning.ts';
+import { cleanPicture } from './diffbir.ts';
 import { assessCleaner, cleanerTitle } from './diffbir-files.ts';
 import { type DiffBirFolder, openDiffBirFolder } from './diffbir-model.ts';
 import { CLEAN_OPTIONS, type CleanChoice } from './diffbir-options.ts';
@@ -106,15 +107,15 @@ const CLEAN: Stage<CleanKind> = {
   build: (net, _, { width, height }) => ({ y: net.forward(input('x', [1, height, width, 3])) }),
   plan({ model: { device, networks: net, config }, options, photo, budget }) {
     const { read } = cleanedSizes(photo, config.cleaner, cleaningOf(config, options));
-    return cleaningStage(cleaningPlan(device, { net, config: config.cleaner }, read, options, 0, budget));
+    return cleaningPlan(device, { net, config: config.cleaner }, read, options, 0, budget).stage;
   },
   async run({ model: { device, networks: net, config }, options, inputs: { photo, result }, events: { signal, trace } }) {
     const cleaner = { net, config: config.cleaner };
     const cleaning = cleaningOf(config, options);
     const { read } = cleanedSizes({ ...photo, result }, config.cleaner, cleaning);
     const { tiles } = cleaningPlan(device, cleaner, read, options, 0, device.residency.budget);
-    const calls = { cleaner, clean: (image: Parameters<typeof cleanWith>[2]) => cleanWith(device, cleaner, image, signal, trace) };
-    const { cleaned, width, height } = await cleanPicture(calls, photo, { ...cleaning, result, cleanerTiles: tiles }, signal);
+    const calls = { cleaner, clean: (image: Parameters<typeof cleanWith>[2]) => cleanWith(device, cleaner, image, { signal, tap: trace }) };
+    const { cleaned, width, height } = await cleanPicture(calls, photo, { ...cleaning, result, cleanerTiles: tiles }, { signal });
     const { data } = resizeBicubic(cleaned, width, height, { antialias: true });
     return { image: { shape: [1, height, width, 3], data: data.map((value) => 2 * value - 1) } };
   },

@@ -1,6 +1,6 @@
 /** What files of DiffBIR hold (arXiv 2308.15070), told by names and shapes of tensors: a base, IRControlNet, a cleaner, or all three in one. */
 import type { CleanerConfig } from '../models/diffbir.ts';
-import type { RrdbConfig } from '../models/rrdb-net.ts';
+import { type RrdbConfig, unshuffleOf } from '../models/rrdb-net.ts';
 import { Checkpoint } from '../weights/checkpoint.ts';
 import { openClipRules, unetRules, vaeRules } from '../weights/diffusers.ts';
 import { recognize } from '../weights/recognize.ts';
@@ -146,11 +146,18 @@ const RRDB_SPELLINGS: readonly { mark: string; rename?: (names: readonly string[
 function rrdbSizes(file: TensorFile): RrdbConfig | string {
   const [nf, inputs] = file.has('conv_first.weight') ? file.info('conv_first.weight').shape : [];
   const outputs = file.has('conv_last.weight') ? file.info('conv_last.weight').shape[0] : 0;
-  const scale = file.has('upconv3.weight') ? 8 : { 3: 4, 12: 2, 48: 1 }[inputs ?? 0];
-  if (scale === undefined || outputs !== 3) return `It is an RRDBNet for pictures of ${inputs} channels; those of 3 are cleaned.`;
-  if (!file.has('upconv2.weight')) return 'It is an ESRGAN of the first kind that enlarges by less than 4, which is not read.';
+  const unshuffle = { 3: 1, 12: 2, 48: 4 }[inputs ?? 0];
+  if (unshuffle === undefined || outputs !== 3) return `It is an RRDBNet for pictures of ${inputs} channels; those of 3 are cleaned.`;
+  const scale = 2 ** count(file.names(), /^upconv(\d)\.weight$/) / unshuffle;
+  if (scale < 1) return `It is an RRDBNet that makes pictures smaller, by ${1 / scale}.`;
   const nb = count(file.names(), /^RRDB_trunk\.(\d+)\./);
-  return { nf, nb, gc: file.info('RRDB_trunk.0.RDB1.conv1.weight').shape[0], scale };
+  return {
+    nf,
+    nb,
+    gc: file.info('RRDB_trunk.0.RDB1.conv1.weight').shape[0],
+    scale,
+    ...(unshuffle === unshuffleOf({ nf, nb, gc: 0, scale }) ? {} : { unshuffle }),
+  };
 }
 
 /** A cleaner in words. */

@@ -24,7 +24,7 @@ import { ddimTimesteps } from '../sampler/ddim.ts';
 import { stepsOf as stepsOfRun } from '../sampler/planned.ts';
 import { autoencoderPlan, tilingEvents } from './autoencoder-stage.ts';
 import { chooseFrom } from './choose-options.ts';
-import { cleanedSizes, cleaningPlan, cleaningStage } from './cleaning.ts';
+import { cleanedSizes, cleaningPlan } from './cleaning.ts';
 import { cleanPicture, diffusionOf, finishPicture, latentWindows, sampleDiffBir, sampleLatent, type Tiles } from './diffbir.ts';
 import { assessDiffBir, joinedDiffBir } from './diffbir-files.ts';
 import { guidanceGraph, guidanceTo } from './diffbir-guidance.ts';
@@ -108,7 +108,7 @@ const CLEAN: DiffBirStage = {
   plan: ({ model, options, photo, budget }) => {
     const cleaning = cleaningOf(model.config, options);
     const { read } = cleanedSizes(photo, model.config.cleaner!, cleaning);
-    return cleaningStage(cleaningPlan(model.device, model.calls(options).cleaner, read, options, cleaning.minSide, budget));
+    return cleaningPlan(model.device, model.calls(options).cleaner, read, options, cleaning.minSide, budget).stage;
   },
   async run({ model, options, inputs: { photo, result }, events: { signal } }) {
     const calls = model.calls(options);
@@ -116,7 +116,7 @@ const CLEAN: DiffBirStage = {
     const { read } = cleanedSizes({ ...photo, result }, model.config.cleaner!, cleaning);
     const { budget } = model.device.residency;
     const { tiles } = cleaningPlan(model.device, calls.cleaner, read, options, cleaning.minSide, budget);
-    const { cleaned, width, height } = await cleanPicture(calls, photo, { ...cleaning, result, cleanerTiles: tiles }, signal);
+    const { cleaned, width, height } = await cleanPicture(calls, photo, { ...cleaning, result, cleanerTiles: tiles }, { signal });
     return { cleaned, stage1: signed(resizeBicubic(cleaned, width, height, { antialias: true })) };
   },
 };

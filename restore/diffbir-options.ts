@@ -22,8 +22,8 @@ const CLEANER_TILES = {
     group: 'tiles',
     of: 'pixels',
     default: 0,
-    help: 'the cleaner in tiles of this; 0 runs it whole where it fits',
-    more: 'Tiles overlap and are blended. A picture with a side below the tile is cleaned whole.',
+    help: 'the cleaner in blended tiles of this, as the published program; 0 gives the numbers of the whole',
+    more: '0 runs it whole, or in exact tiles where it does not fit. Blended tiles overlap; a picture with a side below the tile is cleaned whole.',
   }),
   cleanerStride: integer(0, 4096, { group: 'tiles', of: 'pixels', default: 0, help: 'from one such tile to the next; 0 is half a tile' }),
 };

@@ -17,10 +17,10 @@ import type { Device } from '../gpu/device.ts';
 import { compile, type Program } from '../gpu/program.ts';
 import { waveletColorFix } from '../image/color-fix.ts';
 import type { FloatImage, Image } from '../image/image.ts';
-import { type Border, cropTo, padToMultiple } from '../image/pad.ts';
+import { cropTo, padToMultiple } from '../image/pad.ts';
 import { prepareDeep } from '../image/prepare.ts';
 import { resize, resizeBicubic } from '../image/resize.ts';
-import type { Cleaner, CleanerConfig, DiffBir } from '../models/diffbir.ts';
+import type { DiffBir } from '../models/diffbir.ts';
 import { LoraSet } from '../models/lora-set.ts';
 import { timestepEmbedding } from '../models/timestep-embedding.ts';
 import { sampleDdim } from '../sampler/ddim.ts';
@@ -32,6 +32,7 @@ import type { SamplerStep } from '../sampler/sampler.ts';
 import { alphasCumprod } from '../sampler/schedule.ts';
 import { type SpacedOptions, sampleSpaced } from '../sampler/spaced.ts';
 import { cropWindow, type TileWindow, tiledNetwork, tileWindows } from '../sampler/tiles.ts';
+import { type CleanerNetwork, cleanWith } from './cleaner.ts';
 import type { DiffBirSampler } from './diffbir-options.ts';
 import { channelsLastNoise, type LatentMoments, sampleMoments, splitMoments } from './latents.ts';
 import type { SamplerState } from './run-state.ts';
@@ -122,52 +123,16 @@ export interface DiffBirResult {
   decoded: Values;
 }
 
-/** The multiple to which a cleaner's sides are padded, and with what. */
-export function cleanerPadding(config: CleanerConfig): { multiple: number; border: Border } {
-  if (config.kind === 'rrdb') return { multiple: Math.max(1, 4 / config.scale), border: 'reflect' };
-  if (config.kind === 'scunet') return { multiple: 64, border: 'replicate' };
-  return { multiple: 64, border: 'zero' };
-}
-
-/** A cleaner on a picture in [0, 1] of any size. -> its size times the cleaner's own factor, not clamped. Throws UserError when a tap wants nothing. */
-export async function cleanWith(
-  device: Device,
-  { net, config }: { net: Cleaner; config: CleanerConfig },
-  image: FloatImage,
-  signal?: AbortSignal,
-  tap: Tap | null = null,
-): Promise<FloatImage> {
-  const { multiple, border } = cleanerPadding(config);
-  const padded = padToMultiple(image, multiple, border);
-  const { result: y, results } = watch(() => net.forward(input('x', [1, padded.height, padded.width, 3])));
-  const [, h, w] = y.shape;
-  const program = await compile<'y'>(device, { ...(tap ? tapped(tap, net, { y }, results) : {}), y }, signal);
-  try {
-    const { y: data, ...wanted } = await program.run({ x: padded.data });
-    if (tap) await take(tap, wanted, program.plan.outputs);
-    const factor = h / padded.height;
-    return cropTo({ width: w, height: h, channels: 3, data }, factor * image.width, factor * image.height);
-  } finally {
-    program.dispose();
-  }
-}
-
 /** DiffBIR's networks on a device; every program and its buffers are freed after use, and weights stay within the device's budget. */
 export class DiffBirNetworks {
   readonly device: Device;
   readonly model: DiffBir;
-  readonly cleaner: { net: Cleaner; config: CleanerConfig };
+  readonly cleaner: CleanerNetwork;
   readonly diffusion: Diffusion;
   private readonly loras: LoraSet;
 
   /** parameterization: what the base predicts. All weights are attached. */
-  constructor(
-    device: Device,
-    model: DiffBir,
-    cleaner: { net: Cleaner; config: CleanerConfig },
-    parameterization: Parameterization,
-    loras = new LoraSet(),
-  ) {
+  constructor(device: Device, model: DiffBir, cleaner: CleanerNetwork, parameterization: Parameterization, loras = new LoraSet()) {
     this.loras = loras;
     this.device = device;
     this.model = model;
@@ -176,8 +141,8 @@ export class DiffBirNetworks {
   }
 
   /** As `cleanWith`. */
-  clean(image: FloatImage, signal?: AbortSignal): Promise<FloatImage> {
-    return cleanWith(this.device, this.cleaner, image, signal);
+  clean(image: FloatImage, events: Pick<TilingEvents, 'signal' | 'onTile'> = {}): Promise<FloatImage> {
+    return cleanWith(this.device, this.cleaner, image, events);
   }
 
   /** Pictures (N, H, W, 3) in [-1, 1], sides multiples of 8 -> mean and log variance of their latents, (N, h, w, z), not scaled. */
@@ -292,7 +257,7 @@ export async function cleanPicture(
   networks: Pick<DiffBirNetworks, 'clean' | 'cleaner'>,
   photo: Image,
   { upscale, cleanerEnlarges, minSide, cleanerTiles, ...wanted }: CleaningOptions,
-  signal?: AbortSignal,
+  events: Pick<TilingEvents, 'signal' | 'onTile'> = {},
 ): Promise<{ cleaned: FloatImage; width: number; height: number }> {
   const { width, height } = resultSize(photo, upscale, wanted.result);
   const isEnlarged = width !== photo.width || height !== photo.height;
@@ -307,8 +272,8 @@ export async function cleanPicture(
   const { config } = networks.cleaner;
   const factor = config.kind === 'rrdb' ? config.scale : 1;
   const run = (tile: FloatImage) => {
-    signal?.throwIfAborted();
-    return networks.clean(tile, signal);
+    events.signal?.throwIfAborted();
+    return networks.clean(tile, events);
   };
   let cleaned = tiled ? await runTiled(x, cleanerTiles.size, cleanerTiles.stride, factor, run) : await run(x);
   if (Math.min(cleaned.width, cleaned.height) < minSide || (cleanerEnlarges && Math.min(width, height) < minSide))

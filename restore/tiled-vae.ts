@@ -106,7 +106,7 @@ export function forecastAutoencoder(
 }
 
 /** The device's budget, and what is in use of it that cannot leave, in bytes. */
-interface Memory {
+export interface Memory {
   budget: number;
   taken: number;
 }
@@ -157,11 +157,11 @@ function gflopOf(kinds: GraphKind[]): number {
   );
 }
 
-/** GPU memory that an autoencoder takes where nothing bounds it. */
+/** GPU memory that a network in tiles takes where nothing bounds it. */
 const UNBOUNDED = 3 * 2 ** 30;
 
 /** What tiles may have: small enough that some ten maps of a tile, and weights, fit the budget. */
-function memoryOf({ tileBytes }: VaeTiling, { budget, taken }: Memory): Pick<TiledOptions, 'tileBytes' | 'budget'> {
+export function memoryOf({ tileBytes }: VaeTiling, { budget, taken }: Memory): Pick<TiledOptions, 'tileBytes' | 'budget'> {
   const all = Number.isFinite(budget) ? budget : UNBOUNDED + taken;
   return { tileBytes: Math.min(tileBytes, all / 24), budget: all - taken };
 }

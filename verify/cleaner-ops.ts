@@ -85,7 +85,7 @@ async function tiled(entry: CaseEntry, context: VerifyContext, net: RrdbNet): Pr
 export const cleanerOperations: Record<string, Operation> = {
   rrdb_net(entry, context) {
     const { bsrnet } = cleanersOf(entry, context);
-    const net = new RrdbNet(bsrnet ? { ...bsrnet, scale: bsrnet.sf } : BSRNET);
+    const net = new RrdbNet(bsrnet ? { ...bsrnet, scale: bsrnet.sf, unshuffle: 1 } : BSRNET);
     if (entry.config?.tile_size) return tiled(entry, context, net);
     return whole(entry, context, net, { multiple: 1, border: 'zero', crop: false });
   },

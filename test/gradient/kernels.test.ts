@@ -8,6 +8,7 @@ import { attention } from '../../kernels/attention.ts';
 import { add, div, equal, greater, less, maximum, minimum, mul, sub } from '../../kernels/binary.ts';
 import { conv2d } from '../../kernels/conv2d.ts';
 import { concat, pad, permute, repeat, slice, upsampleNearest } from '../../kernels/copy.ts';
+import { depthToSpace } from '../../kernels/depth-to-space.ts';
 import { gatherRows } from '../../kernels/gather-rows.ts';
 import { geglu } from '../../kernels/geglu.ts';
 import { gradient } from '../../kernels/gradient.ts';
@@ -196,6 +197,19 @@ test('norms', async () => {
       [{ terms: 60, ulps: 16 }],
     );
   }
+});
+
+test('channels become blocks of pixels', async () => {
+  await checkGradient(
+    'depthToSpace',
+    [sampler(20)([2, 3, 2, 12])],
+    (x) => depthToSpace(x, 2),
+    (x) =>
+      reference.build([2, 6, 4, 3], ([n, h, w, c]) => {
+        const pixel = (n * 3 + Math.floor(h / 2)) * 2 + Math.floor(w / 2);
+        return x.data[12 * pixel + ((h % 2) * 2 + (w % 2)) * 3 + c];
+      }),
+  );
 });
 
 test('attention within windows, shifted and not', async () => {

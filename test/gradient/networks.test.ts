@@ -14,8 +14,11 @@ import { gradient } from '../../kernels/gradient.ts';
 import { mean } from '../../kernels/reduce.ts';
 import { reshape } from '../../kernels/reshape.ts';
 import { square } from '../../kernels/unary.ts';
+import { RrdbNet } from '../../models/rrdb-net.ts';
+import { SwinIr } from '../../models/swinir.ts';
 import { trainingGraph } from '../../train/step.ts';
 import { testDevice } from '../support/device.ts';
+import { withRandomWeights } from '../support/tiny-diffbir.ts';
 import { TINY, tinySupir } from '../support/tiny-supir.ts';
 
 const device = await testDevice();
@@ -43,6 +46,17 @@ const graphs: Record<string, () => Tensor> = {
   'CLIP-L': () => supir.conditioner.embedders[0].transformer.forward(given('tokens', [1, 6, text.tower1.dim]), 1),
   bigG: () => supir.conditioner.embedders[1].model.forward(given('tokens', [1, 6, text.tower2.dim]), input('eot', [1], 'u32')).pooled,
 };
+
+const rrdb = await withRandomWeights(new RrdbNet({ nf: 8, nb: 1, gc: 4, scale: 2 }), 'f32');
+const swinir = await withRandomWeights(
+  new SwinIr({ embed_dim: 12, depths: [2], num_heads: [2], window_size: 4, mlp_ratio: 2, unshuffle_scale: 2 }),
+  'f32',
+);
+
+Object.assign(graphs, {
+  RRDBNet: () => rrdb.forward(given('photo', [1, 4, 6, 3])),
+  SwinIR: () => swinir.forward(given('blocks', [1, 8, 16, 3])),
+});
 
 function inputsOf(tensor: Tensor): RunInputs {
   const named = topological([tensor]).flatMap(({ source }) => (source.kind === 'input' ? [source.name] : []));
@@ -136,5 +150,8 @@ test('a derivative by an intermediate result and by an input', async () => {
   assert.throws(() => gradient(y, [x]), /more than one element/);
 });
 
-test.after(() => supir.release(device));
+test.after(() => {
+  supir.release(device);
+  for (const network of [rrdb, swinir]) device.residency.releaseAll(network);
+});
 test.run();

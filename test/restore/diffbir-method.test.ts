@@ -9,7 +9,8 @@ import { host } from '../../host/node.ts';
 import type { Image } from '../../image/image.ts';
 import { type CleanerConfig, cleanerOf, DiffBir } from '../../models/diffbir.ts';
 import { CLEANER } from '../../restore/clean-method.ts';
-import { cleanWith, restoreDiffBir } from '../../restore/diffbir.ts';
+import { cleanWith } from '../../restore/cleaner.ts';
+import { restoreDiffBir } from '../../restore/diffbir.ts';
 import { cleanerTitle, diffBirFile, diffBirTitle, joinedDiffBir } from '../../restore/diffbir-files.ts';
 import { DIFFBIR } from '../../restore/diffbir-method.ts';
 import { DIFFBIR_V21, type DiffBirModel } from '../../restore/diffbir-model.ts';
@@ -306,7 +307,9 @@ const opened = (entries: Parameters<typeof encodeSafetensors>[0]) =>
 
 test('cleaners are known by their names in every spelling, with their sizes; what follows from the sizes is passed over', async () => {
   const scales = [1, 2, 4, 8].map((scale): CleanerConfig => ({ ...TINY_RRDB, scale }) as CleanerConfig);
-  for (const config of [...scales, TINY_SWINIR, TINY_SCUNET]) {
+  // Networks that enlarge by less, or not at all, and read pixel by pixel all the same.
+  const plain = [1, 2].map((scale): CleanerConfig => ({ ...TINY_RRDB, scale, unshuffle: 1 }) as CleanerConfig);
+  for (const config of [...scales, ...plain, TINY_SWINIR, TINY_SCUNET]) {
     const entries = randomWeights(cleanerOf(config));
     const derived = ['layers.0.residual_group.blocks.1.attn_mask', 'layers.0.residual_group.blocks.0.attn.relative_position_index'];
     const more =
@@ -322,6 +325,19 @@ test('cleaners are known by their names in every spelling, with their sizes; wha
     const { cleaner } = diffBirFile(await opened(entries.map(([name, value]) => [to(name), value] as const)));
     assert.equal(cleaner?.config, TINY_RRDB, spelling);
     for (const [name, { data }] of entries) assert.equal(await cleaner!.file.f32(name), data, `${spelling}: ${name}`);
+  }
+  // The first ESRGAN numbers its layers through: fewer of them where it enlarges by 2, or not.
+  for (const [scale, numbers] of [
+    [1, { HRconv: 'model.2', conv_last: 'model.4' }],
+    [2, { upconv1: 'model.3', HRconv: 'model.5', conv_last: 'model.7' }],
+  ] as const) {
+    const config = { ...TINY_RRDB, scale, unshuffle: 1 } as CleanerConfig;
+    const entries = randomWeights(cleanerOf(config));
+    const renamed = (name: string) => Object.entries(numbers).reduce((all, [from, to]) => all.replace(from, to), name);
+    const numbered = entries.map(([name, value]) => [SPELLINGS[2][1](renamed(name)), value] as const);
+    const { cleaner } = diffBirFile(await opened(numbered));
+    assert.equal(cleaner?.config, config);
+    for (const [name, { data }] of entries) assert.equal(await cleaner!.file.f32(name), data, `x${scale}: ${name}`);
   }
 });
 

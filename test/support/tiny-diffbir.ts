@@ -4,6 +4,10 @@ import { TorchRandom } from '../../core/random.ts';
 import { sizeOf } from '../../core/tensor.ts';
 import { type CleanerConfig, cleanerOf, DiffBir } from '../../models/diffbir.ts';
 import type { StableDiffusionConfig } from '../../models/stable-diffusion.ts';
+import { attach, type WeightDType } from '../../weights/attach.ts';
+import { bytesSource } from '../../weights/byte-source.ts';
+import { Checkpoint } from '../../weights/checkpoint.ts';
+import { openSafetensors } from '../../weights/safetensors.ts';
 import { encodeSafetensors } from '../../weights/safetensors-writer.ts';
 import { projectFile } from './fixtures.ts';
 
@@ -23,6 +27,13 @@ export function randomWeights(root: object, seed = 3): Entry[] {
     const isNorm = shape.length === 1 && name.endsWith('weight');
     return [name, { dtype: 'F32', shape: [...shape], data: random.randn(sizeOf(shape)).map((value) => value * scale + (isNorm ? 1 : 0)) }];
   });
+}
+
+/** The network with random weights attached. */
+export async function withRandomWeights<Network extends object>(network: Network, dtype: WeightDType = 'f16', seed = 3): Promise<Network> {
+  const file = await openSafetensors(bytesSource('weights.safetensors', encodeSafetensors(randomWeights(network, seed))));
+  attach(network, '', new Checkpoint([file]), { dtype });
+  return network;
 }
 
 export async function tinyBase(): Promise<StableDiffusionConfig> {
