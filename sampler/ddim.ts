@@ -32,9 +32,9 @@ export function ddimTimesteps(levels: number, n: number): number[] {
 export async function sampleDdim(network: Network, diffusion: Diffusion, options: DiffusionSamplerOptions): Promise<Float32Array> {
   const { noise, controlScale = 1, signal, onStep, startStep = 0 } = options;
   const { alphasCumprod, parameterization } = diffusion;
-  checkDiffusion(diffusion);
   const timesteps = ddimTimesteps(alphasCumprod.length, options.steps);
   const steps = timesteps.length;
+  checkDiffusion({ parameterization, alphasCumprod: alphasCumprod.slice(0, timesteps[steps - 1] + 1) });
   checkOptions({ ...options, steps });
   const first = firstStep(options);
   let x = startLatent(options, 0, mixtureAt(alphasCumprod[timesteps[steps - 1 - first]]));

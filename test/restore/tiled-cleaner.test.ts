@@ -31,7 +31,7 @@ for (const [name, config, width, height, tileBytes] of [
   ['RRDBNet', TINY_RRDB, 41, 67, 2 ** 14],
   ['RRDBNet, enlarging by 2', { ...TINY_RRDB, scale: 2 }, 45, 61, 2 ** 14],
   ['SwinIR', { ...TINY_SWINIR, depths: [2, 2], num_heads: [2, 3] }, 130, 200, 2 ** 14],
-  ['SCUNet', { ...TINY_SCUNET, config: [2, 1, 1, 2, 1, 1, 1] }, 70, 190, 2 ** 18],
+  ['SCUNet', { ...TINY_SCUNET, config: [2, 1, 1, 2, 1, 1, 1] }, 60, 185, 2 ** 18],
 ] as const) {
   test(`${name} in exact tiles`, async () => {
     const cleaner = await network(config as CleanerConfig);

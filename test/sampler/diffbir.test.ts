@@ -10,7 +10,7 @@ import { sampleDdim } from '../../sampler/ddim.ts';
 import type { Network } from '../../sampler/denoiser.ts';
 import { type Diffusion, type DiffusionSamplerOptions, PARAMETERIZATIONS, type Parameterization } from '../../sampler/diffusion.ts';
 import { sampleDpmSolver } from '../../sampler/dpm-solver.ts';
-import { ancestral, EDM_SOLVERS, type EdmSolver, type EdmSolverOptions, sampleEdmSolver } from '../../sampler/edm-solvers.ts';
+import { ancestral, EDM_SOLVERS, type EdmSolver, type EdmSolverOptions, edmSolverLevels, sampleEdmSolver } from '../../sampler/edm-solvers.ts';
 import type { SamplerStep } from '../../sampler/sampler.ts';
 import { alphasCumprod } from '../../sampler/schedule.ts';
 import { sampleSpaced } from '../../sampler/spaced.ts';
@@ -141,14 +141,26 @@ test('step counts at which the published program fails run; a model that cannot 
   for (const solver of ['dpm++_2m_sde', 'dpm++_3m_sde'] as const) {
     assert.ok((await sampleEdmSolver(solver, exact(process, MEAN), process, options(1))).every(Number.isFinite), solver);
   }
-  for (const run of [sampleSpaced, sampleDdim]) {
-    const error = await run(exact(process, MEAN), diffusion('eps', true), options(4)).then(
+  // DDIM comes to the level of noise alone with few numbers of steps only.
+  const eps = diffusion('eps', true);
+  assert.ok((await sampleDdim(exact(eps, MEAN), eps, options(4))).every(Number.isFinite));
+  for (const [run, steps] of [
+    [sampleSpaced, 4],
+    [sampleDdim, 3],
+  ] as const) {
+    const error = await run(exact(process, MEAN), eps, options(steps)).then(
       () => undefined,
       (e) => e,
     );
     assert.instance(error, UserError);
     assert.match(error.message, /zero terminal SNR/);
   }
+});
+
+test('levels of the solvers in sigma are rounded as a table of float64 is: a step of -999 / n first', () => {
+  const { timesteps } = edmSolverLevels(kinds.zero, 99);
+  // 999 / 99 is no number of float64: 77 and 88 times it fall a little short of 777 and 888.
+  assert.equal([66, 77, 88].map((i) => timesteps[i]), [333, 221, 110]);
 });
 
 test('an ancestral step keeps its variance, and rounds to float32', () => {
