@@ -10,7 +10,14 @@ import { sampleDdim } from '../../sampler/ddim.ts';
 import type { Network } from '../../sampler/denoiser.ts';
 import { type Diffusion, type DiffusionSamplerOptions, PARAMETERIZATIONS, type Parameterization } from '../../sampler/diffusion.ts';
 import { sampleDpmSolver } from '../../sampler/dpm-solver.ts';
-import { ancestral, EDM_SOLVERS, type EdmSolver, type EdmSolverOptions, edmSolverLevels, sampleEdmSolver } from '../../sampler/edm-solvers.ts';
+import {
+  ancestral,
+  EDM_SOLVERS,
+  type EdmSolver,
+  type EdmSolverOptions,
+  edmSolverLevels,
+  sampleEdmSolver,
+} from '../../sampler/edm-solvers.ts';
 import type { SamplerStep } from '../../sampler/sampler.ts';
 import { alphasCumprod } from '../../sampler/schedule.ts';
 import { sampleSpaced } from '../../sampler/spaced.ts';
@@ -160,7 +167,10 @@ test('step counts at which the published program fails run; a model that cannot 
 test('levels of the solvers in sigma are rounded as a table of float64 is: a step of -999 / n first', () => {
   const { timesteps } = edmSolverLevels(kinds.zero, 99);
   // 999 / 99 is no number of float64: 77 and 88 times it fall a little short of 777 and 888.
-  assert.equal([66, 77, 88].map((i) => timesteps[i]), [333, 221, 110]);
+  assert.equal(
+    [66, 77, 88].map((i) => timesteps[i]),
+    [333, 221, 110],
+  );
 });
 
 test('an ancestral step keeps its variance, and rounds to float32', () => {
