@@ -20,10 +20,7 @@ export function blockNamesOf(blocks: readonly Named[]): Map<string, BlockName> {
   }
   return new Map(
     blocks.map(({ path, network }) => {
-      const short = path
-        .slice(roots.get(network)!.length)
-        .replace('project_modules', 'project')
-        .replace(/_blocks?/, '');
+      const short = path.slice(roots.get(network)!.length).replace(/_(blocks?|modules|convs)/, '');
       const isProject = moduleOf(path) !== null;
       const [family, title]: [BlockName['family'], string] = isProject
         ? ['project', 'project modules']

@@ -69,6 +69,7 @@ test('blocks are named within their network, the networks in words', () => {
   assert.equal(named('demo', 'model.diffusion_model.project_modules.0'), ['project', 'project modules', 'project.0']);
   assert.equal(named('DiffBIR', 'base.model.diffusion_model.output_blocks.3'), ['unet', 'UNet', 'output.3']);
   assert.equal(named('DiffBIR', 'control.middle_block'), ['control', 'control network', 'middle']);
+  assert.equal(named('DiffBIR', 'control.zero_convs.3.0'), ['control', 'control network', 'zero.3.0']);
   assert.equal(named('ESRGAN', 'RRDB_trunk.0'), ['unet', 'RrdbNet', 'RRDB_trunk.0']);
 });
 
