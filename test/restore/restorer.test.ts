@@ -229,7 +229,7 @@ test('a LoRA acts by its strength, is told by the recipe, and at 0 changes no bi
   await merged.close();
   assert.equal(results[0].image.data, undisturbed);
   const change = Math.max(...results[1].image.data.map((value, i) => Math.abs(value - undisturbed[i])));
-  assert.ok(change > 8, `changes by ${change} levels at most`);
+  assert.ok(change > 3, `changes by ${change} levels at most`);
   assert.equal(
     results[1].recipe.loras.map(({ name, scale }) => [name, scale]),
     [['wave.safetensors', 1]],
