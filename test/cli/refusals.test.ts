@@ -85,7 +85,7 @@ test('a LoRA of another architecture', async ({ folder, photo }) => {
 test('places that cannot be written to, before any work', async ({ folder, photo }) => {
   mkdirSync(join(folder, 'taken.png'));
   const cases: [args: string[], message: RegExp][] = [
-    [['-o', join(folder, 'out.avif')], /Cannot write .*out\.avif: the name must end in \.png, \.jpg, \.webp, \.tif or \.avif/],
+    [['-o', join(folder, 'out.heic')], /Cannot write .*out\.heic: the name must end in \.png, \.jpg, \.webp, \.tif or \.avif/],
     [
       ['-o', join(folder, 'out')],
       /Cannot write .*out: the name must end in \.png, \.jpg, \.webp, \.tif or \.avif, or with \/ for a folder/,
