@@ -23,7 +23,7 @@ import { modulate } from '../../kernels/zero-sft.ts';
 import { testDevice } from '../support/device.ts';
 import { FACTS, LIMITS } from '../support/facts.ts';
 
-test('every shader keeps to 10 storage buffers, 256 threads, 16 KiB of workgroup memory, and features it declares', () => {
+test('every shader keeps to 10 storage buffers, 256 threads, 16 KiB of workgroup memory (32 with matrix units), and features it declares', () => {
   const shaders = allShaders();
   assert.ok(shaders.length > 100, `only ${shaders.length} shaders`);
   const names = new Set(shaders.map(({ wgsl }) => wgsl));
@@ -37,9 +37,10 @@ test('every shader keeps to 10 storage buffers, 256 threads, 16 KiB of workgroup
     const arrays = [...wgsl.matchAll(/var<workgroup> \w+: array<(.+), (\d+)>;/g)];
     assert.is(arrays.length, wgsl.match(/var<workgroup>/g)?.length ?? 0, `${name}: workgroup memory that this test cannot measure`);
     const shared = arrays.reduce((sum, [, type, count]) => sum + elementBytes[type] * Number(count), 0);
-    assert.ok(shared <= 16_384, `${name} takes ${shared} bytes of workgroup memory`);
+    // Every adapter offers 16 KiB; those with matrix units offer 32 at least, and a probe compiles there what is used.
+    assert.ok(shared <= (/ matrix /.test(name) ? 32_768 : 16_384), `${name} takes ${shared} bytes of workgroup memory`);
     assert.is(/\bf16\b/.test(wgsl.replace(/^\/\/.*$/gm, '')), needs.includes('shader-f16'), `${name}: f16 declared`);
-    assert.is(/\bsubgroup/.test(wgsl), needs.includes('subgroups'), `${name}: subgroups declared`);
+    assert.is(/\bsubgroup[A-Z_]/.test(wgsl), needs.includes('subgroups'), `${name}: subgroups declared`);
   }
 });
 
