@@ -46,7 +46,7 @@ test('a plan: dispatches, and buffers with who lives in them', () => {
   assert.match(text, /^plan: 3 dispatches, 0\.000 GFLOP/);
   assert.match(
     text,
-    /0 {2}linear \(3, 4\) \(8, 4\) \[layer\.weight \(8, 4\)\]\n {6}matmul f32x4 f16 silu -> x4 tiled, \d+ threads; x: x \(3, 4\), w: weight layer\.weight, -> y: slot \d/,
+    /0 {2}linear \(3, 4\) \(8, 4\) \[layer\.weight \(8, 4\)\]\n {6}matmul f32x4 f16 silu -> x4 tiled small, \d+ threads; x: x \(3, 4\), w: weight layer\.weight, -> y: slot \d/,
   );
   assert.match(text, /slot 0, 0\.1 kB\n {6}0 to 1: linear \(3, 8\), 0\.1 kB\n {6}2 to the end: unary \(3, 8\)/);
   assert.match(text, /outputs:\n {2}y = slot 0 \(3, 8\) f32$/);
