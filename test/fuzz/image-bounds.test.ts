@@ -24,7 +24,8 @@ test('a PNG of few bytes and 48 megapixels of 64 bits takes the memory of its pi
     const rows = deflateSync(new Uint8Array(height * (1 + 8 * width) + (interlaced ? height * 8 : 0)));
     const file = png([...big(width), ...big(height), 16, 6, 0, 0, interlaced], [{ type: 'IDAT', data: rows }]);
     assert.ok(file.length < 500_000);
-    const image = await inBounds(() => decode(file, 'x.png'), { seconds: 20, megabytes: 4 * 48 + 80 });
+    // A pixel takes three bytes of colour, one of alpha, and six of its 16-bit colour.
+    const image = await inBounds(() => decode(file, 'x.png'), { seconds: 20, megabytes: 10 * 48 + 80 });
     assert.equal([image.width, image.height, image.alpha!.length], [width, height, width * height]);
   }
 });
