@@ -13,7 +13,6 @@ import { encodeSafetensors } from '../../weights/safetensors-writer.ts';
 import { hasChromium } from '../support/chromium.ts';
 import { projectFile } from '../support/fixtures.ts';
 import { skip } from '../support/skip.ts';
-import { TINY_RRDB, tinyDiffBirFiles } from '../support/tiny-diffbir.ts';
 import { tinyModelFiles } from '../support/tiny-model.ts';
 import { besideLibrary, furthest } from './library-result.ts';
 import { PageDriver } from './page-driver.ts';
@@ -286,48 +285,6 @@ test('weights are explained, and a small model opens from disk', async () => {
   await driver.page.waitForSelector('text=is kept in this browser');
   await driver.page.click('button:has-text("Use these files")');
   await driver.page.waitForSelector('.model .dim:has-text("tiny,")');
-});
-
-test('a small DiffBIR opens with the options and presets of its method, restores as the library does, and can be looked into', async () => {
-  await driver.show('restore');
-  const files = await tinyDiffBirFiles(TINY_RRDB);
-  await driver.drop([...files].map(([name, bytes]) => ({ name, type: WEIGHTS, bytes })));
-  await driver.page.waitForSelector('.files >> text=/IRControlNet/');
-  for (const name of ['tiny-sdxl', 'tiny-supir']) await driver.page.click(`button:has-text("Leave ${name}.safetensors out")`);
-  await driver.page.click('button:has-text("Use these files")');
-  await driver.page.waitForSelector('.model .dim:has-text("tiny DiffBIR, DiffBIR")');
-  assert.is(await driver.page.locator('#set-restoreCfg').count(), 0, "an option of SUPIR's");
-  await driver.page.click('.presets label:has-text("v2-denoise")');
-  assert.is(await driver.page.inputValue('#set-sampler'), 'spaced');
-  const small = crop(photo, 8, 8, 24, 16);
-  await driver.drop([{ name: 'small.png', type: PHOTO, bytes: encodePng(small) }]);
-  for (const details of await driver.page.$$('.side details:not([open]) > summary')) await details.click();
-  for (const [name, value] of [
-    ['steps', '2'],
-    ['cfg', '1'],
-    ['minSize', '64'],
-  ])
-    await set(name, value);
-  await driver.show('explore');
-  await driver.page.click('.explore > .toolbar button.primary:has-text("small.png")');
-  await driver.page.waitForFunction(() => document.querySelectorAll('button.block canvas').length > 30);
-  await driver.page.click('button[data-block="base.model.diffusion_model.input_blocks.1"]');
-  await driver.page.waitForSelector('.attention .map');
-  assert.is(await driver.page.textContent('button[data-block="control.zero_convs.3.0"] .name'), 'zero.3.0');
-  await driver.show('restore');
-  const { options, apart } = await besideLibrary(await driver.download('.stage button:has-text("Download")'), small, files);
-  assert.equal([options.steps, options.cfg, options.upscale], [2, 1, 1]);
-  assert.ok(apart <= 2, `${apart} levels apart`);
-});
-
-test('a cleaner alone enlarges, with no steps and no seed to choose', async () => {
-  for (const name of ['base.safetensors', 'control.safetensors', 'config.json', 'tokenizer.json'])
-    await driver.page.click(`button:has-text("Leave ${name} out")`);
-  await driver.page.click('button:has-text("Use these files")');
-  await driver.page.waitForSelector('.model .dim:has-text("RRDBNet")');
-  assert.equal([await driver.page.locator('#set-steps').count(), await driver.page.locator('#set-seed').count()], [0, 0]);
-  await driver.page.click('.stage button:has-text("Again")');
-  await driver.page.waitForSelector('.stage .dim:has-text("96 x 64")');
 });
 
 test('the page works without a network, and never asked another host', async () => {
