@@ -4,8 +4,9 @@
  * machines, whose clocks may differ. What this rests on is that `link` and `rename` are atomic, as they are on local disks and NFS.
  */
 import { createHash, randomBytes } from 'node:crypto';
-import { link, mkdir, readFile, rename, rm, stat, utimes, writeFile } from 'node:fs/promises';
+import { mkdir, readFile, rename, rm, stat, utimes, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { createWhole } from '../host/node-create.ts';
 import { fileError } from '../host/node-files.ts';
 import { type Owner, runs, thisProcess } from '../host/node-owner.ts';
 import { temporaryPath, unwatch, watch } from '../host/node-temporary.ts';
@@ -49,7 +50,7 @@ export class Claims {
     try {
       await mkdir(this.folder, { recursive: true });
       for (;;) {
-        if (await create(path, JSON.stringify(own))) break;
+        if (await createWhole(path, JSON.stringify(own))) break;
         const there = await readFile(path, 'utf8').catch(() => null);
         if (there === null) continue; // given back meanwhile
         const claim = parse(there);
@@ -139,7 +140,7 @@ export class Claims {
   /** Replaces a claim that has lapsed, of those that want to only one; false where another does, or did. */
   private async takeOver(path: string, was: string, text: string): Promise<boolean> {
     const right = `${path}.taking`;
-    if (!(await create(right, text))) {
+    if (!(await createWhole(right, text))) {
       // One who died while taking over blocks nobody for longer than a claim.
       const [now, begun] = [await this.now(), await stat(right).catch(() => null)];
       if (now !== null && begun !== null && now - begun.mtimeMs / 1000 > this.stale) await rm(right, { force: true });
@@ -165,30 +166,5 @@ function parse(text: string): Claim | null {
       : null;
   } catch {
     return null;
-  }
-}
-
-/** Makes a file, whole at once; false where there is one of others. */
-async function create(path: string, text: string): Promise<boolean> {
-  const temporary = temporaryPath(join(path, '..'));
-  try {
-    await writeFile(temporary, text, { flag: 'wx' });
-    await link(temporary, path);
-    return true;
-  } catch (cause) {
-    const { code } = cause as NodeJS.ErrnoException;
-    // NFS may lose the answer to a link that was made: the content tells.
-    if (code === 'EEXIST') return (await readFile(path, 'utf8').catch(() => null)) === text;
-    if (!['EPERM', 'ENOTSUP', 'EOPNOTSUPP', 'ENOSYS', 'EMLINK'].includes(code ?? '')) throw cause;
-    // A file system without links.
-    return writeFile(path, text, { flag: 'wx' }).then(
-      () => true,
-      (error: NodeJS.ErrnoException) => {
-        if (error.code === 'EEXIST') return false;
-        throw error;
-      },
-    );
-  } finally {
-    await rm(temporary, { force: true });
   }
 }

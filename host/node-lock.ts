@@ -2,9 +2,10 @@
  * Locks between processes: a file that holds its owner. One whose owner is gone is taken over, so that a killed process locks nobody out.
  */
 import { randomBytes } from 'node:crypto';
-import { link, mkdir, open, readFile, rename, rm, rmdir, stat, writeFile } from 'node:fs/promises';
+import { link, mkdir, readFile, rename, rm, rmdir, stat } from 'node:fs/promises';
 import { dirname, resolve } from 'node:path';
 import { UserError } from '../core/errors.ts';
+import { createWhole } from './node-create.ts';
 import { fileError } from './node-files.ts';
 import { type Owner, runs, thisProcess } from './node-owner.ts';
 import { sweep, temporaryPath, unwatch, watch } from './node-temporary.ts';
@@ -31,7 +32,7 @@ export async function lock(path: string, what: string): Promise<() => Promise<vo
   try {
     made = await mkdir(folder, { recursive: true });
     await sweep(folder);
-    for (let tries = 0; !(await create(path, text)); tries++) {
+    for (let tries = 0; !(await createWhole(path, text)); tries++) {
       const there = await readFile(path, 'utf8').catch(() => null);
       if (there === null) continue; // given back meanwhile
       const owner = parse(there);
@@ -83,38 +84,6 @@ const isFresh = (path: string): Promise<boolean> =>
     ({ mtimeMs }) => Date.now() - mtimeMs < EMPTY,
     () => false,
   );
-
-/** Makes the lock, whole at once; false where there is one. */
-async function create(path: string, text: string): Promise<boolean> {
-  const temporary = temporaryPath(dirname(path));
-  watch(temporary);
-  try {
-    await writeFile(temporary, text, { flag: 'wx' });
-    await link(temporary, path);
-    return true;
-  } catch (cause) {
-    const { code } = cause as NodeJS.ErrnoException;
-    if (code === 'EEXIST') return false;
-    if (code === 'EPERM' || code === 'ENOTSUP' || code === 'EOPNOTSUPP' || code === 'ENOSYS' || code === 'EMLINK')
-      return exclusive(path, text);
-    throw cause;
-  } finally {
-    await rm(temporary, { force: true });
-    unwatch(temporary);
-  }
-}
-
-/** As `create`, on file systems without links. */
-async function exclusive(path: string, text: string): Promise<boolean> {
-  try {
-    const file = await open(path, 'wx');
-    await file.writeFile(text).finally(() => file.close());
-    return true;
-  } catch (cause) {
-    if ((cause as NodeJS.ErrnoException).code === 'EEXIST') return false;
-    throw cause;
-  }
-}
 
 /** Takes away a lock whose owner is gone, and puts it back should another have taken it over in the same moment. */
 async function clear(path: string, text: string): Promise<void> {
