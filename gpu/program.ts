@@ -84,8 +84,8 @@ export async function compile<Names extends string>(
     return await device.guard(`placing ${planned.bytes.weights} bytes of weights and ${planned.bytes.total} of activations`, async () => {
       program = new Program<Names>(device, await device.residency.open(planned, signal, beside), kept, signal);
       if (device.debug) printParts(device, device.debug, outputs, program.plan);
-      await compiling;
-      program.place(await pipelinesOf(device, program.plan));
+      const pipelines = await compiling;
+      program.place(program.plan === planned ? pipelines : await pipelinesOf(device, program.plan));
       return program;
     });
   } catch (error) {
