@@ -121,15 +121,18 @@ const decoder = autoencoder('decoder', latentShape, ({ first_stage_model }, z) =
 /** In which tiles the autoencoder goes in a stage, and what is told of it. */
 const tilesOf = ({ options, events }: SupirJob, stage: string) => [vaeTilingOf(options), tilingEvents(events, stage)] as const;
 
+/** The photo's latent in unit scale, by one of the two encoders. */
+async function latentOfPhoto(job: SupirJob, which: EncoderName, stage: string): Promise<Values> {
+  const { mean } = await job.model.encode(job.inputs.image, which, ...tilesOf(job, stage));
+  return map(mean, (value) => value * job.model.config.vae.scale_factor);
+}
+
 const ENCODE: SupirStage = {
   name: 'encode',
   graph: 'denoise_encoder',
   isSeeded: false,
   ...encoder('denoise_encoder'),
-  async run(job) {
-    const { mean } = await job.model.encode(job.inputs.image, 'denoise_encoder', ...tilesOf(job, 'encode'));
-    return { zLq: map(mean, (value) => value * job.model.config.vae.scale_factor) };
-  },
+  run: async (job) => ({ zLq: await latentOfPhoto(job, 'denoise_encoder', 'encode') }),
 };
 
 const STAGE1: SupirStage = {
@@ -159,10 +162,7 @@ const PHOTO: SupirStage = {
   graph: 'encoder',
   isSeeded: false,
   ...encoder('encoder'),
-  async run(job) {
-    const { mean } = await job.model.encode(job.inputs.image, 'encoder', ...tilesOf(job, 'photo'));
-    return { zPhoto: map(mean, (value) => value * job.model.config.vae.scale_factor) };
-  },
+  run: async (job) => ({ zPhoto: await latentOfPhoto(job, 'encoder', 'photo') }),
 };
 
 const TEXT: SupirStage = {

@@ -14,28 +14,18 @@ import { attach } from '../../weights/attach.ts';
 import { storedInBlocks } from '../../weights/block-entries.ts';
 import { bytesSource } from '../../weights/byte-source.ts';
 import { Checkpoint } from '../../weights/checkpoint.ts';
-import { type ConvertedDType, convert } from '../../weights/convert.ts';
 import { blocksOf, isStoredBlocks } from '../../weights/dtype.ts';
 import { openTensorFile } from '../../weights/open.ts';
 import { encodeSafetensors } from '../../weights/safetensors-writer.ts';
 import { type SyntheticManifest, syntheticCheckpoint } from '../../weights/synthetic.ts';
-import type { TensorFile } from '../../weights/tensor-file.ts';
+import { convertedBytes } from '../support/converted.ts';
 import { jsonFixture } from '../support/fixtures.ts';
 
 const manifest = await jsonFixture<SyntheticManifest>('golden/manifest_tiny.json');
 const original = syntheticCheckpoint(manifest, ['supir']);
 
-async function bytesOf(file: TensorFile, dtype: ConvertedDType): Promise<Uint8Array<ArrayBuffer>> {
-  const { plan, tensor } = await convert(file, dtype);
-  const parts: Uint8Array<ArrayBuffer>[] = [plan.header];
-  for (const index of plan.tensors.keys()) for await (const part of tensor(index)) parts.push(part);
-  const bytes = new Uint8Array(await new Blob(parts).arrayBuffer());
-  assert.is(bytes.length, plan.size);
-  return bytes;
-}
-
 const open = (bytes: Uint8Array) => openTensorFile(bytesSource('blocks.safetensors', bytes));
-const q4 = await bytesOf(original, 'Q4');
+const q4 = await convertedBytes(original, 'Q4');
 
 /** Fails at the first element that differs. */
 function same(a: ArrayLike<number>, b: ArrayLike<number>, what: string): void {
@@ -77,7 +67,7 @@ test('which weights of the published model are in blocks: matrices and convoluti
 
 test('a file in blocks keeps names and shapes, holds the records of every weight, and all else as f16', async () => {
   for (const dtype of ['Q8', 'Q4'] as const) {
-    const file = dtype === 'Q4' ? await open(q4) : await open(await bytesOf(original, dtype));
+    const file = dtype === 'Q4' ? await open(q4) : await open(await convertedBytes(original, dtype));
     assert.equal(file.names().sort(), original.names().sort());
     let blocks = 0;
     for (const name of original.names()) {
@@ -102,7 +92,11 @@ test('a file in blocks keeps names and shapes, holds the records of every weight
 
 test('back to plain numbers: the values that the blocks stand for, rounded once; and blocks of blocks change nothing', async () => {
   const file = await open(q4);
-  const [f32, f16, again] = [await open(await bytesOf(file, 'F32')), await open(await bytesOf(file, 'F16')), await bytesOf(file, 'Q4')];
+  const [f32, f16, again] = [
+    await open(await convertedBytes(file, 'F32')),
+    await open(await convertedBytes(file, 'F16')),
+    await convertedBytes(file, 'Q4'),
+  ];
   for (const name of file.names()) {
     const values = await file.f32(name);
     if (original.info(name).dtype === 'I64') continue;
@@ -198,7 +192,7 @@ test('what blocks cannot hold is refused by tensor and element, in files and whe
     const weight = new Parameter([32, 64], 'matrix');
     attach({ weight }, 'a.', new Checkpoint([file]), { dtype: 'q4' });
     const [piece] = weight.pieces();
-    for (const attempt of [() => bytesOf(file, 'Q4'), () => piece.read(new Uint8Array(SCRATCH_BYTES))]) {
+    for (const attempt of [() => convertedBytes(file, 'Q4'), () => piece.read(new Uint8Array(SCRATCH_BYTES))]) {
       const error = await attempt().catch((e) => e);
       assert.instance(error, UserError);
       assert.match(error.message, /element 1027 of tensor "a\.weight" is/);
