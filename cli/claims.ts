@@ -78,9 +78,7 @@ export class Claims {
     this.release(path);
     const claim = parse(await readFile(path, 'utf8').catch(() => ''));
     if (!claim) return;
-    const temporary = temporaryPath(this.folder);
-    await writeFile(temporary, JSON.stringify({ ...claim, failed: why.slice(0, 300) }));
-    await rename(temporary, path);
+    await this.replace(path, JSON.stringify({ ...claim, failed: why.slice(0, 300) }));
   }
 
   /** Gives back what is held: another may go on with it. */
@@ -111,10 +109,14 @@ export class Claims {
 
   private async renew(): Promise<void> {
     // The server's own time, where there is one: null is "now" in the call that every system has, and Node has none such.
-    for (const path of this.held) {
-      const now = await this.now();
-      if (now !== null) await utimes(path, now, now).catch(() => {});
-    }
+    const now = await this.now();
+    if (now !== null) for (const path of this.held) await utimes(path, now, now).catch(() => {});
+  }
+
+  private async replace(path: string, text: string): Promise<void> {
+    const temporary = temporaryPath(this.folder);
+    await writeFile(temporary, text);
+    await rename(temporary, path);
   }
 
   /** The time by the disk, in seconds: that of a file which is made for it; null where none can be made. */
@@ -148,9 +150,7 @@ export class Claims {
     }
     try {
       if ((await readFile(path, 'utf8').catch(() => null)) !== was) return false;
-      const temporary = temporaryPath(this.folder);
-      await writeFile(temporary, text);
-      await rename(temporary, path);
+      await this.replace(path, text);
       return true;
     } finally {
       await rm(right, { force: true });

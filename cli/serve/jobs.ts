@@ -264,8 +264,7 @@ export class Jobs {
         warning: (said) => void job.warnings.push(said),
       });
       signal.throwIfAborted();
-      await writeFile(join(folder, 'result.part'), made.bytes, { mode: 0o600 });
-      await rename(join(folder, 'result.part'), join(folder, 'result'));
+      await replace(join(folder, 'result'), made.bytes);
       const { type, width, height, bytes } = made;
       const seconds = (performance.now() - begun) / 1000;
       await this.end(job, { state: 'done', result: { type, bytes: bytes.length, width, height, seconds } });
@@ -297,10 +296,8 @@ export class Jobs {
     for (const listener of [...(this.listeners.get(job.id) ?? [])]) listener(job);
   }
 
-  private async save(job: Job): Promise<void> {
-    const path = join(this.folder, job.id, 'job.json');
-    await writeFile(`${path}.part`, JSON.stringify(job), { mode: 0o600 });
-    await rename(`${path}.part`, path);
+  private save(job: Job): Promise<void> {
+    return replace(join(this.folder, job.id, 'job.json'), JSON.stringify(job));
   }
 
   /** Removes what has been over for long, and the oldest of too many. */
@@ -321,4 +318,10 @@ class Cancelled extends Error {
 
 class Closing extends Error {
   override name = 'Closing';
+}
+
+/** Writes a file for this user alone; another of that name is there until the new one is whole. */
+async function replace(path: string, data: string | Uint8Array): Promise<void> {
+  await writeFile(`${path}.part`, data, { mode: 0o600 });
+  await rename(`${path}.part`, path);
 }
