@@ -3,7 +3,7 @@ import { randomBytes } from 'node:crypto';
 import type { AddressInfo } from 'node:net';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
-import { type ServerType, serve } from '@hono/node-server';
+import type { ServerType } from '@hono/node-server';
 import { Command, InvalidArgumentError, Option } from 'commander';
 import { UserError } from '../../core/errors.ts';
 import { host } from '../../host/node.ts';
@@ -22,7 +22,6 @@ import { COMMAND } from '../program.ts';
 import { lora, modelOption } from '../restore-options.ts';
 import { memoryOption, weightsOption } from '../weights-input.ts';
 import { type Access, isLoopback } from './access.ts';
-import { serveApp } from './app.ts';
 import { JOB_LIMITS, Jobs, type Restoring } from './jobs.ts';
 
 const EXAMPLES = `
@@ -129,6 +128,7 @@ async function run(flags: ServeFlags): Promise<void> {
       adapter: device.facts.description || device.facts.device || device.facts.vendor,
     };
     const check = (options: Readonly<Record<string, unknown>>) => void method.choose(options, model.config);
+    const { serveApp } = await import('./app.ts'); // other commands need not wait for the server's library
     const app = serveApp({ jobs, access, schema: method.options, about, check });
     const server = await listen(app.fetch, flags);
     const { port } = server.address() as AddressInfo;
@@ -147,7 +147,8 @@ async function run(flags: ServeFlags): Promise<void> {
   }
 }
 
-function listen(fetch: (request: Request) => Response | Promise<Response>, { host, port }: ServeFlags): Promise<ServerType> {
+async function listen(fetch: (request: Request) => Response | Promise<Response>, { host, port }: ServeFlags): Promise<ServerType> {
+  const { serve } = await import('@hono/node-server');
   return new Promise((resolve, reject) => {
     const server = serve({ fetch, hostname: host, port, serverOptions: { requestTimeout: 600_000, headersTimeout: 20_000 } }, () =>
       resolve(server),
