@@ -24,11 +24,6 @@ test.before(async () => {
 });
 test.after(() => driver.close());
 
-const set = async (name: string, value: string) => {
-  await driver.page.fill(`#set-${name}`, value);
-  await driver.page.press(`#set-${name}`, 'Tab');
-};
-
 test('a small DiffBIR opens with the options and presets of its method, restores as the library does, and can be looked into', async () => {
   await driver.show('restore');
   const files = await tinyDiffBirFiles(TINY_RRDB);
@@ -47,7 +42,7 @@ test('a small DiffBIR opens with the options and presets of its method, restores
     ['cfg', '1'],
     ['minSize', '64'],
   ])
-    await set(name, value);
+    await driver.set(name, value);
   await driver.show('explore');
   await driver.page.click('.explore > .toolbar button.primary:has-text("small.png")');
   await driver.page.waitForFunction(() => document.querySelectorAll('button.block canvas').length > 30);

@@ -91,6 +91,12 @@ export class PageDriver {
     await this.page.waitForSelector(`nav a[href="#${view}"][aria-current]`);
   }
 
+  /** Types a value into the settings and leaves the field. */
+  async set(option: string, value: string): Promise<void> {
+    await this.page.fill(`#set-${option}`, value);
+    await this.page.press(`#set-${option}`, 'Tab');
+  }
+
   /** What axe finds wrong with the page as it is. */
   async violations(): Promise<Violation[]> {
     await this.page.evaluate(AXE);

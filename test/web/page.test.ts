@@ -29,10 +29,6 @@ test.before(async () => {
 test.after(() => driver.close());
 
 const restored = () => driver.page.waitForSelector('.stage button:has-text("Download")');
-const set = async (name: string, value: string) => {
-  await driver.page.fill(`#set-${name}`, value);
-  await driver.page.press(`#set-${name}`, 'Tab');
-};
 /** Pixels of the newest result. */
 const result = async (): Promise<Uint8Array> => (await decode(await driver.download('.stage button:has-text("Download")'), 'result')).data;
 
@@ -82,10 +78,10 @@ test('what was typed and cannot be stops the run until it is mended, and a file 
   await driver.page.waitForSelector('.notice:has-text("notes.png")');
   await driver.page.waitForSelector('.notice:has-text("torn.png")');
   assert.is(await driver.page.locator('.thumb').count(), 0);
-  await set('steps', '-3');
+  await driver.set('steps', '-3');
   await driver.page.waitForSelector('.forecast .problem:has-text("steps")');
   assert.is(await driver.page.inputValue('#set-steps'), '-3');
-  await set('steps', '10');
+  await driver.set('steps', '10');
   await driver.page.waitForSelector('.forecast .problem', { state: 'detached' });
   assert.is(await driver.page.inputValue('#set-steps'), '10');
 });
@@ -106,7 +102,7 @@ for (const scheme of ['light', 'dark'] as const) {
 test('a dropped photo is restored as by the library, without keeping the main thread for long', async () => {
   await driver.drop([{ name: 'old.png', type: PHOTO, bytes: encodePng(photo) }]);
   await driver.page.waitForSelector('text=64 x 64');
-  await set('steps', String(STEPS));
+  await driver.set('steps', String(STEPS));
   const longest = await driver.longestTask(async () => {
     await driver.page.click('.stage button:has-text("Restore")');
     await driver.page.waitForSelector('.stage .tag:has-text("Stage 1")');
@@ -257,7 +253,7 @@ test('results lie side by side and under the map of what changed', async () => {
 test('a picture of ours brings its settings back', async () => {
   await driver.show('restore');
   const png = await driver.download('.stage button:has-text("Download")');
-  await set('steps', '7');
+  await driver.set('steps', '7');
   await driver.drop([{ name: 'ours.png', type: PHOTO, bytes: png }]);
   await driver.page.waitForSelector('text=The settings of ours.png are in force again');
   assert.is(await driver.page.inputValue('#set-steps'), String(STEPS));
@@ -334,7 +330,7 @@ test('captions are off until an address is opened and switched on, and then one 
     await driver.page.click('summary:has-text("Captions")');
     await driver.page.check('label:has-text("Send photos without a prompt")');
     await driver.drop([{ name: 'old.png', type: PHOTO, bytes: encodePng(photo) }]);
-    await set('steps', '1');
+    await driver.set('steps', '1');
     await driver.page.click('.stage button:has-text("Restore")');
     await restored();
     assert.is(asked.length, 1);
