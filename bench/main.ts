@@ -1,5 +1,6 @@
-/** `npm run bench -- ops|unet|lora|train|submits|gpu`: how quick the kernels are. See --help. */
+/** `npm run bench -- ops|unet|vae|lora|train|submits|gpu`: how quick the kernels are. See --help. */
 import { parseArgs } from 'node:util';
+import { VAE_TILINGS } from '../restore/tiled-vae.ts';
 import { MissingTools } from './gpu/driver.ts';
 import { benchGpu, gpuTable } from './gpu/judge.ts';
 import { benchLora, loraLine } from './lora.ts';
@@ -7,9 +8,11 @@ import { benchOps, type OpResult } from './ops.ts';
 import { benchSubmits, submitsTable } from './submits.ts';
 import { benchTrain, trainTable } from './train.ts';
 import { benchUnet, unetTable } from './unet.ts';
+import { benchVae, type VaeOptions, vaeTable } from './vae.ts';
 
 const HELP = `npm run bench -- ops [part of a name]   operations beside other libraries (npm --prefix bench/peers install)
 npm run bench -- unet                   a whole evaluation of UNet and control network, kernel by kernel
+npm run bench -- vae                    the autoencoder's decoder, whole or in tiles: time, traffic and waiting
 npm run bench -- lora                   the same without and with adapters on every attention projection of the UNet
 npm run bench -- train                  a step of training adapters beside the forward pass, and its memory
 npm run bench -- submits                how long submits take beside their budget, what cutting costs, and the same bits
@@ -19,12 +22,15 @@ npm run bench -- gpu [part of a name]   kernels compiled for AMD GPUs by Mesa's 
   --latent <pixels>   others: side of the latent (default 32)
   --diffbir           unet: DiffBIR's UNet and control network instead of SUPIR's
   --guided            unet: both branches of prompt guidance
-  --memory <GB>       unet: GPU memory that may be used; weights that do not fit are streamed
+  --memory <GB>       unet, vae: GPU memory that may be used; weights that do not fit are streamed
   --block <width>     lora: a single transformer block of that width, such as 640
   --rank <n>          lora, train: rank of the adapters of a layer together (default 32)
   --adapters <n>      lora: how many (default 1)
   --batch <n>         train: images of a step (default 4)
   --budget <s>        submits: seconds that a submit may take (default 0.25)
+  --tiling <how>      vae: auto, exact, published or off (default: auto)
+  --encoder           vae: the encoder instead of the decoder
+  --library <folder>  vae: a checkout whose library runs in place of this one's
   --gpus <names>      gpu: by RADV's names (default: navi31,navi21)
   --json              figures as JSON`;
 
@@ -44,9 +50,13 @@ const { values, positionals } = parseArgs({
     diffbir: { type: 'boolean', default: false },
     guided: { type: 'boolean', default: false },
     memory: { type: 'string' },
+    tiling: { type: 'string', default: 'auto' },
+    encoder: { type: 'boolean', default: false },
+    library: { type: 'string' },
     gpus: { type: 'string', default: 'navi31,navi21' },
   },
 });
+const memory = values.memory === undefined ? {} : { memory: Number(values.memory) * 1e9 };
 const [what = '', pattern = ''] = positionals;
 
 function line({ operation, library, ms, wallMs, gflops, error, failure }: OpResult): string {
@@ -55,6 +65,8 @@ function line({ operation, library, ms, wallMs, gflops, error, failure }: OpResu
   const figures = [ms.toFixed(1), wallMs.toFixed(1), gflops === null ? '' : gflops.toFixed(1)].map((text) => text.padStart(9));
   return `${name} ${figures.join(' ')}   ${error.toExponential(1)}`;
 }
+
+const isTiling = (name: string): name is VaeOptions['tiling'] => (VAE_TILINGS as readonly string[]).includes(name);
 
 const benchmarks: Record<string, () => Promise<void>> = {
   async ops() {
@@ -65,9 +77,16 @@ const benchmarks: Record<string, () => Promise<void>> = {
     const result = await benchUnet({
       ...{ config: values.config, latent: Number(values.latent), rounds: Number(values.rounds ?? 3) },
       ...{ method: values.diffbir ? 'diffbir' : 'supir', branches: values.guided ? 2 : 1 },
-      ...(values.memory === undefined ? {} : { memory: Number(values.memory) * 1e9 }),
+      ...memory,
     });
     console.log(values.json ? JSON.stringify(result) : unetTable(result));
+  },
+  async vae() {
+    const { config, tiling, library } = values;
+    if (!isTiling(tiling)) throw new Error(`--tiling takes ${VAE_TILINGS.join(', ')}, not '${tiling}'.`);
+    const [latent, rounds] = [values.latent, values.rounds ?? '3'].map(Number);
+    const result = await benchVae({ config, latent, rounds, tiling, library, ...memory, half: values.encoder ? 'encoder' : 'decoder' });
+    console.log(values.json ? JSON.stringify(result) : vaeTable(result));
   },
   async lora() {
     const [latent, rounds, rank, adapters] = [values.latent, values.rounds ?? '3', values.rank, values.adapters].map(Number);
