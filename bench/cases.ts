@@ -1,6 +1,9 @@
 /** The operations that the benchmark compares: SDXL's shapes, seeded inputs, and some results of each computed in f64. */
+import { dequantise, quantise } from '../core/blocks.ts';
+import { decodeF16, encodeF16 } from '../core/half.ts';
 import { TorchRandom } from '../core/random.ts';
 
+export type Weights = 'f32' | 'f16' | 'q8';
 export type Kind = 'matmul' | 'conv2d' | 'attention' | 'windowAttention' | 'groupNormSilu' | 'layerNorm' | 'geglu';
 
 export interface Case {
@@ -10,6 +13,8 @@ export interface Case {
   size: number[];
   /** Row-major, channels last: x and w (n, k) or (O, 3, 3, C); q, k, v (tokens, heads width); qkv (side side, 3 heads width), bias (heads, 64, 64); gamma, beta (C). */
   inputs: Record<string, Float32Array>;
+  /** How w lies in memory; its values are rounded to that, so that all libraries multiply the same numbers. */
+  weights: Weights;
   /** Multiply-adds times two; 0 where memory bounds. */
   flops: number;
 }
@@ -21,17 +26,26 @@ export const EPS = 1e-5;
 export const WINDOW = 8;
 export const SHIFT = 4;
 
-const SIZES: [Kind, number[]][] = [
+const SIZES: [kind: Kind, size: number[], weights?: Weights][] = [
   ['matmul', [1024, 1024, 1024]],
   ['matmul', [4096, 640, 2560]],
   ['matmul', [1024, 1280, 1280]],
   ['matmul', [77, 2048, 1280]],
+  ['matmul', [1024, 1280, 1280], 'f16'],
+  ['matmul', [1024, 1280, 1280], 'q8'],
   ['conv2d', [64, 320, 320]],
   ['conv2d', [32, 640, 640]],
   ['conv2d', [256, 128, 128]],
+  ['conv2d', [256, 128, 128], 'f16'],
+  ['conv2d', [256, 128, 3]],
+  ['conv2d', [64, 4, 320]],
   ['attention', [1024, 1024, 10, 64]],
   ['attention', [4096, 4096, 10, 64]],
   ['attention', [4096, 77, 10, 64]],
+  ['attention', [2048, 2048, 8, 96]],
+  ['attention', [2048, 2048, 8, 128]],
+  ['attention', [2048, 2048, 1, 256]],
+  ['attention', [2048, 2048, 1, 512]],
   ['windowAttention', [64, 6, 30]],
   ['windowAttention', [64, 2, 32]],
   ['groupNormSilu', [4096, 320]],
@@ -40,41 +54,53 @@ const SIZES: [Kind, number[]][] = [
 ];
 
 /** Names and sizes; inputs are drawn by `draw`, for the largest are large. */
-export const CASES = SIZES.map(([kind, size]) => ({ kind, size, name: title(kind, size) }));
+export const CASES = SIZES.map(([kind, size, weights = 'f32']) => ({ kind, size, weights, name: title(kind, size, weights) }));
 
-function title(kind: Kind, size: number[]): string {
-  if (kind === 'matmul') return `matmul ${size.join('x')}`;
-  if (kind === 'conv2d') return `conv 3x3 ${size[1]}@${size[0]}x${size[0]}`;
+function title(kind: Kind, size: number[], weights: Weights): string {
+  const stored = weights === 'f32' ? '' : `, ${weights}`;
+  if (kind === 'matmul') return `matmul ${size.join('x')}${stored}`;
+  if (kind === 'conv2d') {
+    const [side, from, to] = size;
+    return `conv 3x3 ${from === to ? from : `${from} to ${to}`}@${side}x${side}${stored}`;
+  }
   if (kind === 'attention') return `attention ${size[2]}x${size[3]}, ${size[0]} on ${size[1]}`;
   if (kind === 'windowAttention') return `windows of 8, ${size[1]}x${size[2]}, ${size[0]}x${size[0]}`;
   return `${{ groupNormSilu: 'group norm + SiLU', layerNorm: 'layer norm', geglu: 'GEGLU' }[kind]} ${size.join('x')}`;
 }
 
-export function draw({ kind, size, name }: { kind: Kind; size: number[]; name: string }): Case {
+/** The values as they are read back from memory that holds them so. */
+function rounded(values: Float32Array, weights: Weights): Float32Array {
+  if (weights === 'f16') return decodeF16(encodeF16(values));
+  return weights === 'q8' ? dequantise('q8', quantise('q8', values), values.length) : values;
+}
+
+export function draw({ kind, size, weights, name }: (typeof CASES)[number]): Case {
   const random = new TorchRandom(1);
   const of = (count: number, scale = 1) => random.randn(count).map((value) => value * scale);
   if (kind === 'matmul') {
     const [m, k, n] = size;
-    return { name, kind, size, inputs: { x: of(m * k), w: of(n * k, k ** -0.5) }, flops: 2 * m * k * n };
+    const inputs = { x: of(m * k), w: rounded(of(n * k, k ** -0.5), weights) };
+    return { name, kind, size, weights, inputs, flops: 2 * m * k * n };
   }
   if (kind === 'conv2d') {
     const [s, c, o] = size;
-    return { name, kind, size, inputs: { x: of(s * s * c), w: of(o * 9 * c, (9 * c) ** -0.5) }, flops: 18 * s * s * c * o };
+    const inputs = { x: of(s * s * c), w: rounded(of(o * 9 * c, (9 * c) ** -0.5), weights) };
+    return { name, kind, size, weights, inputs, flops: 18 * s * s * c * o };
   }
   if (kind === 'attention') {
     const [queries, keys, heads, width] = size;
     const channels = heads * width;
     const inputs = { q: of(queries * channels), k: of(keys * channels), v: of(keys * channels) };
-    return { name, kind, size, inputs, flops: 4 * queries * keys * channels };
+    return { name, kind, size, weights, inputs, flops: 4 * queries * keys * channels };
   }
   if (kind === 'windowAttention') {
     const [side, heads, width] = size;
     const inputs = { qkv: of(side * side * 3 * heads * width), bias: of(heads * WINDOW ** 4) };
-    return { name, kind, size, inputs, flops: 4 * side * side * WINDOW ** 2 * heads * width };
+    return { name, kind, size, weights, inputs, flops: 4 * side * side * WINDOW ** 2 * heads * width };
   }
   const [rows, channels] = size;
   const x = of(rows * channels * (kind === 'geglu' ? 2 : 1));
-  return { name, kind, size, inputs: kind === 'geglu' ? { x } : { x, gamma: of(channels), beta: of(channels) }, flops: 0 };
+  return { name, kind, size, weights, inputs: kind === 'geglu' ? { x } : { x, gamma: of(channels), beta: of(channels) }, flops: 0 };
 }
 
 /** Elements of the result in f64 at `count` scattered places, and how far a result is from them: 2-norm of the difference over theirs. */

@@ -1,6 +1,7 @@
-/** `npm run bench -- ops|unet|vae|lora|train|submits|gpu`: how quick the kernels are. See --help. */
+/** `npm run bench -- ops|unet|vae|lora|train|submits|gpu|against`: how quick the kernels are. See --help. */
 import { parseArgs } from 'node:util';
 import { VAE_TILINGS } from '../restore/tiled-vae.ts';
+import { againstTable, benchAgainst } from './against.ts';
 import { MissingTools } from './gpu/driver.ts';
 import { benchGpu, gpuTable } from './gpu/judge.ts';
 import { benchLora, loraLine } from './lora.ts';
@@ -17,6 +18,8 @@ npm run bench -- lora                   the same without and with adapters on ev
 npm run bench -- train                  a step of training adapters beside the forward pass, and its memory
 npm run bench -- submits                how long submits take beside their budget, what cutting costs, and the same bits
 npm run bench -- gpu [part of a name]   kernels compiled for AMD GPUs by Mesa's RADV: registers, spills, waves, share of arithmetic
+npm run bench -- against <checkout> ops|unet|vae|train|demo [part of a name]
+                                        another checkout of this project beside this one, whole processes taking turns
   --rounds <n>        runs whose median counts (default 5; others 3)
   --config <folder>   others: sizes of that folder's config.json, such as demo (default: the published model's, 8 GB)
   --latent <pixels>   others: side of the latent (default 32)
@@ -58,6 +61,7 @@ const { values, positionals } = parseArgs({
 });
 const memory = values.memory === undefined ? {} : { memory: Number(values.memory) * 1e9 };
 const [what = '', pattern = ''] = positionals;
+const AGAINST = ['ops', 'unet', 'vae', 'train', 'demo'];
 
 function line({ operation, library, ms, wallMs, gflops, error, failure }: OpResult): string {
   const name = `${operation.padEnd(36)} ${library.padEnd(22)}`;
@@ -107,6 +111,12 @@ const benchmarks: Record<string, () => Promise<void>> = {
   async gpu() {
     const results = benchGpu(values.gpus.split(','), pattern, console.error);
     console.log(values.json ? JSON.stringify(results) : gpuTable(results));
+  },
+  async against() {
+    const [, checkout, which = '', part = ''] = positionals;
+    if (!AGAINST.includes(which)) throw new Error(`against takes the other checkout's folder and one of ${AGAINST.join(', ')}.`);
+    const results = await benchAgainst(checkout, which, part, Number(values.rounds ?? 5), (round) => console.error(`round ${round}`));
+    console.log(values.json ? JSON.stringify(results) : againstTable(results));
   },
 };
 

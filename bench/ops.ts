@@ -7,6 +7,7 @@ import { availableParallelism } from 'node:os';
 import { pathToFileURL } from 'node:url';
 import { openDevice } from '../gpu/device.ts';
 import { host } from '../host/node.ts';
+import * as library from '../index.ts';
 import { CASES, draw, errorAgainstF64 } from './cases.ts';
 import type { Contender, Runner } from './contender.ts';
 import { median } from './median.ts';
@@ -48,7 +49,7 @@ export async function benchOps(pattern: string, rounds: number, report: (result:
   const device = await openDevice({ gpu, settle: host.settle });
   // The others compute on devices of their own, whose clocks are out of reach.
   const clock = workClock(device, device.facts.software ? 'CPU' : 'wall');
-  const contenders: Contender[] = [ours(device)];
+  const contenders: Contender[] = [ours(device, library)];
   const refused: string[] = [];
   for (const [name, file] of [
     ['onnxruntime-web', './peers/ort.ts'],

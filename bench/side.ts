@@ -1,0 +1,85 @@
+/**
+ * One side of `npm run bench -- against`: runs the benchmark's cases, which are this checkout's, on the library of another, which is an argument, in a
+ * process of its own. Of the other checkout only what it exports is used, and files that have stayed where they were.
+ */
+import { pathToFileURL } from 'node:url';
+import type * as Library from '../index.ts';
+import { CASES, draw, errorAgainstF64 } from './cases.ts';
+import { median } from './median.ts';
+import { ours } from './ours.ts';
+import { denoiserInputs } from './unet.ts';
+
+/** A figure of one side, of one process: milliseconds of the CPU and by the clock, medians of its rounds. */
+export interface SideResult {
+  name: string;
+  cpuMs: number;
+  wallMs: number;
+  /** Of operations: relative error against f64. */
+  error?: number;
+}
+
+const [checkout, what, pattern = '', rounds = '3'] = process.argv.slice(2);
+const of = <T>(file: string): Promise<T> => import(pathToFileURL(`${checkout}/${file}`).href);
+const library = await of<typeof Library>('index.ts');
+const { host } = await of<typeof import('../host/node.ts')>('host/node.ts');
+const device = await library.openDevice({ gpu: await host.gpu(), settle: host.settle });
+
+/** Medians of `rounds` runs after a first, in which drivers compile. */
+async function timed(run: () => Promise<unknown>): Promise<Omit<SideResult, 'name'>> {
+  await host.settle(run());
+  const times: { cpu: number; wall: number }[] = [];
+  for (let round = 0; round < Number(rounds); round++) {
+    const [used, begun] = [process.cpuUsage(), performance.now()];
+    await host.settle(run());
+    const { user, system } = process.cpuUsage(used);
+    times.push({ cpu: (user + system) / 1000, wall: performance.now() - begun });
+  }
+  return { cpuMs: median(times.map(({ cpu }) => cpu)), wallMs: median(times.map(({ wall }) => wall)) };
+}
+
+const report = (result: SideResult) => console.log(JSON.stringify(result));
+
+/** Synthetic weights for a network of the other checkout. */
+async function withWeights<T extends object>(root: T, prefix: string): Promise<T> {
+  const { attach } = await of<typeof import('../weights/attach.ts')>('weights/attach.ts');
+  const { syntheticCheckpoint } = await of<typeof import('../weights/synthetic.ts')>('weights/synthetic.ts');
+  const specs = [...library.parameters(root)].map(([path, { shape, kind }]) => {
+    const vector = path.endsWith('.bias') ? 'bias' : 'norm_weight';
+    return [`${prefix}${path}`, { shape, kind: kind === 'vector' ? vector : 'matrix' }] as const;
+  });
+  attach(root, prefix, syntheticCheckpoint({ model: Object.fromEntries(specs) }, ['model']));
+  return root;
+}
+
+const sides: Record<string, () => Promise<void>> = {
+  async ops() {
+    for (const shape of CASES.filter(({ name }) => name.includes(pattern))) {
+      const c = draw(shape);
+      try {
+        const runner = await host.settle(ours(device, library).prepare(c));
+        const error = errorAgainstF64(c, await host.settle(runner.result()));
+        report({ name: c.name, ...(await timed(() => runner.run())), error });
+      } catch (error) {
+        console.error(`${c.name}: ${(error as Error).message.split('\n')[0]}`);
+      }
+    }
+  },
+  async unet() {
+    const config = library.SUPIR_SDXL;
+    const supir = new library.Supir(config);
+    await withWeights(supir.model, 'model.');
+    const latent = 32;
+    const program = await library.compile(
+      device,
+      supir.denoiserGraph([1, latent, latent, config.unet.in_channels], config.text.context_length, 1),
+    );
+    const inputs = denoiserInputs(config, latent);
+    await program.run(inputs);
+    // As in the steps of a restoration: what changes seldom stays as it was given before. Older checkouts want all again.
+    const seldom: ReadonlySet<string> = program.plan.seldom ?? new Set();
+    const again = Object.fromEntries(Object.entries(inputs).filter(([name]) => !seldom.has(name)));
+    report({ name: `UNet and control network, latent ${latent}`, ...(await timed(() => program.run(again))) });
+  },
+};
+await sides[what]();
+process.exit(0);
