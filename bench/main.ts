@@ -64,7 +64,7 @@ const [what = '', pattern = ''] = positionals;
 const AGAINST = ['ops', 'unet', 'vae', 'train', 'demo'];
 
 function line({ operation, library, ms, wallMs, gflops, error, failure }: OpResult): string {
-  const name = `${operation.padEnd(36)} ${library.padEnd(22)}`;
+  const name = `${operation.padEnd(36)} ${library.padEnd(31)}`;
   if (failure) return `${name} ${failure}`;
   const figures = [ms.toFixed(1), wallMs.toFixed(1), gflops === null ? '' : gflops.toFixed(1)].map((text) => text.padStart(9));
   return `${name} ${figures.join(' ')}   ${error.toExponential(1)}`;
@@ -74,7 +74,7 @@ const isTiling = (name: string): name is VaeOptions['tiling'] => (VAE_TILINGS as
 
 const benchmarks: Record<string, () => Promise<void>> = {
   async ops() {
-    if (!values.json) console.log(`${'operation'.padEnd(36)} ${'library'.padEnd(22)}   busy ms   wall ms   GFLOP/s   error`);
+    if (!values.json) console.log(`${'operation'.padEnd(36)} ${'library'.padEnd(31)}   busy ms   wall ms   GFLOP/s   error`);
     await benchOps(pattern, Number(values.rounds ?? 5), (result) => console.log(values.json ? JSON.stringify(result) : line(result)));
   },
   async unet() {

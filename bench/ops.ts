@@ -55,6 +55,7 @@ export async function benchOps(pattern: string, rounds: number, report: (result:
     ['onnxruntime-web', './peers/ort.ts'],
     ['tfjs-webgpu', './peers/tfjs.ts'],
     ['jax-js', './peers/jax.ts'],
+    ['onnxruntime-node', './peers/ort-native.ts'],
   ]) {
     try {
       contenders.push(
