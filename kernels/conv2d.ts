@@ -6,13 +6,14 @@ import { ShapeError } from '../core/errors.ts';
 import { apply, type Op } from '../core/op.ts';
 import { describe, type Shape, sameShape, showShape, sizeOf, type Tensor } from '../core/tensor.ts';
 
-import { reverseWindow, rowsGradient, spread, weightGradient } from './conv2d-gradient.ts';
+import { reverseWindow, spread } from './conv2d-gradient.ts';
 import { permute } from './copy.ts';
 import type { LastActivation } from './epilogue.ts';
 import { type ImplicitMatmul, lowerImplicitMatmul } from './implicit-matmul.ts';
 import { BARE, checkLowRank, type LayerInputs, unscaled } from './low-rank.ts';
 import { reshape } from './reshape.ts';
 import { sumRows } from './sum-axis.ts';
+import { rowsGradient, weightGradient } from './weight-gradient.ts';
 import { lowerWinograd, suitsWinograd } from './winograd.ts';
 
 export interface Conv2dOptions {

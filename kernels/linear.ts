@@ -9,12 +9,12 @@ import { ShapeError } from '../core/errors.ts';
 import { apply, type Op } from '../core/op.ts';
 import { describe, sameShape, showShape, sizeOf, type Tensor } from '../core/tensor.ts';
 import { rowsOf } from './conv2d.ts';
-import { rowsGradient } from './conv2d-gradient.ts';
 import { permute } from './copy.ts';
 import type { LastActivation } from './epilogue.ts';
 import { lowerImplicitMatmul } from './implicit-matmul.ts';
 import { BARE, checkLowRank, type LayerInputs, unscaled } from './low-rank.ts';
 import { sumRows } from './sum-axis.ts';
+import { rowsGradient } from './weight-gradient.ts';
 
 export interface LinearAttrs {
   /** True when the second operand has a batch axis of its own. */

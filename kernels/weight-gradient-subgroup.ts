@@ -1,0 +1,145 @@
+/**
+ * The derivative by a convolution's weight for adapters that compute a subgroup at a time (CPU drivers): a workgroup is one subgroup, a lane owns four
+ * columns of dw, of (O, kh kw C), and of four pixels at a time loads them from x and some output channels from g, which are handed round. As in
+ * implicit-matmul-subgroup.ts a load serves some 30 multiply-adds; here they are an outer product, for both operands lie along the sum.
+ */
+import { fill } from '../core/fill.ts';
+import { type DType, each, shader } from '../core/shader.ts';
+
+/** Element types of both operands, and how many channels a load moves. */
+export interface Loads {
+  g: DType;
+  x: DType;
+  loadsG: 1 | 4;
+  loadsX: 1 | 4;
+}
+
+/** Uniform parameters of both schedules. */
+export const SIZES = {
+  count: 'u32',
+  tiles: 'u32',
+  per_slice: 'u32',
+  pixels: 'u32',
+  outs: 'u32',
+  channels: 'u32',
+  oh: 'u32',
+  ow: 'u32',
+  h: 'u32',
+  width: 'u32',
+  kh: 'u32',
+  kw: 'u32',
+  stride: 'u32',
+  top: 'u32',
+  left: 'u32',
+} as const;
+
+/** Output channels of a workgroup: of two numbers the one that leaves fewer idle. */
+export function rowsOf(outs: number): 24 | 32 {
+  const computed = (rows: number) => rows * Math.ceil(outs / rows);
+  return computed(24) < computed(32) ? 24 : 32;
+}
+
+/** Pixels that are taken in at a time. */
+const PIXELS = 4;
+
+export function subgroupWeightGradient(lanes: number, rows: number, { g, x, loadsG, loadsX }: Loads, windowed: boolean) {
+  /** Four output channels each that a lane loads of a pixel. */
+  const quads = Math.ceil(rows / 4 / lanes);
+  const perPixel = (line: (n: number) => string) => each(PIXELS, line);
+  const quadOfG = (quad: string, n: number) =>
+    loadsG === 4
+      ? `g_load(g${n} + min(${quad}, p.outs / 4u - 1u))`
+      : `vec4<f32>(${[0, 1, 2, 3].map((i) => `g_load(g${n} + min(4u * (${quad}) + ${i}u, p.outs - 1u))`).join(', ')})`;
+  /** Of the columns that one load moves, the j-th of a lane: its place under the window, and in a pixel of x. */
+  const perLoad = (line: (j: number) => string) => each(4 / loadsX, line);
+  const loadOfX = (n: number, j: number) => `x_load(select(0u, a${n}_${j} + c${j}, in${n}_${j}))`;
+  const zero = loadsX === 4 ? 'vec4<f32>(0.0)' : '0.0';
+  const row = (r: number) => {
+    const [quad, from] = [Math.floor(r / 4 / lanes), Math.floor(r / 4) % lanes];
+    const value = (n: number) => `subgroupShuffle(v${n}_${quad}.${'xyzw'[r % 4]}, ${from}u) * x${n}`;
+    return `sums[${r}] += ${Array.from({ length: PIXELS }, (_, n) => value(n)).join(' + ')};`;
+  };
+  return shader({
+    name: `weightGradient ${g}x${loadsG} ${x}x${loadsX} ${rows} rows${windowed ? ' windowed' : ''} subgroup ${lanes}`,
+    bindings: {
+      g: { dtype: g, width: loadsG },
+      x: { dtype: x, width: loadsX },
+      y: { dtype: 'f32', width: loadsX, write: true },
+    },
+    params: { ...SIZES, column_tiles: 'u32', columns: 'u32' },
+    workgroup: lanes,
+    subgroups: true,
+    code: fill(TEXT, {
+      ...{ rows, row_count: `${rows}`, lanes, pixels: PIXELS },
+      columns: perLoad(
+        (j) => `let k${j} = min(column + ${j * loadsX}u, p.columns - 1u);
+  let tap${j} = k${j} / p.channels;
+  let c${j} = (k${j} - tap${j} * p.channels) / ${loadsX}u;${
+    windowed
+      ? `
+  let dy${j} = i32(tap${j} / p.kw) - i32(p.top);
+  let dx${j} = i32(tap${j} % p.kw) - i32(p.left);`
+      : ''
+  }`,
+      ),
+      first_place: windowed ? 'var ox = first % p.ow;\n  var oy = (first / p.ow) % p.oh;\n  var image = first / (p.ow * p.oh);' : '',
+      load: perPixel(
+        (n) => `let known${n} = pixel + ${n}u < end;
+    let g${n} = min(pixel + ${n}u, p.pixels - 1u) * (p.outs / ${loadsG}u);
+    ${each(quads, (i) => `let v${n}_${i} = ${quadOfG(`row / 4u + ${i * lanes}u + local`, n)};`)}
+    ${perLoad((j) => (windowed ? underWindow(n, j, loadsX) : `let in${n}_${j} = known${n};\n    let a${n}_${j} = (pixel + ${n}u) * (p.channels / ${loadsX}u);`))}
+    ${
+      loadsX === 4
+        ? `let x${n} = select(${zero}, ${loadOfX(n, 0)}, in${n}_0);`
+        : `let x${n} = vec4<f32>(${[0, 1, 2, 3].map((j) => `select(${zero}, ${loadOfX(n, j)}, in${n}_${j})`).join(', ')});`
+    }
+    ${windowed ? nextPlace(n) : ''}`,
+      ),
+      accumulate: each(rows, row),
+      store:
+        loadsX === 4
+          ? 'if (column < p.columns) { y_store((at + column) / 4u, sums[r]); }'
+          : 'for (var j = 0u; j < 4u; j++) { if (column + j < p.columns) { y_store(at + column + j, sums[r][j]); } }',
+    }),
+  });
+}
+
+/** The kernel, with places for what varies. */
+const TEXT = `
+fn run(id: u32, group: u32, local: u32) {
+  if (group >= p.count) { return; }
+  let slice = group / p.tiles;
+  let tile = group - slice * p.tiles;
+  let row_tile = tile / p.column_tiles;
+  let row = row_tile * $rows;
+  // Rows and columns beyond the edge repeat the last ones; they are not stored.
+  let column = 4u * ((tile - row_tile * p.column_tiles) * $lanes + local);
+  $columns
+  let first = slice * p.per_slice;
+  let end = min(first + p.per_slice, p.pixels);
+  $first_place
+  var sums: array<vec4<f32>, $row_count>;
+  for (var pixel = first; pixel < end; pixel += $pixels) {
+    $load
+    $accumulate
+  }
+  // The bound is not a constant: compilers would unroll the loop.
+  let known = min($rows, p.outs - row);
+  for (var r = 0u; r < known; r++) {
+    let at = (slice * p.outs + row + r) * p.columns;
+    $store
+  }
+}`;
+
+/** Where pixel n sees load j of x, and whether that lies inside. */
+const underWindow = (n: number, j: number, loads: number) => `let y${n}_${j} = i32(oy * p.stride) + dy${j};
+    let x${n}_${j} = i32(ox * p.stride) + dx${j};
+    let in${n}_${j} = known${n} && y${n}_${j} >= 0 && y${n}_${j} < i32(p.h) && x${n}_${j} >= 0 && x${n}_${j} < i32(p.width);
+    let a${n}_${j} = ((image * p.h + u32(y${n}_${j})) * p.width + u32(x${n}_${j})) * (p.channels / ${loads}u);`;
+
+/** From pixel n to the next. */
+const nextPlace = (n: number) => `let right${n} = ox + 1u == p.ow;
+    let below${n} = right${n} && oy + 1u == p.oh;
+    ox = select(ox + 1u, 0u, right${n});
+    image += select(0u, 1u, below${n});
+    oy = select(select(oy, oy + 1u, right${n}), 0u, below${n});`;
