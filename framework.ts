@@ -112,11 +112,10 @@ export type { SamplerOptions, SamplerStep } from './sampler/sampler.ts';
 export { alphasCumprod, NoiseSchedule } from './sampler/schedule.ts';
 export { sampleSpaced } from './sampler/spaced.ts';
 // Training
-export { AdamW, type AdamWOptions } from './train/adamw.ts';
+export { AdamW, type AdamWOptions, type Kept } from './train/adamw.ts';
 export { drawWeights, type TrainableWeights } from './train/draw-weights.ts';
-export { Ema } from './train/ema.ts';
 export { type LearningRateOptions, learningRate } from './train/learning-rate.ts';
-export { type StepResult, TrainingStep, type TrainingStepOptions } from './train/step.ts';
+export { type Pass, type StepResult, TrainingStep, type TrainingStepOptions } from './train/step.ts';
 export { type StepReport, type Task, Training, type TrainingItem, type TrainingOptions } from './train/training.ts';
 // Files of weights
 export { type AttachOptions, attach, expectedKeys, type WeightDType } from './weights/attach.ts';

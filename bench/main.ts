@@ -15,7 +15,7 @@ const HELP = `npm run bench -- ops [part of a name]   operations beside other li
 npm run bench -- unet                   a whole evaluation of UNet and control network, kernel by kernel
 npm run bench -- vae                    the autoencoder's decoder, whole or in tiles: time, traffic and waiting
 npm run bench -- lora                   the same without and with adapters on every attention projection of the UNet
-npm run bench -- train                  a step of training adapters beside the forward pass, and its memory
+npm run bench -- train                  a step of training adapters, or with --vae the autoencoder, beside the forward pass, and its memory
 npm run bench -- submits                how long submits take beside their budget, what cutting costs, and the same bits
 npm run bench -- gpu [part of a name]   kernels compiled for AMD GPUs by Mesa's RADV: registers, spills, waves, share of arithmetic
 npm run bench -- against <checkout> ops|unet|vae|train|demo [part of a name]
@@ -30,6 +30,7 @@ npm run bench -- against <checkout> ops|unet|vae|train|demo [part of a name]
   --rank <n>          lora, train: rank of the adapters of a layer together (default 32)
   --adapters <n>      lora: how many (default 1)
   --batch <n>         train: images of a step (default 4)
+  --vae               train: the autoencoder instead of adapters
   --budget <s>        submits: seconds that a submit may take (default 0.25)
   --tiling <how>      vae: auto, exact, published or off (default: auto)
   --encoder           vae: the encoder instead of the decoder
@@ -49,6 +50,7 @@ const { values, positionals } = parseArgs({
     rank: { type: 'string', default: '32' },
     adapters: { type: 'string', default: '1' },
     batch: { type: 'string', default: '4' },
+    vae: { type: 'boolean', default: false },
     budget: { type: 'string', default: '0.25' },
     diffbir: { type: 'boolean', default: false },
     guided: { type: 'boolean', default: false },
@@ -100,7 +102,7 @@ const benchmarks: Record<string, () => Promise<void>> = {
   },
   async train() {
     const [latent, rounds, rank, batch] = [values.latent, values.rounds ?? '3', values.rank, values.batch].map(Number);
-    const result = await benchTrain({ config: values.config, latent, rounds, rank, batch });
+    const result = await benchTrain({ config: values.config, part: values.vae ? 'vae' : 'lora', latent, rounds, rank, batch });
     console.log(values.json ? JSON.stringify(result) : trainTable(result));
   },
   async submits() {

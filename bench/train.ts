@@ -1,27 +1,29 @@
 /**
- * `npm run bench -- train`: a step of training adapters of UNet and control network, beside the forward pass alone: time, and memory with and
- * without computing activations a second time. Synthetic weights.
+ * `npm run bench -- train`: a step of training adapters of UNet and control network, or the autoencoder, beside the forward pass alone: time, and memory
+ * with and without computing activations a second time. Synthetic weights and images.
  */
 
-import { parameters } from '../core/module.ts';
 import { TorchRandom } from '../core/random.ts';
-import { input, sizeOf } from '../core/tensor.ts';
-import { openDevice } from '../gpu/device.ts';
+import { sizeOf, type Tensor } from '../core/tensor.ts';
+import { type Device, openDevice } from '../gpu/device.ts';
 import { type KernelTime, Profile } from '../gpu/profiler.ts';
-import { compile, type Program, type RunInputs } from '../gpu/program.ts';
+import { compile } from '../gpu/program.ts';
 import { host } from '../host/node.ts';
-import { LoraStack } from '../models/lora.ts';
+import { latentFactor, type SupirConfig } from '../models/config.ts';
 import { Supir } from '../models/supir.ts';
-import { AdamW } from '../train/adamw.ts';
-import { factorsOf, newAdapters } from '../train/lora.ts';
-import { noiseLoss } from '../train/loss.ts';
-import { TrainingStep } from '../train/step.ts';
+import { AutoencoderTask, type TrainingPicture } from '../train/autoencoding.ts';
+import { DenoisingTask, type TrainingImage } from '../train/denoising.ts';
+import { LoraTraining } from '../train/lora-training.ts';
+import { NetworkTraining } from '../train/network-training.ts';
+import type { Task, Training, TrainingItem } from '../train/training.ts';
 import { median } from './median.ts';
 import { attachSynthetic, configOf } from './unet.ts';
 import { type Worker, workClock } from './work-clock.ts';
 
 export interface TrainBenchOptions {
   config?: string;
+  /** What is trained: adapters of UNet and control network, or the autoencoder. */
+  part: 'lora' | 'vae';
   latent: number;
   rounds: number;
   rank: number;
@@ -35,96 +37,120 @@ export interface TrainBenchResult {
   forwardMs: number;
   keptMs: number;
   checkpointedMs: number;
-  /** Bytes of intermediate results. */
+  /** Bytes that are taken on the device beside the networks' own weights. */
   forwardBytes: number;
   keptBytes: number;
   checkpointedBytes: number;
-  dispatches: { forward: number; kept: number; checkpointed: number };
   /** Of one step that keeps all activations, each dispatch timed by itself. */
   kernels: KernelTime[];
 }
 
-export async function benchTrain({ config: folder, latent, rounds, rank, batch }: TrainBenchOptions): Promise<TrainBenchResult> {
-  const config = await configOf(folder);
-  const device = await openDevice({ gpu: await host.gpu(), settle: host.settle });
-  const supir = new Supir(config);
-  attachSynthetic(supir.model, 'model.');
-  const { unet } = config;
-  const { diffusion_model, control_model } = supir.model;
-  const adapters = newAdapters(
-    [...parameters(diffusion_model)].map(([, parameter]) => parameter),
-    { rank, targets: ['attention'], seed: 1 },
-  );
-  const { factors, values } = factorsOf(adapters);
-  const stack = new LoraStack([{ adapters, scale: 1 }]);
-  const shapes = {
-    x: [batch, latent, latent, unet.in_channels],
-    hint: [batch, latent, latent, unet.in_channels],
-    noise: [batch, latent, latent, unet.in_channels],
-    timestep: [batch, unet.model_channels],
-    context: [batch, config.text.context_length, unet.context_dim],
-    vector: [batch, unet.adm_in_channels],
-    weight: [batch],
-  };
-  const of = (name: keyof typeof shapes) => input(name, shapes[name]);
-  const [x, timestep, context, vector] = (['x', 'timestep', 'context', 'vector'] as const).map(of);
-  const control = { features: control_model.forward(x, of('hint'), timestep, context, vector), scale: 1 };
-  const predicted = diffusion_model.forward(x, timestep, context, vector, control);
-  const { loss } = stack.apply(noiseLoss(predicted, of('noise'), of('weight')));
-  const random = new TorchRandom(1);
-  const inputs: RunInputs = Object.fromEntries(Object.entries(shapes).map(([name, shape]) => [name, random.randn(sizeOf(shape))]));
+/** What is measured of a part of a model. */
+interface Case {
+  what: string;
+  items: TrainingItem[];
+  task: Task<TrainingItem>;
+  open(device: Device, checkpointing: boolean): Promise<Training<TrainingItem>>;
+  /** The graph of the forward pass, as a training of it has it. */
+  applied(training: Training<TrainingItem>, graph: { loss: Tensor }): { loss: Tensor };
+}
 
-  const forward = await compile(device, { loss });
-  const [kept, checkpointed] = await Promise.all(
-    [false, true].map((checkpointing) => TrainingStep.compile(device, { loss }, factors, { checkpointing })),
-  );
-  const adam = new AdamW(values.map(({ length }) => length));
-  const step = async (training: TrainingStep) => {
-    const { gradients } = await training.run(inputs);
-    adam.update(values, gradients, 1e-6);
-    for (const [n, factor] of factors.entries()) device.residency.upload(factor, values[n]);
-  };
-  const runs = [() => forward.run(inputs), () => step(kept), () => step(checkpointed)];
-  const clock = workClock(device);
-  const times: number[][] = [[], [], []];
-  for (let round = 0; round <= rounds; round++) {
-    for (const [i, run] of runs.entries()) {
-      const ms = await clock.time(run);
-      // In the first round drivers compile.
-      if (round > 0) times[i].push(ms);
-    }
-  }
-  const profile = (device.profile = new Profile());
-  await kept.run(inputs);
-  device.profile = null;
-  const bytes = (program: Program<string>) => program.plan.bytes.intermediates;
-  const dispatches = (program: Program<string>) => program.plan.dispatches.length;
-  const [forwardMs, keptMs, checkpointedMs] = times.map(median);
+const OPTIONS = { steps: 1000, seed: 1, rate: 1e-6 };
+
+function loraCase(config: SupirConfig, supir: Supir, { latent, rank, batch }: TrainBenchOptions): Case {
+  attachSynthetic(supir.model, 'model.');
+  const { unet, text, vae } = config;
+  const random = new TorchRandom(1);
+  const shape = [latent, latent, vae.z_channels];
+  const items = Array.from({ length: batch }, (_, i): TrainingImage => {
+    const [mean, hint] = [random.randn(sizeOf(shape)), random.randn(sizeOf(shape))];
+    const [context, vector] = [random.randn(text.context_length * unet.context_dim), random.randn(unet.adm_in_channels)];
+    return { name: `image ${i}`, shape, mean, deviation: new Float32Array(mean.length).fill(0.01), hint, context, vector };
+  });
+  const options = { ...OPTIONS, batch, rank, mode: 'restoration', targets: ['attention'] } as const;
   return {
-    what: `${config.name}, UNet and control network, batch ${batch}, latent ${latent} x ${latent}, rank ${rank} on ${adapters.length} layers`,
+    what: `UNet and control network, batch ${batch}, latent ${latent} x ${latent}, rank ${rank} on attention`,
+    items,
+    task: new DenoisingTask(supir, options) as Task<TrainingItem>,
+    open: async (device, checkpointing) =>
+      new LoraTraining(device, supir, { ...options, targets: [...options.targets], checkpointing }) as unknown as Training<TrainingItem>,
+    applied: (training, graph) => (training as unknown as LoraTraining).stack.apply(graph),
+  };
+}
+
+function vaeCase(config: SupirConfig, supir: Supir, { latent, batch }: TrainBenchOptions): Case {
+  attachSynthetic(supir.first_stage_model, 'first_stage_model.');
+  const random = new TorchRandom(1);
+  const side = latent * latentFactor(config);
+  const items = Array.from(
+    { length: batch },
+    (_, i): TrainingPicture => ({
+      name: `picture ${i}`,
+      shape: [side, side, 3],
+      pixels: random.rand(side * side * 3).map((value) => 2 * value - 1),
+    }),
+  );
+  const options = { ...OPTIONS, batch, network: 'vae', mode: 'denoising' } as const;
+  return {
+    what: `autoencoder, batch ${batch}, ${side} x ${side} pixels`,
+    items,
+    task: new AutoencoderTask(supir) as Task<TrainingItem>,
+    open: (device, checkpointing) => NetworkTraining.open<TrainingItem>(device, supir, { ...options, checkpointing }),
+    applied: (_, graph) => graph,
+  };
+}
+
+export async function benchTrain(options: TrainBenchOptions): Promise<TrainBenchResult> {
+  const config = await configOf(options.config);
+  const device = await openDevice({ gpu: await host.gpu(), settle: host.settle });
+  const { what, items, task, open, applied } = (options.part === 'vae' ? vaeCase : loraCase)(config, new Supir(config), options);
+  const clock = workClock(device);
+  const timed = async (run: () => Promise<unknown>) => {
+    await run(); // drivers compile
+    const times: number[] = [];
+    for (let round = 0; round < options.rounds; round++) times.push(await clock.time(run));
+    return median(times);
+  };
+  /** Times the work of a training, and tells what it takes on the device. */
+  const measured = async (checkpointing: boolean, begin: (training: Training<TrainingItem>) => Promise<() => Promise<unknown>>) => {
+    const training = await open(device, checkpointing);
+    const ms = await timed(await begin(training));
+    const { bytes } = device.memory;
+    const profile = (device.profile = new Profile());
+    await training.update(items);
+    device.profile = null;
+    await training.dispose();
+    return { ms, bytes: bytes - device.memory.bytes, kernels: profile.kernels() };
+  };
+  const forward = await measured(true, async (training) => {
+    const program = await compile(device, { loss: applied(training, task.graph(items)).loss });
+    const inputs = task.inputs(items, new TorchRandom(1));
+    return () => program.run(inputs);
+  });
+  const [kept, checkpointed] = [
+    await measured(false, async (training) => () => training.update(items)),
+    await measured(true, async (training) => () => training.update(items)),
+  ];
+  return {
+    what: `${config.name}, ${what}`,
     worker: clock.worker,
-    forwardMs,
-    keptMs,
-    checkpointedMs,
-    forwardBytes: bytes(forward),
-    keptBytes: bytes(kept.program),
-    checkpointedBytes: bytes(checkpointed.program),
-    dispatches: { forward: dispatches(forward), kept: dispatches(kept.program), checkpointed: dispatches(checkpointed.program) },
-    kernels: profile.kernels(),
+    ...{ forwardMs: forward.ms, keptMs: kept.ms, checkpointedMs: checkpointed.ms },
+    ...{ forwardBytes: forward.bytes, keptBytes: kept.bytes, checkpointedBytes: checkpointed.bytes },
+    kernels: kept.kernels,
   };
 }
 
 /** The figures as lines for a person. */
 export function trainTable(r: TrainBenchResult): string {
-  const line = (name: string, ms: number, bytes: number, dispatches: number) =>
-    `${name.padEnd(40)} ${ms.toFixed(0).padStart(8)} ${(ms / r.forwardMs).toFixed(2).padStart(8)} ${(bytes / 1e6).toFixed(1).padStart(8)} ${String(dispatches).padStart(10)}`;
+  const line = (name: string, ms: number, bytes: number) =>
+    `${name.padEnd(40)} ${ms.toFixed(0).padStart(8)} ${(ms / r.forwardMs).toFixed(2).padStart(8)} ${(bytes / 1e6).toFixed(1).padStart(8)}`;
   const total = r.kernels.reduce((sum, { ms }) => sum + ms, 0);
   return [
     r.what,
-    `${''.padEnd(40)} ${`${r.worker} ms`.padStart(8)}  forwards       MB dispatches`,
-    line('forward pass', r.forwardMs, r.forwardBytes, r.dispatches.forward),
-    line('step that keeps activations', r.keptMs, r.keptBytes, r.dispatches.kept),
-    line('step that computes them again', r.checkpointedMs, r.checkpointedBytes, r.dispatches.checkpointed),
+    `${''.padEnd(40)} ${`${r.worker} ms`.padStart(8)}  forwards       MB`,
+    line('forward pass', r.forwardMs, r.forwardBytes),
+    line('step that keeps activations', r.keptMs, r.keptBytes),
+    line('step that computes them again', r.checkpointedMs, r.checkpointedBytes),
     '',
     ...r.kernels.map(
       ({ kernel, dispatches, ms }) =>

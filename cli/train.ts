@@ -148,7 +148,8 @@ function trainNetwork(network: TrainableNetwork, photos: string, flags: NetworkS
       const { images, validation } = await session.load(load);
       session.say(`${training.weights.length} weights, ${images.length} images, ${validation.length} to validate by`);
       await session.run(training, flags.name ?? network, images, validation, () => training.encode());
-      const result = new Map(training.weights.map(({ name }, n) => [name, training.result[n]]));
+      const values = await training.result();
+      const result = new Map(training.weights.map(({ name }, n) => [name, values[n]]));
       await writeModelFolder(host, flags.model, `${flags.output}/model`, result);
     } finally {
       await training.dispose();
@@ -216,7 +217,7 @@ class Session {
     name: string,
     images: readonly Item[],
     validation: readonly Item[],
-    encode: () => Uint8Array<ArrayBuffer>,
+    encode: () => Promise<Uint8Array<ArrayBuffer>>,
   ): Promise<void> {
     const { flags } = this;
     const samples = flags.sample;

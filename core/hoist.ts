@@ -3,6 +3,7 @@
  * results stay on the device between runs. It is seen on dispatches, so that a part of an operation can be hoisted: a convolution's transformed windows.
  */
 import type { PlannedDispatch, Storage } from './dispatch.ts';
+import type { Changes } from './scalar.ts';
 import { present } from './shader.ts';
 
 /** Most bytes of results that stay: a share of the weights, or where that is little this much. */
@@ -67,8 +68,12 @@ function steadyAmong(dispatches: readonly PlannedDispatch[], changing: ReadonlyS
 }
 
 const changesEachRun = (param: PlannedDispatch['params'][number]) => typeof param === 'object' && param.changes === 'every run';
-const isChanging = (storage: Storage, changes: ReadonlySet<Storage>) =>
-  changes.has(storage) || (storage.kind === 'input' && storage.changes === 'every run');
+const isChanging = (storage: Storage, changes: ReadonlySet<Storage>) => changes.has(storage) || changesOf(storage) === 'every run';
+
+/** How often the values change that a storage holds, where they are not computed. */
+export function changesOf(storage: Storage): Changes | null {
+  return storage.kind === 'input' ? storage.changes : storage.kind === 'parameter' ? storage.parameter.changes : null;
+}
 
 /** Of what is kept, the results that cost least for their bytes, some `excess` bytes of them. */
 function leastWorth(kept: ReadonlySet<Storage>, steady: ReadonlySet<PlannedDispatch>, excess: number): Storage[] {

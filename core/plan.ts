@@ -6,7 +6,7 @@ import type { AdapterFacts } from './adapter.ts';
 import type { PlannedDispatch, Storage, Value } from './dispatch.ts';
 import { ShapeError } from './errors.ts';
 import { inputsOf, topological } from './graph.ts';
-import { hoist } from './hoist.ts';
+import { changesOf, hoist } from './hoist.ts';
 import type { Operand } from './lowering.ts';
 import type { Scalar } from './scalar.ts';
 import { type DType, paramBytes, present, storageBytes } from './shader.ts';
@@ -123,7 +123,7 @@ export function planGraph(
       values.set(tensor, { ...places[0], shape, dtype, label });
       continue;
     }
-    const output: Value = { shape, dtype, label, storage: pooled(check(label, bytes)) };
+    const output: Value = { shape, dtype, label, storage: source.op.inPlace ? places[0].storage : pooled(check(label, bytes)) };
     const read = inputsOf(tensor);
     const weight = read.find((input) => input.source.kind === 'parameter');
     const title = `${source.op.name} ${read.map((input) => showShape(input.shape)).join(' ')}${weight ? ` [${describe(weight)}]` : ''}`;
@@ -160,7 +160,11 @@ export function planGraph(
   for (const storage of result.fixed) result.bytes[storage.kind === 'parameter' ? 'weights' : 'inputs'] += storage.bytes;
   const { bytes } = result;
   const last = new Set([...result.outputs.values()].map(({ storage }) => storage));
-  if (hoisting && changeSeldom(result).size > 0) {
+  // A program that is run again and again: something of it changes seldom, or some of its weights are in training.
+  const again =
+    changeSeldom(result).size > 0 ||
+    [...result.fixed].some((storage) => storage.kind === 'parameter' && changesOf(storage) === 'every run');
+  if (hoisting && again) {
     const hoisted = hoist(result.dispatches, bytes.weights);
     Object.assign(result, { dispatches: hoisted.dispatches, once: hoisted.once, seldom: changeSeldom(result, hoisted.once) });
     for (const storage of hoisted.kept) {

@@ -20,6 +20,8 @@ export interface Binding {
   width: 1 | 4;
   /** True for the output. An f16 output needs width 4: two halves share a word, and two threads may not share a store. */
   write?: boolean;
+  /** True for an output that is read too, because it is changed where it lies. */
+  read?: boolean;
 }
 
 /** Bindings by their names in WGSL, in order; one that a variant of a kernel lacks is absent. */
@@ -123,7 +125,8 @@ function declare(name: string, binding: Binding, index: number): string {
     if (isBlocks(dtype)) throw new Error(`${name}: kernels do not write ${dtype}`);
     const value = halves ? 'vec2<u32>(pack_halves(v.xy), pack_halves(v.zw))' : 'v';
     lines.push(`fn ${name}_store(i: u32, v: ${element}) { ${name}[i] = ${value}; }`);
-  } else {
+  }
+  if (!write || binding.read) {
     const load = isBlocks(dtype)
       ? loadBlocks(name, dtype, width)
       : !halves

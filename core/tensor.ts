@@ -64,6 +64,8 @@ export interface Op<Attrs, I extends Inputs = Inputs> {
   infer(inputs: I, attrs: Attrs): { shape: Shape; dtype: DType };
   /** Emits the dispatches that fill `output`. Absent for views, which share their first input's storage. */
   lower?(inputs: OperandsOf<I>, output: Operand, attrs: Attrs, to: Lowering): void;
+  /** Whether `lower` changes its first input where it lies, a weight that nothing else of the program reads but after it: the result is that input, changed. */
+  readonly inPlace?: boolean;
   /** The inputs that `lower` takes in parts too. */
   readonly inParts?: readonly (keyof I)[];
   /** Whether `result` is its inputs concatenated along the last axis: it is not computed where all who read it take it in parts. */
@@ -89,6 +91,8 @@ export class Parameter {
   name = '';
   /** Storage of matrix kinds on the GPU. */
   dtype: DType;
+  /** How often its values change: in training, with every run. What is made of the other weights alone may be kept (hoist.ts). */
+  changes: Changes = 'seldom';
   /** Where the values come from; set when a checkpoint is attached. */
   source: ParameterSource | null = null;
 

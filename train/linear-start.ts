@@ -266,7 +266,8 @@ async function fitDecoder(
     const program = await compile(device, { full });
     const signals = (await program.run({ latents: task.inputs(few).latents })).full;
     program.dispose();
-    const weight = (n: number): Weight => ({ shape: parameters[n].shape, values: values[n] });
+    const trained = await training.result();
+    const weight = (n: number): Weight => ({ shape: parameters[n].shape, values: trained[n] });
     return {
       weights: Object.fromEntries(
         layers.map(([name], n) => [name, { weight: weight(2 * n), bias: weight(2 * n + 1) }]),

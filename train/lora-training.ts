@@ -38,7 +38,11 @@ export class LoraTraining extends Training<TrainingImage, LoraTrainingOptions> {
   }
 
   /** A LoRA file's bytes, with the metadata that other programs show. `images`: how many it was trained on. */
-  encode(name: string, images: number, { format, dtype }: Pick<LoraFileOptions, 'format' | 'dtype'>): Uint8Array<ArrayBuffer> {
+  async encode(
+    name: string,
+    images: number,
+    { format, dtype }: Pick<LoraFileOptions, 'format' | 'dtype'>,
+  ): Promise<Uint8Array<ArrayBuffer>> {
     const { rank, alpha = rank, rate = 1e-4, batch = 1, accumulate = 1, seed, decay = 'constant', warmup = 0 } = this.options;
     const { minSnr, noiseOffset, mode, targets, steps } = this.options;
     const base = this.supir.config.name;
@@ -64,7 +68,7 @@ export class LoraTraining extends Training<TrainingImage, LoraTrainingOptions> {
       ss_noise_offset: String(noiseOffset ?? null),
       format: 'pt',
     };
-    const { result } = this;
+    const result = await this.result();
     const adapters = this.adapters.map((adapter, n): TrainedAdapter => ({ ...adapter, values: [result[2 * n], result[2 * n + 1]] }));
     const names = [...parameters(this.supir.model.diffusion_model)].map(([, parameter]) => parameter.name);
     return encodeLora(adapters, { format, dtype, metadata, spelling: diffusersPath(names) });

@@ -41,16 +41,3 @@ export function noisy(clean: Float32Array, noise: Float32Array, sigmas: ArrayLik
     return (value + sigma * noise[i]) / Math.sqrt(sigma ** 2 + 1);
   });
 }
-
-/** The regulariser lambda (|A|^2 + |B|^2) (arXiv 2408.17060, eq. 16): the sum of squares; 2 lambda times the weights is added to `gradients`. */
-export function addDecay(weights: readonly Float32Array[], gradients: readonly Float32Array[], lambda: number): number {
-  let squares = 0;
-  weights.forEach((values, n) => {
-    const gradient = gradients[n];
-    for (let i = 0; i < values.length; i++) {
-      squares += values[i] ** 2;
-      gradient[i] += 2 * lambda * values[i];
-    }
-  });
-  return squares;
-}

@@ -89,10 +89,9 @@ export class NetworkTraining<Item extends TrainingItem = TrainingPicture | Train
   }
 
   /** A safetensors file of the part's weights under their checkpoint keys, in f16. */
-  encode(): Uint8Array<ArrayBuffer> {
-    const tensors = this.weights.map(
-      ({ name, shape }, n) => [name, { dtype: 'F16' as const, shape, data: encodeF16(this.result[n]) }] as const,
-    );
+  async encode(): Promise<Uint8Array<ArrayBuffer>> {
+    const result = await this.result();
+    const tensors = this.weights.map(({ name, shape }, n) => [name, { dtype: 'F16' as const, shape, data: encodeF16(result[n]) }] as const);
     return encodeSafetensors(tensors, { format: 'pt', network: this.options.network, steps: String(this.step) });
   }
 

@@ -2,7 +2,7 @@
  * A training from beginning to end: updates, validation, and files that are always whole - the result, the best one so far, the state to resume
  * from, a log of JSON lines and the loss as a picture.
  */
-import { DeviceError, UserError } from '../core/errors.ts';
+import { UserError } from '../core/errors.ts';
 import type { Files } from '../host/host.ts';
 import { openTensorFile } from '../weights/open.ts';
 import { checkSeal } from '../weights/seal.ts';
@@ -17,7 +17,7 @@ export interface RunOptions {
   /** The result's name: <name>.safetensors. */
   name: string;
   /** The result's bytes, as the training stands. */
-  encode(): Uint8Array<ArrayBuffer>;
+  encode(): Promise<Uint8Array<ArrayBuffer>>;
   /** Steps between saves, and between validations. */
   saveEvery: number;
   validateEvery: number;
@@ -50,8 +50,8 @@ type LogLine = { step: number } & (
 );
 
 /**
- * Runs to the training's last step. Throws UserError when the loss is no longer a number (the state of the last good step is saved first, as it is when the
- * GPU fails), when there is nothing to resume, when a state is damaged or of another training, or when one is there and `resume` is not given.
+ * Runs to the training's last step. Throws UserError when the loss is no longer a number (the state of the last good step is saved first; when the GPU
+ * fails, the last one saved stays), when there is nothing to resume, when a state is damaged or of another training, or when one is there and `resume` is not given.
  */
 export async function runTraining<Item extends TrainingItem>(
   files: Files,
@@ -79,7 +79,7 @@ export async function runTraining<Item extends TrainingItem>(
   const best = () => judged().reduce<LossPoint | null>((low, point) => (low && low.loss <= point.loss ? low : point), null);
   const save = async () => {
     const steps = log.flatMap((line) => ('loss' in line ? [{ step: line.step, loss: line.loss }] : []));
-    await files.writeFileAtomic(path(`${name}.safetensors`), options.encode());
+    await files.writeFileAtomic(path(`${name}.safetensors`), await options.encode());
     await files.writeFileAtomic(path('log.jsonl'), encode(log.map((line) => `${JSON.stringify(line)}\n`).join('')));
     await files.writeFileAtomic(path('loss.svg'), encode(lossCurve(name, steps, judged())));
     await files.writeFileAtomic(path('state.safetensors'), await encodeState(training, subject));
@@ -93,7 +93,7 @@ export async function runTraining<Item extends TrainingItem>(
     const loss = await training.validate(validation);
     log.push({ step: training.step, validation: loss });
     const isBest = !before || loss < before.loss;
-    if (isBest) await files.writeFileAtomic(path(`${name}-best.safetensors`), options.encode());
+    if (isBest) await files.writeFileAtomic(path(`${name}-best.safetensors`), await options.encode());
     options.onValidation?.(training.step, loss, isBest);
   };
 
@@ -122,7 +122,7 @@ export async function runTraining<Item extends TrainingItem>(
       if (training.step === steps || training.step % options.saveEvery === 0) await save();
     }
   } catch (error) {
-    if ((error instanceof UserError || error instanceof DeviceError) && training.step > 0) await save();
+    if (error instanceof UserError && training.step > 0) await save();
     throw error;
   }
   if (interrupted) await save();

@@ -1,6 +1,7 @@
 /** The state of a training as one file: weights, moments and moving average in f32, and the settings they were made with. */
 import { sha256 } from '../core/digest.ts';
 import { UserError } from '../core/errors.ts';
+import { sizeOf } from '../core/tensor.ts';
 import { encodeSealed } from '../weights/seal.ts';
 import type { TensorFile } from '../weights/tensor-file.ts';
 import type { Training, TrainingItem } from './training.ts';
@@ -10,15 +11,9 @@ type AnyTraining = Training<TrainingItem>;
 /** Settings that may differ when a training goes on: how long it lasts, and what changes no bit. */
 const FREE = new Set(['steps', 'checkpointing']);
 
-/** Every array of a training by name, in one order. */
-function* arrays({ weights, values, adam, ema }: AnyTraining): Generator<[name: string, values: Float32Array]> {
-  for (const [n, { name }] of weights.entries()) {
-    yield [`weight/${name}`, values[n]];
-    yield [`first/${name}`, adam.moments[n].first];
-    yield [`second/${name}`, adam.moments[n].second];
-    if (ema) yield [`average/${name}`, ema.values[n]];
-  }
-}
+/** What is kept of every weight, in the order of the file. */
+const keptBy = ({ adam }: AnyTraining) =>
+  (['weight', 'first', 'second', 'average'] as const).filter((kept) => kept !== 'average' || adam.averaged);
 
 /** What a training is of, beside its settings: it is not taken up with another model or other images. */
 export interface StateSubject {
@@ -42,9 +37,11 @@ export async function dataDigest(items: readonly TrainingItem[]): Promise<string
 }
 
 /** A sealed safetensors file. */
-export function encodeState(training: AnyTraining, subject: StateSubject): Promise<Uint8Array<ArrayBuffer>> {
-  const tensors = [...arrays(training)].map(
-    ([name, values]) => [name, { dtype: 'F32' as const, shape: [values.length], data: values }] as const,
+export async function encodeState(training: AnyTraining, subject: StateSubject): Promise<Uint8Array<ArrayBuffer>> {
+  const arrays: [kept: string, values: Float32Array<ArrayBuffer>[]][] = [];
+  for (const kept of keptBy(training)) arrays.push([kept, await training.adam.read(kept)]);
+  const tensors = training.weights.flatMap(({ name }, n) =>
+    arrays.map(([kept, values]) => [`${kept}/${name}`, { dtype: 'F32' as const, shape: [values[n].length], data: values[n] }] as const),
   );
   return encodeSealed(tensors, { ...subject, step: String(training.step), options: JSON.stringify(training.options) });
 }
@@ -69,12 +66,14 @@ export async function restoreState(training: AnyTraining, file: TensorFile, { mo
     );
   if (file.metadata.get('data') !== data)
     throw new UserError(`${file.name} was saved by a training on other images. Start again in another folder.`);
-  for (const [name, values] of arrays(training)) {
-    const stored = await file.f32(name);
-    if (stored.length !== values.length)
-      throw new UserError(`${file.name}: ${name} has ${stored.length} values, and the model ${values.length}.`);
-    values.set(stored);
+  await training.adam.place();
+  for (const [n, { name, shape }] of training.weights.entries()) {
+    for (const kept of keptBy(training)) {
+      const stored = await file.f32(`${kept}/${name}`);
+      if (stored.length !== sizeOf(shape))
+        throw new UserError(`${file.name}: ${kept}/${name} has ${stored.length} values, and the model ${sizeOf(shape)}.`);
+      training.adam.write(kept, n, stored);
+    }
   }
   training.adam.step = step;
-  training.refresh();
 }

@@ -1,5 +1,5 @@
 /**
- * Training of weights, step by step: gradients averaged over passes and clipped, AdamW, a moving average; all of it on the host in f32. What a
+ * Training of weights, step by step: gradients averaged over passes and clipped, AdamW, a moving average; all of it on the GPU in f32. What a
  * step draws (images, noise levels, noise) follows from the seed and the step's number alone, so that a resumed training is the uninterrupted one,
  * bit for bit, on the same device.
  */
@@ -12,9 +12,7 @@ import type { Device } from '../gpu/device.ts';
 import { compile, type Program, type RunInputs } from '../gpu/program.ts';
 import { checkValue, keysOf } from '../options/schema.ts';
 import { AdamW, type AdamWOptions } from './adamw.ts';
-import { Ema } from './ema.ts';
 import { type LearningRateOptions, learningRate } from './learning-rate.ts';
-import { addDecay } from './loss.ts';
 import { TRAINING } from './options.ts';
 import { type StepResult, TrainingStep } from './step.ts';
 
@@ -24,12 +22,8 @@ export interface TrainingOptions extends AdamWOptions, LearningRateOptions {
   batch?: number;
   accumulate?: number;
   seed: number;
-  /** lambda of the regulariser lambda |W|^2; of a LoRA lambda (|A|^2 + |B|^2). Default 0. */
-  lambda?: number;
   /** Gradients are shortened to this norm; null leaves them. Default 1. */
   clip?: number | null;
-  /** Decay of a moving average of the weights, which is then what is saved; null for none. Default null. */
-  ema?: number | null;
   checkpointing?: boolean;
 }
 
@@ -60,21 +54,26 @@ export interface StepReport {
   gradientNorm: number;
 }
 
+/** Images of one shape, and what the graph is given of them. */
+interface Batch<Item> {
+  chosen: readonly Item[];
+  inputs: RunInputs;
+}
+
 export class Training<Item extends TrainingItem, Options extends TrainingOptions = TrainingOptions> {
   readonly options: Options;
   readonly weights: readonly Parameter[];
-  /** The weights' values, in the checkpoint's order. */
-  readonly values: readonly Float32Array[];
   readonly adam: AdamW;
-  readonly ema: Ema | null;
   protected readonly device: Device;
   private readonly task: Task<Item>;
   private readonly steps = new Map<string, Promise<TrainingStep>>();
   private readonly validations = new Map<string, Promise<Program<'loss' | 'perImage'>>>();
   /** Loss and squared norm of the pass before. */
   private last: readonly number[] = [];
+  /** What the next pass will be given, drawn while the GPU computes this one. */
+  private ahead: { items: readonly Item[]; pass: number; batch: Promise<Batch<Item>> } | null = null;
 
-  /** The weights are f32 on the GPU. Throws UserError for options out of range. */
+  /** The weights are f32 on the GPU; `values` is what they begin at, in the checkpoint's order. Throws UserError for options out of range. */
   constructor(device: Device, task: Task<Item>, weights: readonly Parameter[], values: readonly Float32Array[], options: Options) {
     for (const key of keysOf(TRAINING)) {
       const value = (options as unknown as Record<string, unknown>)[key];
@@ -84,13 +83,8 @@ export class Training<Item extends TrainingItem, Options extends TrainingOptions
     this.device = device;
     this.task = task;
     this.weights = weights;
-    this.values = values;
     this.options = options;
-    this.adam = new AdamW(
-      values.map(({ length }) => length),
-      options,
-    );
-    this.ema = options.ema == null ? null : new Ema(values, options.ema);
+    this.adam = new AdamW(device, weights, values, options);
   }
 
   /** Updates made so far. */
@@ -103,35 +97,29 @@ export class Training<Item extends TrainingItem, Options extends TrainingOptions
    * are then those of the last good step. Throws UserError when the images do not suit the task.
    */
   async update(items: readonly Item[]): Promise<StepReport> {
-    const { accumulate = 1, lambda = 0, clip = 1, seed, steps } = this.options;
-    const gradients = this.values.map(({ length }) => new Float32Array(length));
+    const { accumulate = 1, lambda = 0, clip = 1, steps } = this.options;
     let loss = 0;
-    for (let pass = 0; pass < accumulate; pass++) {
-      const random = new TorchRandom(mixed(seed, this.step * accumulate + pass));
-      const chosen = this.choose(items, random);
+    let squares = { gradients: 0, weights: 0 };
+    for (let n = 0; n < accumulate; n++) {
+      const pass = this.step * accumulate + n;
+      const { chosen, inputs } = await this.batch(items, pass);
       const program = await this.programFor(chosen);
-      const result = await program.run(this.task.inputs(chosen, random));
+      const running = program.run(inputs, { share: 1 / accumulate, first: n === 0 });
+      if (pass + 1 < steps * accumulate) this.drawAhead(items, pass + 1);
+      const result = await running;
       this.checkComputed(result);
       loss += result.loss / accumulate;
-      gradients.forEach((sum, n) => {
-        const part = result.gradients[n];
-        for (let i = 0; i < sum.length; i++) sum[i] += part[i] / accumulate;
-      });
+      squares = result.squares;
     }
-    const squares = addDecay(this.values, gradients, lambda);
-    const gradientNorm = Math.sqrt(gradients.reduce((sum, each) => sum + each.reduce((a, g) => a + g * g, 0), 0));
+    const gradientNorm = Math.sqrt(squares.gradients);
     if (!Number.isFinite(loss) || !Number.isFinite(gradientNorm)) {
       throw new UserError(
         `Step ${this.step + 1}: the loss is ${loss} and the gradient's norm ${gradientNorm}. The weights are kept as they were after step ${this.step}; lower the learning rate, or leave out the image that causes it.`,
       );
     }
-    if (clip !== null && gradientNorm > clip)
-      for (const each of gradients) for (let i = 0; i < each.length; i++) each[i] *= clip / gradientNorm;
     const rate = learningRate(this.step, steps, this.options);
-    this.adam.update(this.values, gradients, rate);
-    this.ema?.update(this.values, this.step);
-    this.refresh();
-    return { step: this.step, loss, regularizer: lambda * squares, learningRate: rate, gradientNorm };
+    await this.adam.update(rate, clip !== null && gradientNorm > clip ? clip / gradientNorm : 1);
+    return { step: this.step, loss, regularizer: lambda * squares.weights, learningRate: rate, gradientNorm };
   }
 
   /** The mean loss of the images, unweighted, over all levels and with noise that is always the same: comparable between steps. */
@@ -151,24 +139,21 @@ export class Training<Item extends TrainingItem, Options extends TrainingOptions
     });
   }
 
-  /** What is to be saved: the moving average where there is one, else the weights. */
-  get result(): readonly Float32Array[] {
-    return this.ema?.values ?? this.values;
+  /** What is to be saved, in the checkpoint's order: the moving average where there is one, else the weights. */
+  result(): Promise<Float32Array<ArrayBuffer>[]> {
+    return this.adam.read(this.adam.averaged ? 'average' : 'weight');
   }
 
   /** Runs `work` with the result as the networks' weights. */
   async withResult<T>(work: () => Promise<T>): Promise<T> {
-    if (this.ema) this.upload(this.ema.values);
+    await this.adam.place();
+    if (!this.adam.averaged) return work();
+    await this.adam.exchange();
     try {
       return await work();
     } finally {
-      if (this.ema) this.refresh();
+      await this.adam.exchange();
     }
-  }
-
-  /** Makes weights that were changed on the host those of the next step. */
-  refresh(): void {
-    this.upload(this.values);
   }
 
   /** Frees programs; weights are their owners'. */
@@ -181,11 +166,11 @@ export class Training<Item extends TrainingItem, Options extends TrainingOptions
     }
     this.steps.clear();
     this.validations.clear();
+    await this.adam.dispose();
   }
 
   /** Some drivers drop work that takes too long and raise no error: results are zero then, or to the bit those of the pass before, of other noise. */
-  private checkComputed({ loss, gradients }: StepResult): void {
-    const squares = gradients.reduce((sum, each) => sum + each.reduce((a, g) => a + g * g, 0), 0);
+  private checkComputed({ loss, squares: { derivatives: squares } }: StepResult): void {
     const [before, now] = [this.last, [loss, squares]];
     this.last = now;
     const what = squares === 0 ? 'the loss does not depend on any weight' : 'loss and gradients are to the bit those of the pass before';
@@ -196,9 +181,24 @@ export class Training<Item extends TrainingItem, Options extends TrainingOptions
     );
   }
 
-  private upload(values: readonly Float32Array[]): void {
-    const { residency } = this.device;
-    for (const [n, weight] of this.weights.entries()) if (residency.bufferOf(weight)) residency.upload(weight, values[n]);
+  /** What a pass is given. */
+  private batch(items: readonly Item[], pass: number): Batch<Item> | Promise<Batch<Item>> {
+    const { ahead } = this;
+    this.ahead = null;
+    return ahead?.items === items && ahead.pass === pass ? ahead.batch : this.draw(items, pass);
+  }
+
+  private draw(items: readonly Item[], pass: number): Batch<Item> {
+    const random = new TorchRandom(mixed(this.options.seed, pass));
+    const chosen = this.choose(items, random);
+    return { chosen, inputs: this.task.inputs(chosen, random) };
+  }
+
+  /** Draws what a pass will be given, in a turn of its own, so that what is submitted by then is computed meanwhile. */
+  private drawAhead(items: readonly Item[], pass: number): void {
+    const batch = new Promise((turn) => setTimeout(turn)).then(() => this.draw(items, pass));
+    batch.catch(() => undefined); // for the pass itself to tell
+    this.ahead = { items, pass, batch };
   }
 
   /** `batch` images of one shape, the shape chosen in proportion to how many have it. */
@@ -216,7 +216,7 @@ export class Training<Item extends TrainingItem, Options extends TrainingOptions
     let made = this.steps.get(key);
     if (!made) {
       const { loss } = this.task.graph(items);
-      made = TrainingStep.compile(this.device, { loss }, this.weights, { checkpointing: this.options.checkpointing });
+      made = TrainingStep.compile(this.device, { loss }, this.adam, { checkpointing: this.options.checkpointing });
       this.steps.set(key, made);
     }
     return made;

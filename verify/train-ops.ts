@@ -6,7 +6,7 @@ import { timestepEmbedding } from '../models/timestep-embedding.ts';
 import { NoiseSchedule } from '../sampler/schedule.ts';
 import { AdamW } from '../train/adamw.ts';
 import { factorsOf, LORA_TARGETS, trainedAdapter } from '../train/lora.ts';
-import { addDecay, noiseLoss, noisy } from '../train/loss.ts';
+import { noiseLoss, noisy } from '../train/loss.ts';
 import { TrainingStep } from '../train/step.ts';
 import type { Operation, Results, VerifyContext } from './context.ts';
 import { type CaseEntry, toChannelsFirst, toChannelsLast } from './golden.ts';
@@ -48,53 +48,52 @@ async function loraTrain(entry: CaseEntry, context: VerifyContext): Promise<Resu
   const predicted = unet.forward(x, timestep, input('context', text.shape), input('vector', vector.shape), null);
   const { loss } = noiseLoss(predicted, input('noise', latent), input('weight', [1]));
   const stack = new LoraStack([{ adapters, scale: 1 }]);
-  const step = await TrainingStep.compile(device, stack.apply({ loss, predicted }), factors);
-  const adam = new AdamW(
-    values.map(({ length }) => length),
-    { betas, epsilon: eps, weightDecay: weight_decay },
-  );
+  const adam = new AdamW(device, factors, values, { betas, epsilon: eps, weightDecay: weight_decay, lambda: lam });
+  const step = await TrainingStep.compile(device, stack.apply({ loss, predicted }), adam);
   const results: Record<string, ArrayLike<number>> = {};
   const series = { loss_total: [] as number[], loss_eps: [] as number[], reg_sum_of_squares: [] as number[] };
   try {
     for (let s = 0; s < steps; s++) {
       const sigma = schedule.sigmas[levels[s]];
       const truth = toChannelsLast(noise.step(s)).data;
-      const { loss, gradients, outputs } = await step.run({
+      const given = {
         x: noisy(toChannelsLast(x0.step(s)).data, truth, [sigma]),
         noise: truth,
         weight: Float32Array.of(1),
         timestep: timestepEmbedding([levels[s]], config.model_channels),
         context: Float32Array.from(text.step(s).data),
         vector: Float32Array.from(vector.step(s).data),
-      });
-      const squares = addDecay(values, gradients, lam);
+      };
+      const { loss, squares, outputs } = await step.run(given, { share: 1, first: true });
       series.loss_eps.push(loss);
-      series.reg_sum_of_squares.push(squares);
-      series.loss_total.push(loss + lam * squares);
+      series.reg_sum_of_squares.push(squares.weights);
+      series.loss_total.push(loss + lam * squares.weights);
       if (s === 0) {
+        const gradients = await adam.read('gradient');
         results['step0/pred'] = toChannelsFirst(outputs.predicted, latent);
         adapters.forEach(({ path }, i) => {
           results[`step0/grad/${path.slice(prefix.length)}.A`] = gradients[2 * i];
           results[`step0/grad/${path.slice(prefix.length)}.B`] = gradients[2 * i + 1];
         });
       }
-      adam.update(values, gradients, lr);
-      for (const [i, factor] of factors.entries()) device.residency.upload(factor, values[i]);
+      await adam.update(lr);
     }
+    const final = await adam.read('weight');
+    adapters.forEach(({ path }, i) => {
+      results[`final/${path.slice(prefix.length)}.A`] = final[2 * i];
+      results[`final/${path.slice(prefix.length)}.B`] = final[2 * i + 1];
+    });
+    return {
+      ...results,
+      ...series,
+      final_norm_A: adapters.map((_, i) => norm(final[2 * i])),
+      final_norm_B: adapters.map((_, i) => norm(final[2 * i + 1])),
+    };
   } finally {
     step.dispose();
+    await adam.dispose();
     stack.release(device);
   }
-  for (const { path, values } of adapters) {
-    results[`final/${path.slice(prefix.length)}.A`] = values[0];
-    results[`final/${path.slice(prefix.length)}.B`] = values[1];
-  }
-  return {
-    ...results,
-    ...series,
-    final_norm_A: adapters.map(({ values: [a] }) => norm(a)),
-    final_norm_B: adapters.map(({ values: [, b] }) => norm(b)),
-  };
 }
 
 export const trainOperations: Record<string, Operation> = { lora_train: loraTrain };

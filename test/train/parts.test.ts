@@ -1,39 +1,13 @@
-/** The parts of training by themselves: optimiser, learning rate, moving average, loss weights, noise, and the loss curve. */
+/** The parts of training by themselves: learning rate, loss weights, noise, and the loss curve. */
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { TorchRandom } from '../../core/random.ts';
-import { AdamW } from '../../train/adamw.ts';
-import { Ema } from '../../train/ema.ts';
 import { learningRate } from '../../train/learning-rate.ts';
-import { addDecay, minSnrWeight, noisy, trainingNoise } from '../../train/loss.ts';
+import { minSnrWeight, noisy, trainingNoise } from '../../train/loss.ts';
 import { lossCurve } from '../../train/loss-curve.ts';
 
 const near = (actual: number, expected: number, tolerance: number, what = '') =>
   assert.ok(Math.abs(actual - expected) <= tolerance, `${what} ${actual}, expected ${expected}`);
-
-test('AdamW is its formula', () => {
-  const random = new TorchRandom(1);
-  const weights = [random.randn(5), random.randn(3)];
-  const expected = weights.map((values) => Array.from(values, (w) => ({ w, m: 0, v: 0 })));
-  const adam = new AdamW([5, 3], { betas: [0.8, 0.95], epsilon: 1e-6, weightDecay: 0.1 });
-  for (let t = 1; t <= 4; t++) {
-    const gradients = weights.map(({ length }) => random.randn(length));
-    adam.update(weights, gradients, 0.01);
-    expected.forEach((list, n) => {
-      for (const [i, each] of list.entries()) {
-        const g = gradients[n][i];
-        each.m = 0.8 * each.m + 0.2 * g;
-        each.v = 0.95 * each.v + 0.05 * g * g;
-        each.w -= 0.01 * 0.1 * each.w;
-        each.w -= (0.01 * (each.m / (1 - 0.8 ** t))) / (Math.sqrt(each.v / (1 - 0.95 ** t)) + 1e-6);
-      }
-    });
-  }
-  expected.forEach((list, n) => {
-    for (const [i, { w }] of list.entries()) near(weights[n][i], w, 1e-6);
-  });
-  assert.throws(() => new AdamW([1], { epsilon: 0 }), /epsilon 0/);
-});
 
 test('the learning rate warms up, and ends as a cosine does', () => {
   const options = { rate: 2, warmup: 4, decay: 'cosine', floor: 0.1 } as const;
@@ -45,14 +19,6 @@ test('the learning rate warms up, and ends as a cosine does', () => {
   near(learningRate(9, 14, options), 2 * (0.1 + 0.9 / 2), 1e-12);
   near(learningRate(14, 14, options), 0.2, 1e-12);
   assert.is(learningRate(99, 14, { rate: 3 }), 3);
-});
-
-test('the moving average follows, quickly at first', () => {
-  const ema = new Ema([Float32Array.of(0)], 0.99);
-  ema.update([Float32Array.of(1)], 1);
-  near(ema.values[0][0], 1 - 2 / 11, 1e-6);
-  for (let step = 2; step < 2000; step++) ema.update([Float32Array.of(1)], step);
-  near(ema.values[0][0], 1, 1e-6);
 });
 
 test('min-SNR weighs high signal less', () => {
@@ -73,12 +39,6 @@ test('noise: offset moves whole channels of an image; the noisy image has the sc
   near(x[10], (clean[10] + 0.3 * noise[10]) / Math.sqrt(1.09), 1e-6);
   near(x[3000], (clean[3000] + 7 * noise[3000]) / Math.sqrt(50), 1e-6);
   near(x.reduce((sum, v) => sum + v * v, 0) / 4000, 1, 0.1);
-});
-
-test('the regulariser adds its own gradient', () => {
-  const gradients = [Float32Array.of(1, 1)];
-  near(addDecay([Float32Array.of(3, -4)], gradients, 0.5), 25, 1e-6);
-  assert.equal([...gradients[0]], [4, -3]);
 });
 
 test('the loss curve is an SVG of as many points as steps, and none is no error', () => {

@@ -38,7 +38,7 @@ interface Trained {
 }
 
 /** Trains; `files` has what there is also where that fails. */
-async function train(files = new MemoryFiles()): Promise<Trained> {
+async function train(files = new MemoryFiles(), saveEvery = 100): Promise<Trained> {
   const submits: number[] = [];
   let [attempts, peak] = [0, 0];
   const open = async (before: Device | null) => {
@@ -59,7 +59,7 @@ async function train(files = new MemoryFiles()): Promise<Trained> {
           folder: 'out',
           name: 'tiny',
           encode: () => training.encode('tiny', 1, { format: 'kohya', dtype: 'f32' }),
-          saveEvery: 100,
+          saveEvery,
           validateEvery: 100,
           resume: attempt > 0 && (await files.exists('out/state.safetensors')),
           onStep() {
@@ -99,6 +99,17 @@ test('lost in the second step, with no adapter for a while: the same files', asy
   assertSame(files);
 });
 
+test('lost after a save: what was done until then is gone on from, to the same files', async () => {
+  const files = new MemoryFiles();
+  let begun = 0;
+  faulty.faults = {
+    loseAt: (submit) => files.files.has('out/state.safetensors') && faulty.losses === 0 && submit > (begun ||= submit) + 1,
+  };
+  const { attempts, submits } = await train(files, 2);
+  assert.equal([attempts, faulty.losses, submits.length], [2, 1, STEPS]);
+  assertSame(files);
+});
+
 test('lost by a watchdog that ends long submits: they become shorter, and the files are the same', async () => {
   faulty.faults = { mostWorkgroups: Math.ceil(0.8 * largest) };
   const { files, attempts } = await train();
@@ -118,11 +129,16 @@ test('work that is dropped without an error is found, and what was done before i
   assert.equal([nothing.code, nothing.values?.fault], ['wrong-values', 'constant']);
   assert.match(nothing.message, /^Step 1 gave what cannot be right: .* Probably the driver dropped the work/);
   faulty.mend();
-  faulty.faults = { dropAt: (submit) => submit > whole.submits[1] };
   const files = new MemoryFiles();
-  const later = (await refusal(train(files))) as DeviceError;
+  faulty.faults = { dropAt: () => files.files.has('out/state.safetensors') };
+  const later = (await refusal(train(files, 2))) as DeviceError;
   assert.equal([later.code, later.values?.fault, later.values?.step], ['wrong-values', 'unchanged', 3]);
-  assert.ok(await files.exists('out/state.safetensors'));
+  faulty.mend();
+  const unsaved = new MemoryFiles();
+  faulty.faults = { dropAt: (submit) => submit > whole.submits[1] };
+  const unread = (await refusal(train(unsaved, 2))) as DeviceError;
+  assert.equal([unread.code, unread.values?.fault], ['wrong-values', 'unread']);
+  assert.not.ok(await unsaved.exists('out/state.safetensors'));
 });
 
 test.run();
