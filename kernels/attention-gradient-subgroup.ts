@@ -7,7 +7,7 @@ import { type DTypes, each, shader } from '../core/shader.ts';
 
 /** Queries or keys of one lane; fewer for wide heads, whose arrays would leave the cache. */
 export function tokensPerLane(vectors: number): number {
-  return vectors <= 8 ? 4 : vectors <= 16 ? 2 : 1;
+  return vectors <= 8 ? 4 : 2;
 }
 
 /** Load i of the four tokens from r on, as a, b, c and d on every lane. */

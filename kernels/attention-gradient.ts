@@ -4,8 +4,7 @@
  *   p = exp(scale q.k - l), ds = p (g.v - D); dq = scale sum ds k; dk = scale sum ds q; dv = sum p g
  * q, g, y (N, ..., heads d), k and v (N, ..., heads d) with Lk keys; f32 | f16 but g and y f32; results f32.
  *
- * A thread owns some queries (or keys) of one head and walks over the keys (or queries). Heads of up to 64 channels live in registers; wider
- * ones are cut into chunks of 64 result channels, each thread computing its scores again.
+ * A thread owns some queries (or keys) of one head, in registers, and walks over the keys (or queries). Wider heads: attention-wide-gradient.ts.
  */
 import { fill } from '../core/fill.ts';
 import { apply, type Lowering, type Op, type Operand } from '../core/op.ts';
@@ -19,7 +18,10 @@ interface Attrs {
 }
 
 /** Loads of one head that fit in registers. */
-const CHUNK = 16;
+const MOST_LOADS = 16;
+
+/** Whether heads are narrow enough for `attentionGradient`. */
+export const inRegisters = (q: Tensor, heads: number): boolean => sizes(q, heads).vectors <= MOST_LOADS;
 
 /** The derivatives by q, k and v, given g by attention's result y. */
 export function attentionGradient(g: Tensor, y: Tensor, q: Tensor, k: Tensor, v: Tensor, attrs: Attrs): { dq: Tensor; dkv: Tensor } {
@@ -93,13 +95,10 @@ function sizes({ shape }: { shape: readonly number[] }, heads: number) {
   return { images: shape[0], tokens: sizeOf(shape) / shape[0] / channels, loads, vectors: perHead / loads, scale: perHead ** -0.5 };
 }
 
-/** Heads of more channels are not computed by subgroups: the shader grows with them. */
-const WIDEST = 128;
-
 /** How a subgroup schedule shares `tokens` owned tokens, or null where it is not the adapter's or does not suit the heads. */
 function onLanes(to: Lowering, q: Operand, tokens: number, heads: number) {
   const { images, loads, vectors } = sizes(q, heads);
-  if (to.facts.schedule !== 'subgroup' || loads !== 4 || vectors * 4 > WIDEST) return null;
+  if (to.facts.schedule !== 'subgroup' || loads !== 4) return null;
   const lanes = to.facts.subgroupSizes[0];
   const blocks = Math.ceil(tokens / (lanes * tokensPerLane(vectors)));
   const groups = blocks * heads * images;
@@ -121,14 +120,13 @@ function walk(owned: 'queries' | 'keys', inputs: OperandsOf<WalkInputs>, y: Oper
     else to.dispatch({ shader: subgroupKeyValueGradient(lanes, vectors, types), operands, params: { ...params, images }, threads });
     return;
   }
-  const chunks = Math.ceil(vectors / CHUNK);
   const each = vectors <= 8 && loads === 4 ? 2 : 1;
   const tiles = Math.ceil((owned === 'queries' ? queries : keys) / each);
-  const count = images * heads * chunks * tiles;
+  const count = images * heads * tiles;
   to.dispatch({
     shader: owned === 'queries' ? queryShader(loads, vectors, each, types) : keyValueShader(loads, vectors, each, types),
     operands,
-    params: { count, queries, keys, heads, chunks, vectors, tiles, images, scale, causal },
+    params: { count, queries, keys, heads, vectors, tiles, images, scale, causal },
     threads: count,
   });
 }
@@ -136,10 +134,9 @@ function walk(owned: 'queries' | 'keys', inputs: OperandsOf<WalkInputs>, y: Oper
 const join = (count: number, line: (i: number) => string) => Array.from({ length: count }, (_, i) => line(i)).join('\n  ');
 
 function statisticsShader(loads: 1 | 4, vectors: number, q: DType, k: DType) {
-  const inRegisters = vectors <= CHUNK;
   const product = (a: string, b: string) => (loads === 4 ? `dot(${a}, ${b})` : `${a} * ${b}`);
   return shader({
-    name: `attentionStatistics x${loads} ${inRegisters ? vectors : 'wide'} ${q} ${k}`,
+    name: `attentionStatistics x${loads} ${vectors} ${q} ${k}`,
     bindings: {
       g: { dtype: 'f32', width: loads },
       y: { dtype: 'f32', width: loads },
@@ -159,7 +156,7 @@ fn run(id: u32, group: u32, local: u32) {
   let q_at = (image * p.queries + query) * stride + head * p.vectors;
   let k_at = image * p.keys * stride + head * p.vectors;
   let end = select(p.keys, query + 1u, p.causal == 1u);
-  ${inRegisters ? join(vectors, (i) => `let q${i} = q_load(q_at + ${i}u);`) : ''}
+  ${join(vectors, (i) => `let q${i} = q_load(q_at + ${i}u);`)}
   var largest = -3.4e38;
   var total = 0.0;
   for (var key = 0u; key < end; key += 4u) {
@@ -168,11 +165,7 @@ fn run(id: u32, group: u32, local: u32) {
     for (var j = 0u; j < known; j++) {
       let at = k_at + (key + j) * stride;
       var s = 0.0;
-      ${
-        inRegisters
-          ? join(vectors, (i) => `s += ${product(`q${i}`, `k_load(at + ${i}u)`)};`)
-          : `for (var i = 0u; i < p.vectors; i++) { s += ${product('q_load(q_at + i)', 'k_load(at + i)')}; }`
-      }
+      ${join(vectors, (i) => `s += ${product(`q${i}`, `k_load(at + ${i}u)`)};`)}
       scores[j] = s * p.scale;
     }
     let now = max(largest, max(max(scores.x, scores.y), max(scores.z, scores.w)));
@@ -193,7 +186,6 @@ const WALK_PARAMS = {
   queries: 'u32',
   keys: 'u32',
   heads: 'u32',
-  chunks: 'u32',
   vectors: 'u32',
   tiles: 'u32',
   images: 'u32',
@@ -201,14 +193,12 @@ const WALK_PARAMS = {
   causal: 'u32',
 } as const;
 
-/** Where a thread is: its tile of owned tokens, its chunk of channels, its head and image. */
+/** Where a thread is: its tile of owned tokens, its head and image. */
 const PLACE = `
   let tile = id % p.tiles;
-  let chunk = (id / p.tiles) % p.chunks;
-  let head = (id / (p.tiles * p.chunks)) % p.heads;
-  let image = id / (p.tiles * p.chunks * p.heads);
+  let head = (id / p.tiles) % p.heads;
+  let image = id / (p.tiles * p.heads);
   let stride = p.heads * p.vectors;
-  let first = chunk * ${CHUNK}u;
   let q_base = image * p.queries * stride + head * p.vectors;
   let k_base = image * p.keys * stride + head * p.vectors;
   let s_base = (image * p.heads + head) * p.queries;`;
@@ -224,50 +214,41 @@ function walkBindings(loads: 1 | 4, { q, k, v }: DTypes<'q' | 'k' | 'v'>) {
   } as const;
 }
 
-/** What both walks read of a head of so many loads: all of it in registers, or a chunk of it. */
-function headOf(loads: 1 | 4, vectors: number) {
+/** Of a head of so many loads: what a load is, and how two are multiplied. */
+function headOf(loads: 1 | 4) {
   return {
-    inRegisters: vectors <= CHUNK,
-    held: Math.min(vectors, CHUNK),
     type: elementType({ dtype: 'f32', width: loads }),
     product: (a: string, b: string) => (loads === 4 ? `dot(${a}, ${b})` : `${a} * ${b}`),
   };
 }
 
 function queryShader(loads: 1 | 4, vectors: number, each: number, types: DTypes<'q' | 'k' | 'v'>) {
-  const { inRegisters, held, type, product } = headOf(loads, vectors);
-  const perLoad = (line: (i: number) => string) => join(held, line);
+  const { type, product } = headOf(loads);
+  const perLoad = (line: (i: number) => string) => join(vectors, line);
   return shader({
-    name: `attentionQueryGradient x${loads} ${inRegisters ? vectors : 'wide'} ${types.q} ${types.k} ${types.v}`,
+    name: `attentionQueryGradient x${loads} ${vectors} ${types.q} ${types.k} ${types.v}`,
     bindings: walkBindings(loads, types),
     params: WALK_PARAMS,
     workgroup: 64,
     code: fill(QUERIES, {
       place: PLACE,
       each,
-      channels: perLoad((i) => `let c${i} = min(first + ${i}u, p.vectors - 1u);`),
       load_own: join(each, (t) =>
         fill(OWN_QUERY, {
           ...{ t: `${t}`, nth: t, each },
-          load: perLoad((i) => (inRegisters ? `let q${t}_${i} = q_load(at${t} + ${i}u); let g${t}_${i} = g_load(at${t} + ${i}u);` : '')),
+          load: perLoad((i) => `let q${t}_${i} = q_load(at${t} + ${i}u); let g${t}_${i} = g_load(at${t} + ${i}u);`),
           no_sums: perLoad((i) => `var y${t}_${i} = ${type}(0.0);`),
         }),
       ),
-      load_key: perLoad((i) => `let k${i} = k_load(k_at + c${i});${inRegisters ? ` let v${i} = v_load(k_at + ${i}u);` : ''}`),
+      load_key: perLoad((i) => `let k${i} = k_load(k_at + ${i}u); let v${i} = v_load(k_at + ${i}u);`),
       take_key: join(each, (t) =>
         fill(TAKE_KEY, {
           t: `${t}`,
-          scores: inRegisters
-            ? perLoad((i) => `s += ${product(`q${t}_${i}`, `k${i}`)}; d += ${product(`g${t}_${i}`, `v${i}`)};`)
-            : `for (var i = 0u; i < p.vectors; i++) { s += ${product(`q_load(at${t} + i)`, 'k_load(k_at + i)')}; d += ${product(`g_load(at${t} + i)`, 'v_load(k_at + i)')}; }`,
+          scores: perLoad((i) => `s += ${product(`q${t}_${i}`, `k${i}`)}; d += ${product(`g${t}_${i}`, `v${i}`)};`),
           sums: perLoad((i) => `y${t}_${i} += ds * k${i};`),
         }),
       ),
-      store: join(
-        each,
-        (t) =>
-          `if (query${t} < p.queries) { ${perLoad((i) => `if (first + ${i}u < p.vectors) { y_store(at${t} + c${i}, y${t}_${i}); }`)} }`,
-      ),
+      store: join(each, (t) => `if (query${t} < p.queries) { ${perLoad((i) => `y_store(at${t} + ${i}u, y${t}_${i});`)} }`),
     }),
   });
 }
@@ -277,7 +258,6 @@ const QUERIES = `
 fn run(id: u32, group: u32, local: u32) {
   if (id >= p.count) { return; }
   $place
-  $channels
   $load_own
   let end = select(p.keys, min(p.keys, (tile + 1u) * $each), p.causal == 1u);
   for (var key = 0u; key < end; key++) {
@@ -309,38 +289,35 @@ const TAKE_KEY = `{
     }`;
 
 function keyValueShader(loads: 1 | 4, vectors: number, each: number, types: DTypes<'q' | 'k' | 'v'>) {
-  const { inRegisters, held, type, product } = headOf(loads, vectors);
-  const perLoad = (line: (i: number) => string) => join(held, line);
+  const { type, product } = headOf(loads);
+  const perLoad = (line: (i: number) => string) => join(vectors, line);
   return shader({
-    name: `attentionKeyValueGradient x${loads} ${inRegisters ? vectors : 'wide'} ${types.q} ${types.k} ${types.v}`,
+    name: `attentionKeyValueGradient x${loads} ${vectors} ${types.q} ${types.k} ${types.v}`,
     bindings: walkBindings(loads, types),
     params: WALK_PARAMS,
     workgroup: 64,
     code: fill(KEYS, {
       place: PLACE,
       each,
-      channels: perLoad((i) => `let c${i} = min(first + ${i}u, p.vectors - 1u);`),
       load_own: join(each, (t) =>
         fill(OWN_KEY, {
           ...{ t: `${t}`, nth: t, each },
-          load: perLoad((i) => (inRegisters ? `let k${t}_${i} = k_load(at${t} + ${i}u); let v${t}_${i} = v_load(at${t} + ${i}u);` : '')),
+          load: perLoad((i) => `let k${t}_${i} = k_load(at${t} + ${i}u); let v${t}_${i} = v_load(at${t} + ${i}u);`),
           no_sums: perLoad((i) => `var dk${t}_${i} = ${type}(0.0); var dv${t}_${i} = ${type}(0.0);`),
         }),
       ),
-      load_query: perLoad((i) => `let q${i} = q_load(q_at + c${i}); let g${i} = g_load(q_at + c${i});`),
+      load_query: perLoad((i) => `let q${i} = q_load(q_at + ${i}u); let g${i} = g_load(q_at + ${i}u);`),
       take_query: join(each, (t) =>
         fill(TAKE_QUERY, {
           t: `${t}`,
-          scores: inRegisters
-            ? perLoad((i) => `s += ${product(`q${i}`, `k${t}_${i}`)}; d += ${product(`g${i}`, `v${t}_${i}`)};`)
-            : `for (var i = 0u; i < p.vectors; i++) { s += ${product('q_load(q_at + i)', `k_load(at${t} + i)`)}; d += ${product('g_load(q_at + i)', `v_load(at${t} + i)`)}; }`,
+          scores: perLoad((i) => `s += ${product(`q${i}`, `k${t}_${i}`)}; d += ${product(`g${i}`, `v${t}_${i}`)};`),
           sums: perLoad((i) => `dk${t}_${i} += ds * q${i}; dv${t}_${i} += weight * g${i};`),
         }),
       ),
       store: join(
         each,
         (t) =>
-          `if (key${t} < p.keys) { ${perLoad((i) => `if (first + ${i}u < p.vectors) { y_store(at${t} + c${i}, dk${t}_${i}); y_store(behind + at${t} + c${i}, dv${t}_${i}); }`)} }`,
+          `if (key${t} < p.keys) { ${perLoad((i) => `y_store(at${t} + ${i}u, dk${t}_${i}); y_store(behind + at${t} + ${i}u, dv${t}_${i});`)} }`,
       ),
     }),
   });
@@ -351,7 +328,6 @@ const KEYS = `
 fn run(id: u32, group: u32, local: u32) {
   if (id >= p.count) { return; }
   $place
-  $channels
   $load_own
   for (var query = select(0u, tile * $each, p.causal == 1u); query < p.queries; query++) {
     let q_at = q_base + query * stride;

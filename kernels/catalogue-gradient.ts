@@ -1,9 +1,13 @@
 /** The graphs of catalogue.ts for gradients: every rule that has a kernel of its own, in its types and load widths. */
 import type { DType } from '../core/shader.ts';
 import type { Shape, Tensor } from '../core/tensor.ts';
+import { adamw } from './adamw.ts';
 import { attention } from './attention.ts';
 import { add } from './binary.ts';
+import { collectGradient } from './collect-gradient.ts';
 import { conv2d } from './conv2d.ts';
+import { exchange } from './exchange.ts';
+import { beforeGradient } from './fusion.ts';
 import { gatherRows } from './gather-rows.ts';
 import { geglu } from './geglu.ts';
 import { gradient } from './gradient.ts';
@@ -23,7 +27,12 @@ export function* gradientGraphs(of: (shape: Shape, dtype?: DType) => Tensor, cha
       yield* by(silu(x), [x]);
       yield* by(softmax(x), [x]);
       yield* by(layerNorm(x, gamma, beta), [x, gamma, beta]);
-      for (const groups of [1, 2, 4, 8, 5]) if (c % groups === 0) yield* by(groupNorm(x, gamma, beta, groups), [x, gamma, beta]);
+      for (const groups of [1, 2, 4, 8, 5]) {
+        if (c % groups !== 0) continue;
+        const norm = groupNorm(x, gamma, beta, groups);
+        yield* by(norm, [x, gamma, beta]);
+        yield* by(beforeGradient({ y: silu(norm) }).y, [x, gamma, beta]);
+      }
       const pairs = of([3, 2 * c], dtype);
       yield* by(geglu(pairs), [pairs]);
       const table = of([3, c], dtype);
@@ -38,18 +47,21 @@ export function* gradientGraphs(of: (shape: Shape, dtype?: DType) => Tensor, cha
         }
       }
     }
-    // As in catalogue.ts: a shader for every width of heads that are held in registers, one for all wider ones.
-    for (const width of [
-      ...Array.from({ length: 17 }, (_, i) => i + 1),
-      ...Array.from({ length: 13 }, (_, i) => 20 + 4 * i),
-      72,
-      128,
-      132,
-    ]) {
+    // A shader for every width of heads that are held in registers; wider ones are products of matrices.
+    for (const width of [...Array.from({ length: 17 }, (_, i) => i + 1), ...Array.from({ length: 13 }, (_, i) => 20 + 4 * i), 68]) {
       const [q, k, v] = [of([1, 2, width], dtype), of([1, 3, width], dtype), of([1, 3, width], dtype)];
       yield* by(attention(q, k, v, 1), [q, k, v]);
     }
   }
+}
+
+/** What trainings change in place. */
+export function* updateGraphs(of: (shape: Shape, dtype?: DType) => Tensor): Generator<Tensor> {
+  const each = () => of([5]);
+  const numbers = { betas: [0.9, 0.999], epsilon: 1e-8, shorten: 1, rate: 1, root: 1, decay: 0, share: 0.5 };
+  for (const average of [null, each()]) yield adamw({ w: each(), gradient: each(), first: each(), second: each(), average }, numbers);
+  yield collectGradient({ squares: of([64, 4]), g: each(), w: each(), sum: each() }, { place: 0, before: 0, share: 1, decay: 0 });
+  yield exchange(each(), each());
 }
 
 /** Derivatives through weights in blocks, which have none of their own. */

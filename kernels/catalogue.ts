@@ -11,7 +11,7 @@ import { input, type Shape, scalar, type Tensor } from '../core/tensor.ts';
 import { attention } from './attention.ts';
 import { attentionPart, mergeAttention } from './attention-parts.ts';
 import { add } from './binary.ts';
-import { blockGradients, gradientGraphs } from './catalogue-gradient.ts';
+import { blockGradients, gradientGraphs, updateGraphs } from './catalogue-gradient.ts';
 import { conv2d } from './conv2d.ts';
 import { concat, permute } from './copy.ts';
 import { depthToSpace } from './depth-to-space.ts';
@@ -212,6 +212,7 @@ function* graphs(): Generator<Tensor> {
     for (const activate of [(y: Tensor) => y, silu, gelu, quickGelu]) yield activate(adapted(convolution(bias), of));
   yield* gradientGraphs(of, CHANNELS);
   yield* blockGradients(of);
+  yield* updateGraphs(of);
   yield rankScales([{ scale: scalar('s'), factor: 1, rank: 4 }])!;
   for (const c of CHANNELS) yield modulate(of([2, c]), of([2, c]), of([2, c]), of([2, c]), 1);
   for (const c of CHANNELS) {

@@ -14,7 +14,8 @@ import { type Conv2dAttrs, conv2dOp } from './conv2d.ts';
 import { gatherOp } from './copy.ts';
 import { MOST_ROWS_OF_IMAGES } from './epilogue.ts';
 import { gegluOp } from './geglu.ts';
-import { groupNormOp, normalizeGroupsOp } from './group-norm.ts';
+import { groupMoments } from './group-moments.ts';
+import { type GroupNorm, groupNormOp, normalizeGroupsOp } from './group-norm.ts';
 import { linearOp } from './linear.ts';
 import type { LayerInputs } from './low-rank.ts';
 import { reshape } from './reshape.ts';
@@ -90,13 +91,16 @@ const layerEnds: FusionRule[] = [
   }),
 ];
 
+/** A norm with the activation behind it. */
+function activatedNorm({ source: { inputs, attrs } }: GroupNorm, consumer: OpTensor<UnaryAttrs, { x: Tensor }>): GroupNorm | null {
+  const activation = activationOf(consumer);
+  if (!activation || attrs.activation !== 'none' || attrs.modulation !== null) return null;
+  return apply(groupNormOp, inputs, { ...attrs, activation }) as GroupNorm;
+}
+
 /** Norms end in an activation, or in a modulation (zero-sft.ts). */
 const normEnds: FusionRule[] = [
-  rule(groupNormOp, unaryOp, ({ source: { inputs, attrs } }, consumer) => {
-    const activation = activationOf(consumer);
-    if (!activation || attrs.activation !== 'none' || attrs.modulation !== null) return null;
-    return apply(groupNormOp, inputs, { ...attrs, activation });
-  }),
+  rule(groupNormOp, unaryOp, activatedNorm),
   rule(groupNormOp, modulateOp, ({ source: { inputs, attrs } }, { source: modulation }, input) => {
     if (attrs.modulation !== null || attrs.activation !== 'none' || input !== 'x') return null;
     const { gamma, beta, raw } = modulation.inputs;
@@ -107,6 +111,18 @@ const normEnds: FusionRule[] = [
     return activation && attrs.activation === 'none' ? apply(normalizeGroupsOp, inputs, { ...attrs, activation }) : null;
   }),
 ];
+
+/** Of a norm that is to be differentiated, forward and backward pass share the moments, and what its activation is given is made again, not kept. */
+const sharedMoments = rule(groupNormOp, unaryOp, (norm, consumer) => {
+  const activated = activatedNorm(norm, consumer);
+  if (!activated) return null;
+  const { inputs, attrs } = activated.source;
+  return apply(groupNormOp, { ...inputs, moments: groupMoments(inputs.x, attrs.groups) }, attrs);
+});
+
+/** The graph of `outputs` as it is best differentiated. */
+export const beforeGradient = <Outputs extends Record<string, Tensor>>(outputs: Outputs): Outputs =>
+  fuse(outputs, [sharedMoments]) as Outputs;
 
 export const FUSION_RULES: readonly FusionRule[] = [zoomedConvolution, biasOfImages, ...layerEnds, ...normEnds];
 

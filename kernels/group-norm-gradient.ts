@@ -1,130 +1,222 @@
 /**
- * groupNormGradient: dx = s (h - mean(h) - n mean(h n)) with h = g gamma, n = (x - mean) s, s = 1 / sqrt(var + eps), all means over each
- * image's group of channels.
- * g (N, ..., C) f32; x (N, ..., C) f32 | f16; moments (N, groups, 2) f32 as groupMoments gives them; gamma (C) f32; dx x's shape, f32.
- *
- * Dispatches: both sums per (image, group, slice of pixels); the sums of the slices; then the elementwise part.
+ * The gradients of groupNorm, y = act(gamma n + beta) with n = (x - mean) s, s = 1 / sqrt(var + eps). With g the derivative by y and h = g act'(...):
+ *   sums of a channel's pixels in an image: of h, and of h n. Those of h over all images are beta's derivative, the others gamma's;
+ *   dx = s (gamma h - mean(gamma h) - n mean(gamma h n)), means over an image's group of channels, which are made of the same sums.
+ * g (N, ..., C) f32; x (N, ..., C) f32 | f16; moments (N, groups, 2) f32 as groupMoments gives them; gamma, beta (C) f32; sums (N, 2, C), dx x's shape, f32.
  */
-import { apply, type Op, width } from '../core/op.ts';
+import { apply, type Op } from '../core/op.ts';
 import { type DType, elementType, shader } from '../core/shader.ts';
-import { sizeOf, type Tensor } from '../core/tensor.ts';
-import { ROW_THREADS, rowAlone, rowTree } from './rows.ts';
+import { type OperandsOf, sizeOf, type Tensor } from '../core/tensor.ts';
+import { type Activation, activationWgsl } from './activation.ts';
 import { lowerSum } from './sum-axis.ts';
+import { slopeWgsl } from './unary-gradient.ts';
 
-/** Elements that one thread sums at most; more pixels make more slices. */
-const PER_THREAD = 256;
-
-export function groupNormGradient(g: Tensor, x: Tensor, moments: Tensor, gamma: Tensor, eps: number): Tensor {
-  return apply(groupNormGradientOp, { g, x, moments, gamma }, { eps });
+interface Attrs {
+  eps: number;
+  activation: Activation;
 }
 
-export const groupNormGradientOp: Op<{ eps: number }, { g: Tensor; x: Tensor; moments: Tensor; gamma: Tensor }> = {
+type SumInputs = { g: Tensor; x: Tensor; moments: Tensor; gamma: Tensor; beta: Tensor };
+
+/** Pixels of a run that one thread takes: few on GPUs, which want many threads. */
+const RUN = { subgroup: 64, tiled: 16, matrix: 16 };
+
+/** Sums of h and of h n over pixels. -> (N, 2, C) */
+export function groupNormSums(inputs: SumInputs, attrs: Attrs): Tensor {
+  return apply(groupNormSumsOp, inputs, attrs);
+}
+
+export const groupNormSumsOp: Op<Attrs, SumInputs> = {
+  name: 'groupNormSums',
+
+  infer({ x }) {
+    return { shape: [x.shape[0], 2, x.shape[x.shape.length - 1]], dtype: 'f32' };
+  },
+
+  lower(inputs, output, attrs, to) {
+    const { shape, loads, sameGroup, params } = sizes(inputs, attrs, RUN[to.facts.schedule]);
+    const { images, channels, runs } = shape;
+    const partial = runs === 1 ? output : to.scratch('sums of runs', [images, runs, 2, channels]);
+    const threads = (images * runs * channels) / loads;
+    to.dispatch({
+      shader: sumsShader(loads, sameGroup, inputs.x.dtype, attrs.activation),
+      operands: { ...inputs, y: partial },
+      params: { ...params, count: threads },
+      threads,
+    });
+    if (runs > 1) lowerSum(to, partial, output, images, runs);
+  },
+};
+
+/** dx, given what groupNormSums gave. */
+export function groupNormGradient(inputs: SumInputs & { sums: Tensor }, attrs: Attrs): Tensor {
+  return apply(groupNormGradientOp, inputs, attrs);
+}
+
+export const groupNormGradientOp: Op<Attrs, SumInputs & { sums: Tensor }> = {
   name: 'groupNormGradient',
 
   infer({ x }) {
     return { shape: x.shape, dtype: 'f32' };
   },
 
-  lower({ g, x, moments, gamma }, output, { eps }, to) {
-    const [images, groups] = moments.shape;
-    const channels = x.shape[x.shape.length - 1];
-    const pixels = sizeOf(x.shape) / images / channels;
-    const perGroup = channels / groups;
-    const alone = to.facts.schedule === 'subgroup';
-    const threads = alone ? 1 : ROW_THREADS;
-    const perSlice = Math.ceil(pixels / Math.ceil((pixels * perGroup) / (threads * PER_THREAD)));
-    const slices = Math.ceil(pixels / perSlice);
-    const sums = to.scratch('sums', [images * groups, 1, 2]);
-    const partial = slices === 1 ? sums : to.scratch('sums of slices', [images * groups, slices, 2]);
-    const perLoad = perGroup % 4 === 0 ? 4 : 1;
+  lower({ sums, ...inputs }, output, attrs, to) {
+    const { shape, loads, sameGroup, params } = sizes(inputs, attrs, RUN[to.facts.schedule] / 4);
+    const { images, channels, groups, runs } = shape;
+    const means = to.scratch('means of groups', [images, groups, 2]);
     to.dispatch({
-      shader: sumsShader(x.dtype, perLoad, alone),
-      operands: { g, x, moments, gamma, partial },
-      params: { count: images * groups * slices, slices, groups, size: perGroup / perLoad, pixels, per_slice: perSlice, eps },
-      threads: images * groups * slices * threads,
+      shader: MEANS,
+      operands: { sums, gamma: inputs.gamma, means },
+      params: { count: images * groups, groups, per_group: channels / groups, pixels: params.pixels },
+      threads: images * groups,
     });
-    if (slices > 1) lowerSum(to, partial, sums, images * groups, slices);
-    const loads = width(x.shape);
+    const threads = (images * runs * channels) / loads;
     to.dispatch({
-      shader: applyShader(loads, perGroup % 4 === 0, x.dtype),
-      operands: { g, x, moments, gamma, sums, y: output },
-      params: { count: sizeOf(x.shape) / loads, channels, groups, per_group: perGroup, pixels, eps },
-      threads: sizeOf(x.shape) / loads,
+      shader: applyShader(loads, sameGroup, inputs.x.dtype, attrs.activation),
+      operands: { ...inputs, means, y: output },
+      params: { ...params, count: threads },
+      threads,
     });
   },
 };
 
-/** A workgroup, or a thread alone, has a slice of the pixels of an image's group. Sizes of groups are in loads. */
-function sumsShader(x: DType, loads: 1 | 4, alone: boolean) {
-  const type = elementType({ dtype: 'f32', width: loads });
-  const total = (parts: string) => (loads === 4 ? `dot(${parts}, vec4<f32>(1.0))` : parts);
-  return shader({
-    name: `groupNormGradient sums ${x} x${loads}${alone ? ' alone' : ''}`,
-    bindings: {
-      g: { dtype: 'f32', width: loads },
-      x: { dtype: x, width: loads },
-      moments: { dtype: 'f32', width: 1 },
-      gamma: { dtype: 'f32', width: loads },
-      partial: { dtype: 'f32', width: 1, write: true },
-    },
-    params: { count: 'u32', slices: 'u32', groups: 'u32', size: 'u32', pixels: 'u32', per_slice: 'u32', eps: 'f32' },
-    workgroup: ROW_THREADS,
-    code: `
-${alone ? rowAlone('sums', 'vec2<f32>') : rowTree('sums', 'vec2<f32>', (a, b) => `${a} + ${b}`)}
+function sizes({ x, moments }: OperandsOf<SumInputs>, { eps }: Attrs, run: number) {
+  const [images, groups] = moments.shape;
+  const channels = x.shape[x.shape.length - 1];
+  const pixels = sizeOf(x.shape) / images / channels;
+  const runs = Math.ceil(pixels / run);
+  const loads: 1 | 4 = channels % 4 === 0 ? 4 : 1;
+  return {
+    shape: { images, groups, channels, runs },
+    loads,
+    sameGroup: loads === 1 || (channels / groups) % 4 === 0,
+    params: { columns: channels / loads, groups, per_group: channels / groups, pixels, runs, per_run: Math.ceil(pixels / runs), eps },
+  };
+}
+
+const PARAMS = {
+  count: 'u32',
+  columns: 'u32', // channels, in loads
+  groups: 'u32',
+  per_group: 'u32',
+  pixels: 'u32',
+  runs: 'u32',
+  per_run: 'u32',
+  eps: 'f32',
+} as const;
+
+const MEANS = shader({
+  name: 'groupNormGradient means',
+  bindings: {
+    sums: { dtype: 'f32', width: 1 },
+    gamma: { dtype: 'f32', width: 1 },
+    means: { dtype: 'f32', width: 1, write: true },
+  },
+  params: { count: 'u32', groups: 'u32', per_group: 'u32', pixels: 'u32' },
+  workgroup: 64,
+  code: `
 fn run(id: u32, group: u32, local: u32) {
-  let slice = min(${alone ? 'id' : 'group'}, p.count - 1u);
-  let slot = slice / p.slices;
-  let first = (slice % p.slices) * p.per_slice;
-  let count = (min(first + p.per_slice, p.pixels) - first) * p.size;
-  let stride = p.groups * p.size;
-  let channel = (slot % p.groups) * p.size;
-  let base = ((slot / p.groups) * p.pixels + first) * stride + channel;
-  let mean = moments_load(2u * slot);
-  var part = ${type}(0.0);
+  if (id >= p.count) { return; }
+  let channels = p.groups * p.per_group;
+  let first = (id % p.groups) * p.per_group;
+  let at = 2u * (id / p.groups) * channels;
+  var total = vec2<f32>(0.0);
+  for (var c = first; c < first + p.per_group; c++) { total += gamma_load(c) * vec2<f32>(sums_load(at + c), sums_load(at + channels + c)); }
+  let count = f32(p.per_group * p.pixels);
+  means_store(2u * id, total.x / count);
+  means_store(2u * id + 1u, total.y / count);
+}`,
+});
+
+const bindings = (loads: 1 | 4, x: DType) =>
+  ({
+    g: { dtype: 'f32', width: loads },
+    x: { dtype: x, width: loads },
+    moments: { dtype: 'f32', width: 1 },
+    gamma: { dtype: 'f32', width: loads },
+    beta: { dtype: 'f32', width: loads },
+  }) as const;
+
+/** WGSL of `derivative(g, n, factor, shift)`: h. */
+function derivativeWgsl(type: 'f32' | 'vec4<f32>', activation: Activation): string {
+  const sigmoid = (k: string) => `let s = sigmoid(${k}u); return g * s * (${type}(1.0) + ${k}u * (${type}(1.0) - s));`;
+  const body = { none: 'return g;', silu: sigmoid(''), quickGelu: sigmoid('1.702 * '), gelu: 'return g * gelu_slope(u);' }[activation];
+  return `${activation === 'none' ? '' : `${activationWgsl(type)}\n${slopeWgsl(type)}`}
+fn derivative(g: ${type}, n: ${type}, factor: ${type}, shift: ${type}) -> ${type} { let u = n * factor + shift; ${body} }`;
+}
+
+/** WGSL of what belongs to a thread's channels: which ones, of which pixels, and `name` of their groups as vectors `name0` and `name1`. */
+function place(loads: 1 | 4, sameGroup: boolean, names: readonly string[]): string {
+  const type = loads === 4 ? 'vec4<f32>' : 'f32';
+  const of = (name: string, i: number) =>
+    sameGroup
+      ? `${type}(${name}_load(2u * slot0 + ${i}u))`
+      : `vec4<f32>(${[0, 1, 2, 3].map((lane) => `${name}_load(2u * slot${lane} + ${i}u)`).join(', ')})`;
+  return `
+  let c = id % p.columns;
+  let run_number = (id / p.columns) % p.runs;
+  let image = id / (p.columns * p.runs);
+  ${[0, 1, 2, 3]
+    .slice(0, sameGroup ? 1 : 4)
+    .map((lane) => `let slot${lane} = image * p.groups + (c * ${loads}u + ${lane}u) / p.per_group;`)
+    .join('\n  ')}
+  ${names.flatMap((name) => [0, 1].map((i) => `let ${name}${i} = ${of(name, i)};`)).join('\n  ')}
+  let scale = ${type}(1.0) / sqrt(moments1 + p.eps);
+  let factor = gamma_load(c);
+  let shift = beta_load(c);
+  let first = run_number * p.per_run;
+  let end = min(first + p.per_run, p.pixels);`;
+}
+
+const TITLE = (loads: 1 | 4, sameGroup: boolean, x: DType, activation: Activation) =>
+  `${x} x${loads}${sameGroup ? '' : ' across groups'}${activation === 'none' ? '' : ` ${activation}`}`;
+
+/** A thread has its channels of a run of pixels. */
+function sumsShader(loads: 1 | 4, sameGroup: boolean, x: DType, activation: Activation) {
+  const type = elementType({ dtype: 'f32', width: loads }) as 'f32' | 'vec4<f32>';
+  return shader({
+    name: `groupNormSums ${TITLE(loads, sameGroup, x, activation)}`,
+    bindings: { ...bindings(loads, x), y: { dtype: 'f32', width: loads, write: true } },
+    params: PARAMS,
+    workgroup: 64,
+    code: `
+${derivativeWgsl(type, activation)}
+fn run(id: u32, group: u32, local: u32) {
+  if (id >= p.count) { return; }
+  ${place(loads, sameGroup, ['moments'])}
+  var sum = ${type}(0.0);
   var product = ${type}(0.0);
-  for (var i = ${alone ? '0u' : 'local'}; i < count; i += ${alone ? 1 : ROW_THREADS}u) {
-    let at = base + (i / p.size) * stride + i % p.size;
-    let h = g_load(at) * gamma_load(channel + i % p.size);
-    part += h;
-    product += h * (x_load(at) - mean);
+  for (var pixel = first; pixel < end; pixel++) {
+    let i = (image * p.pixels + pixel) * p.columns + c;
+    let n = (x_load(i) - moments0) * scale;
+    let h = derivative(g_load(i), n, factor, shift);
+    sum += h;
+    product += h * n;
   }
-  let scale = 1.0 / sqrt(moments_load(2u * slot + 1u) + p.eps);
-  let sums = combine_sums(local, vec2<f32>(${total('part')}, ${total('product')} * scale));
-  if (${alone ? 'id < p.count' : 'local == 0u && group < p.count'}) {
-    partial_store(2u * slice, sums.x);
-    partial_store(2u * slice + 1u, sums.y);
-  }
+  let at = 2u * (image * p.runs + run_number) * p.columns + c;
+  y_store(at, sum);
+  y_store(at + p.columns, product);
 }`,
   });
 }
 
-function applyShader(loads: 1 | 4, sameGroup: boolean, x: DType) {
-  const type = elementType({ dtype: 'f32', width: loads });
-  const lane = (name: string, i: number, offset: number) => `${name}_load(2u * slot(image, channel + ${offset}u) + ${i}u)`;
-  const pick = (name: string, i: number) =>
-    loads === 1 || sameGroup ? `${type}(${lane(name, i, 0)})` : `vec4<f32>(${[0, 1, 2, 3].map((o) => lane(name, i, o)).join(', ')})`;
+function applyShader(loads: 1 | 4, sameGroup: boolean, x: DType, activation: Activation) {
+  const type = elementType({ dtype: 'f32', width: loads }) as 'f32' | 'vec4<f32>';
   return shader({
-    name: `groupNormGradient apply ${x} x${loads}`,
-    bindings: {
-      g: { dtype: 'f32', width: loads },
-      x: { dtype: x, width: loads },
-      moments: { dtype: 'f32', width: 1 },
-      gamma: { dtype: 'f32', width: loads },
-      sums: { dtype: 'f32', width: 1 },
-      y: { dtype: 'f32', width: loads, write: true },
-    },
-    params: { count: 'u32', channels: 'u32', groups: 'u32', per_group: 'u32', pixels: 'u32', eps: 'f32' },
+    name: `groupNormGradient ${TITLE(loads, sameGroup, x, activation)}`,
+    bindings: { ...bindings(loads, x), means: { dtype: 'f32', width: 1 }, y: { dtype: 'f32', width: loads, write: true } },
+    params: PARAMS,
     workgroup: 64,
     code: `
-fn slot(image: u32, channel: u32) -> u32 { return image * p.groups + channel / p.per_group; }
+${derivativeWgsl(type, activation)}
 fn run(id: u32, group: u32, local: u32) {
   if (id >= p.count) { return; }
-  let channel = (id * ${loads}u) % p.channels;
-  let image = (id * ${loads}u) / (p.channels * p.pixels);
-  let scale = ${type}(1.0) / sqrt(${pick('moments', 1)} + p.eps);
-  let n = (x_load(id) - ${pick('moments', 0)}) * scale;
-  let count = f32(p.per_group * p.pixels);
-  y_store(id, scale * (g_load(id) * gamma_load(channel / ${loads}u) - (${pick('sums', 0)} + n * ${pick('sums', 1)}) / count));
+  ${place(loads, sameGroup, ['moments', 'means'])}
+  for (var pixel = first; pixel < end; pixel++) {
+    let i = (image * p.pixels + pixel) * p.columns + c;
+    let n = (x_load(i) - moments0) * scale;
+    y_store(i, scale * (factor * derivative(g_load(i), n, factor, shift) - means0 - n * means1));
+  }
 }`,
   });
 }

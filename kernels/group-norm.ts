@@ -9,13 +9,14 @@
 import { ShapeError } from '../core/errors.ts';
 import { apply, type Lowering, type Op, type Operand } from '../core/op.ts';
 import { type DType, elementType, shader, when } from '../core/shader.ts';
-import { constant, describe, type OperandsOf, type Scalar, sameShape, sizeOf, type Tensor } from '../core/tensor.ts';
+import { describe, type OperandsOf, type OpTensor, type Scalar, sameShape, sizeOf, type Tensor } from '../core/tensor.ts';
 import { type Activation, activationWgsl } from './activation.ts';
-import { mul } from './binary.ts';
 import { channelSpans, loadsWithin, touched } from './channel-spans.ts';
+import { slice } from './copy.ts';
 import { checkGroups, groupMoments, lowerMoments } from './group-moments.ts';
-import { groupNormGradient } from './group-norm-gradient.ts';
-import { sumRows } from './sum-axis.ts';
+import { groupNormGradient, groupNormSums } from './group-norm-gradient.ts';
+import { reshape } from './reshape.ts';
+import { sumAxis } from './sum-axis.ts';
 import { modulationWgsl } from './zero-sft.ts';
 
 interface Attrs {
@@ -33,13 +34,16 @@ type NormInputs = { x: Tensor; moments: Tensor; gamma: Tensor; beta: Tensor };
 
 /** gamma, beta and raw of a modulation are absent where there is none. */
 type Modulation<T> = { sftGamma: T | null; sftBeta: T | null; raw: T | null };
-type GroupNormInputs = Omit<NormInputs, 'moments'> & Modulation<Tensor>;
+type GroupNormInputs = Omit<NormInputs, 'moments'> & Modulation<Tensor> & { moments: Tensor | null };
+
+/** A tensor that groupNorm made. */
+export type GroupNorm = OpTensor<GroupNormAttrs, GroupNormInputs>;
 
 const NO_MODULATION: Modulation<never> = { sftGamma: null, sftBeta: null, raw: null };
 
 /** x (N, ..., C), gamma and beta (C). -> x's shape. Throws ShapeError. */
 export function groupNorm(x: Tensor, gamma: Tensor, beta: Tensor, groups: number, eps = 1e-5): Tensor {
-  return apply(groupNormOp, { x, gamma, beta, ...NO_MODULATION }, { groups, eps, activation: 'none', modulation: null });
+  return apply(groupNormOp, { x, moments: null, gamma, beta, ...NO_MODULATION }, { groups, eps, activation: 'none', modulation: null });
 }
 
 /** groupNorm with known moments (N, groups, 2), as groupMoments gives them. x (N, ..., C), gamma and beta (C). -> x's shape. Throws ShapeError. */
@@ -59,22 +63,18 @@ export const groupNormOp: Op<GroupNormAttrs, GroupNormInputs> = {
 
   lower(inputs, output, attrs, to) {
     const { x } = inputs;
-    const moments = to.scratch('moments', [x.shape[0], attrs.groups, 2]);
-    lowerMoments(to, x, moments, attrs.groups);
+    const moments = inputs.moments ?? to.scratch('moments', [x.shape[0], attrs.groups, 2]);
+    if (!inputs.moments) lowerMoments(to, x, moments, attrs.groups);
     lowerNormalize(to, { ...inputs, moments }, output, attrs, attrs.modulation);
   },
 
   gradient({ source: { inputs, attrs } }, upstream) {
     const { x, gamma, beta } = inputs;
-    const moments = groupMoments(x, attrs.groups);
-    const one = constant(new Float32Array(gamma.size).fill(1), gamma.shape);
-    const zero = constant(new Float32Array(gamma.size), gamma.shape);
-    return {
-      ...NO_MODULATION,
-      x: groupNormGradient(upstream, x, moments, gamma, attrs.eps),
-      gamma: sumRows(mul(upstream, normalizeGroups(x, moments, one, zero, attrs.eps)), gamma.shape),
-      beta: sumRows(upstream, beta.shape),
-    };
+    const given = { g: upstream, x, moments: inputs.moments ?? groupMoments(x, attrs.groups), gamma, beta };
+    const sums = groupNormSums(given, attrs);
+    const ofImages = sumAxis(sums, 0);
+    const row = (i: number) => reshape(slice(ofImages, 1, i, i + 1), gamma.shape);
+    return { ...NO_MODULATION, moments: null, x: groupNormGradient({ ...given, sums }, attrs), gamma: row(1), beta: row(0) };
   },
 };
 

@@ -9,6 +9,7 @@ import { add, div, equal, greater, less, maximum, minimum, mul, sub } from '../.
 import { conv2d } from '../../kernels/conv2d.ts';
 import { concat, pad, permute, repeat, slice, upsampleNearest } from '../../kernels/copy.ts';
 import { depthToSpace } from '../../kernels/depth-to-space.ts';
+import { beforeGradient } from '../../kernels/fusion.ts';
 import { gatherRows } from '../../kernels/gather-rows.ts';
 import { geglu } from '../../kernels/geglu.ts';
 import { gradient } from '../../kernels/gradient.ts';
@@ -182,6 +183,15 @@ test('norms', async () => {
     await checkGradient(`groupNorm, ${shape} in ${groups}`, inputs, f, (x, g, b) => reference.groupNorm(x, g, b, groups, 1e-5), [
       { terms: 60, ulps: 16 },
     ]);
+    // With an activation, as trainings differentiate it.
+    const activated = (...[x, gamma, beta]: Tensor[]) => beforeGradient({ y: silu(groupNorm(x, gamma, beta, groups)) }).y;
+    await checkGradient(
+      `groupNorm and silu, ${shape} in ${groups}`,
+      inputs,
+      activated,
+      (x, g, b) => reference.map(reference.groupNorm(x, g, b, groups, 1e-5), reference.silu),
+      [{ terms: 60, ulps: 16 }],
+    );
   }
   for (const shape of [
     [3, 5, 7],
@@ -230,7 +240,7 @@ test('attention within windows, shifted and not', async () => {
   }
 });
 
-test('attention: cross, causal, heads of 3, 4, 20 and 68 channels', async () => {
+test('attention: cross, causal, heads of 3, 4, 17, 20 and 68 channels', async () => {
   const draw = sampler(6);
   const cases: { q: number[]; keys: number; heads: number; causal?: boolean }[] = [
     { q: [2, 5, 8], keys: 7, heads: 2 },
@@ -238,6 +248,7 @@ test('attention: cross, causal, heads of 3, 4, 20 and 68 channels', async () => 
     { q: [2, 7, 8], keys: 7, heads: 1, causal: true },
     { q: [1, 3, 20], keys: 5, heads: 1 },
     { q: [1, 3, 68], keys: 5, heads: 1 },
+    { q: [2, 3, 34], keys: 3, heads: 2, causal: true },
     { q: [1, 2, 36], keys: 3, heads: 1 },
   ];
   for (const { q, keys, heads, causal = false } of cases) {
