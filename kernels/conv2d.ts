@@ -13,6 +13,7 @@ import { type ImplicitMatmul, lowerImplicitMatmul } from './implicit-matmul.ts';
 import { BARE, checkLowRank, type LayerInputs, unscaled } from './low-rank.ts';
 import { reshape } from './reshape.ts';
 import { sumRows } from './sum-axis.ts';
+import { hasFewInputs, hasFewOutputs, lowerByTaps, lowerKeptWindows } from './thin-convolution.ts';
 import { rowsGradient, weightGradient } from './weight-gradient.ts';
 import { lowerWinograd, suitsWinograd } from './winograd.ts';
 
@@ -83,7 +84,9 @@ export const conv2dOp: Op<Conv2dAttrs, LayerInputs> = {
       batch: 1,
       activation: attrs.activation,
     };
-    if (suitsWinograd(convolution, to.facts)) lowerWinograd(to, convolution);
+    if (hasFewInputs(convolution, to.facts)) lowerKeptWindows(to, convolution);
+    else if (hasFewOutputs(convolution)) lowerByTaps(to, convolution);
+    else if (suitsWinograd(convolution, to.facts)) lowerWinograd(to, convolution);
     else lowerImplicitMatmul(to, convolution);
   },
 

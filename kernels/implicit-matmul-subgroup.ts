@@ -20,7 +20,7 @@ export function subgroupTile(lanes: number, gated: boolean): Tile {
  * The function that hands one lane's value to all. On the one CPU driver with subgroups, a shuffle of eight lanes is one instruction and of
  * other numbers a loop; a broadcast is always four.
  */
-const handRound = (lanes: number) => (lanes === 8 ? 'subgroupShuffle' : 'subgroupBroadcast');
+export const handRound = (lanes: number) => (lanes === 8 ? 'subgroupShuffle' : 'subgroupBroadcast');
 
 export function subgroupMatmul(lanes: number, variant: MatmulVariant) {
   const { inWidth, lowRank, epilogue, windowed } = variant;

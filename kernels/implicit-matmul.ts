@@ -51,6 +51,31 @@ export function lowerImplicitMatmul(to: Lowering, m: ImplicitMatmul): void {
   sumParts(to, m, { sums, parts, batch, rows, columns });
 }
 
+/**
+ * The same without adapters: they and the residual, where there is one (without an activation then), are a sum that is added to the results. For ways to
+ * compute a convolution whose sums are not over rows of windows.
+ */
+export function adaptersAsResidual(to: Lowering, m: ImplicitMatmul): ImplicitMatmul {
+  const { t, up } = m;
+  if (!t || !up) return m;
+  const residual = to.scratch('adapters', m.output.shape);
+  lowerImplicitMatmul(to, {
+    x: t,
+    w: up,
+    bias: null,
+    residual: m.residual,
+    output: residual,
+    rows: m.rows,
+    columns: m.columns,
+    channels: up.shape[1],
+    image: { h: 1, w: m.rows, oh: 1, ow: m.rows },
+    window: { kh: 1, kw: 1, stride: 1, top: 0, left: 0 },
+    batch: 1,
+    activation: 'none',
+  });
+  return { ...m, t: null, up: null, residual, residualFirst: true };
+}
+
 /** Elements of k of which a part of a sum has a multiple: whole tiles of any kernel. */
 const ALIGNED = 32;
 

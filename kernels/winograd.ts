@@ -11,7 +11,7 @@
 import type { AdapterFacts } from '../core/adapter.ts';
 import type { Lowering, Operand } from '../core/op.ts';
 import { epilogueOf, epilogueOperands, epilogueParams } from './epilogue.ts';
-import { type ImplicitMatmul, lowerImplicitMatmul } from './implicit-matmul.ts';
+import { adaptersAsResidual, type ImplicitMatmul, lowerImplicitMatmul } from './implicit-matmul.ts';
 import { TILES } from './tile-choice.ts';
 import {
   PATCH,
@@ -53,8 +53,7 @@ const tilesAlong = (size: number) => Math.ceil(size / TILE);
 
 /** Emits a 3x3 convolution of stride 1, in parts of at most `part` bytes of each kind of scratch. */
 export function lowerWinograd(to: Lowering, convolution: ImplicitMatmul, part = PART): void {
-  const { t, up } = convolution;
-  const m = t && up ? adaptersAsResidual(to, convolution, t, up) : convolution;
+  const m = adaptersAsResidual(to, convolution);
   const { x, w, output, channels, columns, image, window } = m;
   const down = tilesAlong(image.oh);
   const across = tilesAlong(image.ow);
@@ -163,26 +162,6 @@ export function lowerWinograd(to: Lowering, convolution: ImplicitMatmul, part = 
       }
     }
   }
-}
-
-/** Adapters, and the residual where there is one (without an activation then), in a sum that is added to the results. */
-function adaptersAsResidual(to: Lowering, m: ImplicitMatmul, t: Operand, up: Operand): ImplicitMatmul {
-  const residual = to.scratch('adapters', m.output.shape);
-  lowerImplicitMatmul(to, {
-    x: t,
-    w: up,
-    bias: null,
-    residual: m.residual,
-    output: residual,
-    rows: m.rows,
-    columns: m.columns,
-    channels: up.shape[1],
-    image: { h: 1, w: m.rows, oh: 1, ow: m.rows },
-    window: { kh: 1, kw: 1, stride: 1, top: 0, left: 0 },
-    batch: 1,
-    activation: 'none',
-  });
-  return { ...m, t: null, up: null, residual, residualFirst: true };
 }
 
 interface Range {

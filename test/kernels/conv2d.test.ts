@@ -49,6 +49,47 @@ test('conv2d: windows, strides and paddings, at sizes that differ in every axis'
   }
 });
 
+test('conv2d: few outputs, and few inputs', async () => {
+  const draw = sampler(15);
+  // x, (O, kh, kw), options, whether x is seen upsampled
+  const cases: [number[], number[], Conv2dOptions, 1 | 2, RegExp][] = [
+    [[2, 5, 7, 52], [3, 3, 3], { padding: 1 }, 1, /^sum of taps/],
+    [[2, 9, 4, 52], [5, 2, 5], { padding: [0, 3, 2, 1], stride: 2 }, 1, /^sum of taps/],
+    [[1, 5, 3, 52], [5, 3, 3], { padding: 1 }, 2, /^sum of taps/],
+    [[2, 9, 13, 3], [28, 3, 3], { padding: 1 }, 1, /^kept windows/],
+    [[3, 13, 9, 4], [44, 3, 3], { padding: [0, 1, 0, 1], stride: 2 }, 1, /^kept windows/],
+    [[1, 5, 3, 5], [36, 2, 3], { padding: [2, 0, 1, 1] }, 2, /^kept windows/],
+  ];
+  for (const [shape, [o, kh, kw], options, zoom, kernel] of cases) {
+    const [x, w, bias, value] = [draw(shape), draw([o, kh, kw, shape[3]], { dtype: 'f16' }), draw([o]), draw([shape[0], o])];
+    const [n, h, wid, c] = shape;
+    const image = reference.build([n, h * zoom, wid * zoom, c], ([i, y, x0, k]) =>
+      reference.at(x, [i, Math.floor(y / zoom), Math.floor(x0 / zoom), k]),
+    );
+    const plain = reference.conv2d(image, w, bias, { stride: options.stride, padding: four(options.padding) });
+    const ofImages = reference.build(plain.shape, ([i, oy, ox, k]) => reference.at(plain, [i, oy, ox, k]) + reference.at(value, [i, k]));
+    const residual = draw(plain.shape);
+    const y = () => conv2d(zoom === 2 ? upsampleNearest(x.tensor, 2) : x.tensor, w.tensor, bias.tensor, options);
+    const names = plan({ y: y() }, { ...FACTS, schedule: 'subgroup', subgroupSizes: [8, 8] }, LIMITS).dispatches.map(
+      ({ shader }) => shader.name,
+    );
+    assert.ok(
+      names.some((name) => kernel.test(name)),
+      names.join(),
+    );
+    const name = `conv2d, ${shape} by ${w.shape} ${JSON.stringify(options)}, of each pixel ${zoom} down and across`;
+    const accuracy = { terms: kh * kw * c, ulps: 12 };
+    await check(name, y(), plain, { terms: kh * kw * c });
+    const biased = add(y(), reshape(value.tensor, [n, 1, 1, o]));
+    await check(
+      `${name}, all`,
+      add(silu(biased), residual.tensor),
+      reference.add(reference.map(ofImages, reference.silu), residual),
+      accuracy,
+    );
+  }
+});
+
 test('conv2d: many workgroups and a long sum, weights in f16', async () => {
   const draw = sampler(2);
   const [x, w] = [draw([2, 19, 13, 64]), draw([40, 3, 3, 64], { dtype: 'f16' })];

@@ -60,6 +60,9 @@ const WINDOWS: {
 }[] = [
   { image: [2, 5, 7, 6], outs: 9, window: [3, 2], options: { stride: 2, padding: [1, 0, 0, 2] } },
   { image: [1, 6, 5, 8], outs: 12, window: [3, 3], options: { stride: 1, padding: [1, 1, 1, 1] } },
+  // Few outputs, and few inputs.
+  { image: [2, 6, 5, 28], outs: 3, window: [3, 3], options: { stride: 1, padding: [1, 1, 1, 1] } },
+  { image: [2, 6, 5, 3], outs: 28, window: [3, 3], options: { stride: 1, padding: [1, 1, 1, 1] } },
   // Winograd's.
   { image: [1, 32, 31, 48], outs: 52, window: [3, 3], options: { stride: 1, padding: [1, 1, 1, 1] } },
 ];
@@ -80,7 +83,7 @@ test('conv2d: windows, steps and edges, and as Winograd computes it', async () =
     await check(what('all'), add(silu(all), residual.tensor), sum(reference.map(plain, reference.silu), residual), accuracy);
   }
   const device = await testDevice();
-  const { image, outs, options } = WINDOWS[2];
+  const { image, outs, options } = WINDOWS.at(-1)!;
   const graph = conv2d(draw(image).tensor, draw([outs, 3, 3, image[3]]).tensor, null, options);
   const { dispatches } = plan({ graph }, device.facts, device.gpu.limits);
   assert.ok(

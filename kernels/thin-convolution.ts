@@ -1,0 +1,195 @@
+/**
+ * Convolutions of few output or few input channels, of which a tile of the implicit matmul would mostly compute columns that nobody asked for, or end a sum
+ * as soon as it has begun.
+ * - Few outputs: every pixel is multiplied with every tap of every output channel, in a matmul of plain rows, and the products of a window are added up
+ *   behind it (kn2row; Vasudevan, Anderson & Gregg 2017). They are fewer than the pixel's channels.
+ * - Few inputs, on adapters that compute a subgroup at a time: a lane keeps some whole windows and goes through all output channels, whose weights are
+ *   handed round, so that a sum is never stored before it is ready.
+ */
+import type { AdapterFacts } from '../core/adapter.ts';
+import type { Lowering } from '../core/op.ts';
+import { type DType, each, shader } from '../core/shader.ts';
+import { sizeOf } from '../core/shape.ts';
+import { lowerTranspose } from './copy.ts';
+import {
+  EPILOGUE_PARAMS,
+  type Epilogue,
+  epilogueBindings,
+  epilogueName,
+  epilogueOf,
+  epilogueOperands,
+  epilogueParams,
+  epilogueWgsl,
+} from './epilogue.ts';
+import { adaptersAsResidual, type ImplicitMatmul, lowerImplicitMatmul } from './implicit-matmul.ts';
+import { handRound } from './implicit-matmul-subgroup.ts';
+import { TILES } from './tile-choice.ts';
+
+/** Uniform parameters of where a result's window lies. */
+const WINDOW_PARAMS = {
+  h: 'u32',
+  width: 'u32',
+  oh: 'u32',
+  ow: 'u32',
+  kh: 'u32',
+  kw: 'u32',
+  stride: 'u32',
+  top: 'u32',
+  left: 'u32',
+  zoom: 'u32',
+} as const;
+
+function windowParams({ image, window }: ImplicitMatmul) {
+  const { h, w, oh, ow, zoom = 0 } = image;
+  return { h, width: w, oh, ow, ...window, zoom };
+}
+
+/** WGSL that walks through the taps of `row`: `pixel` is x's under the tap, if it is `inside`. Below zero numbers wrap around, to more than any size. */
+const overTaps = (body: string) => `
+  let out_line = row / p.ow;
+  let image = out_line / p.oh;
+  for (var ky = 0u; ky < p.kh; ky++) {
+    let y = (out_line - image * p.oh) * p.stride + ky - p.top;
+    let line = (image * (p.h >> p.zoom) + (y >> p.zoom)) * (p.width >> p.zoom);
+    for (var kx = 0u; kx < p.kw; kx++) {
+      let x = (row - out_line * p.ow) * p.stride + kx - p.left;
+      let inside = y < p.h && x < p.width;
+      let pixel = select(0u, line + (x >> p.zoom), inside);
+      ${body}
+    }
+  }`;
+
+const tapsOf = ({ window }: ImplicitMatmul) => window.kh * window.kw;
+
+/** Whether products of pixels and taps are the better way: fewer than x has channels, and in fewer columns of tiles than the results of all taps. */
+export function hasFewOutputs(m: ImplicitMatmul): boolean {
+  const taps = tapsOf(m);
+  const computed = (columns: number) => TILES.small.columns * Math.ceil(columns / TILES.small.columns);
+  const pixels = sizeOf(m.x.shape) / m.channels;
+  return taps > 1 && taps * m.columns <= m.channels && pixels * computed(taps * m.columns) < m.rows * taps * computed(m.columns);
+}
+
+/** Emits a convolution as products of pixels and taps, and their sums. */
+export function lowerByTaps(to: Lowering, convolution: ImplicitMatmul): void {
+  const m = adaptersAsResidual(to, convolution);
+  const taps = tapsOf(m);
+  const pixels = sizeOf(m.x.shape) / m.channels;
+  const columns = taps * m.columns;
+  const products = to.scratch('products with taps', [pixels, columns]);
+  lowerImplicitMatmul(to, {
+    ...{ x: m.x, w: m.w, bias: null, residual: null, output: products, activation: 'none' },
+    ...{ rows: pixels, columns, channels: m.channels, batch: 1 },
+    image: { h: 1, w: pixels, oh: 1, ow: pixels },
+    window: { kh: 1, kw: 1, stride: 1, top: 0, left: 0 },
+  });
+  const fours = Math.ceil(m.columns / 4);
+  to.dispatch({
+    shader: tapSumsShader(epilogueOf(m, m.columns % 4 === 0 ? 4 : 1)),
+    operands: { products, ...epilogueOperands(m) },
+    params: { rows: m.rows, columns: m.columns, fours, taps, ...windowParams(m), ...epilogueParams(m, m.rows) },
+    threads: m.rows * fours,
+    flops: m.rows * columns,
+  });
+}
+
+/** products (N, H, W, O, kh, kw) -> y (N, OH, OW, O). A thread adds up those of four columns of a result. */
+function tapSumsShader(epilogue: Epilogue) {
+  return shader({
+    name: `sum of taps ${epilogueName(epilogue)}`,
+    bindings: { products: { dtype: 'f32', width: 1 }, ...epilogueBindings(epilogue) },
+    params: { rows: 'u32', columns: 'u32', fours: 'u32', taps: 'u32', ...WINDOW_PARAMS, ...EPILOGUE_PARAMS },
+    workgroup: 64,
+    code: `
+${epilogueWgsl(epilogue)}
+fn run(id: u32, group: u32, local: u32) {
+  let row = id / p.fours;
+  if (row >= p.rows) { return; }
+  let column = 4u * (id - row * p.fours);
+  // Columns beyond the edge repeat the last one; finish drops them.
+  ${each(4, (j) => `let of${j} = min(column + ${j}u, p.columns - 1u) * p.taps;`)}
+  var sums = vec4<f32>(0.0);
+  var tap = 0u;
+  ${overTaps(`let at = pixel * p.columns * p.taps + tap;
+      let all = vec4<f32>(${Array.from({ length: 4 }, (_, j) => `products_load(at + of${j})`).join(', ')});
+      sums += select(vec4<f32>(0.0), all, inside);
+      tap++;`)}
+  finish4(0u, row, column, sums);
+}`,
+  });
+}
+
+/** Elements of a window that a lane keeps at most, of each of so many rows. */
+const KEPT = 36;
+const ROWS = 8;
+
+/** Whether a lane can keep whole windows, and goes through output channels in fours. */
+export function hasFewInputs(m: ImplicitMatmul, { schedule }: AdapterFacts): boolean {
+  const k = tapsOf(m) * m.channels;
+  return schedule === 'subgroup' && tapsOf(m) > 1 && k <= KEPT && k <= m.columns && m.columns % 4 === 0;
+}
+
+/** Emits a convolution whose windows are kept. */
+export function lowerKeptWindows(to: Lowering, convolution: ImplicitMatmul): void {
+  const m = adaptersAsResidual(to, convolution);
+  const k = tapsOf(m) * m.channels;
+  const lanes = to.facts.subgroupSizes[0];
+  // An image's rows have groups of their own, so that one load of a bias serves all rows of a lane.
+  const groups = Math.ceil((m.image.oh * m.image.ow) / (ROWS * lanes));
+  const columns = to.scratch('weights by column', [1, k, m.columns]);
+  lowerTranspose(to, { ...m.w, shape: [1, m.columns, k] }, columns);
+  to.dispatch({
+    shader: keptWindowsShader(lanes, m.x.dtype, epilogueOf(m, 4)),
+    operands: { x: m.x, w: columns, ...epilogueOperands(m) },
+    params: {
+      ...{ rows: m.rows, columns: m.columns, channels: m.channels, k, groups, of_lane: ROWS },
+      ...windowParams(m),
+      ...epilogueParams(m, m.rows),
+    },
+    threads: m.x.shape[0] * groups * lanes,
+    flops: 2 * m.rows * m.columns * k,
+  });
+}
+
+/** x (N, H, W, C), w (kh kw C, O) -> y (N, OH, OW, O). A lane has ROWS rows of the result, of which it makes four columns at a time. */
+function keptWindowsShader(lanes: number, x: DType, epilogue: Epilogue) {
+  const loads = Math.ceil(KEPT / lanes);
+  const biased = epilogue.column === 'add';
+  const rows = (line: (r: number) => string) => each(ROWS, line);
+  return shader({
+    name: `kept windows ${x} ${epilogueName(epilogue)} subgroup ${lanes}`,
+    bindings: { x: { dtype: x, width: 1 }, w: { dtype: 'f32', width: 4 }, ...epilogueBindings(epilogue) },
+    params: { rows: 'u32', columns: 'u32', channels: 'u32', k: 'u32', groups: 'u32', of_lane: 'u32', ...WINDOW_PARAMS, ...EPILOGUE_PARAMS },
+    workgroup: lanes,
+    subgroups: true,
+    code: `
+${epilogueWgsl({ ...epilogue, column: biased ? 'none' : epilogue.column })}
+fn run(id: u32, group: u32, local: u32) {
+  let of_image = group / p.groups;
+  let begin = of_image * p.oh * p.ow;
+  let end = min(begin + p.oh * p.ow, p.rows);
+  if (begin >= end) { return; }
+  let first = begin + (group - of_image * p.groups) * ${ROWS * lanes}u + local;
+  // What a window is shorter than the array stays zero.
+  var kept: array<f32, ${ROWS * KEPT}>;
+  // Bounds of loops are not constants: drivers would unroll them.
+  for (var i = 0u; i < p.of_lane; i++) {
+    let row = min(first + i * ${lanes}u, end - 1u);
+    var to = i * ${KEPT}u;
+    ${overTaps(`for (var c = 0u; c < p.channels; c++) {
+        kept[to] = select(0.0, x_load(pixel * p.channels + c), inside);
+        to++;
+      }`)}
+  }
+  let fours = p.columns / 4u;
+  ${each(loads, (i) => `let at${i} = min(${i * lanes}u + local, p.k - 1u) * fours;`)}
+  ${rows((r) => `let row${r} = select(p.rows, first + ${r * lanes}u, first + ${r * lanes}u < end);`)}
+  for (var four = 0u; four < fours; four++) {
+    let start = ${biased ? 'bias_load(of_image * p.bias_step / 4u + four)' : 'vec4<f32>(0.0)'};
+    ${rows((r) => `var s${r} = start;`)}
+    ${each(loads, (i) => `let w${i} = w_load(at${i} + four);`)}
+    ${each(KEPT, (j) => `{ let v = ${handRound(lanes)}(w${Math.floor(j / lanes)}, ${j % lanes}u); ${rows((r) => `s${r} += kept[${r * KEPT + j}] * v;`)} }`)}
+    ${rows((r) => `finish4(0u, row${r}, 4u * four, s${r});`)}
+  }
+}`,
+  });
+}
