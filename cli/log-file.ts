@@ -1,5 +1,7 @@
 /** A log of JSON lines that several processes may append to: a line is there whole or not at all, and trouble with the log does not end the work. */
+
 import { closeSync, fstatSync, ftruncateSync, openSync, readSync, writeSync } from 'node:fs';
+import { sentence } from '../core/text.ts';
 import { fileError } from '../host/node-files.ts';
 
 export class LogFile {
@@ -25,7 +27,7 @@ export class LogFile {
       appendLine(this.path, JSON.stringify(value));
     } catch (cause) {
       if (this.lost++ === 0)
-        this.onTrouble(`${fileError('write the log', this.path, cause).message} The work goes on; lines may be missing there.`);
+        this.onTrouble(`${sentence(fileError('write the log', this.path, cause).message)} The work goes on; lines may be missing there.`);
     }
   }
 }

@@ -23,6 +23,12 @@ export function shown(value: unknown, most = 120): string {
   return text.length > most ? `${line}... (${text.length} characters)` : line;
 }
 
+/** A text of others', a driver's say, as a whole sentence, so that another one can follow it. */
+export function sentence(text: string): string {
+  const whole = text.trimEnd();
+  return /[.!?]['")]?$/.test(whole) ? whole : `${whole}.`;
+}
+
 /** A list of such texts, the first `most` of them. */
 export function listed(values: readonly unknown[], most = 12): string {
   const some = values.slice(0, most).map((value) => shown(value));

@@ -6,6 +6,7 @@
 import { factsOf, UserError } from '../core/errors.ts';
 import { WeightLedger } from '../core/placement.ts';
 import type { Plan } from '../core/plan.ts';
+import { sentence } from '../core/text.ts';
 import type { CardMemory } from '../gpu/card-memory.ts';
 import type { Device } from '../gpu/device.ts';
 import type { Speeds } from './speed.ts';
@@ -205,7 +206,7 @@ function explained<T>(from: Forecast['budgetFrom'], { why }: CardMemory, simulat
     return simulated();
   } catch (error) {
     if (!(error instanceof UserError) || from !== 'estimate') throw error;
-    throw new UserError(`${error.message} How much the GPU has is an estimate: ${why}.`, { ...factsOf(error), cause: error });
+    throw new UserError(`${sentence(error.message)} How much the GPU has is an estimate: ${why}.`, { ...factsOf(error), cause: error });
   }
 }
 

@@ -2,8 +2,10 @@
  * The restorer as a library user holds it: a device and a model, loaded once, that restore photo after photo. It keeps each run's state, goes on
  * from it, and when the device is lost opens a new one and goes on there, until that is no use (gpu/recovery.ts).
  */
+
 import { DeviceError, factsOf, MemoryError, UserError } from '../core/errors.ts';
 import { parameters } from '../core/module.ts';
+import { sentence } from '../core/text.ts';
 import { type Device, type OpenOptions, openDevice } from '../gpu/device.ts';
 import { keepPace, recallPace } from '../gpu/kept-pace.ts';
 import { Profile } from '../gpu/profiler.ts';
@@ -320,7 +322,7 @@ export class Restorer<K extends Kind = SupirKind> {
         await settings.warning?.({
           ...factsOf(failure),
           code: 'device-replaced',
-          message: `${failure.message} Trying once more on a new device${last ? `, from step ${(last as SamplerState).startStep}` : ''}.`,
+          message: `${sentence(failure.message)} Trying once more on a new device${last ? `, from step ${(last as SamplerState).startStep}` : ''}.`,
         });
         this.useLess(failure, piece);
         await this.replaceDevice(settings.signal, failure.code === 'wrong-values');
@@ -548,7 +550,7 @@ export class Restorer<K extends Kind = SupirKind> {
 /** What is wrong a second time, with other kernels, is not the fault of one. */
 function inBothSchedules(failure: DeviceError): DeviceError {
   if (failure.code !== 'wrong-values') return failure;
-  return new DeviceError(`${failure.message} It was so a second time on a new device, so no picture is written.`, {
+  return new DeviceError(`${sentence(failure.message)} It was so a second time on a new device, so no picture is written.`, {
     ...factsOf(failure),
     code: 'wrong-values-again',
     cause: failure,

@@ -13,7 +13,7 @@ import { TorchCudaRandom } from '../core/philox.ts';
 import type { Plan } from '../core/plan.ts';
 import { TorchRandom } from '../core/random.ts';
 import { input, type Shape, type Tensor } from '../core/tensor.ts';
-import { shown } from '../core/text.ts';
+import { sentence, shown } from '../core/text.ts';
 import { adainColorFix, labColorFix, waveletColorFix } from '../image/color-fix.ts';
 import { type FloatImage, type Image, toUnit } from '../image/image.ts';
 import { opaque } from '../image/opaque.ts';
@@ -388,7 +388,7 @@ function orSmallerTile(side: number, plan: () => Plan): Plan {
   } catch (error) {
     if (!(error instanceof ShapeError)) throw error;
     const tile = Math.ceil(side / 32) * 16;
-    throw new ShapeError(`The stage 'sample' does not fit: ${error.message} Try a tile of ${tile}.`, {
+    throw new ShapeError(`The stage 'sample' does not fit: ${sentence(error.message)} Try a tile of ${tile}.`, {
       code: 'sampling-too-large',
       option: 'tile',
       values: { tile },

@@ -5,8 +5,10 @@
 import type { Schedule } from '../core/adapter.ts';
 import { DeviceError } from '../core/errors.ts';
 import { input } from '../core/tensor.ts';
+import { sentence } from '../core/text.ts';
 import type { Device } from '../gpu/device.ts';
 import { compile } from '../gpu/program.ts';
+import { deviceAfterLoss } from '../gpu/recovery.ts';
 import { type TileTuning, timedTiles } from '../gpu/tile-tuning.ts';
 import { GPU_COPY_DST, GPU_COPY_SRC, GPU_MAP_READ, GPU_STORAGE } from '../gpu/usage.ts';
 import { attention } from '../kernels/attention.ts';
@@ -29,8 +31,10 @@ export interface AdapterReport {
   adapter: { vendor: string; architecture: string; device: string; description: string; software: boolean };
   /** Schedules that were checked, and why others were not; what a probe of matrix units found. */
   schedules: { checked: Schedule[]; left: Partial<Record<Schedule, string>>; chosen: Schedule; matrices?: string };
-  kernels: { checked: number; wrong: KernelFinding[]; worst: KernelFinding | null };
-  probes: Probes;
+  /** How many comparisons were made, and how many were left out because the time was over. */
+  kernels: { checked: number; left: number; wrong: KernelFinding[]; worst: KernelFinding | null };
+  /** Null where the check was stopped before it. */
+  probes: Probes | null;
   /** The tiles that it would choose, and milliseconds of each work with both; null where it has no choice or the check was stopped before. */
   tiles: TileTuning | null;
   /** Null where the check was stopped before it. */
@@ -47,8 +51,8 @@ export interface AdapterReport {
   longestSubmit: { seconds: number; budget: number };
   /** The small restoration: largest difference as a share of what is allowed; null where none was at hand. */
   restoration: { share: number } | null;
-  /** good: use it; flawed: it computes, but see `why`; unusable: results cannot be trusted. */
-  verdict: 'good' | 'flawed' | 'unusable';
+  /** good: use it; flawed: it computes, but see `why`; unusable: results cannot be trusted; unfinished: what was looked at is right, and not all was. */
+  verdict: 'good' | 'flawed' | 'unusable' | 'unfinished';
   /** Sentences for a person. */
   why: string[];
   seconds: number;
@@ -61,111 +65,192 @@ export interface AdapterCheckOptions {
   open(schedule: Schedule | 'auto'): Promise<Device>;
   /** Restores something small and compares it with its stored result. -> the largest difference as a share of what is allowed */
   restoration?: (device: Device) => Promise<number>;
-  /** Leaves out checks. Default: all are run. */
+  /** Leaves out checks by name; 'probes', 'speed', 'tiles' and 'restoration' are some of them. Default: all are run. */
   only?: (name: string) => boolean;
-  progress?: (done: number, total: number, what: string) => void;
+  /** Seconds after which no other check is begun. Default: three minutes on a GPU, half an hour where the processor computes, and compiles slowly. */
+  seconds?: number;
+  /** Is told of every check that begins; `secondsLeft` is null before it can be told. */
+  progress?: (done: number, total: number, what: string, secondsLeft: number | null) => void;
   signal?: AbortSignal;
 }
 
 /** Checks of what is computed in tiles of two sizes. */
 const TILED = /^(matmul|convolution|attention)/;
 const SCHEDULES: Schedule[] = ['tiled', 'subgroup', 'matrix'];
+const [GPU_SECONDS, CPU_SECONDS] = [180, 1800];
+/** Of the time, what the chosen schedule's kernels may take before all else is looked at. */
+const FIRST = 2 / 3;
+/** Checks after which the time left can be told. */
+const TELLING = 5;
 
-/** Runs the check. What fails is in the report; throws DeviceError only where no device opens at all. */
-export async function checkAdapter({
-  open,
-  restoration,
-  only = () => true,
-  progress,
-  signal,
-}: AdapterCheckOptions): Promise<AdapterReport> {
-  const begun = performance.now();
-  const chosen = await open('auto');
-  const { vendor, architecture, device: name, description, software, schedule } = chosen.facts;
-  const checks = [...kernelChecks()].filter((check) => only(check.name));
-  const left: AdapterReport['schedules']['left'] = {};
-  const checked: Schedule[] = [];
-  const findings: KernelFinding[] = [];
-  const others = SCHEDULES.filter((each) => each !== schedule);
-  const tiles = checks.filter(({ name }) => TILED.test(name));
-  const total = checks.length * (1 + others.length) + tiles.length + 4;
-  let done = 0;
-  let longest = 0;
-  let interrupted = false;
+/**
+ * Runs the check: the schedule that would be chosen, what the driver leaves open, speed, a restoration, and then other schedules as long as there is
+ * time. What fails is in the report, a lost device too; throws DeviceError only where no device opens at all.
+ */
+export async function checkAdapter(options: AdapterCheckOptions): Promise<AdapterReport> {
+  const check = new AdapterCheck(options, await options.open('auto'));
+  try {
+    return await check.report();
+  } finally {
+    check.close();
+  }
+}
 
-  const tell = (what: string) => progress?.(done, total, what);
-  const run = async (device: Device, on: Schedule, which: readonly KernelCheck[], how = '') => {
-    device.pace.onPortion = (_, measured) => {
-      longest = Math.max(longest, measured);
-    };
-    for (const check of which) {
-      if (signal?.aborted) {
-        interrupted = true;
-        return;
-      }
-      tell(`${check.name}${how}, ${on}`);
-      findings.push({ name: `${check.name}${how}`, schedule: on, ...(await attempt(check, device)) });
-      done++;
-    }
-  };
-  /** What is small is computed in small tiles; in the tiled schedule then once more in large ones. */
-  const all = async (device: Device, on: Schedule) => {
-    checked.push(on);
-    await run(device, on, checks);
-    if (on !== 'tiled' || interrupted) return;
-    const before = device.facts.tiles;
-    device.facts.tiles = LARGE_TILES;
-    await run(device, on, tiles, ', large tiles');
-    device.facts.tiles = before;
-  };
-  await all(chosen, schedule);
-  for (const other of others) {
-    if (interrupted) break;
-    const device = await open(other).catch((error) => {
-      if (!(error instanceof DeviceError)) throw error;
-      left[other] = error.message;
-      done += checks.length;
-      return null;
-    });
-    if (!device) continue;
-    await all(device, other);
-    device.close();
+class AdapterCheck {
+  private readonly options: AdapterCheckOptions;
+  private readonly begun = performance.now();
+  /** Follows the schedule that would be chosen. Another one after a loss. */
+  private chosen: Device;
+  private readonly limit: number;
+  private readonly checks: readonly KernelCheck[];
+  private readonly findings: KernelFinding[] = [];
+  private readonly left: AdapterReport['schedules']['left'] = {};
+  private readonly checked: Schedule[] = [];
+  /** Comparisons that the time did not allow, by schedule. */
+  private readonly untimely: Partial<Record<Schedule, number>> = {};
+  /** What else went wrong, in sentences. */
+  private readonly problems: string[] = [];
+  private readonly total: number;
+  private done = 0;
+  /** Checks that were made, which take the time. */
+  private made = 0;
+  private longest = 0;
+  private interrupted = false;
+
+  constructor(options: AdapterCheckOptions, chosen: Device) {
+    const { only = () => true, seconds } = options;
+    this.options = options;
+    this.chosen = chosen;
+    this.limit = seconds ?? (chosen.facts.software ? CPU_SECONDS : GPU_SECONDS);
+    this.checks = [...kernelChecks()].filter(({ name }) => only(name));
+    this.total = SCHEDULES.reduce((sum, schedule) => sum + this.comparisons(schedule).length, 0) + 4;
   }
 
-  tell('what the driver leaves open');
-  const probes = await probe(chosen);
-  done++;
-  tell('speed');
-  interrupted ||= signal?.aborted ?? false;
-  const speed = interrupted ? null : await speedOf(chosen);
-  done++;
-  tell('which tiles are quick');
-  interrupted ||= signal?.aborted ?? false;
-  const choosesTiles = !software && schedule !== 'subgroup';
-  const quickest = choosesTiles && !interrupted ? await timedTiles(chosen) : null;
-  if (quickest) chosen.facts.tiles = quickest.tiles;
-  done++;
-  tell('a restoration');
-  const restored = restoration && !interrupted ? { share: await restoration(chosen) } : null;
-  done++;
-  tell('');
-  chosen.close();
+  close(): void {
+    this.chosen.close();
+  }
 
-  const wrong = findings.filter(({ share }) => !(share !== null && share <= 1));
-  const worst = findings.reduce<KernelFinding | null>((most, each) => (!most || (each.share ?? 0) > (most.share ?? 0) ? each : most), null);
-  const report = {
-    adapter: { vendor, architecture, device: name, description, software },
-    schedules: { checked, left, chosen: schedule, matrices: chosen.facts.matrixFindings },
-    kernels: { checked: findings.length, wrong, worst },
-    probes,
-    tiles: quickest,
-    speed,
-    longestSubmit: { seconds: longest, budget: chosen.pace.seconds },
-    restoration: restored,
-    seconds: (performance.now() - begun) / 1000,
-    interrupted,
-  };
-  return { ...report, ...verdictOf(report) };
+  async report(): Promise<AdapterReport> {
+    const { software, schedule } = this.chosen.facts;
+    const { restoration } = this.options;
+    this.chosen = await this.all(this.chosen, FIRST * this.limit);
+    const probes = await this.part('probes', 'what the driver leaves open', () => probe(this.chosen));
+    const speed = await this.part('speed', 'speed', () => speedOf(this.chosen));
+    const choosesTiles = !software && schedule !== 'subgroup';
+    const tiles = await this.part('tiles', 'which tiles are quick', async () => (choosesTiles ? timedTiles(this.chosen) : null));
+    if (tiles) this.chosen.facts.tiles = tiles.tiles;
+    const restored = await this.part('restoration', 'a restoration', async () =>
+      restoration ? { share: await restoration(this.chosen) } : null,
+    );
+    for (const other of SCHEDULES.filter((each) => each !== schedule)) await this.another(other);
+    this.tell('');
+
+    const { facts, pace } = this.chosen;
+    const { vendor, architecture, device, description } = facts;
+    const wrong = this.findings.filter(({ share }) => !(share !== null && share <= 1));
+    const worst = this.findings.reduce<KernelFinding | null>(
+      (most, each) => (!most || (each.share ?? 0) > (most.share ?? 0) ? each : most),
+      null,
+    );
+    const left = Object.values(this.untimely).reduce((sum, count) => sum + count, 0);
+    const report = {
+      adapter: { vendor, architecture, device, description, software },
+      schedules: { checked: this.checked, left: this.left, chosen: schedule, matrices: facts.matrixFindings },
+      kernels: { checked: this.findings.length, left, wrong, worst },
+      probes,
+      tiles,
+      speed,
+      longestSubmit: { seconds: this.longest, budget: pace.seconds },
+      restoration: restored,
+      seconds: this.seconds,
+      interrupted: this.interrupted,
+    };
+    return { ...report, ...verdictOf(report, this.problems, this.untimely[schedule] ?? 0) };
+  }
+
+  private get seconds(): number {
+    return (performance.now() - this.begun) / 1000;
+  }
+
+  private get isStopped(): boolean {
+    this.interrupted ||= this.options.signal?.aborted ?? false;
+    return this.interrupted;
+  }
+
+  private tell(what: string): void {
+    const { seconds, made, done, total, limit } = this;
+    const left = made < TELLING ? null : Math.max(0, Math.min(limit - seconds, (seconds / made) * (total - done)));
+    this.options.progress?.(done, total, what, left);
+  }
+
+  /** What is small is computed in small tiles; in the tiled schedule then once more in large ones. */
+  private comparisons(schedule: Schedule): { check: KernelCheck; large: boolean }[] {
+    const usual = this.checks.map((check) => ({ check, large: false }));
+    if (schedule !== 'tiled') return usual;
+    return [...usual, ...usual.filter(({ check }) => TILED.test(check.name)).map(({ check }) => ({ check, large: true }))];
+  }
+
+  private async another(schedule: Schedule): Promise<void> {
+    if (this.isStopped) return;
+    const device = await this.options.open(schedule).catch((error) => {
+      if (!(error instanceof DeviceError)) throw error;
+      this.left[schedule] = error.message;
+      this.done += this.comparisons(schedule).length;
+      return null;
+    });
+    if (device) (await this.all(device, this.limit)).close();
+  }
+
+  /** All comparisons of the schedule that a device follows, until so many seconds have passed. -> the device, or the one in its place after a loss */
+  private async all(device: Device, until: number): Promise<Device> {
+    const { schedule, tiles } = device.facts;
+    let now = device;
+    this.checked.push(schedule);
+    for (const { check, large } of this.comparisons(schedule)) {
+      if (this.isStopped) break;
+      if (this.seconds > until || now.isGone) {
+        this.untimely[schedule] = (this.untimely[schedule] ?? 0) + 1;
+        this.done++;
+        continue;
+      }
+      const name = large ? `${check.name}, large tiles` : check.name;
+      this.tell(`${name}, ${schedule}`);
+      now.facts.tiles = large ? LARGE_TILES : tiles;
+      now.pace.onPortion = (_, measured) => {
+        this.longest = Math.max(this.longest, measured);
+      };
+      this.findings.push({ name, schedule, ...(await attempt(check, now)) });
+      this.done++;
+      this.made++;
+      if (now.isGone) now = await this.afterLoss(now, `${name} (${schedule})`);
+    }
+    now.facts.tiles = tiles;
+    return now;
+  }
+
+  /** A device in place of one that a check lost; the lost one where none answers any more. */
+  private async afterLoss(lost: Device, at: string): Promise<Device> {
+    this.problems.push(`The GPU was lost at ${at}.`);
+    try {
+      return await deviceAfterLoss(lost, () => this.options.open(lost.facts.schedule), { signal: this.options.signal });
+    } catch (error) {
+      if (!this.isStopped) this.problems.push(sentence((error as Error).message));
+      return lost;
+    }
+  }
+
+  /** Another part of the check; null where it is left out or stopped, or could not be run. */
+  private async part<T>(name: string, what: string, body: () => Promise<T>): Promise<T | null> {
+    this.done++;
+    if (this.isStopped || this.chosen.isGone || !(this.options.only?.(name) ?? true)) return null;
+    this.tell(what);
+    try {
+      return await body();
+    } catch (error) {
+      this.problems.push(sentence(`Of ${what} nothing can be said: ${(error as Error).message}`));
+      return null;
+    }
+  }
 }
 
 async function attempt(check: { run(device: Device): Promise<{ share: number; worst: string }> }, device: Device) {
@@ -248,14 +333,12 @@ async function secondsOf(body: () => Promise<void>): Promise<number> {
   return (performance.now() - begun) / 1000;
 }
 
-function verdictOf({
-  kernels,
-  schedules,
-  probes,
-  longestSubmit,
-  restoration,
-  interrupted,
-}: Omit<AdapterReport, 'verdict' | 'why'>): Pick<AdapterReport, 'verdict' | 'why'> {
+/** `problems`: what else went wrong; `leftOfChosen`: comparisons in the chosen schedule that the time did not allow. */
+function verdictOf(
+  { kernels, schedules, probes, longestSubmit, restoration, interrupted }: Omit<AdapterReport, 'verdict' | 'why'>,
+  problems: readonly string[],
+  leftOfChosen: number,
+): Pick<AdapterReport, 'verdict' | 'why'> {
   const why: string[] = [];
   const own = kernels.wrong.filter(({ schedule }) => schedule === schedules.chosen);
   const elsewhere = kernels.wrong.filter(({ schedule }) => schedule !== schedules.chosen);
@@ -263,19 +346,26 @@ function verdictOf({
     why.push(`${own.length} kernels are wrong in the schedule that this adapter would use (${schedules.chosen}): ${names(own)}.`);
   if (restoration && !(restoration.share <= 1))
     why.push(`A small restoration differs from its stored result by ${restoration.share.toFixed(1)} times what is allowed.`);
+  why.push(...problems);
   const unusable = why.length > 0;
   if (elsewhere.length > 0)
     why.push(`${elsewhere.length} kernels are wrong in other schedules, which are not chosen by themselves: ${names(elsewhere)}.`);
-  if (!probes.subnormalHalves.read) why.push('Weights below 6.1e-5 in f16 are read as 0.');
-  if (!probes.infiniteHalves) why.push('Results beyond the range of f16 do not become infinity.');
+  const losesHalves = probes !== null && !probes.subnormalHalves.read;
+  if (losesHalves) why.push('Weights below 6.1e-5 in f16 are read as 0.');
+  if (probes && !probes.infiniteHalves) why.push('Results beyond the range of f16 do not become infinity.');
   if (longestSubmit.seconds > 4 * longestSubmit.budget)
     why.push(
       `A submit took ${longestSubmit.seconds.toFixed(2)} s where ${longestSubmit.budget} s were planned: compiling counts, so look at it again in a second check.`,
     );
   if (interrupted) why.push('The check was stopped before its end.');
-  if (why.length === 0) why.push(`All ${kernels.checked} checks are right, in the schedules ${schedules.checked.join(', ')}.`);
-  const flawed = elsewhere.length > 0 || !probes.subnormalHalves.read || interrupted;
-  return { verdict: unusable ? 'unusable' : flawed ? 'flawed' : 'good', why };
+  if (leftOfChosen > 0) why.push(`Of the schedule that this adapter would use, ${leftOfChosen} checks were left out: the time was over.`);
+  const leftElsewhere = kernels.left - leftOfChosen;
+  if (leftElsewhere > 0) why.push(`Of other schedules, ${leftElsewhere} checks were left out: the time was over.`);
+  if (kernels.wrong.length === 0)
+    why.unshift(`All ${kernels.checked} checks that were made are right, in the schedules ${schedules.checked.join(', ')}.`);
+  const flawed = elsewhere.length > 0 || losesHalves;
+  const unfinished = interrupted || leftOfChosen > 0;
+  return { verdict: unusable ? 'unusable' : flawed ? 'flawed' : unfinished ? 'unfinished' : 'good', why };
 }
 
 const names = (findings: readonly KernelFinding[]) =>

@@ -2,7 +2,7 @@
  * Every kind of kernel on a device against plain loops in f64, at odd, all-different sizes: what an owner of a GPU can run to learn whether its driver
  * computes right. Derivatives are compared along a random direction with central differences of the loops.
  */
-import { isBlocks } from '../core/blocks.ts';
+import { type BlockDType, isBlocks } from '../core/blocks.ts';
 import { constant, type Tensor } from '../core/tensor.ts';
 import type { Device } from '../gpu/device.ts';
 import { compile, evaluate } from '../gpu/program.ts';
@@ -36,11 +36,15 @@ export interface KernelCheck {
 
 const EXACT = { terms: 0, ulps: 0 };
 
-/** A graph against its reference. */
-function forward(name: string, y: Tensor, expected: Values, accuracy: Accuracy): KernelCheck {
+type Draw = ReturnType<typeof sampler>;
+
+/** A graph beside its reference, made when the check is first run; in every schedule it is the same. */
+function forward(name: string, accuracy: Accuracy, made: (draw: Draw) => [y: Tensor, expected: Values]): KernelCheck {
+  const both = once(() => made(sampler(seedOf(name))));
   return {
     name,
     async run(device) {
+      const [y, expected] = both();
       const values = await evaluate(device, y);
       if (accuracy !== EXACT) return measure(values, expected, accuracy);
       const wrong = expected.data.findIndex((value, i) => value !== values[i]);
@@ -52,41 +56,56 @@ function forward(name: string, y: Tensor, expected: Values, accuracy: Accuracy):
   };
 }
 
+function once<T>(make: () => T): () => T {
+  let made: { value: T } | null = null;
+  return () => {
+    made ??= { value: make() };
+    return made.value;
+  };
+}
+
+/** Each check draws numbers of its own, whichever others are run. */
+function seedOf(name: string): number {
+  return Array.from(name).reduce((seed, letter) => (31 * seed + letter.charCodeAt(0)) % 2 ** 32, 2024);
+}
+
 const STEP = 1e-5;
 
 /** Derivatives of sum(u f(inputs)), u random, by every input, each along one random direction. */
 function derivative(
   name: string,
-  inputs: Sample[],
+  shapes: readonly (readonly number[])[],
   graph: (...inputs: Tensor[]) => Tensor,
   exact: (...inputs: Values[]) => Values,
   terms: number,
 ): KernelCheck {
-  const y = graph(...inputs.map(({ tensor }) => tensor));
-  const upstream = sampler(77)(y.shape);
-  const directions = inputs.map(({ shape }, i) => sampler(78 + i)(shape));
-  const loss = (values: Values[]) => dot(exact(...values).data, upstream.data);
-  const moved = (which: number, by: number) =>
-    inputs.map(({ shape, data }, i) => ({ shape, data: i === which ? data.map((value, j) => value + by * directions[i].data[j]) : data }));
-  const expected = inputs.map((_, i) => (loss(moved(i, STEP)) - loss(moved(i, -STEP))) / (2 * STEP));
-  const derivatives = gradient(
-    y,
-    inputs.map(({ tensor }) => tensor),
-    { upstream: upstream.tensor },
-  );
-  const outputs = Object.fromEntries(derivatives.map((tensor, i) => [`d${i}`, tensor]));
+  const made = once(() => {
+    const draw = sampler(seedOf(name));
+    const inputs = shapes.map((shape) => draw(shape));
+    const tensors = inputs.map(({ tensor }) => tensor);
+    const y = graph(...tensors);
+    const upstream = draw(y.shape);
+    const directions = shapes.map((shape) => draw(shape).data);
+    const loss = (values: Values[]) => dot(exact(...values).data, upstream.data);
+    const moved = (which: number, by: number) =>
+      inputs.map(({ shape, data }, i) => ({ shape, data: i === which ? data.map((value, j) => value + by * directions[i][j]) : data }));
+    const expected = inputs.map((_, i) => (loss(moved(i, STEP)) - loss(moved(i, -STEP))) / (2 * STEP));
+    const derivatives = gradient(y, tensors, { upstream: upstream.tensor });
+    return { expected, directions, outputs: Object.fromEntries(derivatives.map((tensor, i) => [`d${i}`, tensor])) };
+  });
   return {
     name: `derivatives of ${name}`,
     async run(device) {
+      const { expected, directions, outputs } = made();
       const program = await compile(device, outputs);
       try {
         const results = await program.run();
         let [share, worst] = [0, ''];
         for (const [i, wanted] of expected.entries()) {
           const data = Float64Array.from(results[`d${i}`]);
-          const along = dot(data, directions[i].data);
+          const along = dot(data, directions[i]);
           // Each product carries the derivative's own error, and these add up like a random walk.
-          const scale = Math.sqrt(data.reduce((sum, value, j) => sum + (value * directions[i].data[j]) ** 2, 0));
+          const scale = Math.sqrt(data.reduce((sum, value, j) => sum + (value * directions[i][j]) ** 2, 0));
           const found = Math.abs(along - wanted) / (4 * 2 ** -24 * (Math.sqrt(terms) + 24) * (scale + Math.abs(wanted)));
           if (!(found <= share)) [share, worst] = [found, `by input ${i}: ${along}, expected ${wanted}`];
         }
@@ -106,8 +125,11 @@ const dot = (a: ArrayLike<number>, b: ArrayLike<number>) => {
 
 /** Every check, in order of how much depends on it. */
 export function* kernelChecks(): Generator<KernelCheck> {
-  const draw = sampler(2024);
   const types = ['f32', 'f16'] as const;
+  const weight = (draw: Draw, shape: readonly number[], dtype: 'f32' | 'f16' | BlockDType, std = 1) => {
+    const plain = draw(shape, { dtype: dtype === 'f16' ? 'f16' : 'f32', std });
+    return isBlocks(dtype) ? blockWeight(plain, dtype) : plain;
+  };
 
   for (const [shape, outs] of [
     [[37, 72], 29],
@@ -117,28 +139,30 @@ export function* kernelChecks(): Generator<KernelCheck> {
       // Blocks are of 32 weights.
       if (isBlocks(dtype) && (outs * shape[shape.length - 1]) % 32) continue;
       const inner = shape[shape.length - 1];
-      const x = draw(shape);
-      const plain = draw([outs, inner], { dtype: dtype === 'f16' ? 'f16' : 'f32' });
-      const w = isBlocks(dtype) ? blockWeight(plain, dtype) : plain;
-      const bias = draw([outs]);
-      const expected = reference.linear(x, w, bias);
       const what = `matmul ${inner} to ${outs}, weights in ${dtype}`;
-      yield forward(what, linear(x.tensor, w.tensor, bias.tensor), expected, { terms: inner });
-      const residual = draw(expected.shape);
-      const all = binary.add(unary.gelu(linear(x.tensor, w.tensor, bias.tensor)), residual.tensor);
-      yield forward(`${what}, gelu and residual`, all, reference.add(reference.map(expected, reference.gelu), residual), {
-        terms: inner,
-        ulps: 12,
+      const operands = (draw: Draw) => [draw(shape), weight(draw, [outs, inner], dtype), draw([outs])] as const;
+      yield forward(what, { terms: inner }, (draw) => {
+        const [x, w, bias] = operands(draw);
+        return [linear(x.tensor, w.tensor, bias.tensor), reference.linear(x, w, bias)];
+      });
+      yield forward(`${what}, gelu and residual`, { terms: inner, ulps: 12 }, (draw) => {
+        const [x, w, bias] = operands(draw);
+        const expected = reference.linear(x, w, bias);
+        const residual = draw(expected.shape);
+        const all = binary.add(unary.gelu(linear(x.tensor, w.tensor, bias.tensor)), residual.tensor);
+        return [all, reference.add(reference.map(expected, reference.gelu), residual)];
       });
     }
   }
-  {
-    // Where few tiles are wide a GPU's schedule makes the sum in parts.
+  // Where few tiles are wide a GPU's schedule makes the sum in parts.
+  yield forward('matmul, a long sum of few rows', { terms: 1304 }, (draw) => {
     const [x, w] = [draw([9, 1304]), draw([2900, 1304], { dtype: 'f16' })];
-    yield forward('matmul, a long sum of few rows', linear(x.tensor, w.tensor), reference.linear(x, w, null), { terms: 1304 });
-  }
-  const [a, b] = [draw([3, 19, 33]), draw([3, 21, 33])];
-  yield forward('matmul of two activations', matmul(a.tensor, b.tensor, { transposed: true }), reference.matmul(a, b, true), { terms: 33 });
+    return [linear(x.tensor, w.tensor), reference.linear(x, w, null)];
+  });
+  yield forward('matmul of two activations', { terms: 33 }, (draw) => {
+    const [a, b] = [draw([3, 19, 33]), draw([3, 21, 33])];
+    return [matmul(a.tensor, b.tensor, { transposed: true }), reference.matmul(a, b, true)];
+  });
 
   for (const [shape, window, stride] of [
     [[2, 11, 13, 20], [16, 3, 3], 1],
@@ -149,182 +173,174 @@ export function* kernelChecks(): Generator<KernelCheck> {
     for (const dtype of [...types, 'q8', 'q4'] as const) {
       const c = shape[3];
       if (isBlocks(dtype) && (c % 4 || (window[0] * window[1] * window[2] * c) % 32)) continue;
-      const x = draw(shape);
-      const plain = draw([...window, c], { dtype: dtype === 'f16' ? 'f16' : 'f32', std: 0.3 });
-      const w = isBlocks(dtype) ? blockWeight(plain, dtype) : plain;
-      const padding = window[1] === 3 ? 1 : 0;
-      const expected = reference.conv2d(x, w, null, { stride, padding: new Array(4).fill(padding) });
-      const y = conv2d(x.tensor, w.tensor, null, { stride, padding });
       // Winograd's convolution, of 64 channels, loses three to four bits.
-      yield forward(`convolution ${window.slice(1).join('x')}, stride ${stride}, ${c} channels, weights in ${dtype}`, y, expected, {
-        terms: window[1] * window[2] * c,
-        ulps: c === 64 ? 24 : 4,
+      const accuracy = { terms: window[1] * window[2] * c, ulps: c === 64 ? 24 : 4 };
+      yield forward(`convolution ${window.slice(1).join('x')}, stride ${stride}, ${c} channels, weights in ${dtype}`, accuracy, (draw) => {
+        const [x, w] = [draw(shape), weight(draw, [...window, c], dtype, 0.3)];
+        const padding = window[1] === 3 ? 1 : 0;
+        const expected = reference.conv2d(x, w, null, { stride, padding: new Array(4).fill(padding) });
+        return [conv2d(x.tensor, w.tensor, null, { stride, padding }), expected];
       });
     }
   }
 
   for (const width of [16, 40, 64, 96, 128, 512, 5, 33]) {
-    const [q, k, v] = [draw([2, 13, 2 * width]), draw([2, 21, 2 * width]), draw([2, 21, 2 * width])];
-    const accuracy = { terms: width + 21, ulps: 24 };
-    yield forward(
-      `attention, heads of ${width}`,
-      attention(q.tensor, k.tensor, v.tensor, 2),
-      reference.attention(q, k, v, 2, false),
-      accuracy,
-    );
+    yield forward(`attention, heads of ${width}`, { terms: width + 21, ulps: 24 }, (draw) => {
+      const [q, k, v] = [draw([2, 13, 2 * width]), draw([2, 21, 2 * width]), draw([2, 21, 2 * width])];
+      return [attention(q.tensor, k.tensor, v.tensor, 2), reference.attention(q, k, v, 2, false)];
+    });
   }
-  const tokens = draw([1, 19, 64], { dtype: 'f16' });
-  const causal = attention(tokens.tensor, tokens.tensor, tokens.tensor, 4, { causal: true });
-  yield forward('attention, causal, f16', causal, reference.attention(tokens, tokens, tokens, 4, true), { terms: 35, ulps: 24 });
-  {
+  yield forward('attention, causal, f16', { terms: 35, ulps: 24 }, (draw) => {
+    const tokens = draw([1, 19, 64], { dtype: 'f16' });
+    const causal = attention(tokens.tensor, tokens.tensor, tokens.tensor, 4, { causal: true });
+    return [causal, reference.attention(tokens, tokens, tokens, 4, true)];
+  });
+  yield forward('attention over keys in parts', { terms: 62, ulps: 24 }, (draw) => {
     const [q, k, v] = [draw([1, 9, 48]), draw([1, 14, 48]), draw([1, 14, 48])];
     const part = (from: number, to: number) => attentionPart(q.tensor, slice(k.tensor, 1, from, to), slice(v.tensor, 1, from, to), 1);
     const joined = attentionResult(mergeAttention(part(0, 5), part(5, 14), 1), 1);
-    yield forward('attention over keys in parts', joined, reference.attention(q, k, v, 1, false), { terms: 62, ulps: 24 });
-  }
+    return [joined, reference.attention(q, k, v, 1, false)];
+  });
 
   for (const dtype of types) {
-    const x = draw([2, 7, 9, 24], { dtype });
-    const [gamma, beta] = [draw([24], { mean: 1 }), draw([24])];
+    const of = (name: string, accuracy: Accuracy, made: (x: Sample, gamma: Sample, beta: Sample, other: Sample) => [Tensor, Values]) =>
+      forward(`${name}, ${dtype}`, accuracy, (draw) => {
+        const x = draw([2, 7, 9, 24], { dtype });
+        return made(x, draw([24], { mean: 1 }), draw([24]), draw(x.shape, { dtype }));
+      });
     const norm = { terms: 16, ulps: 8 };
-    yield forward(
-      `group norm, ${dtype}`,
+    yield of('group norm', norm, (x, gamma, beta) => [
       groupNorm(x.tensor, gamma.tensor, beta.tensor, 8, 1e-5),
       reference.groupNorm(x, gamma, beta, 8, 1e-5),
-      norm,
-    );
-    const activated = unary.silu(groupNorm(x.tensor, gamma.tensor, beta.tensor, 3, 1e-6));
-    yield forward(`group norm and silu, ${dtype}`, activated, reference.map(reference.groupNorm(x, gamma, beta, 3, 1e-6), reference.silu), {
-      terms: 16,
-      ulps: 16,
-    });
-    yield forward(`layer norm, ${dtype}`, layerNorm(x.tensor, gamma.tensor, beta.tensor), reference.layerNorm(x, gamma, beta, 1e-5), norm);
-    yield forward(`softmax, ${dtype}`, softmax(x.tensor), reference.softmax(x), { terms: 24, ulps: 24 });
-    yield forward(`geglu, ${dtype}`, geglu(x.tensor), reference.geglu(x), { ulps: 8 });
-    for (const [name, f, exact, ulps] of FUNCTIONS) yield forward(`${name}, ${dtype}`, f(x.tensor), reference.map(x, exact), { ulps });
+    ]);
+    yield of('group norm and silu', { terms: 16, ulps: 16 }, (x, gamma, beta) => [
+      unary.silu(groupNorm(x.tensor, gamma.tensor, beta.tensor, 3, 1e-6)),
+      reference.map(reference.groupNorm(x, gamma, beta, 3, 1e-6), reference.silu),
+    ]);
+    yield of('layer norm', norm, (x, gamma, beta) => [
+      layerNorm(x.tensor, gamma.tensor, beta.tensor),
+      reference.layerNorm(x, gamma, beta, 1e-5),
+    ]);
+    yield of('softmax', { terms: 24, ulps: 24 }, (x) => [softmax(x.tensor), reference.softmax(x)]);
+    yield of('geglu', { ulps: 8 }, (x) => [geglu(x.tensor), reference.geglu(x)]);
+    for (const [name, f, exact, ulps] of FUNCTIONS) yield of(name, { ulps }, (x) => [f(x.tensor), reference.map(x, exact)]);
     for (const [name, f, exact, ulps] of PAIRS)
-      yield forward(`${name}, ${dtype}`, f(x.tensor, gamma.tensor), reference.broadcast(x, gamma, exact), { ulps });
-    const other = draw(x.shape, { dtype });
-    yield forward(
-      `choice, ${dtype}`,
+      yield of(name, { ulps }, (x, gamma) => [f(x.tensor, gamma.tensor), reference.broadcast(x, gamma, exact)]);
+    yield of('choice', EXACT, (x, _gamma, _beta, other) => [
       where(unary.relu(x.tensor), x.tensor, other.tensor),
       reference.where(
         reference.map(x, (v) => Math.max(v, 0)),
         x,
         other,
       ),
-      EXACT,
-    );
-    yield forward(`permutation, ${dtype}`, permute(x.tensor, [0, 3, 1, 2]), reference.permute(x, [0, 3, 1, 2]), EXACT);
-    yield forward(`slice, ${dtype}`, slice(x.tensor, -1, 3, 20), reference.slice(x, 3, 3, 20), EXACT);
-    yield forward(`concatenation, ${dtype}`, concat([x.tensor, other.tensor]), reference.concat([x, other], 3), EXACT);
-    yield forward(`nearest upsampling, ${dtype}`, upsampleNearest(x.tensor, 2), reference.upsampleNearest(x, 2), EXACT);
+    ]);
+    yield of('permutation', EXACT, (x) => [permute(x.tensor, [0, 3, 1, 2]), reference.permute(x, [0, 3, 1, 2])]);
+    yield of('slice', EXACT, (x) => [slice(x.tensor, -1, 3, 20), reference.slice(x, 3, 3, 20)]);
+    yield of('concatenation', EXACT, (x, _gamma, _beta, other) => [concat([x.tensor, other.tensor]), reference.concat([x, other], 3)]);
+    yield of('nearest upsampling', EXACT, (x) => [upsampleNearest(x.tensor, 2), reference.upsampleNearest(x, 2)]);
     const around: [number, number][] = [
       [0, 0],
       [1, 2],
       [0, 1],
       [0, 0],
     ];
-    yield forward(`padding, ${dtype}`, pad(x.tensor, around), reference.pad(x, around), EXACT);
+    yield of('padding', EXACT, (x) => [pad(x.tensor, around), reference.pad(x, around)]);
     for (const [axis, size] of [
       [3, 24],
       [1, 7],
     ] as const) {
-      const kept = (f: (values: Float64Array) => number) => reference.reduced(x, axis, f);
-      yield forward(`sum along axis ${axis}, ${dtype}`, sum(x.tensor, { axis, keep: true }), kept(reference.sumOf), {
-        terms: size,
-        ulps: 2,
-      });
-      yield forward(
-        `mean along axis ${axis}, ${dtype}`,
-        mean(x.tensor, { axis, keep: true }),
-        kept((v) => reference.sumOf(v) / size),
-        { terms: size, ulps: 2 },
-      );
-      yield forward(
-        `maximum along axis ${axis}, ${dtype}`,
-        max(x.tensor, { axis, keep: true }),
-        kept((v) => Math.max(...v)),
-        EXACT,
-      );
+      const options = { axis, keep: true };
+      const accuracy = { terms: size, ulps: 2 };
+      yield of(`sum along axis ${axis}`, accuracy, (x) => [sum(x.tensor, options), reference.reduced(x, axis, reference.sumOf)]);
+      yield of(`mean along axis ${axis}`, accuracy, (x) => [
+        mean(x.tensor, options),
+        reference.reduced(x, axis, (v) => reference.sumOf(v) / size),
+      ]);
+      yield of(`maximum along axis ${axis}`, EXACT, (x) => [max(x.tensor, options), reference.reduced(x, axis, (v) => Math.max(...v))]);
     }
   }
-  const table = draw([11, 12]);
-  yield forward('rows by index', gatherRows(table.tensor, indices([3, 0, 10, 3])), reference.gatherRows(table, [3, 0, 10, 3]), EXACT);
-  {
+  const rows = [3, 0, 10, 3];
+  yield forward('rows by index', EXACT, (draw) => {
+    const table = draw([11, 12]);
+    return [gatherRows(table.tensor, indices(rows)), reference.gatherRows(table, rows)];
+  });
+  yield forward('modulation', { ulps: 6 }, (draw) => {
     const [normal, gamma, beta, raw] = [0, 1, 2, 3].map(() => draw([2, 5, 7, 12]));
-    yield forward(
-      'modulation',
-      modulate(normal.tensor, gamma.tensor, beta.tensor, raw.tensor, 0.7),
-      reference.modulate(normal, gamma, beta, raw, 0.7),
-      {
-        ulps: 6,
-      },
-    );
-  }
+    const y = modulate(normal.tensor, gamma.tensor, beta.tensor, raw.tensor, 0.7);
+    return [y, reference.modulate(normal, gamma, beta, raw, 0.7)];
+  });
 
-  const inner = draw([9, 20]);
   yield derivative(
     'matmul',
-    [inner, draw([13, 20])],
+    [
+      [9, 20],
+      [13, 20],
+    ],
     (x, w) => linear(x, w),
     (x, w) => reference.linear(x, w, null),
     33,
   );
   yield derivative(
     'convolution',
-    [draw([1, 7, 9, 8]), draw([12, 3, 3, 8])],
+    [
+      [1, 7, 9, 8],
+      [12, 3, 3, 8],
+    ],
     (x, w) => conv2d(x, w, null, { padding: 1 }),
     (x, w) => reference.conv2d(x, w, null, { padding: [1, 1, 1, 1] }),
     130,
   );
   yield derivative(
     'attention',
-    [draw([1, 7, 32]), draw([1, 9, 32]), draw([1, 9, 32])],
+    [
+      [1, 7, 32],
+      [1, 9, 32],
+      [1, 9, 32],
+    ],
     (q, k, v) => attention(q, k, v, 2),
     (q, k, v) => reference.attention(q, k, v, 2, false),
     64,
   );
   yield derivative(
     'group norm',
-    [draw([2, 5, 12]), draw([12]), draw([12])],
+    [[2, 5, 12], [12], [12]],
     (x, g, c) => groupNorm(x, g, c, 3),
     (x, g, c) => reference.groupNorm(x, g, c, 3, 1e-5),
     60,
   );
   yield derivative(
     'layer norm',
-    [draw([5, 12]), draw([12]), draw([12])],
+    [[5, 12], [12], [12]],
     (x, g, c) => layerNorm(x, g, c),
     (x, g, c) => reference.layerNorm(x, g, c, 1e-5),
     60,
   );
   yield derivative(
     'softmax',
-    [draw([6, 11])],
+    [[6, 11]],
     (x) => softmax(x),
     (x) => reference.softmax(x),
     16,
   );
   yield derivative(
     'geglu',
-    [draw([6, 22])],
+    [[6, 22]],
     (x) => geglu(x),
     (x) => reference.geglu(x),
     8,
   );
   yield derivative(
     'silu',
-    [draw([6, 11])],
+    [[6, 11]],
     (x) => unary.silu(x),
     (x) => reference.map(x, reference.silu),
     8,
   );
   yield derivative(
     'rows by index',
-    [table],
-    (x) => gatherRows(x, indices([3, 0, 10, 3])),
-    (x) => reference.gatherRows(x, [3, 0, 10, 3]),
+    [[11, 12]],
+    (x) => gatherRows(x, indices(rows)),
+    (x) => reference.gatherRows(x, rows),
     4,
   );
 }

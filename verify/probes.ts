@@ -72,9 +72,9 @@ async function grainOf(device: Device): Promise<number | null> {
     device.profile = new Profile();
     await program.run();
     const times = device.profile.dispatches.flatMap(({ begin, end }) => (begin === null || end === null ? [] : [begin, end]));
-    const first = times.reduce((least, time) => (time < least ? time : least), times[0]);
     const gcd = (a: bigint, b: bigint): bigint => (b === 0n ? a : gcd(b, a % b));
-    return Number(times.reduce((common, time) => gcd(common, time - first), 0n));
+    const grain = Number(times.reduce((common, time) => gcd(common, time - times[0]), 0n));
+    return Math.abs(grain);
   } finally {
     device.profile = before;
     program.dispose();

@@ -4,16 +4,17 @@ import { tell, tellError } from './notices.ts';
 import { run } from './photos.ts';
 import type { CheckEvent, CheckResult } from './protocol.ts';
 import { engine } from './session.ts';
+import { seconds } from './words.ts';
 
 /** The check that goes on, while another view is shown too. */
 const going = signal<{ event: CheckEvent | null; stop: AbortController } | null>(null);
 const found = signal<CheckResult | null>(null);
 
 const VERDICTS = {
-  stopped: 'It was not checked to the end',
   good: 'It computes right',
   flawed: 'It computes right where it is used, but not in all that it offers',
   unusable: 'Its results cannot be trusted',
+  unfinished: 'What was looked at is right, and not all was',
 };
 
 async function begin(): Promise<void> {
@@ -49,8 +50,7 @@ async function copy(text: string): Promise<void> {
 
 export function CheckCard() {
   const [now, result] = [going.value, found.value];
-  const { done = 0, total = 1, what = '' } = now?.event ?? {};
-  const verdict = result?.interrupted && result.verdict !== 'unusable' ? 'stopped' : (result?.verdict ?? 'good');
+  const { done = 0, total = 1, what = '', secondsLeft = null } = now?.event ?? {};
   return (
     <section class="card" aria-label="Check">
       <div class="row">
@@ -71,14 +71,16 @@ export function CheckCard() {
       </p>
       {now && (
         <div class="progress">
-          <label for="check">{what ? `${done} of ${total}: ${what}` : 'Beginning'}</label>
+          <label for="check">
+            {what ? `${done} of ${total}: ${what}${secondsLeft === null ? '' : `, about ${seconds(secondsLeft)} left`}` : 'Beginning'}
+          </label>
           <progress id="check" value={now.event ? done / total : undefined} max="1" />
         </div>
       )}
       {result && (
         <>
           <p>
-            <span class={`badge ${verdict === 'good' ? 'good' : 'slow'}`}>{verdict}</span> {VERDICTS[verdict]}.
+            <span class={`badge ${result.verdict === 'good' ? 'good' : 'slow'}`}>{result.verdict}</span> {VERDICTS[result.verdict]}.
           </p>
           <ul class="small">
             {result.why.map((why) => (

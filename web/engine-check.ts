@@ -35,9 +35,9 @@ export async function check(host: Host, choice: AdapterChoice, { emit, signal }:
       });
     },
     restoration: reference ? restoration : undefined,
-    progress: (done, total, what) => emit({ done, total, what }),
+    progress: (done, total, what, secondsLeft) => emit({ done, total, what, secondsLeft }),
     signal,
   });
-  const { verdict, why, interrupted } = report;
-  return { verdict, why, interrupted, text: reportText(report, navigator.userAgent) };
+  const { verdict, why } = report;
+  return { verdict, why, text: reportText(report, navigator.userAgent) };
 }

@@ -3,8 +3,10 @@
  * browser's private storage from an earlier visit. To the library they are folders of a host: `demo`, `own` and `lora`; all else, such as the
  * state of runs, is the private file system.
  */
+
 import { factsOf, UserError, type Warning } from '../core/errors.ts';
 import { parseJsonBytes } from '../core/json.ts';
+import { sentence } from '../core/text.ts';
 import { host as browserHost } from '../host/browser.ts';
 import type { Host } from '../host/host.ts';
 import { opfsStore } from '../host/opfs-store.ts';
@@ -67,7 +69,7 @@ export class EngineFiles {
         this.storageFull?.({
           ...factsOf(error),
           code: 'state-not-kept',
-          message: `${error.message} The work goes on, but it cannot be taken up again if it is interrupted.`,
+          message: `${sentence(error.message)} The work goes on, but it cannot be taken up again if it is interrupted.`,
         });
       });
     },

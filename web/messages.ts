@@ -1,6 +1,6 @@
 /** Errors and warnings in the words of the page: their own sentence, with the place in the page that helps, or one made from their values. */
 import type { Facts } from '../core/errors.ts';
-import { shownMessage } from '../core/text.ts';
+import { sentence, shownMessage } from '../core/text.ts';
 import { spelled } from '../options/spelling.ts';
 
 type Saying = (facts: Facts) => string;
@@ -33,5 +33,5 @@ const ADVICE: Readonly<Record<string, Saying>> = {
 export function words(said: Facts & { message: string }): string {
   const { code = '', file, message } = said;
   if (file === undefined && Object.hasOwn(INSTEAD, code)) return shownMessage(INSTEAD[code](said));
-  return shownMessage(Object.hasOwn(ADVICE, code) ? `${message} ${ADVICE[code](said)}` : message);
+  return shownMessage(Object.hasOwn(ADVICE, code) ? `${sentence(message)} ${ADVICE[code](said)}` : message);
 }

@@ -43,13 +43,13 @@ export interface CheckEvent {
   done: number;
   total: number;
   what: string;
+  /** Null before it can be told. */
+  secondsLeft: number | null;
 }
 
 export interface CheckResult {
-  verdict: 'good' | 'flawed' | 'unusable';
+  verdict: 'good' | 'flawed' | 'unusable' | 'unfinished';
   why: string[];
-  /** It was stopped before its end. */
-  interrupted: boolean;
   /** The report, to be passed on. */
   text: string;
 }

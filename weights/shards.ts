@@ -2,7 +2,7 @@
 import { UserError } from '../core/errors.ts';
 import { parseJsonBytes } from '../core/json.ts';
 import { plainName } from '../core/plain-name.ts';
-import { shown } from '../core/text.ts';
+import { sentence, shown } from '../core/text.ts';
 import type { ByteSource } from './byte-source.ts';
 import { beyondBounds } from './json-bounds.ts';
 import { duplicateKey } from './json-keys.ts';
@@ -28,7 +28,7 @@ export async function openShards(index: ByteSource, open: (name: string) => Prom
     names.map(async (name) => {
       const source = await open(name).catch((cause) => {
         throw new UserError(
-          `${index.name} names the shard ${name}, which cannot be opened: ${cause.message} Download every file of the model.`,
+          `${index.name} names the shard ${name}, which cannot be opened: ${sentence(cause.message)} Download every file of the model.`,
           { cause },
         );
       });

@@ -3,7 +3,7 @@ import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { factsOf, UserError } from '../../core/errors.ts';
 import { kindOf, parseJson, parseJsonBytes } from '../../core/json.ts';
-import { listed, shown, shownMessage } from '../../core/text.ts';
+import { listed, sentence, shown, shownMessage } from '../../core/text.ts';
 
 test('control characters are shown', () => {
   assert.is(shown('\x1b]0;TITLE\x07\x1b[31mred'), '\\x1b]0;TITLE\\x07\\x1b[31mred');
@@ -36,6 +36,11 @@ test('what is no text is shown as JSON', () => {
     'an object',
     'missing',
   ]);
+});
+
+test('another sentence can follow what a driver says', () => {
+  const texts = ['device was destroyed', 'No room.', 'Lost (no message)', 'Why? (It said "no.")', 'over\n'];
+  assert.equal(texts.map(sentence), ['device was destroyed.', 'No room.', 'Lost (no message).', 'Why? (It said "no.").', 'over.']);
 });
 
 test('an error guards its own message, and has its facts', () => {

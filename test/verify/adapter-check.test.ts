@@ -3,14 +3,18 @@ import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { DeviceError } from '../../core/errors.ts';
 import type { ShaderSpec } from '../../core/shader.ts';
-import { Device } from '../../gpu/device.ts';
+import { Device, openDevice } from '../../gpu/device.ts';
+import { host } from '../../host/node.ts';
 import { flagsFor } from '../../host/node-adapters.ts';
 import { checkAdapter } from '../../verify/adapter-check.ts';
 import { kernelChecks } from '../../verify/kernel-checks.ts';
+import { reportText } from '../../verify/report-text.ts';
 import { testDevices } from '../support/device.ts';
+import { FaultyGpu } from '../support/faulty-gpu.ts';
 
-/** Checks that cost little to compile. */
-const FEW = /^(softmax|layer norm|geglu, f32|derivatives of softmax)/;
+/** Checks that cost little to compile; and those with speed and probes. */
+const FEW = /^(softmax|layer norm, f32|derivatives of softmax)/;
+const MORE = /^(softmax|layer norm|geglu, f32|derivatives of softmax|speed|probes|restoration)/;
 
 /** Opens second devices on the tests' GPU, whose closing leaves it open. */
 async function opener(make: (device: Device) => Device = (device) => device) {
@@ -28,7 +32,7 @@ test('an adapter that computes right is called good, and what it cannot follow i
   const seen: string[] = [];
   const report = await checkAdapter({
     open: await opener(),
-    only: (name) => FEW.test(name),
+    only: (name) => MORE.test(name),
     restoration: async () => 0.5,
     progress: (done, total, what) => {
       assert.ok(done <= total);
@@ -40,7 +44,7 @@ test('an adapter that computes right is called good, and what it cannot follow i
   assert.ok(report.kernels.checked >= 8 && report.kernels.worst!.share! > 0);
   assert.ok('matrix' in report.schedules.left);
   assert.ok(report.speed!.matmul > 0 && report.speed!.download > 0);
-  assert.ok(report.probes.ulps.division < 3 && report.probes.infiniteHalves);
+  assert.ok(report.probes!.ulps.division < 3 && report.probes!.infiniteHalves);
   assert.ok(seen.some((what) => what.startsWith('softmax')));
   assert.is(report.interrupted, false);
 });
@@ -64,7 +68,11 @@ test('an adapter that computes wrong is called unusable, and what is wrong is na
 });
 
 test('a restoration that differs, and a check that is stopped, are told', async () => {
-  const differs = await checkAdapter({ open: await opener(), only: (name) => name === 'softmax, f32', restoration: async () => 3 });
+  const differs = await checkAdapter({
+    open: await opener(),
+    only: (name) => /^(softmax, f32|restoration)/.test(name),
+    restoration: async () => 3,
+  });
   assert.is(differs.verdict, 'unusable');
   const stop = new AbortController();
   stop.abort();
@@ -72,7 +80,41 @@ test('a restoration that differs, and a check that is stopped, are told', async 
   assert.is(stopped.interrupted, true);
   assert.is(stopped.kernels.checked, 0);
   assert.is(stopped.speed, null);
-  assert.is(stopped.verdict, 'flawed');
+  assert.is(stopped.verdict, 'unfinished');
+  assert.match(reportText(stopped, 'a test'), /^UNFINISHED/);
+});
+
+test('a check whose time is over ends with what it could look at', async () => {
+  const left: (number | null)[] = [];
+  const report = await checkAdapter({
+    open: await opener(),
+    only: (name) => FEW.test(name),
+    seconds: 0,
+    progress: (_done, _total, _what, secondsLeft) => left.push(secondsLeft),
+  });
+  assert.is(report.verdict, 'unfinished');
+  assert.is(report.kernels.checked, 0);
+  assert.ok(report.kernels.left >= 8);
+  assert.match(report.why.join(' '), /checks were left out: the time was over/);
+  assert.ok(left.length > 0 && left.every((seconds) => seconds === null));
+});
+
+test('a GPU that is lost at a kernel is told, and the check goes on with another device', async () => {
+  const faulty = new FaultyGpu(await host.gpu());
+  let opened = 0;
+  const report = await checkAdapter({
+    async open(schedule) {
+      if (schedule === 'matrix') throw new DeviceError('This adapter cannot run the matrix schedule.');
+      faulty.faults = { loseAt: () => ++opened === 1 };
+      return openDevice({ gpu: faulty.gpu, settle: host.settle, schedule });
+    },
+    only: (name) => /^softmax, f/.test(name),
+  });
+  assert.is(faulty.losses, 1);
+  assert.is(report.kernels.checked, 4);
+  assert.is(report.kernels.wrong.length, 1);
+  assert.is(report.verdict, 'unusable');
+  assert.match(report.why.join(' '), /The GPU was lost at softmax, f32/);
 });
 
 test('the checks have a name each', () => {

@@ -60,7 +60,7 @@ test('the GPU is checked kernel by kernel until somebody stops that, and the rep
   await driver.page.click('section[aria-label="Check"] button:has-text("Check")');
   await driver.page.waitForSelector('label[for=check]:has-text(": matmul")');
   await driver.page.click('section[aria-label="Check"] button:has-text("Stop")');
-  await driver.page.waitForSelector('section[aria-label="Check"] .badge:has-text("stopped")');
+  await driver.page.waitForSelector('section[aria-label="Check"] .badge:has-text("unfinished")');
   await driver.page.click('section[aria-label="Check"] summary');
   assert.match(
     (await driver.page.textContent('section[aria-label="Check"] pre'))!,
