@@ -9,7 +9,7 @@ import { host } from '../../host/node.ts';
 import { crop } from '../../image/compose.ts';
 import { decode } from '../../image/decode.ts';
 import { encodeJpeg, encodePng } from '../../image/encode.ts';
-import { FaultyGpu } from '../support/faulty-gpu.ts';
+import { type Faults, FaultyGpu } from '../support/faulty-gpu.ts';
 import { projectFile } from '../support/fixtures.ts';
 import { assertRefused, startSupir, supir } from './run-cli.ts';
 
@@ -152,22 +152,51 @@ test('a recipe makes the same file again, and refuses another photo', async ({ f
   assertRefused(await supir(['restore', photo, '-o', again, '--from', photo]), /carries no recipe/, 'no recipe');
 });
 
-test('a GPU that is lost again and again ends the batch with a plain word', async ({ folder }) => {
+/** Restores two photos, the first stage alone, on a driver with faults. */
+async function onFaulty(folder: string, photos: string, faults: Faults) {
   const { gpu } = host;
-  const faulty = new FaultyGpu(await gpu(), { loseAt: () => true });
+  const faulty = new FaultyGpu(await gpu(), faults);
   host.gpu = async () => faulty.gpu;
+  const out = join(folder, 'out');
   try {
-    const photos = await album(folder);
-    const given = ['restore', join(photos, 'a.png'), join(photos, 'inner', 'b.jpg'), '-o', join(folder, 'out'), '--stage1-only'];
-    const { code, stdout, stderr } = await supir(given);
-    assert.is(code, 3, stderr);
-    assert.match(stdout, /^0 restored, 1 failed, 0 skipped$/m);
-    assert.match(stderr, /The batch was stopped, because the GPU is lost again and again\. 1 photo was not begun; the same command/);
-    assert.is(faulty.losses, 3);
-    assert.not(existsSync(join(folder, 'out')));
+    const result = await supir(['restore', join(photos, 'a.png'), join(photos, 'inner', 'b.jpg'), '-o', out, '--stage1-only']);
+    const files = existsSync(out) ? readdirSync(out).map((name) => readFileSync(join(out, name))) : [];
+    return { ...result, faulty, files };
   } finally {
     host.gpu = gpu;
+    rmSync(out, { recursive: true, force: true });
   }
+}
+
+test('a GPU that is lost again and again ends the batch with a plain word', async ({ folder }) => {
+  const { code, stdout, stderr, faulty, files } = await onFaulty(folder, await album(folder), { loseAt: () => true });
+  assert.is(code, 3, stderr);
+  assert.match(stdout, /^0 restored, 1 failed, 0 skipped$/m);
+  assert.match(stderr, /The batch was stopped, because the GPU is lost again and again\. 1 photo was not begun; the same command/);
+  assert.is(faulty.losses, 3);
+  assert.equal(files, []);
+});
+
+test('other faults of a driver, in a batch: the same pictures, or the right words for every photo', async ({ folder }) => {
+  const photos = await album(folder);
+  const whole = await onFaulty(folder, photos, {});
+  assert.is(whole.files.length, 2, whole.stderr);
+  // Lost once, and no adapter for a while.
+  const lost = await onFaulty(folder, photos, { loseAt: (submit) => submit === 5, nullFor: 1500 });
+  assert.is(lost.code, 0, lost.stderr);
+  assert.equal([lost.faulty.losses, lost.faulty.refusedAdapters], [1, 1]);
+  assert.match(lost.stderr, /The GPU device was lost .*\. Trying once more on a new device\./);
+  assert.equal(lost.files, whole.files);
+
+  const dropped = await onFaulty(folder, photos, { dropAt: () => true });
+  assert.is(dropped.code, 3, dropped.stderr);
+  assert.match(dropped.stdout, /^0 restored, 2 failed, 0 skipped$/m);
+  assert.is(dropped.stderr.match(/are 0\. Probably the driver dropped/g)?.length, 4);
+
+  const refused = await onFaulty(folder, photos, { memory: 2e6 });
+  assert.is(refused.code, 3, refused.stderr);
+  assert.match(refused.stderr, /Out of GPU memory while placing .*smaller image or tiles/);
+  assert.equal([...dropped.files, ...refused.files], []);
 });
 
 test('what cannot be is refused before the work', async ({ folder }) => {
