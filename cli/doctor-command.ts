@@ -1,16 +1,15 @@
 /** `doctor`: what computes here, which GPUs there are, and with --check whether this one computes right. */
 
 import { Command } from 'commander';
-import { type Device, openDevice } from '../gpu/device.ts';
+import { openDevice } from '../gpu/device.ts';
 import { DEMO } from '../host/demo.ts';
 import { gpus, host } from '../host/node.ts';
-import { SupirModel } from '../restore/supir-model.ts';
 import { checkAdapter } from '../verify/adapter-check.ts';
-import { demoShare } from '../verify/demo-check.ts';
+import { storedRestoration } from '../verify/demo-check.ts';
 import { reportText } from '../verify/report-text.ts';
-import { openSafetensors } from '../weights/safetensors.ts';
 import { doctor, RUNTIME } from './doctor.ts';
 import { onInterrupt } from './interrupt.ts';
+import { duration } from './progress.ts';
 
 interface DoctorOptions {
   json?: boolean;
@@ -56,10 +55,11 @@ async function check({ json, report: path }: DoctorOptions): Promise<number> {
   const stop = onInterrupt(clear, 'what is printed is what had been found.');
   const report = await checkAdapter({
     open: async (schedule) => openDevice({ gpu: await host.gpu(), settle: host.settle, chooseMatrixUnit: host.chooseMatrixUnit, schedule }),
-    restoration,
+    restoration: storedRestoration((name) => host.fileSource(`${DEMO}/${name}`)),
     signal: stop,
-    progress: (done, total, what) => {
-      if (process.stderr.isTTY) process.stderr.write(`\r\x1b[K${done} of ${total}  ${what}`);
+    progress: (done, total, what, left) => {
+      const rest = left === null ? '' : `, about ${duration(1000 * left)} left`;
+      if (process.stderr.isTTY) process.stderr.write(`\r\x1b[K${done} of ${total}${rest}  ${what}`);
     },
   });
   clear();
@@ -68,17 +68,4 @@ async function check({ json, report: path }: DoctorOptions): Promise<number> {
   console.log(json ? text : reportText(report, RUNTIME));
   if (report.interrupted) throw stop.reason;
   return report.verdict === 'unusable' ? 1 : 0;
-}
-
-/** The demo model's stored result, where the demo lies beside the program. */
-async function restoration(device: Device): Promise<number> {
-  const open = (name: string) => host.fileSource(`${DEMO}/${name}`);
-  const model = await SupirModel.open(device, open);
-  const source = await open('reference.safetensors');
-  try {
-    return await demoShare(model, await openSafetensors(source));
-  } finally {
-    await model.close();
-    await source.close?.();
-  }
 }

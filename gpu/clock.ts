@@ -9,11 +9,6 @@ export interface WorkObserver {
   computed(flops: number): void | Promise<void>;
 }
 
-/** Submits that may be under way at once: one is computed while the next is recorded. */
-const IN_FLIGHT = 2;
-/** Less work than this share of a submit's budget is not waited for by itself: that would cost more than it tells. */
-const TOLD = 1 / 16;
-
 export class Clock {
   /** Set to be told of work as it is done, within a run of a program too. */
   observer: WorkObserver | null = null;
@@ -34,7 +29,7 @@ export class Clock {
 
   /** Waits until another submit may be made. */
   async room(): Promise<void> {
-    while (this.underWay.length >= IN_FLIGHT) await this.underWay.shift();
+    while (this.underWay.length >= this.pace.mostUnderWay) await this.underWay.shift();
   }
 
   /** Work was submitted. */
@@ -44,7 +39,7 @@ export class Clock {
     open.planned += planned;
     open.flops += work.reduce((sum, { flops }) => sum + flops, 0);
     // Small submits are waited for together; how long each took is not known then.
-    if (open.planned >= TOLD * pace.seconds) this.fence(planned >= TOLD * pace.seconds ? planned : null);
+    if (open.planned >= pace.told) this.fence(planned >= pace.told ? planned : null);
   }
 
   /** Waits until all that was submitted is done and told. */

@@ -12,7 +12,7 @@ import { type CardMemory, estimateMemory, triedMemory, UNKNOWN_MACHINE } from '.
 import { Clock } from './clock.ts';
 import type { MatrixChoice } from './matrix-choice.ts';
 import { type MatrixAdapter, matrixUnits, whyNoMatrices } from './matrix-units.ts';
-import { Pace } from './pace.ts';
+import { Pace, type Screen } from './pace.ts';
 import type { Profile } from './profiler.ts';
 import { Residency } from './residency.ts';
 
@@ -24,6 +24,8 @@ export interface OpenOptions {
   powerPreference?: GPUPowerPreference;
   /** Seconds of work that a submit may hold; less where a screen is to go on moving. Default 0.25. See Pace. */
   submitSeconds?: number;
+  /** The screen that this program may be seen on; its submits are much shorter then. Default: nobody sees it. */
+  screen?: Screen;
   /** The pace of a device before this one on the same adapter; its submits are then bounded as there. */
   pace?: Pace;
   /** What is known of the machine, to estimate the GPU's memory by. */
@@ -103,7 +105,9 @@ export async function openDevice(options: OpenOptions): Promise<Device> {
   if (matrixFindings !== undefined) facts.matrixFindings = matrixFindings;
   if (matrixUnit) Object.assign(facts, { schedule: 'matrix', matrixUnit });
   else if (options.schedule === 'subgroup' || (options.schedule !== 'tiled' && oneSize && facts.software)) facts.schedule = 'subgroup';
-  const pace = options.pace ?? new Pace({ seconds: options.submitSeconds, software: facts.software });
+  const { submitSeconds: seconds, screen } = options;
+  const pace = options.pace ?? new Pace({ seconds, software: facts.software, screen });
+  if (screen && !options.pace) pace.roundTrip = await settle(roundTripOf(device));
   const opened = new Device(device, facts, settle, pace);
   opened.debug = options.debug ?? null;
   opened.card = options.card ?? estimateMemory(facts, limits, options.machine ?? UNKNOWN_MACHINE);
@@ -127,6 +131,17 @@ async function matrixUnitOf(
       `This adapter cannot run the matrix schedule: ${refused}. Use the tiled schedule, or leave the choice to the adapter's facts.`,
     );
   return { unit: matrixUnit ?? unit ?? units[0], why };
+}
+
+/** Seconds until a host tells the end of nothing: the shorter of two tries, the first of which may begin with other things. */
+async function roundTripOf({ queue }: GPUDevice): Promise<number> {
+  let shortest = Number.POSITIVE_INFINITY;
+  for (let i = 0; i < 2; i++) {
+    const begun = performance.now();
+    await queue.onSubmittedWorkDone();
+    shortest = Math.min(shortest, performance.now() - begun);
+  }
+  return shortest / 1000;
 }
 
 /** naga offers the feature but does not parse its directive. */

@@ -4,6 +4,8 @@
  * second, by the plan's operations and bytes and by the speed that portions before them have shown.
  */
 
+import { UserError } from '../core/errors.ts';
+
 /** What a dispatch does. */
 export interface Work {
   flops: number;
@@ -24,11 +26,18 @@ export interface Portion {
   groups: number;
 }
 
+/** A screen that is drawn by the GPU that computes. */
+export interface Screen {
+  /** Whether somebody sees this program on it: it must go on moving then. */
+  readonly isSeen: boolean;
+}
+
 export interface PaceOptions {
   /** Seconds that a submit may take, above 0. Default 0.25. */
   seconds?: number;
   /** True for drivers that compute on the processor. */
   software: boolean;
+  screen?: Screen;
 }
 
 /** Cautious first guesses, per second: of an integrated GPU, and of two cores. */
@@ -36,11 +45,19 @@ const GPU_GUESS: Work = { flops: 5e11, bytes: 3e10 };
 const CPU_GUESS: Work = { flops: 2e10, bytes: 5e9 };
 /** Dispatches of a submit at most: the GPU begins with the first while the next are recorded, which takes some microseconds each. */
 const MOST_DISPATCHES = 128;
+/** Seconds of a submit while the program is seen: the screen is drawn between two, so it moves some thirty times a second. */
+const SEEN = 1 / 30;
+/** Some browsers tell the end of a submit only when they look for it next: a submit takes so many such round trips at least. */
+const ROUND_TRIPS = 8;
+/** Submits that may be under way at once: one is computed while the next is recorded; but one alone where the screen is to have its turn. */
+const [UNDER_WAY, UNDER_WAY_SEEN] = [2, 1];
+/** Less work than this share of a submit's budget is not waited for by itself: that would cost more than it tells. */
+const [TOLD, TOLD_SEEN] = [1 / 16, 1 / 2];
 /** One portion changes the estimate by at most these factors: a compiler, or other work, may have been in its way. */
 const [QUICKER, SLOWER] = [0.5, 4];
 
 export class Pace {
-  /** Seconds that a submit may take. May be changed at any time. */
+  /** Seconds that a submit may take where nobody sees the program. May be changed at any time. */
   seconds: number;
   /** Seconds that it might take to begin with. */
   readonly usualSeconds: number;
@@ -49,14 +66,41 @@ export class Pace {
   losses = 0;
   /** Is told of every portion that was timed: its planned and its measured seconds. */
   onPortion: ((planned: number, measured: number) => void) | null = null;
+  /** Seconds in which the end of nothing is told. */
+  roundTrip = 0;
   private readonly guess: Work;
+  private readonly screen: Screen | undefined;
   /** Measured over guessed time. */
   private slowness = 1;
 
-  constructor({ seconds = 0.25, software }: PaceOptions) {
+  /** Throws UserError for seconds that are not above 0. */
+  constructor({ seconds = 0.25, software, screen }: PaceOptions) {
+    if (!(seconds > 0))
+      throw new UserError(`A submit may take ${seconds} seconds, and it must be more than 0.`, { code: 'submit-seconds' });
+    this.screen = screen;
     this.seconds = seconds;
     this.usualSeconds = seconds;
     this.guess = software ? CPU_GUESS : GPU_GUESS;
+  }
+
+  /** Whether the screen has its turn between two submits. */
+  private get yields(): boolean {
+    return this.screen?.isSeen === true && ROUND_TRIPS * this.roundTrip < this.seconds;
+  }
+
+  /** Seconds that a submit may take now. */
+  get limit(): number {
+    return this.yields ? Math.min(this.seconds, Math.max(SEEN, ROUND_TRIPS * this.roundTrip)) : this.seconds;
+  }
+
+  /** Submits that may be under way at once. */
+  get mostUnderWay(): number {
+    return this.yields ? UNDER_WAY_SEEN : UNDER_WAY;
+  }
+
+  /** Seconds of submitted work from which on its end is waited for. */
+  get told(): number {
+    return this.limit * (this.yields ? TOLD_SEEN : TOLD);
   }
 
   /** Seconds that work should take. */
@@ -88,14 +132,15 @@ export class Pace {
   }
 
   /**
-   * Work in the order given, divided into submits that should take at most `seconds` each. A dispatch that would take longer is divided by workgroups,
+   * Work in the order given, divided into submits that should take at most `limit` each. A dispatch that would take longer is divided by workgroups,
    * each part a submit of its own; a single workgroup is never divided. Without a bound in seconds it is a single submit. `most` caps the workgroups of one part along a dispatch's first dimension.
    */
   submits(work: readonly DividedWork[], most: number): Portion[][] {
     const submits: Portion[][] = [];
     let current: Portion[] = [];
     let planned = 0;
-    const longest = Number.isFinite(this.seconds) ? MOST_DISPATCHES : work.length;
+    const seconds = this.limit;
+    const longest = Number.isFinite(seconds) ? MOST_DISPATCHES : work.length;
     const close = () => {
       if (current.length > 0) submits.push(current);
       current = [];
@@ -103,15 +148,15 @@ export class Pace {
     };
     for (const [dispatch, each] of work.entries()) {
       const cost = this.expect(each);
-      if (cost > this.seconds && each.groups > 1) {
+      if (cost > seconds && each.groups > 1) {
         close();
-        const parts = Math.min(each.groups, Math.ceil(cost / this.seconds));
+        const parts = Math.min(each.groups, Math.ceil(cost / seconds));
         const size = Math.min(most, Math.ceil(each.groups / parts));
         for (let first = 0; first < each.groups; first += size)
           submits.push([{ dispatch, first, groups: Math.min(size, each.groups - first) }]);
         continue;
       }
-      if (planned + cost > this.seconds || current.length === longest) close();
+      if (planned + cost > seconds || current.length === longest) close();
       current.push({ dispatch, first: 0, groups: each.groups });
       planned += cost;
     }

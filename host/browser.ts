@@ -118,6 +118,14 @@ const files: Files = {
   },
 };
 
+/** A worker does not know whether its page is seen: the page has to tell it, by setting `told`. */
+export const screen = {
+  told: false,
+  get isSeen(): boolean {
+    return globalThis.document ? document.visibilityState === 'visible' : this.told;
+  },
+};
+
 // A browser's version is its compiler's too.
 const notes = fileNotes(files, 'notes', globalThis.navigator?.userAgent ?? '');
 
@@ -132,6 +140,7 @@ export const host: Host = {
   },
   freeMemory: () => null,
   machine: () => machineOf(navigator.userAgent, (navigator as { deviceMemory?: number }).deviceMemory),
+  screen,
   notes,
   // A device of its own is all that a page can give the probe, whose code few adapters make it fetch.
   chooseMatrixUnit: (adapter) =>

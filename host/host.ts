@@ -10,6 +10,7 @@ import type { DebugOptions } from '../core/debug.ts';
 import type { Notes } from '../core/notes.ts';
 import type { MatrixChoice } from '../gpu/matrix-choice.ts';
 import type { MatrixAdapter } from '../gpu/matrix-units.ts';
+import type { Screen } from '../gpu/pace.ts';
 import type { ByteSource } from '../weights/byte-source.ts';
 
 export interface Host extends Files {
@@ -22,6 +23,8 @@ export interface Host extends Files {
   freeMemory(): number | null;
   /** The machine that it runs on, as far as the platform tells. */
   machine(): Machine;
+  /** The screen that this program may be seen on, where that can be told. For openDevice. */
+  readonly screen?: Screen;
   /** What is kept from one run of the program to the next. */
   readonly notes: Notes;
   /** Which matrix unit an adapter's devices use: what was found out apart from this program, and is remembered. For openDevice. */

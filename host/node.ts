@@ -113,8 +113,7 @@ function sleepBetweenTurns(): void {
 }
 
 async function settle<T>(promise: Promise<T>): Promise<T> {
-  pending++;
-  since = performance.now();
+  if (pending++ === 0) since = performance.now();
   if (!sleeping) {
     sleeping = true;
     setImmediate(sleepBetweenTurns);

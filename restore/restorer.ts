@@ -559,8 +559,8 @@ function inBothSchedules(failure: DeviceError): DeviceError {
 
 async function deviceOf(host: Host, { schedule, powerPreference }: RestorerOptions, before: Device | null = null): Promise<Device> {
   const { pace, card, facts } = before ?? {};
-  const { settle, chooseMatrixUnit } = host;
-  const from = { gpu: await host.gpu(), settle, chooseMatrixUnit, machine: host.machine(), debug: host.debug?.() };
+  const { settle, chooseMatrixUnit, screen } = host;
+  const from = { gpu: await host.gpu(), settle, chooseMatrixUnit, screen, machine: host.machine(), debug: host.debug?.() };
   const device = await openDevice({ ...from, schedule, powerPreference, pace, card });
   device.facts.tiles = facts?.tiles;
   device.profile = before?.profile ? new Profile() : null;

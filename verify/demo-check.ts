@@ -1,11 +1,13 @@
 /** The demo model's stored result, computed again on a device: photo, latent, stage 1, prompts, four sampling steps and the colour-fixed picture. */
+import type { Device } from '../gpu/device.ts';
 import { waveletColorFix } from '../image/color-fix.ts';
 import { sampleMoments } from '../restore/latents.ts';
 import { images, type Values } from '../restore/networks.ts';
-import type { SupirModel } from '../restore/supir-model.ts';
+import { SupirModel } from '../restore/supir-model.ts';
 import { sampleEdm } from '../sampler/edm.ts';
 import { NoiseSchedule } from '../sampler/schedule.ts';
-import type { Safetensors } from '../weights/safetensors.ts';
+import type { ByteSource } from '../weights/byte-source.ts';
+import { openSafetensors, type Safetensors } from '../weights/safetensors.ts';
 import { toChannelsLast, unitImage } from './golden.ts';
 
 /** Sampling as the reference's metadata tells it. */
@@ -13,6 +15,20 @@ export const REFERENCE_SAMPLING = { steps: 4, sChurn: 5, sNoise: 1.003, cfg: 4, 
 
 /** What of the result's standard deviation it may be off; other drivers sum in another order, and sampling multiplies that. */
 const ALLOWED = 2e-3;
+
+/** The comparison below on a device, with the demo model's files opened by name; closes what it opened. */
+export function storedRestoration(open: (name: string) => Promise<ByteSource>): (device: Device) => Promise<number> {
+  return async (device) => {
+    const model = await SupirModel.open(device, open);
+    const source = await open('reference.safetensors');
+    try {
+      return await demoShare(model, await openSafetensors(source));
+    } finally {
+      await model.close();
+      await source.close?.();
+    }
+  };
+}
 
 /** The largest difference of the restored picture from the stored one, as a share of what is allowed. */
 export async function demoShare(model: SupirModel, reference: Safetensors): Promise<number> {

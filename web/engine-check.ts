@@ -1,12 +1,10 @@
 /** The check of the adapter, as `supir doctor --check` makes it. Loaded when a person asks for it. */
-import { type Device, openDevice } from '../gpu/device.ts';
+import { openDevice } from '../gpu/device.ts';
 import type { Host } from '../host/host.ts';
-import { SupirModel } from '../restore/supir-model.ts';
 import { checkAdapter } from '../verify/adapter-check.ts';
-import { demoShare } from '../verify/demo-check.ts';
+import { storedRestoration } from '../verify/demo-check.ts';
 import { reportText } from '../verify/report-text.ts';
 import { bytesSource } from '../weights/byte-source.ts';
-import { openSafetensors } from '../weights/safetensors.ts';
 import type { CallContext } from './call-context.ts';
 import type { AdapterChoice, CheckEvent, CheckResult } from './protocol.ts';
 
@@ -15,26 +13,20 @@ export async function check(host: Host, choice: AdapterChoice, { emit, signal }:
   const { powerPreference } = choice;
   const stored = await fetch(new URL('../demo/reference.safetensors', import.meta.url)).catch(() => null);
   const reference = stored?.ok ? new Uint8Array(await stored.arrayBuffer()) : null;
-  const restoration = async (device: Device) => {
-    const model = await SupirModel.open(device, (name) => host.fileSource(`demo/${name}`));
-    try {
-      return await demoShare(model, await openSafetensors(bytesSource('reference.safetensors', reference!)));
-    } finally {
-      await model.close();
-    }
-  };
+  const open = async (name: string) => (name === 'reference.safetensors' ? bytesSource(name, reference!) : host.fileSource(`demo/${name}`));
   const report = await checkAdapter({
     open: async (schedule) => {
       const wanted = schedule === 'auto' ? choice.schedule : schedule;
       return openDevice({
         gpu: await host.gpu(),
         settle: host.settle,
+        screen: host.screen,
         chooseMatrixUnit: host.chooseMatrixUnit,
         powerPreference,
         schedule: wanted,
       });
     },
-    restoration: reference ? restoration : undefined,
+    restoration: reference ? storedRestoration(open) : undefined,
     progress: (done, total, what, secondsLeft) => emit({ done, total, what, secondsLeft }),
     signal,
   });

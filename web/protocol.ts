@@ -223,6 +223,8 @@ export type WeightsChoice = (typeof WEIGHTS)[number];
 
 /** Every call: [parameters, result, event]. */
 export interface Calls {
+  /** Whether the page is seen. */
+  seen: [boolean, null, never];
   start: [AdapterChoice, AdapterReport, never];
   benchmark: [null, Benchmark, never];
   check: [null, CheckResult, CheckEvent];

@@ -46,10 +46,18 @@ let engineNow: Engine | null = null;
 
 /** The engine; started on first use. */
 export function engine(): Engine {
-  engineNow ??= new Engine(document.body.dataset.engine!, ({ message }) => {
-    broken.value = message;
-  });
+  if (!engineNow) {
+    engineNow = new Engine(document.body.dataset.engine!, ({ message }) => {
+      broken.value = message;
+    });
+    tellSeen();
+  }
   return engineNow;
+}
+
+/** While the page is seen the engine gives the GPU little work at once, so that the page goes on moving. */
+export function tellSeen(): void {
+  engineNow?.call('seen', document.visibilityState === 'visible').catch(() => undefined);
 }
 
 /** Looks at the adapter and opens the demo model. */

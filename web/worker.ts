@@ -1,5 +1,6 @@
 /** The engine: a worker that answers the page's calls. Heavy calls wait for one another; a call that was cancelled ends with an AbortError. */
 import { type Facts, factsOf, UserError } from '../core/errors.ts';
+import { screen } from '../host/browser.ts';
 import type { CallContext } from './call-context.ts';
 import { adapterReport, benchmark } from './engine-adapter.ts';
 import { Explorer } from './engine-explore.ts';
@@ -17,6 +18,10 @@ const explorer = new Explorer(model);
 const runs = new EngineRuns(model, explorer);
 
 const handlers: Handlers = {
+  seen: async (seen) => {
+    screen.told = seen;
+    return null;
+  },
   start: (choice) => {
     model.adapter = choice;
     return adapterReport(files.host, choice);

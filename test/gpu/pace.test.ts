@@ -183,11 +183,43 @@ test('the same bits, whole and divided, in every schedule', async () => {
   }
 });
 
+test('a time that holds not even one workgroup makes submits of one each, and one that is none is refused', () => {
+  const work = [{ flops: 1e12, bytes: 0, groups: 3 }];
+  const portions = new Pace({ software: true, seconds: 1e-9 }).submits(work, MOST);
+  assert.equal(
+    portions,
+    [0, 1, 2].map((first) => [{ dispatch: 0, first, groups: 1 }]),
+  );
+  for (const seconds of [0, -1, Number.NaN]) assert.throws(() => new Pace({ software: true, seconds }), /it must be more than 0/);
+});
+
 test('of many short dispatches the first are submitted while the others are recorded', () => {
   const work = Array.from({ length: 300 }, () => ({ flops: 1, bytes: 1, groups: 2 }));
   const lengths = (seconds: number) => new Pace({ software: false, seconds }).submits(work, MOST).map(({ length }) => length);
   assert.equal(lengths(0.25), [128, 128, 44]);
   assert.equal(lengths(Number.POSITIVE_INFINITY), [300]);
+});
+
+test('while a screen is to go on moving submits are short and one at a time, but not where a host is slow to tell their end', () => {
+  const screen = { isSeen: false };
+  const pace = new Pace({ software: false, screen });
+  const work = Array.from({ length: 4 }, () => ({ flops: 0.1 * pace.flopsPerSecond, bytes: 0, groups: 100 }));
+  const longest = () =>
+    Math.max(...pace.submits(work, MOST).map((portions) => portions.reduce((sum, { groups }) => sum + groups * 1e-3, 0)));
+  assert.equal([longest(), pace.mostUnderWay], [0.2, 2]);
+  screen.isSeen = true;
+  assert.ok(longest() <= 1 / 30 && longest() > 1 / 60, `${longest()} s`);
+  assert.is(pace.mostUnderWay, 1);
+  pace.afterLoss();
+  pace.afterLoss();
+  pace.afterLoss();
+  pace.afterLoss();
+  assert.ok(longest() <= 0.25 / 16, 'a loss counts for either');
+  pace.seconds = 0.25;
+  pace.roundTrip = 0.01;
+  assert.is(pace.limit, 0.08);
+  pace.roundTrip = 0.1;
+  assert.equal([pace.limit, pace.mostUnderWay], [0.25, 2]);
 });
 
 test('speed is learnt from what submits take, step by step, and the budget halves after a loss', () => {

@@ -8,25 +8,33 @@ import { UNMARKED } from '../../web/strokes.ts';
 /** Facts of the error that each restoration ends with, in turn. */
 const ends: { code: string }[] = [];
 
+/** What the engine is told of whether the page is seen. */
+const seen: boolean[] = [];
+
 /** Stands for the engine's worker. */
 class FailingWorker {
   onmessage: ((event: { data: FromEngine }) => void) | null = null;
   postMessage(message: ToEngine): void {
     if (!('call' in message)) return;
+    if (message.call === 'seen') {
+      seen.push(message.params);
+      queueMicrotask(() => this.onmessage?.({ data: { id: message.id, result: null } }));
+      return;
+    }
     assert.is(message.call, 'restore');
     const error = { name: 'DeviceError', message: 'It failed.', facts: ends.shift()! };
     queueMicrotask(() => this.onmessage?.({ data: { id: message.id, error } }));
   }
 }
 
-const document = { baseURI: 'http://localhost/', body: { dataset: { engine: 'worker.js' } } };
+const document = { visibilityState: 'visible', baseURI: 'http://localhost/', body: { dataset: { engine: 'worker.js' } } };
 const pageGlobals = { document, navigator: {}, Worker: FailingWorker };
 const before = Object.keys(pageGlobals).map((name) => [name, Object.getOwnPropertyDescriptor(globalThis, name)] as const);
 for (const [name, value] of Object.entries(pageGlobals)) Object.defineProperty(globalThis, name, { value, configurable: true });
 
 const { photos, restoreAll } = await import('../../web/photos.ts');
 const { notices } = await import('../../web/notices.ts');
-const { model } = await import('../../web/session.ts');
+const { model, tellSeen } = await import('../../web/session.ts');
 
 test.after(() => {
   for (const [name, descriptor] of before)
@@ -62,6 +70,13 @@ test('where the GPU is lost again and again, no other photo is begun, and that i
     assert.equal(await statuses('no-such', code), ['failed', 'failed', 'waiting'], code);
     assert.is(notices.value[notices.value.length - 1].text, 'The other photo was not begun: it would end alike.');
   }
+});
+
+test('the engine knows from its beginning whether the page is seen, and hears when that changes', () => {
+  assert.equal(seen, [true]);
+  document.visibilityState = 'hidden';
+  tellSeen();
+  assert.equal(seen, [true, false]);
 });
 
 test.run();
