@@ -105,8 +105,10 @@ async function inspect(paths: string[], flags: Flags): Promise<void> {
 const SHOWN = 20;
 
 async function compare(paths: string[], other: string, { json }: Flags): Promise<void> {
-  const [first, second] = [await openInputs(paths), await openInputs([other])];
+  const first = await openInputs(paths);
+  const second: TensorFile[] = [];
   try {
+    second.push(...(await openInputs([other])));
     const [a, b] = [first, second].map((files) => new Checkpoint(files.map((file) => recognize(file).model)));
     const show =
       json || !process.stderr.isTTY ? undefined : (done: number, of: number) => process.stderr.write(`\r${done} of ${of} tensors `);

@@ -26,12 +26,17 @@ export function memoryOption(otherwise: string): Option {
 /** Opens weights in the order given; a folder yields all files in it. Throws UserError naming what cannot be opened. */
 export async function openInputs(paths: readonly string[]): Promise<TensorFile[]> {
   const files: TensorFile[] = [];
-  for (const path of paths) {
-    if (/^https?:\/\//.test(path)) files.push(await openWeights(web, path));
-    else if (await isFolder(path)) files.push(...(await openFolder(host, path)));
-    else files.push(await openWeights(host, path));
+  try {
+    for (const path of paths) {
+      if (/^https?:\/\//.test(path)) files.push(await openWeights(web, path));
+      else if (await isFolder(path)) files.push(...(await openFolder(host, path)));
+      else files.push(await openWeights(host, path));
+    }
+    return files;
+  } catch (error) {
+    for (const file of files) await file.close?.();
+    throw error;
   }
-  return files;
 }
 
 const web = {

@@ -7,13 +7,13 @@ import { type TiledWork, type TileSize, type TileSizes, USUAL_TILES } from '../c
 import { DeviceError } from '../core/errors.ts';
 import { isRecord } from '../core/json.ts';
 import type { Notes } from '../core/notes.ts';
-import { constant, input, type Tensor } from '../core/tensor.ts';
+import { constant } from '../core/tensor.ts';
 import { attention } from '../kernels/attention.ts';
 import { conv2d } from '../kernels/conv2d.ts';
 import { linear } from '../kernels/linear.ts';
 import { AdapterNotes } from './adapter-notes.ts';
 import type { Device } from './device.ts';
-import { compile } from './program.ts';
+import { chained, msOfRun, type Repeated, repeated } from './timing.ts';
 
 /** Milliseconds of each work with each tile. */
 export type TileTimes = Partial<Record<TiledWork, Record<TileSize, number>>>;
@@ -34,7 +34,7 @@ export interface TuningOptions {
 }
 
 /** What is timed, with the first operand as an input and so often. Of what is chained each waits for the one before, as in networks. */
-const WORKS: Readonly<Record<TiledWork, (repeats: number) => { x: Tensor; results: Tensor[] }>> = {
+const WORKS: Readonly<Record<TiledWork, Repeated>> = {
   manyRows: chained([2048, 640], () => {
     const w = weight([640, 640]);
     return (y) => linear(y, w);
@@ -58,6 +58,7 @@ const WORKS: Readonly<Record<TiledWork, (repeats: number) => { x: Tensor; result
 const CLEAR = 0.1;
 /** Dispatches of a run; many where so few take less than so many milliseconds, for what a run takes beside them would be timed. */
 const [REPEATS, MANY_REPEATS, SHORT] = [4, 32, 2];
+const RUNS = 2;
 const NOTE = 'tiles';
 
 /** Makes the device choose the quicker tiles: those that notes have, else timed ones, which are noted. Where timing fails it stays as usual. */
@@ -108,21 +109,7 @@ function timer(device: Device): NonNullable<TuningOptions['time']> {
   const repeats = new Map<TiledWork, number>();
   const timed = async (work: TiledWork, size: TileSize, count: number) => {
     device.facts.tiles = { ...USUAL_TILES, [work]: size };
-    const { x, results } = WORKS[work](count);
-    const outputs = Object.fromEntries(results.map((result, i) => [`y${i}`, result]));
-    const program = await compile(device, outputs, undefined, { kept: Object.keys(outputs) });
-    const run = async (given = {}) => {
-      const begun = performance.now();
-      await program.run(given);
-      await device.settle(device.gpu.queue.onSubmittedWorkDone());
-      return performance.now() - begun;
-    };
-    try {
-      await run({ x: new Float32Array(x.size).fill(0.01) });
-      return Math.min(await run(), await run()) / count;
-    } finally {
-      program.dispose();
-    }
+    return (await msOfRun(device, WORKS[work], count, RUNS)) / count;
   };
   return async (work, size) => {
     if (!repeats.has(work)) {
@@ -139,19 +126,3 @@ function isTiles(noted: unknown): noted is TileSizes {
 }
 
 const weight = (shape: number[]) => constant(new Uint16Array(shape.reduce((a, b) => a * b)).fill(0x1000), shape);
-
-type Step = (x: Tensor) => Tensor;
-
-function chained(shape: number[], make: () => Step) {
-  return (repeats: number) => {
-    const [x, step] = [input('x', shape), make()];
-    return { x, results: [Array.from({ length: repeats }).reduce<Tensor>((y) => step(y), x)] };
-  };
-}
-
-function repeated(shape: number[], make: () => Step) {
-  return (repeats: number) => {
-    const [x, step] = [input('x', shape), make()];
-    return { x, results: Array.from({ length: repeats }, () => step(x)) };
-  };
-}

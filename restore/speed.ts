@@ -2,8 +2,8 @@
 
 import { parameters } from '../core/module.ts';
 import { SCRATCH_BYTES } from '../core/parameter-source.ts';
-import { constant, input } from '../core/tensor.ts';
-import { compile } from '../gpu/program.ts';
+import { constant } from '../core/tensor.ts';
+import { chained, msOfWork } from '../gpu/timing.ts';
 import { linear } from '../kernels/linear.ts';
 import type { Model } from './model.ts';
 
@@ -19,27 +19,17 @@ export interface Speeds {
 
 /** A projection of 1024 tokens of SDXL's middle width. */
 const [ROWS, WIDTH] = [1024, 1280];
-const RUNS = 3;
+/** Of them in a run; many where few take less than so many milliseconds. */
+const HOW = { few: 2, many: 40, short: 20, runs: 3 };
 /** Bytes of weights to read. */
 const SAMPLE = 2 ** 25;
 
-/** Runs a matmul, compiled before, and reads some weights. */
+/** Runs matmuls one behind another, and reads some weights. */
 export async function measureSpeeds({ device, networks }: Model): Promise<Speeds> {
-  const x = new Float32Array(ROWS * WIDTH).fill(0.5);
-  const weight = constant(new Uint16Array(WIDTH * WIDTH).fill(0x3800), [WIDTH, WIDTH]);
-  const program = await compile(device, { y: linear(input('x', [ROWS, WIDTH]), weight) });
-  let best = Number.POSITIVE_INFINITY;
-  try {
-    await program.run({ x });
-    for (let i = 0; i < RUNS; i++) {
-      const begun = performance.now();
-      await program.run();
-      best = Math.min(best, performance.now() - begun);
-    }
-  } finally {
-    program.dispose();
-  }
-  return { gflopPerSecond: (2 * ROWS * WIDTH * WIDTH) / 1e6 / best, readPerSecond: await readingSpeed(networks) };
+  const weight = constant(new Uint16Array(WIDTH * WIDTH).fill(0x1000), [WIDTH, WIDTH]);
+  const projections = chained([ROWS, WIDTH], () => (x) => linear(x, weight));
+  const ms = await msOfWork(device, projections, HOW);
+  return { gflopPerSecond: (2 * ROWS * WIDTH * WIDTH) / 1e6 / ms, readPerSecond: await readingSpeed(networks) };
 }
 
 /** Bytes of the networks' weights in a second, converted as the GPU takes them. */

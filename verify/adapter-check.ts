@@ -4,12 +4,12 @@
  */
 import type { Schedule } from '../core/adapter.ts';
 import { DeviceError } from '../core/errors.ts';
-import { input } from '../core/tensor.ts';
+import { constant, sizeOf } from '../core/tensor.ts';
 import { sentence } from '../core/text.ts';
 import type { Device } from '../gpu/device.ts';
-import { compile } from '../gpu/program.ts';
 import { deviceAfterLoss } from '../gpu/recovery.ts';
 import { type TileTuning, timedTiles } from '../gpu/tile-tuning.ts';
+import { chained, msOfWork, type Repeated } from '../gpu/timing.ts';
 import { GPU_COPY_DST, GPU_COPY_SRC, GPU_MAP_READ, GPU_STORAGE } from '../gpu/usage.ts';
 import { attention } from '../kernels/attention.ts';
 import { conv2d } from '../kernels/conv2d.ts';
@@ -262,31 +262,13 @@ async function attempt(check: { run(device: Device): Promise<{ share: number; wo
   }
 }
 
-/** Work within one submit: enough for a clock, and repeated. */
-const [CHAIN, RUNS] = [6, 3];
+/** Repetitions of a run; many where few take less than so many milliseconds. */
+const HOW = { few: 6, many: 48, short: 10, runs: 3 };
 
 async function speedOf(device: Device): Promise<NonNullable<AdapterReport['speed']>> {
-  const token = input('x', [1024, 640]);
-  const map = input('x', [1, 48, 48, 320]);
-  const q = input('x', [1, 1024, 640]);
-  const [w, window] = [input('w', [640, 640]), input('w', [320, 3, 3, 320])];
-  const chain = <T>(x: T, f: (x: T) => T) => Array.from({ length: CHAIN }).reduce<T>((y) => f(y), x);
-  const gflops = async (y: ReturnType<typeof linear>, inputs: Record<string, Float32Array>) => {
-    const program = await compile(device, { y });
-    try {
-      await program.run(inputs);
-      let best = Number.POSITIVE_INFINITY;
-      for (let i = 0; i < RUNS; i++) {
-        const begun = performance.now();
-        await program.run();
-        best = Math.min(best, performance.now() - begun);
-      }
-      return program.plan.flops / 1e6 / best;
-    } finally {
-      program.dispose();
-    }
-  };
-  const small = (n: number) => new Float32Array(n).fill(0.01);
+  const weight = (...shape: number[]) => constant(new Float32Array(sizeOf(shape)).fill(0.001), shape);
+  const [w, window] = [weight(640, 640), weight(320, 3, 3, 320)];
+  const gflops = async (flops: number, work: Repeated) => flops / 1e6 / (await msOfWork(device, work, HOW));
   const bytes = 2 ** 25;
   const data = new Uint8Array(bytes);
   const there = device.buffer('there', bytes, GPU_STORAGE | GPU_COPY_SRC | GPU_COPY_DST);
@@ -306,16 +288,16 @@ async function speedOf(device: Device): Promise<NonNullable<AdapterReport['speed
     });
     return {
       matmul: await gflops(
-        chain(token, (x) => linear(x, w)),
-        { x: small(token.size), w: small(w.size) },
+        2 * 1024 * 640 * 640,
+        chained([1024, 640], () => (x) => linear(x, w)),
       ),
       convolution: await gflops(
-        chain(map, (x) => conv2d(x, window, null, { padding: 1 })),
-        { x: small(map.size), w: small(window.size) },
+        2 * 48 * 48 * 320 * 320 * 9,
+        chained([1, 48, 48, 320], () => (x) => conv2d(x, window, null, { padding: 1 })),
       ),
       attention: await gflops(
-        chain(q, (x) => attention(x, x, x, 10)),
-        { x: small(q.size) },
+        4 * 1024 * 1024 * 640,
+        chained([1, 1024, 640], () => (x) => attention(x, x, x, 10)),
       ),
       upload: bytes / upload,
       download: bytes / download,

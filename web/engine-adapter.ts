@@ -3,9 +3,9 @@
 import type { Schedule } from '../core/adapter.ts';
 import { DeviceError } from '../core/errors.ts';
 import { TorchRandom } from '../core/random.ts';
-import { constant, input, type Tensor } from '../core/tensor.ts';
+import { constant } from '../core/tensor.ts';
 import { type Device, openDevice, TOLD_LIMITS } from '../gpu/device.ts';
-import { compile } from '../gpu/program.ts';
+import { msOfWork, type Repeated, repeated } from '../gpu/timing.ts';
 import type { Host } from '../host/host.ts';
 import { squares } from '../host/smoke.ts';
 import { attention } from '../kernels/attention.ts';
@@ -58,43 +58,29 @@ async function impossible(host: Host, choice: AdapterChoice): Promise<AdapterRep
   return why;
 }
 
-/** Milliseconds that a row is repeated for. */
-const LONG_ENOUGH = 250;
+/** Repetitions of a row within a run; many where few take less than so many milliseconds. */
+const HOW = { few: 2, many: 64, short: 10, runs: 3 };
 
 /** Measures a matrix product, a convolution and attention at sizes of the demo model's UNet times four; each is compiled and run once before. */
 export async function benchmark(device: Device): Promise<Benchmark> {
   const random = new TorchRandom(1);
   const weight = (...shape: number[]) => constant(random.randn(shape.reduce((a, b) => a * b)), shape);
-  const tokens = () => input('x', [1, 1024, 128]);
-  const cases: [string, number, Tensor][] = [
-    ['matrix product, 1024 x 128 by 512', 2 * 1024 * 128 * 512, linear(tokens(), weight(512, 128))],
+  const [wide, window] = [weight(512, 128), weight(128, 3, 3, 128)];
+  const tokens = [1, 1024, 128];
+  const cases: [what: string, flops: number, work: Repeated][] = [
+    ['matrix product, 1024 x 128 by 512', 2 * 1024 * 128 * 512, repeated(tokens, () => (x) => linear(x, wide))],
     [
       'convolution 3 x 3, 32 x 32 x 128',
       2 * 1024 * 128 * 128 * 9,
-      conv2d(input('x', [1, 32, 32, 128]), weight(128, 3, 3, 128), null, { padding: 1 }),
+      repeated([1, 32, 32, 128], () => (x) => conv2d(x, window, null, { padding: 1 })),
     ],
-    ['attention, 1024 tokens, 8 heads', 4 * 1024 * 1024 * 128, attention(tokens(), tokens(), tokens(), 8)],
+    ['attention, 1024 tokens, 8 heads', 4 * 1024 * 1024 * 128, repeated(tokens, () => (x) => attention(x, x, x, 8))],
   ];
+  const before = device.compileMs;
   const rows: Benchmark['rows'] = [];
-  let compileMs = 0;
-  for (const [what, flops, tensor] of cases) {
-    const x = random.randn(1024 * 128);
-    const begun = performance.now();
-    const program = await compile(device, { tensor });
-    try {
-      await program.run({ x });
-      compileMs += performance.now() - begun;
-      const start = performance.now();
-      let runs = 0;
-      while (runs === 0 || performance.now() - start < LONG_ENOUGH) {
-        await program.run({ x });
-        runs++;
-      }
-      const ms = (performance.now() - start) / runs;
-      rows.push({ what, gflops: flops / ms / 1e6, ms });
-    } finally {
-      program.dispose();
-    }
+  for (const [what, flops, work] of cases) {
+    const ms = await msOfWork(device, work, HOW);
+    rows.push({ what, gflops: flops / ms / 1e6, ms });
   }
-  return { rows, compileMs };
+  return { rows, compileMs: device.compileMs - before };
 }

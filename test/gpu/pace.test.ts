@@ -208,13 +208,14 @@ test('while a screen is to go on moving submits are short and one at a time, but
     Math.max(...pace.submits(work, MOST).map((portions) => portions.reduce((sum, { groups }) => sum + groups * 1e-3, 0)));
   assert.equal([longest(), pace.mostUnderWay], [0.2, 2]);
   screen.isSeen = true;
-  assert.ok(longest() <= 1 / 30 && longest() > 1 / 60, `${longest()} s`);
+  // A part is a whole number of workgroups, of a millisecond each here.
+  assert.ok(longest() <= 1 / 30 + 1e-3 && longest() > 1 / 60, `${longest()} s`);
   assert.is(pace.mostUnderWay, 1);
   pace.afterLoss();
   pace.afterLoss();
   pace.afterLoss();
   pace.afterLoss();
-  assert.ok(longest() <= 0.25 / 16, 'a loss counts for either');
+  assert.ok(longest() <= 0.25 / 16 + 1e-3, 'a loss counts for either');
   pace.seconds = 0.25;
   pace.roundTrip = 0.01;
   assert.is(pace.limit, 0.08);
