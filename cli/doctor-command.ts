@@ -1,6 +1,6 @@
 /** `doctor`: what computes here, which GPUs there are, and with --check whether this one computes right. */
 
-import { Command } from 'commander';
+import { Command, InvalidArgumentError } from 'commander';
 import { openDevice } from '../gpu/device.ts';
 import { DEMO } from '../host/demo.ts';
 import { gpus, host } from '../host/node.ts';
@@ -16,6 +16,7 @@ interface DoctorOptions {
   list?: boolean;
   check?: boolean;
   report?: string;
+  minutes?: number;
 }
 
 export function doctorCommand(): Command {
@@ -24,6 +25,11 @@ export function doctorCommand(): Command {
     .option('--list', 'list the GPUs that there are, with the numbers that --gpu takes')
     .option('--check', 'compare every kind of kernel with plain loops in f64, in every schedule that this adapter can follow; some minutes')
     .option('--report <file>', 'with --check: write the whole report as JSON')
+    .option(
+      '--minutes <n>',
+      'with --check: minutes after which no other check is begun (default: 3 on a GPU, 8 where the processor computes)',
+      minutes,
+    )
     .option('--json', 'print a JSON object')
     .addHelpText(
       'after',
@@ -43,6 +49,12 @@ Exit codes: 0 it computes, 1 --check found an adapter that cannot be trusted, 2 
     });
 }
 
+function minutes(given: string): number {
+  const number = Number(given);
+  if (!(number > 0)) throw new InvalidArgumentError('It must be a number above 0, such as 10.');
+  return number;
+}
+
 async function list({ json }: DoctorOptions): Promise<void> {
   const found = await gpus();
   if (json) console.log(JSON.stringify(found, null, 2));
@@ -50,12 +62,13 @@ async function list({ json }: DoctorOptions): Promise<void> {
   else for (const { number, name, backend } of found) console.log(`${number}  ${name}  (${backend})`);
 }
 
-async function check({ json, report: path }: DoctorOptions): Promise<number> {
+async function check({ json, report: path, minutes: most }: DoctorOptions): Promise<number> {
   const clear = () => void (process.stderr.isTTY && process.stderr.write('\r\x1b[K'));
   const stop = onInterrupt(clear, 'what is printed is what had been found.');
   const report = await checkAdapter({
     open: async (schedule) => openDevice({ gpu: await host.gpu(), settle: host.settle, chooseMatrixUnit: host.chooseMatrixUnit, schedule }),
     restoration: storedRestoration((name) => host.fileSource(`${DEMO}/${name}`)),
+    seconds: most === undefined ? undefined : 60 * most,
     signal: stop,
     progress: (done, total, what, left) => {
       const rest = left === null ? '' : `, about ${duration(1000 * left)} left`;

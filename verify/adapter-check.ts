@@ -67,7 +67,7 @@ export interface AdapterCheckOptions {
   restoration?: (device: Device) => Promise<number>;
   /** Leaves out checks by name; 'probes', 'speed', 'tiles' and 'restoration' are some of them. Default: all are run. */
   only?: (name: string) => boolean;
-  /** Seconds after which no other check is begun. Default: three minutes on a GPU, half an hour where the processor computes, and compiles slowly. */
+  /** Seconds after which no other check is begun. Default: three minutes on a GPU, eight where the processor computes, and compiles slowly. */
   seconds?: number;
   /** Is told of every check that begins; `secondsLeft` is null before it can be told. */
   progress?: (done: number, total: number, what: string, secondsLeft: number | null) => void;
@@ -77,7 +77,7 @@ export interface AdapterCheckOptions {
 /** Checks of what is computed in tiles of two sizes. */
 const TILED = /^(matmul|convolution|attention)/;
 const SCHEDULES: Schedule[] = ['tiled', 'subgroup', 'matrix'];
-const [GPU_SECONDS, CPU_SECONDS] = [180, 1800];
+const [GPU_SECONDS, CPU_SECONDS] = [180, 480];
 /** Of the time, what the chosen schedule's kernels may take before all else is looked at. */
 const FIRST = 2 / 3;
 /** Checks after which the time left can be told. */
