@@ -31,16 +31,17 @@ export async function listAdapters(create: Create): Promise<ListedAdapter[]> {
  */
 export function flagsFor(which: string, adapters: readonly ListedAdapter[]): string[] {
   // "4060" is a part of a name, unless there are so many GPUs.
+  const part = which.trim().toLowerCase();
   const found =
     /^\d+$/.test(which) && Number(which) < adapters.length
       ? adapters.filter(({ number }) => number === Number(which))
-      : adapters.filter(({ name }) => name.toLowerCase().includes(which.toLowerCase()));
+      : adapters.filter(({ name }) => part !== '' && name.toLowerCase().includes(part));
   const names = [...new Set(found.map(({ name }) => name))];
   const list = adapters.map(({ number, name, backend }) => `${number}: ${shown(name)} (${backend})`).join('; ') || 'none';
   const facts = { code: found.length === 0 ? 'unknown-gpu' : 'several-gpus', option: 'gpu', values: { given: which } };
-  if (found.length === 0) throw new UserError(`No GPU is meant by ${shown(which)}. There are: ${list}.`, facts);
+  if (found.length === 0) throw new UserError(`No GPU has the number or the name '${shown(which)}'. There are: ${list}.`, facts);
   if (names.length > 1)
-    throw new UserError(`${shown(which)} means several GPUs: give a number or more of the name. There are: ${list}.`, facts);
+    throw new UserError(`'${shown(which)}' means several GPUs: give a number or more of the name. There are: ${list}.`, facts);
   const [{ name, backend }] = found;
   if (adapters.filter((each) => each.name === name && each.backend === backend).length > 1)
     throw new UserError(

@@ -193,7 +193,7 @@ test('other faults of a driver, in a batch: the same pictures, or the right word
   assert.match(dropped.stdout, /^0 restored, 2 failed, 0 skipped$/m);
   assert.is(dropped.stderr.match(/are 0\. Probably the driver dropped/g)?.length, 4);
 
-  const refused = await onFaulty(folder, photos, { memory: 2e6 });
+  const refused = await onFaulty(folder, photos, { memory: 5e5 });
   assert.is(refused.code, 1, refused.stderr);
   assert.match(refused.stderr, /Out of GPU memory while placing .*smaller image or tiles/);
   assert.equal([...dropped.files, ...refused.files], []);

@@ -131,7 +131,10 @@ test('which GPU is meant: a number, a part of a name, or a refusal that lists th
   ];
   assert.equal(flagsFor('1', adapters), ['adapter=Intel(R) UHD Graphics 630', 'backend=vulkan']);
   assert.equal(flagsFor('rtx', adapters), ['adapter=NVIDIA GeForce RTX 4060', 'backend=vulkan']);
-  assert.throws(() => flagsFor('7', adapters), /No GPU is meant by "?7"?\. There are: 0: NVIDIA/);
+  for (const none of ['7', 'radeon', ' '])
+    assert.throws(() => flagsFor(none, adapters), /No GPU has the number or the name '.*'\. There are: 0: NVIDIA/);
+  assert.throws(() => flagsFor('', [adapters[0]]), /No GPU has/);
+  assert.equal(flagsFor(' uhd ', adapters), ['adapter=Intel(R) UHD Graphics 630', 'backend=vulkan']);
   assert.throws(() => flagsFor('l', adapters), /means several GPUs/);
   assert.throws(() => flagsFor('4060', [...adapters, { ...adapters[0], number: 3 }]), /only tell them apart by name/);
 });
