@@ -1,6 +1,7 @@
 /**
  * `npm run bench -- submits`: whether submits take what they may. An evaluation of UNet and control network in submits of bounded length and in a single
- * one, taking turns: how long submits took, what bounding them costs, and whether the results are the same bits. Synthetic weights.
+ * one, taking turns: how long submits took, what bounding them costs, and whether the results are the same bits. Synthetic weights. One submit more takes so
+ * little that other work on the machine hides it: so there is a third run, cut much finer, that tells what a submit takes.
  */
 import { openDevice } from '../gpu/device.ts';
 import { compile } from '../gpu/program.ts';
@@ -34,9 +35,13 @@ export interface SubmitsResult {
   wallMs: [whole: number, cut: number];
   /** What cutting adds to the evaluation beside it, by the first, median: 0.01 is 1 %. */
   added: number;
+  /** Milliseconds, by the first of these, that a submit more takes: of an evaluation cut much finer beside one in one submit, median. */
+  submitMs: number;
   sameBits: boolean;
 }
 
+/** So many times finer than the budget the third run is cut. */
+const FINER = 32;
 /** Where in the list of submits, shortest first, those stand that are told. */
 const TOLD = [0, 0.1, 0.5, 0.9, 0.99, 1];
 /** Ends of the histogram's bars, in budgets. */
@@ -50,9 +55,18 @@ export async function benchSubmits({ config: folder, latent, rounds, budget }: S
   attachSynthetic(supir.model, 'model.');
   const program = await compile(device, supir.denoiserGraph([1, latent, latent, config.unet.in_channels], config.text.context_length, 1));
   const inputs = denoiserInputs(config, latent);
+  let submitted = 0;
+  const { queue } = device.gpu;
+  const submit = queue.submit.bind(queue);
+  Object.defineProperty(device.gpu, 'queue', { value: queue });
+  queue.submit = (commands) => {
+    submitted++;
+    return submit(commands);
+  };
   const clock = workClock(device);
   const run = async (seconds: number) => {
     pace.seconds = seconds;
+    submitted = 0;
     let eps = new Float32Array(0) as Float32Array;
     let wall = 0;
     const work = await clock.time(async () => {
@@ -60,13 +74,14 @@ export async function benchSubmits({ config: folder, latent, rounds, budget }: S
       ({ eps } = await program.run(inputs));
       wall = performance.now() - begun;
     });
-    return { eps, wall, work };
+    return { eps, wall, work, submits: submitted };
   };
   // Drivers compile in the first; the second is timed by submits, and the pace learns.
   for (let i = 0; i < 2; i++) await run(budget);
 
   const submits: number[][] = [];
   const ratios: number[] = [];
+  const each: number[] = [];
   const times: Record<'wall' | 'work', [number, number][]> = { wall: [], work: [] };
   let sameBits = true;
   for (let round = 0; round < rounds; round++) {
@@ -75,11 +90,16 @@ export async function benchSubmits({ config: folder, latent, rounds, budget }: S
     pace.onPortion = (planned, measured) => void portions.push([planned, measured]);
     const cut = await run(budget);
     pace.onPortion = null;
+    const learn = pace.learn.bind(pace);
+    pace.learn = () => {}; // short submits tell less of the speed
+    const fine = await run(budget / FINER);
+    pace.learn = learn;
+    each.push((fine.work - whole.work) / (fine.submits - whole.submits));
     submits.push(portions.map(([, measured]) => measured));
     ratios.push(median(portions.map(([planned, measured]) => measured / planned)));
     for (const key of ['wall', 'work'] as const) times[key].push([whole[key], cut[key]]);
     const bits = new Uint32Array(cut.eps.buffer);
-    sameBits &&= new Uint32Array(whole.eps.buffer).every((each, i) => each === bits[i]);
+    sameBits &&= new Uint32Array(whole.eps.buffer).every((value, i) => value === bits[i]);
   }
   pace.seconds = budget;
   const work = program.plan.dispatches.map(({ flops, bytes, threads, shader }) => ({
@@ -98,6 +118,7 @@ export async function benchSubmits({ config: folder, latent, rounds, budget }: S
     workMs: medians(times.work),
     wallMs: medians(times.wall),
     added: median(times.work.map(([whole, cut]) => cut / whole - 1)),
+    submitMs: median(each),
     sameBits,
   };
   program.dispose();
@@ -123,6 +144,7 @@ export function submitsTable(r: SubmitsResult): string {
     `above the budget: ${percent(seconds.filter((each) => each > budget).length / seconds.length)}; above twice the budget: ${percent(seconds.filter((each) => each > 2 * budget).length / seconds.length)}`,
     `measured over planned seconds, round by round: ${r.learnt.map((ratio) => ratio.toFixed(2)).join(', ')}`,
     `an evaluation: ${workMs[0].toFixed(0)} ms of ${r.worker} time in one submit and ${workMs[1].toFixed(0)} cut (${percent(r.added)} added, pair by pair); ${wallMs[0].toFixed(0)} and ${wallMs[1].toFixed(0)} ms by the clock`,
+    `a submit more takes ${r.submitMs.toFixed(2)} ms of ${r.worker} time, so that ${r.submits} submits add ${percent((r.submitMs * r.submits) / workMs[0])} by this count`,
     `the same bits: ${r.sameBits ? 'yes' : 'NO'}`,
     '',
     '    of a budget   share',

@@ -113,7 +113,8 @@ function sleepBetweenTurns(): void {
 }
 
 async function settle<T>(promise: Promise<T>): Promise<T> {
-  if (pending++ === 0) since = performance.now();
+  pending++;
+  since = performance.now();
   if (!sleeping) {
     sleeping = true;
     setImmediate(sleepBetweenTurns);
