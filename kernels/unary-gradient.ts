@@ -50,10 +50,9 @@ export const unaryGradientOp: Op<{ fn: Sloped; slope: Scalar }, { g: Tensor; x: 
   },
 };
 
-/** WGSL of `sigmoid(x)` and `gelu_slope(x)`; needs activationWgsl's `erf`. */
+/** WGSL of `gelu_slope(x)`; needs activationWgsl's `erf`. */
 export function slopeWgsl(type: 'f32' | 'vec4<f32>'): string {
   return `
-fn sigmoid(x: ${type}) -> ${type} { return ${type}(1.0) / (${type}(1.0) + exp(-x)); }
 fn gelu_slope(x: ${type}) -> ${type} {
   return 0.5 * (${type}(1.0) + erf(x * 0.70710678118654752)) + x * exp(-0.5 * x * x) * 0.39894228040143268;
 }`;

@@ -131,7 +131,7 @@ fn run(id: u32, group: u32, local: u32) {
     case 2u: { v = gelu(x); }
     case 3u: { v = quickGelu(x); }
     case 4u: { v = exp(x); }
-    case 5u: { v = ${type}(1.0) / (${type}(1.0) + exp(-x)); }
+    case 5u: { v = sigmoid(x); }
     case 6u: { v = exact_tanh(x); }
     case 7u: { v = sqrt(x); }
     case 8u: { v = abs(x); }

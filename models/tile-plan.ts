@@ -200,7 +200,8 @@ class Planner {
         const bytes = alive.reduce((sum, map) => sum + this.mapBytes(map), 0);
         if (bytes > fullest.bytes) fullest = { bytes, maps: alive };
       }
-      if (fullest.bytes <= room) return places;
+      // Where programs alone take more than there is, no map is left to give up.
+      if (fullest.bytes <= Math.max(0, room)) return places;
       const largest = (among: number[]) => among.reduce((best, map) => (this.mapBytes(map) > this.mapBytes(best) ? map : best), among[0]);
       const passing = fullest.maps.filter(canBeAnew);
       if (passing.length > 0) places[largest(passing)] = 'again';

@@ -68,7 +68,7 @@ class TiledRun {
   private readonly graphs: { kind: number; maps: (Held | FeatureMap | null)[] }[];
   private readonly moments = new Map<number, Held>();
   private readonly held = new Set<Held>();
-  private readonly pace: Pace;
+  private readonly lingering: Lingering;
   private done = 0;
 
   constructor(device: Device, graphs: TiledGraph[], options: TiledOptions) {
@@ -82,7 +82,7 @@ class TiledRun {
     const known = new Set(options.moments?.keys());
     this.plan = planTiles(kinds, { ...options, known }, device.facts, device.gpu.limits);
     this.graphs = graphs.map(({ output, input }) => ({ kind: outputs.indexOf(output), maps: [input] }));
-    this.pace = new Pace(device, options.budget);
+    this.lingering = new Lingering(device, options.budget);
   }
 
   release(): void {
@@ -204,7 +204,7 @@ class TiledRun {
         if (done instanceof Held) free(done);
         maps[each] = null;
       }
-    await this.pace.freed(freed);
+    await this.lingering.freed(freed);
   }
 
   /** Compiles programs, those of `prepare` being placed beside the first one ever, and disposes of them when `body` is done. */
@@ -233,7 +233,7 @@ class TiledRun {
     } finally {
       for (const program of programs) program.dispose();
     }
-    await this.pace.freed(others);
+    await this.lingering.freed(others);
   }
 
   private async runForm(
@@ -262,7 +262,7 @@ class TiledRun {
             });
             known = [];
             if (planned.place === 'host') (maps[planned.map] as FeatureMap).write({ rows: y, columns: x }, results.tile);
-            await this.tileDone(own);
+            await this.tileDone();
             tile++;
           }
       }
@@ -296,9 +296,7 @@ class TiledRun {
     };
     const all = prepare.splice(0);
     await this.withPrograms([...steps.values(), finish], [...all, place], async (programs) => {
-      const byShape = new Map(
-        [...steps.keys()].map((key, i) => [key, { program: programs[i], feed: new Feed(), planned: steps.get(key)! }]),
-      );
+      const byShape = new Map([...steps.keys()].map((key, i) => [key, { program: programs[i], feed: new Feed() }]));
       for (const [graph, { kind: of, maps }] of this.graphs.entries()) {
         if (of !== kind) continue;
         const shapes = this.plan.graphs[kind].maps;
@@ -308,7 +306,7 @@ class TiledRun {
             let before = empty!;
             for (const window of keys) {
               const { q, k, v } = operands;
-              const { program, feed, planned: step } = byShape.get(String(windowShape(shapes[k].tensor.shape, window)))!;
+              const { program, feed } = byShape.get(String(windowShape(shapes[k].tensor.shape, window)))!;
               feed.read('q', graph, q, maps[q]!, shapes[q].tensor.shape, { rows: y, columns: x });
               for (const [name, map] of [
                 ['k', k],
@@ -319,13 +317,12 @@ class TiledRun {
               await program.run(inputs, { from: [...from, ...before.all('state')], to: state!.all('state') });
               before = state!;
               this.options.signal?.throwIfAborted();
-              await this.pace.after(step.plan.flops);
             }
             const window = { rows: y, columns: x };
             const last = programs[programs.length - 1];
             const results = await last.run({}, { from: before.all('state'), to: this.into(planned, graph, kind, window, sums, tile) });
             if (planned.place === 'host') (maps[planned.map] as FeatureMap).write(window, results.tile);
-            await this.tileDone(finish);
+            await this.tileDone();
             tile++;
           }
       }
@@ -333,11 +330,10 @@ class TiledRun {
     for (const held of [state, empty]) if (held) this.free(held);
   }
 
-  private async tileDone({ plan }: PlannedProgram): Promise<void> {
+  private async tileDone(): Promise<void> {
     const { signal, onTile } = this.options;
     signal?.throwIfAborted();
     await onTile?.(++this.done, this.plan.tiles);
-    await this.pace.after(plan.flops);
   }
 }
 
@@ -451,60 +447,26 @@ class Sums {
   }
 }
 
-/** Seconds of work that may be handed to the GPU before the host looks whether it is done. */
-const QUANTUM = 0.25;
-/** Floating-point operations after which it looks in any case. */
-const MOST_AHEAD = 2 ** 40;
 /** Bytes of buffers that may have been freed while the GPU still works on them: until it is done they take room beside what comes next. */
 const MOST_LINGERING = 2 ** 28;
 
-/**
- * Lets the host run ahead of the GPU, but not far: so that progress is told and an abort takes effect in time, no more is on its way than a driver
- * should hold, and buffers that were freed are gone soon. How much work that is, is learnt.
- */
-class Pace {
+/** Counts what was freed, and waits for the GPU before it is too much. */
+class Lingering {
   private readonly device: Device;
-  private readonly mostLingering: number;
-  private ahead = 0;
-  /** Work to hand over before the next look. */
-  private share = 1;
-  private looks: Promise<void>[] = [];
-  private lookedAt = performance.now();
-  private lingering = 0;
+  private readonly most: number;
+  private bytes = 0;
 
   constructor(device: Device, budget: number) {
     this.device = device;
-    this.mostLingering = Math.min(MOST_LINGERING, budget / 4);
+    this.most = Math.min(MOST_LINGERING, budget / 4);
   }
 
-  /** To be called when so many operations were handed over. */
-  async after(flops: number): Promise<void> {
-    this.ahead += flops;
-    if (this.ahead < this.share) return;
-    const work = this.ahead;
-    this.ahead = 0;
-    const look = this.look().then(() => {
-      const now = performance.now();
-      this.share = Math.min(MOST_AHEAD, (QUANTUM * work) / Math.max(1e-3, (now - this.lookedAt) / 1000));
-      this.lookedAt = now;
-    });
-    this.looks.push(look);
-    if (this.looks.length > 1) await this.looks.shift();
-    this.device.check();
-  }
-
-  /** To be called when so many bytes of buffers were freed. */
+  /** So many bytes of buffers were freed. A lost device is told by the next check. */
   async freed(bytes: number): Promise<void> {
-    this.lingering += bytes;
-    if (this.lingering > this.mostLingering) await this.look();
-  }
-
-  /** Ends when the GPU is done with all that it was given; a lost device is told by the next check. */
-  private look(): Promise<void> {
-    const { device, lingering } = this;
-    const done = device.settle(device.gpu.queue.onSubmittedWorkDone()).catch(() => undefined);
-    return done.then(() => {
-      this.lingering -= Math.min(this.lingering, lingering);
-    });
+    this.bytes += bytes;
+    if (this.bytes <= this.most) return;
+    const { device } = this;
+    await device.settle(device.gpu.queue.onSubmittedWorkDone()).catch(() => undefined);
+    this.bytes = 0;
   }
 }

@@ -308,6 +308,7 @@ export class Restorer<K extends Kind = SupirKind> {
     };
     // A device that was lost after the piece before.
     if (this.device.isGone) await this.replaceDevice(settings.signal);
+    const { memory } = this;
     for (let tried = false; ; ) {
       try {
         return await run();
@@ -316,7 +317,11 @@ export class Restorer<K extends Kind = SupirKind> {
         const failure = await this.device.failureBehind(error);
         const isLost = (failure as DeviceError).code === 'device-lost';
         if (!(failure instanceof DeviceError)) throw error;
-        if (tried && !isLost) throw inBothSchedules(failure);
+        if (tried && !isLost) {
+          // What was too little for this photo is no bound for the next.
+          if (failure instanceof MemoryError) this.memory = memory;
+          throw inBothSchedules(failure);
+        }
         if (isLost) this.losses.add(failure);
         tried ||= !isLost;
         await settings.warning?.({

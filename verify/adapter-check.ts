@@ -2,7 +2,7 @@
  * A check of an adapter that its owner can run: every kind of kernel in every schedule that the adapter can follow, what its driver leaves open, how
  * fast it is, and one small restoration against its stored result. It ends in a verdict that a person understands.
  */
-import type { Schedule } from '../core/adapter.ts';
+import type { AdapterFacts, Schedule } from '../core/adapter.ts';
 import { DeviceError } from '../core/errors.ts';
 import { constant, sizeOf } from '../core/tensor.ts';
 import { sentence } from '../core/text.ts';
@@ -28,7 +28,7 @@ export interface KernelFinding {
 }
 
 export interface AdapterReport {
-  adapter: { vendor: string; architecture: string; device: string; description: string; software: boolean };
+  adapter: Pick<AdapterFacts, 'vendor' | 'architecture' | 'device' | 'description' | 'software' | 'subgroupSizes'>;
   /** Schedules that were checked, and why others were not; what a probe of matrix units found. */
   schedules: { checked: Schedule[]; left: Partial<Record<Schedule, string>>; chosen: Schedule; matrices?: string };
   /** How many comparisons were made, and how many were left out because the time was over. */
@@ -146,7 +146,7 @@ class AdapterCheck {
     this.tell('');
 
     const { facts, pace } = this.chosen;
-    const { vendor, architecture, device, description } = facts;
+    const { vendor, architecture, device, description, subgroupSizes } = facts;
     const wrong = this.findings.filter(({ share }) => !(share !== null && share <= 1));
     const worst = this.findings.reduce<KernelFinding | null>(
       (most, each) => (!most || (each.share ?? 0) > (most.share ?? 0) ? each : most),
@@ -154,7 +154,7 @@ class AdapterCheck {
     );
     const left = Object.values(this.untimely).reduce((sum, count) => sum + count, 0);
     const report = {
-      adapter: { vendor, architecture, device, description, software },
+      adapter: { vendor, architecture, device, description, software, subgroupSizes },
       schedules: { checked: this.checked, left: this.left, chosen: schedule, matrices: facts.matrixFindings },
       kernels: { checked: this.findings.length, left, wrong, worst },
       probes,

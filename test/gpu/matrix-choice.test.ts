@@ -80,7 +80,7 @@ test('a choice is remembered for its adapter, and what is damaged is found out a
 
 test('a report of an adapter tells what was found of its matrix units', () => {
   const report: AdapterReport = {
-    adapter: { vendor: 'acme', architecture: 'a1', device: '0x1', description: 'Acme 1', software: false },
+    adapter: { vendor: 'acme', architecture: 'a1', device: '0x1', description: 'Acme 1', software: false, subgroupSizes: [32, 32] },
     schedules: { checked: ['tiled'], left: {}, chosen: 'tiled', matrices: 'f16 16x16x16 of 32: wrong' },
     kernels: { checked: 1, left: 0, wrong: [], worst: null },
     probes: {

@@ -120,6 +120,9 @@ test('what does not fit is refused before the work begins, with the numbers', as
   );
   assert.not(begun);
   assert.is(device.memory.buffers, 0);
+  // Less than one tile's maps take, where no map is left that could lie elsewhere.
+  restorer.memory = 20e3;
+  assert.throws(() => restorer.forecast(photo, options), /does not fit: 0\.\d+ MB|does not fit: 0 MB/);
 });
 
 test.run();
