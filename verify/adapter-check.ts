@@ -263,7 +263,7 @@ async function attempt(check: { run(device: Device): Promise<{ share: number; wo
 }
 
 /** Repetitions of a run; many where few take less than so many milliseconds. */
-const HOW = { few: 6, many: 48, short: 10, runs: 3 };
+const HOW = { few: 1, many: 48, short: 40, runs: 2 };
 
 async function speedOf(device: Device): Promise<NonNullable<AdapterReport['speed']>> {
   const weight = (...shape: number[]) => constant(new Float32Array(sizeOf(shape)).fill(0.001), shape);
