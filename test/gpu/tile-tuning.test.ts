@@ -75,7 +75,7 @@ test('processors are not timed, and a GPU that fails in it goes on as usual', as
 test('timed on a device: times there are, and nothing of it is left', async () => {
   const { gpu, facts, settle } = (await testDevices()).find(({ facts }) => facts.schedule === 'tiled')!;
   const device = new Device(gpu, { ...facts, software: false }, settle);
-  const { times: found } = await timedTiles(device, { works: ['fewRows'] });
+  const { times: found } = await timedTiles(device, { works: ['fewRows'], seconds: 60 });
   assert.equal(Object.keys(found), ['fewRows']);
   assert.ok(found.fewRows!.large > 0 && found.fewRows!.small > 0);
   assert.equal([device.memory.buffers, device.facts.tiles], [0, undefined]);
