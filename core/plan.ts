@@ -166,7 +166,8 @@ export function planGraph(
     [...result.fixed].some((storage) => storage.kind === 'parameter' && changesOf(storage) === 'every run');
   if (hoisting && again) {
     const hoisted = hoist(result.dispatches, bytes.weights);
-    Object.assign(result, { dispatches: hoisted.dispatches, once: hoisted.once, seldom: changeSeldom(result, hoisted.once) });
+    Object.assign(result, { dispatches: hoisted.dispatches, once: hoisted.once });
+    result.seldom = changeSeldom(result, hoisted.once);
     for (const storage of hoisted.kept) {
       last.add(storage);
       bytes.hoisted += storage.bytes;
