@@ -52,7 +52,7 @@ async function run(flags: Flags, given: GivenAny, isAnyModel: boolean): Promise<
 
 /** The plan as an SVG file of three panels over the steps; light or dark as the reader's system is. */
 export function schedulePlot(sampler: string, steps: PlannedStep[]): string {
-  const of = (key: keyof PlannedStep) => steps.map((step) => step[key]);
+  const of = (key: 'sigma' | 'sigmaHat' | 'cfg' | 'controlScale') => steps.map((step) => step[key]);
   const panels: Panel[] = [
     {
       title: 'Noise (sigma, logarithmic)',
@@ -69,8 +69,10 @@ export function schedulePlot(sampler: string, steps: PlannedStep[]): string {
 }
 
 function table(steps: PlannedStep[]): string {
-  const rows = steps.map(({ step, sigma, sigmaHat, cfg, controlScale }) =>
-    [String(step).padStart(4), ...[sigma, sigmaHat, cfg, controlScale].map((value) => value.toFixed(4).padStart(10))].join(' '),
-  );
-  return ['step      sigma with churn   guidance    control', ...rows].join('\n');
+  const cached = steps.some(({ reuse }) => reuse);
+  const rows = steps.map(({ step, sigma, sigmaHat, cfg, controlScale, reuse }) => {
+    const numbers = [sigma, sigmaHat, cfg, controlScale].map((value) => value.toFixed(4).padStart(10));
+    return [String(step).padStart(4), ...numbers, ...(cached ? [reuse ? '  reused' : '   whole'] : [])].join(' ');
+  });
+  return [`step      sigma with churn   guidance    control${cached ? ' networks' : ''}`, ...rows].join('\n');
 }

@@ -65,9 +65,9 @@ function attributes(attrs: unknown): string {
 const amount = (bytes: number) => (bytes < 1e6 ? `${(bytes / 1e3).toFixed(1)} kB` : `${(bytes / 1e6).toFixed(1)} MB`);
 
 /** A plan: dispatches with what they read and write, then every buffer with its size, and for reused ones who lives in it from when to when. */
-export function planText({ dispatches, once, slots, outputs, bytes, flops }: Plan): string {
+export function planText({ dispatches, once, reusing, slots, outputs, bytes, flops }: Plan): string {
   const lines = [
-    `plan: ${dispatches.length} dispatches${once > 0 ? ` (the first ${once} run once)` : ''}, ${(flops / 1e9).toFixed(3)} GFLOP, ${amount(bytes.total)} of buffers (intermediates ${amount(bytes.intermediates)} in ${slots.length}, inputs and constants ${amount(bytes.inputs)}, parameters ${amount(bytes.params)}, results ${amount(bytes.results)}), weights ${amount(bytes.weights)}`,
+    `plan: ${dispatches.length} dispatches${once > 0 ? ` (the first ${once} run once)` : ''}${reusing ? ` (${reusing.size} of them where a result is taken over)` : ''}, ${(flops / 1e9).toFixed(3)} GFLOP, ${amount(bytes.total)} of buffers (intermediates ${amount(bytes.intermediates)} in ${slots.length}, inputs and constants ${amount(bytes.inputs)}, parameters ${amount(bytes.params)}, results ${amount(bytes.results)}), weights ${amount(bytes.weights)}`,
   ];
   const lives = new Map<Storage, { label: string; from: number; to: number | 'the end' }>();
   dispatches.forEach(({ shader, operands, threads, label }, i) => {

@@ -1,7 +1,7 @@
 /** A dispatch of a plan: a shader, what it is bound to, and what it costs. */
 import type { Operand } from './lowering.ts';
 import type { Changes, Scalar } from './scalar.ts';
-import type { ShaderSpec } from './shader.ts';
+import { present, type ShaderSpec } from './shader.ts';
 import type { TensorData } from './shape.ts';
 import type { Parameter } from './tensor.ts';
 
@@ -32,3 +32,11 @@ export interface PlannedDispatch {
   /** Bytes of its operands, each counted once: the least that it moves. */
   bytes: number;
 }
+
+const operandsOf = ({ shader, operands }: PlannedDispatch, write: boolean): Storage[] =>
+  present(shader.bindings).flatMap(([, binding], i) => (Boolean(binding.write) === write ? [operands[i].storage] : []));
+
+/** Where what it reads lies. */
+export const read = (dispatch: PlannedDispatch): Storage[] => operandsOf(dispatch, false);
+/** Where what it writes lies. */
+export const written = (dispatch: PlannedDispatch): Storage[] => operandsOf(dispatch, true);

@@ -2,9 +2,8 @@
  * Loop-invariant code motion: what depends on weights, constants and inputs that change seldom alone is computed when those are given, and its
  * results stay on the device between runs. It is seen on dispatches, so that a part of an operation can be hoisted: a convolution's transformed windows.
  */
-import type { PlannedDispatch, Storage } from './dispatch.ts';
+import { type PlannedDispatch, read, type Storage, written } from './dispatch.ts';
 import type { Changes } from './scalar.ts';
-import { present } from './shader.ts';
 
 /** Most bytes of results that stay: a share of the weights, or where that is little this much. */
 const [SHARE, LEAST] = [1 / 16, 2 ** 26];
@@ -34,11 +33,6 @@ export function hoist(dispatches: readonly PlannedDispatch[], weights: number): 
     for (const storage of leastWorth(kept, steady, excess)) changing.add(storage);
   }
 }
-
-const operandsOf = ({ shader, operands }: PlannedDispatch, write: boolean): Storage[] =>
-  present(shader.bindings).flatMap(([, binding], i) => (Boolean(binding.write) === write ? [operands[i].storage] : []));
-const read = (dispatch: PlannedDispatch) => operandsOf(dispatch, false);
-const written = (dispatch: PlannedDispatch) => operandsOf(dispatch, true);
 
 /** Scratch that is filled anew after it was read: it does not hold one result. */
 function overwritten(dispatches: readonly PlannedDispatch[]): Set<Storage> {

@@ -32,6 +32,8 @@ export interface Placement {
   bytes: number;
   /** Bytes that every run reads; what runs once (`Plan.once`) reads others beside. */
   streamed: number;
+  /** Bytes of them that a run reads which takes a result over (`Plan.reusing`). */
+  streamedReusing: number;
 }
 
 /**
@@ -41,7 +43,8 @@ export interface Placement {
 export function placeWeights(plan: Plan, room: number, alignment: number, elsewhere = (_: Parameter) => false): Placement {
   const needed = weightsOf(plan).filter((weight) => !elsewhere(weight));
   const total = sum(needed);
-  if (total <= room) return { resident: new Set(needed), segments: wholePlan(plan), slabs: [], bytes: total, streamed: 0 };
+  if (total <= room)
+    return { resident: new Set(needed), segments: wholePlan(plan), slabs: [], bytes: total, streamed: 0, streamedReusing: 0 };
 
   const outputs = [...plan.outputs.values()].flatMap(({ storage }) => (storage.kind === 'parameter' ? [storage.parameter] : []));
   const stays = (weight: Parameter) => weight.bytes <= SMALL || outputs.includes(weight);
@@ -72,12 +75,20 @@ export function placeWeights(plan: Plan, room: number, alignment: number, elsewh
     resident.add(weight);
   }
   const streamed = new Set(large.filter((weight) => !resident.has(weight)));
+  const readOften = inTurn.filter((weight) => streamed.has(weight));
+  const reusing = new Set(
+    plan.dispatches
+      .slice(plan.once)
+      .filter((dispatch) => plan.reusing?.has(dispatch))
+      .flatMap(readBy),
+  );
   return {
     resident,
     segments: cut(plan, streamed, slab, aligned),
     slabs: new Array(SLABS).fill(slab),
     bytes: sum(resident) + SLABS * slab,
-    streamed: sum(inTurn.filter((weight) => streamed.has(weight))),
+    streamed: sum(readOften),
+    streamedReusing: sum(readOften.filter((weight) => reusing.has(weight))),
   };
 }
 
@@ -89,7 +100,8 @@ function weightsOf(plan: Plan): Parameter[] {
   return [...weights];
 }
 
-function readBy({ operands }: PlannedDispatch): Parameter[] {
+/** The weights that a dispatch reads. */
+export function readBy({ operands }: PlannedDispatch): Parameter[] {
   return operands.flatMap((operand) => (operand.storage.kind === 'parameter' ? [operand.storage.parameter] : []));
 }
 

@@ -8,6 +8,7 @@ import { ShapeError } from './errors.ts';
 import { inputsOf, topological } from './graph.ts';
 import { changesOf, hoist } from './hoist.ts';
 import type { Operand } from './lowering.ts';
+import { dispatchesAfter } from './reuse.ts';
 import type { Scalar } from './scalar.ts';
 import { type DType, paramBytes, present, storageBytes } from './shader.ts';
 import { type Shape, showShape, sizeOf } from './shape.ts';
@@ -22,6 +23,8 @@ export interface Plan {
   once: number;
   /** The inputs and scalars that they read. */
   seldom: Set<string>;
+  /** What a run computes that takes one of the results over from the run before (reuse.ts); null where none is meant for that. */
+  reusing: ReadonlySet<PlannedDispatch> | null;
   /** The same without dispatches that run once, for where there is no room for their results. */
   unhoisted(): Plan;
   /** Floating-point operations by the operations' definitions; Winograd's convolutions compute fewer. */
@@ -47,17 +50,21 @@ export interface PlanLimits {
   minUniformBufferOffsetAlignment: number;
 }
 
+export interface PlanOptions {
+  /** Results that stay on the device, so that they have no part in `bytes.results`. */
+  kept?: readonly string[];
+  /** Another that stays, and lasts from run to run, so that a run may take it over in place of computing it. */
+  reused?: string;
+  /** Whether what changes seldom comes first and stays. Default true. */
+  hoisting?: boolean;
+}
+
 /**
- * Plans the graph of `outputs` as it is; to have it fused before, see kernels/fusion.ts. Those that `kept` names stay on the device, so they have no
- * part in `bytes.results`. Throws ShapeError when a tensor exceeds the largest binding, naming it and the limit.
+ * Plans the graph of `outputs` as it is; to have it fused before, see kernels/fusion.ts. Throws ShapeError when a tensor exceeds the largest binding,
+ * naming it and the limit.
  */
-export function planGraph(
-  outputs: Record<string, Tensor>,
-  facts: AdapterFacts,
-  limits: PlanLimits,
-  kept: readonly string[] = [],
-  hoisting = true,
-): Plan {
+export function planGraph(outputs: Record<string, Tensor>, facts: AdapterFacts, limits: PlanLimits, options: PlanOptions = {}): Plan {
+  const { kept = [], reused, hoisting = true } = options;
   const order = topological(Object.values(outputs));
   const values = new Map<Tensor, Place>();
   const inParts = takenInParts(order, Object.values(outputs));
@@ -65,7 +72,8 @@ export function planGraph(
     dispatches: [],
     once: 0,
     seldom: new Set(),
-    unhoisted: () => planGraph(outputs, facts, limits, kept, false),
+    reusing: null,
+    unhoisted: () => planGraph(outputs, facts, limits, { ...options, hoisting: false }),
     flops: 0,
     inputs: new Map(),
     scalars: new Set(),
@@ -173,14 +181,21 @@ export function planGraph(
       bytes.hoisted += storage.bytes;
     }
   }
-  result.slots = placeInSlots(result.dispatches, last);
+  const lasting = new Set<Storage>();
+  if (reused !== undefined) {
+    const { storage } = result.outputs.get(reused)!;
+    lasting.add(storage);
+    result.reusing = dispatchesAfter(result.dispatches, storage);
+  }
+  result.slots = placeInSlots(result.dispatches, last, lasting);
   bytes.intermediates = result.slots.reduce((sum, slot) => sum + slot, 0);
   for (const { shader } of result.dispatches) {
     result.paramOffsets.push(bytes.params);
     bytes.params += Math.ceil(paramBytes(shader).bytes / limits.minUniformBufferOffsetAlignment) * limits.minUniformBufferOffsetAlignment;
   }
   bytes.params = Math.max(16, bytes.params);
-  for (const [name, { dtype, shape }] of result.outputs) if (!kept.includes(name)) bytes.results += storageBytes(dtype, sizeOf(shape));
+  for (const [name, { dtype, shape }] of result.outputs)
+    if (name !== reused && !kept.includes(name)) bytes.results += storageBytes(dtype, sizeOf(shape));
   bytes.total = bytes.intermediates + bytes.inputs + bytes.params + bytes.results;
   return result;
 }
@@ -218,16 +233,16 @@ function takenInParts(order: readonly Tensor[], outputs: readonly Tensor[]): Set
 /**
  * Greedy placement by size: the largest storage first, each takes the smallest slot that nobody else has while it lives, else opens a new one
  * of its size. (Pisarchyk & Lee 2020, arXiv 2001.03288, sec. 4.3) Every storage has a slot to itself while it lives, for WebGPU forbids reading
- * and writing one buffer in one dispatch. Those of `last` live on after the last dispatch.
+ * and writing one buffer in one dispatch. Those of `last` live on after the last dispatch, those of `lasting` from run to run.
  */
-function placeInSlots(dispatches: readonly PlannedDispatch[], last: ReadonlySet<Storage>): number[] {
+function placeInSlots(dispatches: readonly PlannedDispatch[], last: ReadonlySet<Storage>, lasting: ReadonlySet<Storage>): number[] {
   const lives = new Map<Pooled, Life>();
   dispatches.forEach(({ operands }, i) => {
     for (const { storage } of operands) {
       if (storage.kind !== 'pooled') continue;
       const life = lives.get(storage);
       if (life) life.to = Math.max(life.to, i);
-      else lives.set(storage, { from: i, to: last.has(storage) ? Number.POSITIVE_INFINITY : i });
+      else lives.set(storage, { from: lasting.has(storage) ? 0 : i, to: last.has(storage) ? Number.POSITIVE_INFINITY : i });
     }
   });
   const slots: { bytes: number; lives: Life[] }[] = [];

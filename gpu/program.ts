@@ -3,7 +3,7 @@
  */
 import { dequantise, isBlocks } from '../core/blocks.ts';
 import { type DebugOptions, graphText, planText, shaderTexts } from '../core/debug.ts';
-import type { PlannedDispatch, Value } from '../core/dispatch.ts';
+import { type PlannedDispatch, type Value, written } from '../core/dispatch.ts';
 import { DeviceError, ShapeError, UserError } from '../core/errors.ts';
 import { fromF16 } from '../core/half.ts';
 import type { Plan } from '../core/plan.ts';
@@ -40,8 +40,18 @@ export interface Transfers {
 export interface CompileOptions {
   /** Results that stay on the device: runs do not return them, but `Transfers.to` may take them elsewhere. */
   kept?: readonly string[];
+  /** Another such result, which later runs may take over (`RunOptions.reuse`). */
+  reused?: string;
   /** Bytes of buffers for which there must be room beside the program, because they are made right after it. */
   beside?: number;
+}
+
+export interface RunOptions extends Transfers {
+  /**
+   * Takes the result that `CompileOptions.reused` names over from the run before, or from `from`, and computes only what follows it. Results that do not
+   * follow are not returned. Default false.
+   */
+  reuse?: boolean;
 }
 
 /** What holds the values of each type on the host; f16 as bit patterns. */
@@ -74,15 +84,15 @@ export async function compile<Names extends string>(
   device: Device,
   outputs: Record<Names, Tensor>,
   signal?: AbortSignal,
-  { kept = [], beside = 0 }: CompileOptions = {},
+  { kept = [], reused, beside = 0 }: CompileOptions = {},
 ): Promise<Program<Names>> {
-  const planned = plan(outputs, device.facts, device.gpu.limits, kept);
+  const planned = plan(outputs, device.facts, device.gpu.limits, { kept, reused });
   const compiling = pipelinesOf(device, planned);
   compiling.catch(() => undefined); // awaited below
   let program: Program<Names> | null = null;
   try {
     return await device.guard(`placing ${planned.bytes.weights} bytes of weights and ${planned.bytes.total} of activations`, async () => {
-      program = new Program<Names>(device, await device.residency.open(planned, signal, beside), kept, signal);
+      program = new Program<Names>(device, await device.residency.open(planned, signal, beside), kept, reused, signal);
       if (device.debug) printParts(device, device.debug, outputs, program.plan);
       const pipelines = await compiling;
       program.place(program.plan === planned ? pipelines : await pipelinesOf(device, program.plan));
@@ -149,6 +159,9 @@ export class Program<Names extends string> {
   private stale = false;
   private paramBuffer: GPUBuffer | null = null;
   private readonly kept: readonly string[];
+  private readonly reused: string | undefined;
+  /** Whether the reused result has values. */
+  private hasReusable = false;
   /** Null where all results are kept. */
   private staging: GPUBuffer | null = null;
   private disposed = false;
@@ -161,11 +174,12 @@ export class Program<Names extends string> {
   private readonly keptBuffers = new Map<string, GPUBuffer>();
   private running: Promise<unknown> = Promise.resolve();
 
-  constructor(device: Device, weights: ProgramWeights, kept: readonly string[], signal?: AbortSignal) {
+  constructor(device: Device, weights: ProgramWeights, kept: readonly string[], reused?: string, signal?: AbortSignal) {
     this.device = device;
     this.plan = weights.plan;
     this.weights = weights;
     this.kept = kept;
+    this.reused = reused;
     this.signal = signal;
     for (const name of this.plan.scalars) this.scalars.set(name, { value: Number.NaN, offsets: [] });
   }
@@ -173,7 +187,11 @@ export class Program<Names extends string> {
   /** Creates buffers and bind groups; called once by `compile`. */
   place(pipelines: GPUComputePipeline[]): void {
     const { device, plan, weights } = this;
-    const slots = plan.slots.map((bytes, i) => this.own(`slot ${i}`, bytes, GPU_STORAGE | GPU_COPY_SRC));
+    const reused = this.reused === undefined ? undefined : plan.outputs.get(this.reused)!.storage;
+    const slots = plan.slots.map((bytes, i) => {
+      const isFilled = reused?.kind === 'pooled' && reused.slot === i; // from outside, by `Transfers.from`
+      return this.own(`slot ${i}`, bytes, GPU_STORAGE | GPU_COPY_SRC | (isFilled ? GPU_COPY_DST : 0));
+    });
     const fixed = new Map<object, GPUBuffer>();
     for (const storage of plan.fixed) {
       if (storage.kind === 'parameter') continue;
@@ -214,7 +232,7 @@ export class Program<Names extends string> {
     let size = 0;
     for (const [name, value] of plan.outputs) {
       const { buffer } = placeOf(value, plan.dispatches.length);
-      if (this.kept.includes(name)) {
+      if (name === this.reused || this.kept.includes(name)) {
         this.keptBuffers.set(name, buffer);
         continue;
       }
@@ -226,38 +244,55 @@ export class Program<Names extends string> {
 
   /**
    * Runs the program, after it took inputs from other buffers and before it gives kept results to others; ends without waiting for the GPU where
-   * no result comes back. Calls queue behind one another. Throws UserError for unknown or missing names and ShapeError for wrong sizes.
+   * no result comes back. Calls queue behind one another. Throws UserError for unknown or missing names, and where nothing is there to be reused;
+   * ShapeError for wrong sizes.
    */
-  run(inputs: RunInputs = {}, transfers: Transfers = {}): Promise<RunOutputs<Names>> {
-    const run = () => this.runNow(inputs, transfers);
+  run(inputs: RunInputs = {}, options: RunOptions = {}): Promise<RunOutputs<Names>> {
+    const run = () => this.runNow(inputs, options);
     const result = this.running.then(() => (this.hasRun ? run() : this.device.whilePlacing(run)));
     this.running = result.catch(() => undefined);
     return result;
   }
 
-  private async runNow(inputs: RunInputs, { from = [], to = [] }: Transfers): Promise<RunOutputs<Names>> {
+  private async runNow(inputs: RunInputs, { from = [], to = [], reuse = false }: RunOptions): Promise<RunOutputs<Names>> {
     const { device, plan, staging, weights, signal } = this;
     if (this.disposed) throw new UserError('This program was disposed.');
     device.check();
     for (const { name } of from) if (this.inputs.has(name)) this.take(name);
     this.accept(inputs);
-    this.copy(from.map(({ name, at, bytes, buffer, offset }) => [buffer, offset, this.bufferOf(name, this.inputs), at, bytes]));
+    this.copy(
+      from.map(({ name, at, bytes, buffer, offset }) => [
+        buffer,
+        offset,
+        this.bufferOf(name, name === this.reused ? this.keptBuffers : this.inputs),
+        at,
+        bytes,
+      ]),
+    );
+    this.hasReusable ||= from.some(({ name }) => name === this.reused);
+    if (reuse && !this.hasReusable) throw new UserError('This program has no result of an earlier run to take over.');
+    const computed = reuse ? plan.reusing! : null;
     const { uploads } = device.residency;
     const again = this.outdated || uploads !== this.uploads;
     for (const segment of weights.placement.segments) {
       if (segment.from < plan.once && !again) continue;
-      await weights.fill(segment, signal);
-      await this.submitAll(this.steps.slice(segment.from, segment.to));
+      const steps = this.steps.slice(segment.from, segment.to).filter(({ dispatch }) => computed?.has(dispatch) ?? true);
+      if (steps.length === 0) continue;
+      await weights.fill(segment, computed, signal);
+      await this.submitAll(steps);
     }
+    const made = computed && new Set([...computed].flatMap(written));
+    const outputs = this.outputs.filter(({ value: { storage } }) => !made || storage.kind !== 'pooled' || made.has(storage));
     this.copy([
       ...to.map(({ name, at, bytes, buffer, offset }): Copy => [this.bufferOf(name, this.keptBuffers), at, buffer, offset, bytes]),
-      ...this.outputs.map(
-        ({ value, buffer, offset }): Copy => [buffer, 0, staging!, offset, storageBytes(value.dtype, sizeOf(value.shape))],
-      ),
+      ...outputs.map(({ value, buffer, offset }): Copy => [buffer, 0, staging!, offset, storageBytes(value.dtype, sizeOf(value.shape))]),
     ]);
     this.hasRun = true;
-    this.outdated = false;
-    this.uploads = uploads;
+    if (!reuse) {
+      this.hasReusable = this.reused !== undefined;
+      this.outdated = false;
+      this.uploads = uploads;
+    }
     if (!staging) {
       await device.profile?.collect(device);
       return {} as RunOutputs<Names>;
@@ -275,7 +310,7 @@ export class Program<Names extends string> {
     device.check();
     await device.clock.told();
     await device.profile?.collect(device);
-    return Object.fromEntries(this.outputs.map(({ name, value, offset }) => [name, decode(bytes, offset, value)])) as RunOutputs<Names>;
+    return Object.fromEntries(outputs.map(({ name, value, offset }) => [name, decode(bytes, offset, value)])) as RunOutputs<Names>;
   }
 
   /** Submits steps in portions that the device's pace allows; the last ones may be under way when this returns. Throws the signal's reason. */

@@ -2,9 +2,11 @@
  * Weights on the GPU. A program's are loaded when it is made and stay when it is gone, until the room is needed; those of a program too large for
  * the budget pass through slabs at every run, the next segment's while the GPU computes the current one. Values are the same bytes either way.
  */
+
+import type { PlannedDispatch } from '../core/dispatch.ts';
 import { parameters } from '../core/module.ts';
 import { SCRATCH_BYTES, type WeightPiece } from '../core/parameter-source.ts';
-import { type Placement, type Segment, WeightLedger } from '../core/placement.ts';
+import { type Placement, readBy, type Segment, WeightLedger } from '../core/placement.ts';
 import type { Plan } from '../core/plan.ts';
 import type { TensorData } from '../core/shape.ts';
 import { packed } from '../core/stored-order.ts';
@@ -154,10 +156,16 @@ export class ProgramWeights {
     return offset === undefined ? { buffer: this.residency.bufferOf(weight)!, offset: 0 } : { buffer: this.slabOf(index), offset };
   }
 
-  /** Brings the weights of a segment that pass through; the commands of the segments before it must be submitted. */
-  fill(segment: Segment, signal?: AbortSignal): Promise<void> {
+  /**
+   * Brings the weights of a segment that pass through, those alone that `computed` reads where not all of it runs; the commands of the segments before it
+   * must be submitted.
+   */
+  fill(segment: Segment, computed: ReadonlySet<PlannedDispatch> | null, signal?: AbortSignal): Promise<void> {
     const buffer = this.slabOf(this.placement.segments.indexOf(segment));
-    const jobs = [...segment.places].flatMap(([weight, offset]) => weight.pieces().map((piece) => ({ piece, buffer, offset })));
+    const read = computed && new Set([...computed].flatMap(readBy));
+    const jobs = [...segment.places]
+      .filter(([weight]) => read?.has(weight) ?? true)
+      .flatMap(([weight, offset]) => weight.pieces().map((piece) => ({ piece, buffer, offset })));
     return this.uploads.write(jobs, signal);
   }
 

@@ -5,7 +5,7 @@
 import type { AdapterFacts } from '../core/adapter.ts';
 import { type FusionRule, fuse, rule } from '../core/fuse.ts';
 import { apply } from '../core/op.ts';
-import { type Plan, type PlanLimits, planGraph } from '../core/plan.ts';
+import { type Plan, type PlanLimits, type PlanOptions, planGraph } from '../core/plan.ts';
 import { sameShape } from '../core/shape.ts';
 import type { OpTensor, Tensor } from '../core/tensor.ts';
 import type { Activation } from './activation.ts';
@@ -129,7 +129,7 @@ export const FUSION_RULES: readonly FusionRule[] = [zoomedConvolution, biasOfIma
 /** The graph of `outputs`, fused. */
 export const fused = (outputs: Record<string, Tensor>): Record<string, Tensor> => fuse(outputs, FUSION_RULES);
 
-/** Fuses the graph of `outputs` and plans it; `kept` as in planGraph. Throws ShapeError when a tensor exceeds the largest binding, naming it and the limit. */
-export function plan(outputs: Record<string, Tensor>, facts: AdapterFacts, limits: PlanLimits, kept: readonly string[] = []): Plan {
-  return planGraph(fused(outputs), facts, limits, kept);
+/** Fuses the graph of `outputs` and plans it. Throws ShapeError when a tensor exceeds the largest binding, naming it and the limit. */
+export function plan(outputs: Record<string, Tensor>, facts: AdapterFacts, limits: PlanLimits, options?: PlanOptions): Plan {
+  return planGraph(fused(outputs), facts, limits, options);
 }

@@ -296,7 +296,7 @@ class Planner {
   }
 
   private program(outputs: Record<string, Tensor>, kept: string[], runs: number, beside: number): PlannedProgram {
-    const program = { outputs, kept, plan: plan(outputs, this.facts, this.limits, kept), runs, beside };
+    const program = { outputs, kept, plan: plan(outputs, this.facts, this.limits, { kept }), runs, beside };
     this.programs.push(program);
     return program;
   }

@@ -26,10 +26,13 @@ const PLAIN: Join = { middle: (h) => h, skip: (h, skip) => concat([h, skip]), be
 export class Unet extends UnetEncoder {
   output_blocks: Block[] = [];
   out: Layer;
+  /** Blocks of the decoder's last level. */
+  private readonly shallow: number;
 
   constructor(config: UnetConfig) {
     super(config);
     const { model_channels, channel_mult, num_res_blocks, transformer_depth, norm_groups } = config;
+    this.shallow = num_res_blocks + 1;
     const skips = skipChannels(config);
     let channels = channel_mult[channel_mult.length - 1] * model_channels;
     for (let level = channel_mult.length - 1; level >= 0; level--) {
@@ -42,6 +45,14 @@ export class Unet extends UnetEncoder {
       }
     }
     this.out = new Sequential(new GroupNorm(model_channels, norm_groups), silu, new Conv2d(model_channels, config.out_channels, 3));
+  }
+
+  /**
+   * The last block below the level of the latent's own size. What it makes of one step differs little from what it makes of the next, so step caching takes it
+   * over, and all that only leads to it, the deep part of a control network too, is left out then. (DeepCache, arXiv 2312.00858, sec. 3.2)
+   */
+  get deepest(): Block {
+    return this.output_blocks.at(-1 - this.shallow) ?? this.middle_block;
   }
 
   /**

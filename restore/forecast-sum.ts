@@ -49,16 +49,19 @@ export function together(forecasts: readonly Forecast[]): Forecast {
 
 function added(a: StageForecast, b: StageForecast): StageForecast {
   const most = (of: (stage: StageForecast) => number) => Math.max(of(a), of(b));
+  const { ends: _, ...larger } = b.gpuBytes > a.gpuBytes ? b : a;
   return {
-    ...(b.gpuBytes > a.gpuBytes ? b : a),
+    ...larger,
     parts: a.parts + b.parts,
     runs: a.runs + b.runs,
+    reusing: a.reusing + b.reusing,
     hostBytes: most(({ hostBytes }) => hostBytes),
     activations: most(({ activations }) => activations),
     weights: most(({ weights }) => weights),
     gpuBytes: most(({ gpuBytes }) => gpuBytes),
     loaded: a.loaded + b.loaded,
     streamed: most(({ streamed }) => streamed),
+    read: a.read + b.read,
     gflop: a.gflop + b.gflop,
     seconds: a.seconds === null || b.seconds === null ? null : a.seconds + b.seconds,
   };

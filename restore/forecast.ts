@@ -19,14 +19,19 @@ export interface StageForecast extends Pick<StagePlan, 'tiling' | 'weighed' | 'p
   graph: string;
   /** Runs of programs: tiles, texts, or evaluations of UNet and control network. */
   runs: number;
+  /** Those of them that take over what an earlier one computed. */
+  reusing: number;
   /** GPU memory at most, in bytes: of its programs beside weights, of its weights there, and of everything. */
   activations: number;
   weights: number;
   gpuBytes: number;
-  /** Weights read from files: when the stage begins, and again at every run. */
+  /** Weights read from files: when the stage begins, again at every whole run, and in all. */
   loaded: number;
   streamed: number;
+  read: number;
   gflop: number;
+  /** Of a stage whose parts differ: the share of its work that is done after each. */
+  ends?: readonly number[];
   /** Null without speeds. */
   seconds: number | null;
 }
@@ -121,8 +126,8 @@ export function forecastRestore<K extends Kind>(
     why: [reasonOf(residency, weights, budgetReason(budget, budgetFrom, device.card), streamed), ...tilingReasons(forecasts)],
     peakGpuBytes,
     peakHostBytes: beside - IN_FLIGHT + Math.min(IN_FLIGHT, weights) + hostBytes + (device.facts.software ? peakGpuBytes : 0),
-    readBytes: all((stage) => stage.loaded + stage.runs * stage.streamed),
-    readPerStep: sampling ? (sampling.streamed * sampling.runs) / sampling.parts : 0,
+    readBytes: all((stage) => stage.read),
+    readPerStep: sampling ? (sampling.read - sampling.loaded) / sampling.parts : 0,
     gflop: all((stage) => stage.gflop),
     seconds: speeds && all((stage) => stage.seconds ?? 0),
     stages: forecasts.map(({ left: _, ...stage }) => stage),
@@ -140,49 +145,67 @@ function simulate(
   const ledger = new WeightLedger();
   ledger.budget = budget;
   let left = 0;
-  return stages.map(({ programs, ...stage }) => {
-    const forecast = { ...stage, runs: 0, activations: 0, weights: 0, gpuBytes: 0, loaded: 0, streamed: 0, gflop: 0 };
+  return stages.map(({ programs, reuses, ...stage }) => {
+    const forecast = { ...stage, runs: 0, reusing: 0, activations: 0, weights: 0, gpuBytes: 0, loaded: 0, streamed: 0, read: 0, gflop: 0 };
+    const works = new Array<number>(stage.parts).fill(0);
     let seconds = 0;
-    for (const { plan: wanted, runs, beside = 0 } of programs) {
+    for (const { plan: wanted, runs, reusing = 0, beside = 0, besideIs } of programs) {
       const before = ledger.bytes;
       const {
         plan: planned,
         placement,
         leaving,
-      } = inStage(stage.stage, size, () => ledger.admit(wanted, beside, gpu.limits.minStorageBufferOffsetAlignment));
+      } = inStage(stage.stage, size, beside, besideIs, () => ledger.admit(wanted, beside, gpu.limits.minStorageBufferOffsetAlignment));
       const gone = leaving.reduce((sum, weight) => sum + weight.bytes, 0);
       const loaded = ledger.bytes - before + gone;
       const slabs = placement.slabs.reduce((sum, slab) => sum + slab, 0);
       const gflopOf = (dispatches: Plan['dispatches']) => dispatches.reduce((sum, { flops }) => sum + flops, 0) / 1e9;
-      const [once, gflop] = [gflopOf(planned.dispatches.slice(0, planned.once)), gflopOf(planned.dispatches.slice(planned.once))];
+      const [first, always] = [planned.dispatches.slice(0, planned.once), planned.dispatches.slice(planned.once)];
+      const [once, gflop] = [gflopOf(first), gflopOf(always)];
+      const gflopReusing = gflopOf(always.filter((dispatch) => planned.reusing?.has(dispatch)));
       left += gone;
       forecast.runs += runs;
+      forecast.reusing += reusing;
       forecast.activations = Math.max(forecast.activations, planned.bytes.total + beside);
       forecast.weights = Math.max(forecast.weights, placement.bytes);
       forecast.gpuBytes = Math.max(forecast.gpuBytes, ledger.bytes + planned.bytes.total + slabs + beside);
       forecast.loaded += loaded;
       forecast.streamed = Math.max(forecast.streamed, placement.streamed);
-      forecast.gflop += once + runs * gflop;
+      forecast.read += loaded + (runs - reusing) * placement.streamed + reusing * placement.streamedReusing;
+      forecast.gflop += once + (runs - reusing) * gflop + reusing * gflopReusing;
+      for (const i of works.keys()) works[i] += (runs / stage.parts) * (reusing > 0 && reuses?.[i] ? gflopReusing : gflop);
       if (speeds) {
         const { gflopPerSecond, byGraph = {}, readPerSecond = Number.POSITIVE_INFINITY } = speeds;
         const speed = byGraph[stage.graph] ?? gflopPerSecond;
-        const [computing, reading] = [gflop / speed, placement.streamed / readPerSecond];
-        // A software adapter computes with the processor that reads.
-        seconds += loaded / readPerSecond + once / speed + runs * (facts.software ? computing + reading : Math.max(computing, reading));
+        const secondsOf = (work: number, bytes: number) => {
+          const [computing, reading] = [work / speed, bytes / readPerSecond];
+          // A software adapter computes with the processor that reads.
+          return facts.software ? computing + reading : Math.max(computing, reading);
+        };
+        seconds += loaded / readPerSecond + once / speed;
+        seconds += (runs - reusing) * secondsOf(gflop, placement.streamed) + reusing * secondsOf(gflopReusing, placement.streamedReusing);
       }
       ledger.leave(placement);
     }
-    return { ...forecast, seconds: speeds && seconds, left };
+    return { ...forecast, ...(reuses ? { ends: endsOf(works) } : {}), seconds: speeds && seconds, left };
   });
 }
 
-/** What `admitted` returns; where it does not fit, says which stage of what picture that is. */
-function inStage<T>(stage: string, { width, height }: Size, admitted: () => T): T {
+/** The share of all work that is done after each part. */
+function endsOf(works: readonly number[]): number[] {
+  const total = works.reduce((sum, work) => sum + work, 0);
+  let done = 0;
+  return works.map((work) => (done += work) / total);
+}
+
+/** What `admitted` returns; where it does not fit, says which stage of what picture that is, and what is beside it. */
+function inStage<T>(stage: string, { width, height }: Size, beside: number, besideIs: string | undefined, admitted: () => T): T {
   try {
     return admitted();
   } catch (error) {
     if (!(error instanceof UserError)) throw error;
-    throw new UserError(`At ${width} x ${height} pixels the stage '${stage}' does not fit: ${error.message}`, {
+    const without = besideIs ? ` ${gb(beside)} of it are for ${besideIs}: without it less is needed.` : '';
+    throw new UserError(`At ${width} x ${height} pixels the stage '${stage}' does not fit: ${error.message}${without}`, {
       ...factsOf(error),
       cause: error,
     });

@@ -6,6 +6,7 @@ import type { FloatImage } from '../image/image.ts';
 import type { LoraSet } from '../models/lora-set.ts';
 import { timestepEmbedding } from '../models/timestep-embedding.ts';
 import type { Network, NetworkInput } from '../sampler/denoiser.ts';
+import type { DeepFeatures } from './deep-features.ts';
 import { AnswerCheck } from './soundness.ts';
 import { type Tap, take } from './tap.ts';
 import type { Values } from './values.ts';
@@ -29,6 +30,8 @@ export interface DenoiserOptions {
   moduleScales?: readonly number[] | null;
   /** Takes activations out. */
   tap?: Tap | null;
+  /** Step caching: in how many windows of a latent it is asked, each with deep features of its own; 0, the default, keeps none. */
+  cachedWindows?: number;
   /** Stops the loading of weights, and evaluations between two segments of streamed ones. */
   signal?: AbortSignal;
 }
@@ -63,6 +66,7 @@ export class DenoisingNetwork {
   private readonly timestepWidth: number;
   private readonly moduleScales: readonly number[] | null;
   private readonly tap: Tap | null;
+  private readonly features: DeepFeatures | null;
   private readonly answers = new AnswerCheck();
 
   constructor(
@@ -72,6 +76,7 @@ export class DenoisingNetwork {
     timestepWidth: number,
     moduleScales: readonly number[] | null = null,
     tap: Tap | null = null,
+    features: DeepFeatures | null = null,
   ) {
     this.program = program;
     this.pending = constants;
@@ -79,19 +84,25 @@ export class DenoisingNetwork {
     this.timestepWidth = timestepWidth;
     this.moduleScales = moduleScales;
     this.tap = tap;
+    this.features = features;
   }
 
   /** Predicted noise of both branches; a sampler's Network. Throws DeviceError where that cannot be right. */
   readonly network: Network = (input) => this.evaluate(input);
 
-  /** The same after switching some of the program's inputs (hint, context, vector), which then stay. */
-  async evaluate({ x, timestep, controlScale, progress }: NetworkInput, switched: RunInputs = {}): ReturnType<Network> {
+  /** The same after switching some of the program's inputs (hint, context, vector), which then stay; of `window` are the deep features. */
+  async evaluate(
+    { x, timestep, controlScale, progress, reuse = false }: NetworkInput,
+    switched: RunInputs = {},
+    window = 0,
+  ): ReturnType<Network> {
     const scales = this.moduleScales
       ? Object.fromEntries(this.moduleScales.map((factor, i) => [`controlScale.${i}`, factor * controlScale]))
       : { controlScale };
     const loraScales = this.loras.inputs(this.program.plan.scalars, progress);
     const changing = { x, timestep: timestepEmbedding([timestep], this.timestepWidth), ...scales, ...loraScales };
-    const { eps, ...tapped } = await this.program.run({ ...this.pending, ...switched, ...changing });
+    const given = { ...this.pending, ...switched, ...changing };
+    const { eps, ...tapped } = await this.program.run(given, this.features?.runOptions(window, reuse));
     this.pending = {};
     this.answers.check(x, timestep, eps);
     if (this.tap) await take(this.tap, tapped, this.program.plan.outputs);
@@ -99,6 +110,7 @@ export class DenoisingNetwork {
   }
 
   dispose(): void {
+    this.features?.release();
     this.program.dispose();
   }
 }

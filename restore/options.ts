@@ -114,6 +114,13 @@ export const OPTIONS = {
     help: 'of such a start: the share of the steps that is sampled; less keeps more of it, and is quicker',
     more: '0.4 leaves the first 60 of 100 steps out and begins under as much noise as the next has.',
   }),
+  cache: number(0, 0.8, {
+    group: 'sampling',
+    of: 'share',
+    default: 0,
+    help: 'step caching: the share of the steps that take the deep features over from the step before; quicker, and nearly the same picture',
+    more: 'Of the networks they compute only the blocks at full size. They are spread evenly between the first and the last step, which are whole. 0 is off.',
+  }),
   seed: integer(0, Number.MAX_SAFE_INTEGER, { group: 'noise', default: 1234, help: 'seed of the noise' }),
   rng: choice(RNGS, {
     group: 'noise',
@@ -251,6 +258,9 @@ export function conflictOf(options: RestoreOptions): { option: OptionKey; messag
 export function isGuided({ cfg, cfgStart }: Pick<RestoreOptions, 'cfg' | 'cfgStart'>): boolean {
   return cfg !== 1 || cfgStart !== 1;
 }
+
+/** Whether some steps take deep features over. */
+export const isCached = ({ cache }: Pick<RestoreOptions, 'cache'>): boolean => cache > 0;
 
 /** The options about the autoencoder's tiles, as it takes them. */
 export function vaeTilingOf({

@@ -25,6 +25,8 @@ export interface PlannedWork {
   graph: string;
   parts: number;
   gflop: number;
+  /** The share of the work that is done after each part, where parts differ. */
+  ends?: readonly number[];
 }
 
 interface Measured {
@@ -60,7 +62,8 @@ export class ProgressMeter implements WorkObserver {
   begin(stage: string, done = 0): void | Promise<void> {
     // Of several pieces each has its own.
     this.at = this.stages.findIndex((each, i) => i > this.at && each.stage === stage);
-    this.done = done * this.stages[this.at].gflop;
+    const { parts, gflop } = this.stages[this.at];
+    this.done = gflop * shareAfter(this.stages[this.at], Math.round(done * parts));
     this.since = this.now();
     return this.tell();
   }
@@ -72,12 +75,14 @@ export class ProgressMeter implements WorkObserver {
   }
 
   computed(flops: number): void | Promise<void> {
-    const { graph, parts, gflop } = this.stages[this.at];
+    const stage = this.stages[this.at];
+    const { graph, parts, gflop } = stage;
+    const firstEnds = gflop * shareAfter(stage, 1);
     const now = this.now();
     const before = this.measured.get(graph) ?? { gflop: 0, seconds: 0 };
     const added = { gflop: before.gflop + flops / 1e9, seconds: before.seconds + (now - this.since) / 1000 };
     // In the first part drivers compile what they left: it counts until there is another.
-    const first = this.done < gflop / parts && this.done + flops / 1e9 >= (gflop / parts) * (1 - 1e-6) && parts > 1;
+    const first = this.done < firstEnds && this.done + flops / 1e9 >= firstEnds * (1 - 1e-6) && parts > 1;
     this.measured.set(graph, added);
     this.done += flops / 1e9;
     this.since = now;
@@ -100,8 +105,11 @@ export class ProgressMeter implements WorkObserver {
   }
 
   private tell(allowance = 1e-6): void | Promise<void> {
-    const { stage, parts, gflop } = this.stages[this.at];
-    const done = Math.min(parts, Math.max(0, Math.floor(gflop > 0 ? (this.done / gflop) * parts + allowance : 0)));
+    const at = this.stages[this.at];
+    const { stage, parts, gflop } = at;
+    const share = gflop > 0 ? this.done / gflop + allowance / parts : 0;
+    let done = 0;
+    while (done < parts && shareAfter(at, done + 1) <= share) done++;
     return this.listener({ stage, done, total: parts, share: this.share, secondsLeft: this.secondsLeft });
   }
 
@@ -129,6 +137,11 @@ export class ProgressMeter implements WorkObserver {
     }
     return left;
   }
+}
+
+/** The share of a stage's work that is done after some of its parts. */
+function shareAfter({ parts, ends }: PlannedWork, done: number): number {
+  return done > 0 && ends ? ends[done - 1] : done / parts;
 }
 
 /** Weight of a stage's first part against the later ones. */

@@ -21,9 +21,9 @@ export interface SamplerState {
   history?: readonly Float32Array[];
 }
 
-/** Where a run goes on after a step; null after the last. */
-export function stateAfter({ step, steps, latent, denoised, history }: SamplerStep): SamplerState | null {
-  return step < steps ? { startStep: step, latent, denoised, ...(history ? { history } : {}) } : null;
+/** Where a run goes on after a step; null after the last, and where the next one takes over what this one computed. */
+export function stateAfter({ step, steps, latent, denoised, history, leadsOn = false }: SamplerStep): SamplerState | null {
+  return step < steps && !leadsOn ? { startStep: step, latent, denoised, ...(history ? { history } : {}) } : null;
 }
 
 type Entry = Parameters<typeof encodeSealed>[0] extends Iterable<infer Each> ? Each : never;
@@ -63,13 +63,15 @@ export class RunState {
     return `${folder} holds ${states}: of another photo, other options or another model. This run starts again and leaves ${them} alone; the command that began ${them} goes on from ${them}. To be rid of ${them}, remove ${folder}/*.state.safetensors.`;
   }
 
-  /** Keeps a step; the file is replaced whole. */
-  async save({ step, steps, latent, denoised, history = [] }: SamplerStep): Promise<void> {
-    if (step === steps) return; // nothing is left to go on with
+  /** Keeps a step, if a run can go on from it; the file is replaced whole. */
+  async save(done: SamplerStep): Promise<void> {
+    const state = stateAfter(done);
+    if (!state) return;
+    const { startStep, latent, denoised, history = [] } = state;
     const tensors: Entry[] = [
       ['latent', { dtype: 'F32', shape: [latent.length], data: latent }],
       ['denoised', { dtype: 'F32', shape: [denoised.length], data: denoised }],
-      ['step', { dtype: 'I32', shape: [1], data: Int32Array.of(step) }],
+      ['step', { dtype: 'I32', shape: [1], data: Int32Array.of(startStep) }],
       ...history.map((data, i): Entry => [`history.${i}`, { dtype: 'F32', shape: [data.length], data }]),
     ];
     await this.files.writeFileAtomic(this.path, await encodeSealed(tensors, { recipe: JSON.stringify(this.recipe) }));

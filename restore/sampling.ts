@@ -4,8 +4,9 @@ import { sampleDpmpp2m } from '../sampler/dpmpp-2m.ts';
 import { sampleEdm } from '../sampler/edm.ts';
 import { sampleEuler } from '../sampler/euler.ts';
 import { type PlannedStep, stepsOf } from '../sampler/planned.ts';
-import type { SamplerOptions } from '../sampler/sampler.ts';
+import type { SamplerOptions, SamplerStep } from '../sampler/sampler.ts';
 import { NoiseSchedule } from '../sampler/schedule.ts';
+import { StepCaching } from '../sampler/step-caching.ts';
 import type { RestoreOptions } from './options.ts';
 
 /** Whether sampling begins with a picture under as much noise as the strength says. */
@@ -29,15 +30,19 @@ export type SamplingRun = Pick<SamplerOptions, 'noise' | 'onStep' | 'signal' | '
 /** Samples a latent with the sampler, steps and scales of the options, which bear the samplers' own names. */
 export function sample(network: Network, options: RestoreOptions, { begin, ...run }: SamplingRun): Promise<Float32Array> {
   const schedule = new NoiseSchedule();
+  const leftOut = stepsLeftOut(options, options.steps);
+  const caching = new StepCaching(options.cache, options.steps, leftOut);
+  const cached = caching.network(network);
   const all = {
     ...options,
     controlStart: options.controlLinear ? options.controlStart : undefined,
     ...run,
-    ...(begin ? { begin: { step: stepsLeftOut(options, options.steps), latent: begin } } : {}),
+    onStep: (done: SamplerStep) => run.onStep?.(caching.told(done)),
+    ...(begin ? { begin: { step: leftOut, latent: begin } } : {}),
   };
-  if (options.sampler === 'dpmpp2m') return sampleDpmpp2m(network, schedule, all);
-  if (options.sampler === 'euler') return sampleEuler(network, schedule, all);
-  return sampleEdm(network, schedule, all);
+  if (options.sampler === 'dpmpp2m') return sampleDpmpp2m(cached, schedule, all);
+  if (options.sampler === 'euler') return sampleEuler(cached, schedule, all);
+  return sampleEdm(cached, schedule, all);
 }
 
 /** The steps that a restoration with these options takes: noise levels, guidance and control scales. */

@@ -70,6 +70,17 @@ export interface Planning<K extends Kind> {
   budget: number;
 }
 
+/** How often a program will run. */
+export interface PlannedRuns {
+  plan: Plan;
+  runs: number;
+  /** Those of them that take a result over (`Plan.reusing`). Default 0. */
+  reusing?: number;
+  /** GPU memory in use beside the program and weights, in bytes, and what it holds, where a person can do without it. */
+  beside?: number;
+  besideIs?: string;
+}
+
 /** What a stage will run. */
 export interface StagePlan {
   /** How it divides its picture: not at all, in exact or published tiles of the autoencoder, or in windows of sampling. */
@@ -78,10 +89,12 @@ export interface StagePlan {
   weighed?: TilingChoice['weighed'];
   /** What a person counts: tiles, texts, steps. */
   parts: number;
+  /** Of each part, where that differs, whether its runs take a result over from runs before. */
+  reuses?: readonly boolean[];
   /** Feature maps on the host, in bytes. */
   hostBytes: number;
-  /** One after the other; beside: GPU memory in use beside a program and weights, in bytes. */
-  programs: { plan: Plan; runs: number; beside?: number }[];
+  /** One after the other. */
+  programs: PlannedRuns[];
 }
 
 /** What every stage of one restoration is given. */

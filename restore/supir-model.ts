@@ -5,10 +5,8 @@
  */
 
 import { factsOf, UserError } from '../core/errors.ts';
-import { watch } from '../core/scope.ts';
 import type { Tensor } from '../core/tensor.ts';
 import type { Device } from '../gpu/device.ts';
-import { compile } from '../gpu/program.ts';
 import type { TokenPair } from '../models/conditioner.ts';
 import { CONFIG_LIMITS, parseModelFiles, SUPIR_SDXL, type SupirConfig } from '../models/config.ts';
 import { Supir } from '../models/supir.ts';
@@ -21,6 +19,7 @@ import { readJson } from '../weights/json-bounds.ts';
 import { openModelFiles, openModelFolder } from '../weights/model-files.ts';
 import { openTensorFile } from '../weights/open.ts';
 import type { TensorFile } from '../weights/tensor-file.ts';
+import { compileDenoiser, tracedDenoiser } from './deep-features.ts';
 import { recommendedByLora } from './few-step.ts';
 import { type LatentMoments, splitMoments } from './latents.ts';
 import { Model } from './model.ts';
@@ -177,13 +176,14 @@ export class SupirModel extends Model<Supir> {
     hint: Values,
     negative: TextConditioning | null,
     positive: TextConditioning,
-    { moduleScales = null, tap = null, signal }: DenoiserOptions = {},
+    { moduleScales = null, tap = null, cachedWindows = 0, signal }: DenoiserOptions = {},
   ): Promise<DenoisingNetwork> {
     const constants = { hint: hint.data, ...textInputs(hint.shape[0], negative, positive) };
     const build = () => this.networks.denoiserGraph(hint.shape, positive.context.shape[1], negative ? 2 : 1, moduleScales !== null);
-    const { result: graph, results } = watch(build);
-    const wanted = tap ? tapped(tap, this.networks, graph, results) : {};
-    const program = await compile<'eps'>(this.device, this.loras.apply({ ...wanted, ...graph }), signal);
-    return new DenoisingNetwork(program, constants, this.loras, this.config.unet.model_channels, moduleScales, tap);
+    const { device, networks } = this;
+    const { graph, results } = tracedDenoiser(networks.model.diffusion_model, cachedWindows > 0, build);
+    const wanted = tap ? tapped(tap, networks, graph, results) : {};
+    const { program, features } = await compileDenoiser<'eps'>(device, this.loras.apply({ ...wanted, ...graph }), cachedWindows, signal);
+    return new DenoisingNetwork(program, constants, this.loras, this.config.unet.model_channels, moduleScales, tap, features);
   }
 }

@@ -10,7 +10,7 @@
  */
 import { ShapeError } from '../core/errors.ts';
 import { TorchCudaRandom } from '../core/philox.ts';
-import type { Plan } from '../core/plan.ts';
+import type { Plan, PlanOptions } from '../core/plan.ts';
 import { TorchRandom } from '../core/random.ts';
 import { input, type Shape, type Tensor } from '../core/tensor.ts';
 import { sentence, shown } from '../core/text.ts';
@@ -26,17 +26,19 @@ import { cleanedPrompt } from '../models/prompt-cleaning.ts';
 import { Supir } from '../models/supir.ts';
 import type { EncoderName } from '../models/vae.ts';
 import type { Network } from '../sampler/denoiser.ts';
+import { reusingSteps } from '../sampler/step-caching.ts';
 import { Checkpoint } from '../weights/checkpoint.ts';
 import { readJson } from '../weights/json-bounds.ts';
 import { describeMissing, partsAdvice, sourcesOf } from '../weights/model-files.ts';
 import { recognize } from '../weights/recognize.ts';
 import { autoencoderPlan, tilingEvents } from './autoencoder-stage.ts';
 import { chooseOptions } from './choose-options.ts';
+import { DEEP, featuresBeside, tracedDenoiser } from './deep-features.ts';
 import { unsuitable } from './few-step.ts';
 import { channelsLastNoise, map, sampleMoments } from './latents.ts';
 import { readModelConfig } from './model-config.ts';
 import { images, type TextConditioning, type Values } from './networks.ts';
-import { DEFAULTS, isGuided, moduleScalesOf, OPTIONS, type RestoreOptions, vaeTilingOf } from './options.ts';
+import { DEFAULTS, isCached, isGuided, moduleScalesOf, OPTIONS, type RestoreOptions, vaeTilingOf } from './options.ts';
 import { Results, runStages } from './pipeline.ts';
 import { PRESETS } from './presets.ts';
 import type { SamplerState } from './run-state.ts';
@@ -199,12 +201,18 @@ const SAMPLE: SupirStage = {
     const windows = samplingWindows(model, latent, options.tile, options.tileStride);
     const [{ y0, y1, x0, x1 }] = windows ?? [{ y0: 0, y1: latent[1], x0: 0, x1: latent[2] }];
     const window = [1, y1 - y0, x1 - x0, latent[3]];
-    const denoiser = orSmallerTile(Math.max(window[1], window[2]), () => planned(model, denoiserGraph(model.networks, options, window)));
+    const graph = denoiserGraph(model.networks, options, window);
+    const cached = isCached(options);
+    const denoiser = orSmallerTile(Math.max(window[1], window[2]), () => planned(model, graph, cached ? { reused: DEEP } : {}));
+    const reuses = reusingSteps(stepsOf(options), options.cache);
+    const count = windows?.length ?? 1;
+    const program = { plan: denoiser, runs: stepsOf(options) * count };
     return {
       tiling: windows ? 'windows' : 'whole',
       parts: stepsOf(options),
       hostBytes: 0,
-      programs: [{ plan: denoiser, runs: stepsOf(options) * (windows?.length ?? 1) }],
+      ...(cached ? { reuses } : {}),
+      programs: [cached ? { ...program, reusing: reuses.filter(Boolean).length * count, ...featuresBeside(graph, count) } : program],
     };
   },
   begunAt: ({ resume, options }) => (resume ? (resume.startStep - stepsLeftOut(options, options.steps)) / stepsOf(options) : 0),
@@ -214,7 +222,12 @@ const SAMPLE: SupirStage = {
     const samplerRandom = options.rng === 'torch-cuda' ? new TorchCudaRandom(options.seed) : random;
     const zStage1 = sampleMoments(moments, channelsLastNoise(random, zLq.shape), model.config.vae.scale_factor);
     const windows = samplingWindows(model, zLq.shape, options.tile, options.tileStride);
-    const settings = { moduleScales: moduleScalesOf(options, model.networks.projectModules), tap: events.trace, signal: events.signal };
+    const settings = {
+      moduleScales: moduleScalesOf(options, model.networks.projectModules),
+      tap: events.trace,
+      cachedWindows: isCached(options) ? (windows?.length ?? 1) : 0,
+      signal: events.signal,
+    };
     const denoiser = windows
       ? await tiledDenoiser(model, zLq, negative, positives, windows, settings)
       : await model.denoiser(zLq, negative, positives[0], settings);
@@ -375,11 +388,12 @@ function checkTexts(model: SupirModel, { image, positive }: SupirInputs, options
 
 function denoiserGraph(networks: Supir, options: RestoreOptions, shape: Shape): Record<string, Tensor> {
   const scales = moduleScalesOf(options, networks.projectModules);
-  return networks.denoiserGraph(shape, networks.config.text.context_length, isGuided(options) ? 2 : 1, scales !== null);
+  const build = () => networks.denoiserGraph(shape, networks.config.text.context_length, isGuided(options) ? 2 : 1, scales !== null);
+  return tracedDenoiser(networks.model.diffusion_model, isCached(options), build).graph;
 }
 
-const planned = ({ loras, device }: SupirModel, graph: Record<string, Tensor>): Plan =>
-  plan(loras.apply(graph), device.facts, device.gpu.limits);
+const planned = ({ loras, device }: SupirModel, graph: Record<string, Tensor>, options: PlanOptions = {}): Plan =>
+  plan(loras.apply(graph), device.facts, device.gpu.limits, options);
 
 /** What `plan` returns; where a tensor is too large for the adapter, says which tile to try. */
 function orSmallerTile(side: number, plan: () => Plan): Plan {

@@ -54,7 +54,7 @@ export async function tiledDenoiser(
   const network = tiledNetwork(
     (input, index) => {
       options.signal?.throwIfAborted();
-      return denoiser.evaluate(input, { hint: hints[index], ...texts[index] });
+      return denoiser.evaluate(input, { hint: hints[index], ...texts[index] }, index);
     },
     windows,
     hint.shape,

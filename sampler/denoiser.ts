@@ -16,6 +16,8 @@ export interface NetworkInput {
   progress?: number;
   /** True where only the positive prediction is used: the negative one may then be any, such as the positive one again. */
   unguided?: boolean;
+  /** Step caching: whether deep features may be those of the evaluation before. Default false. */
+  reuse?: boolean;
 }
 
 /** Predicts the noise in x (or what else it was trained for) under the negative and under the positive prompt; each of x's size. */

@@ -55,6 +55,8 @@ export interface SamplerStep {
   latent: Float32Array;
   /** Multistep samplers: what else a run needs to resume after this step. Not changed later. */
   history?: readonly Float32Array[];
+  /** Step caching: true where the next step takes over what this one computed, so that no run resumes between them. Default false. */
+  leadsOn?: boolean;
 }
 
 /** @throws UserError naming the option, unless it is a number within [min, max]. */

@@ -1,7 +1,7 @@
 /** The memory plan: slots are reused but never shared by two live values, and what cannot fit is refused with the numbers. */
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import type { PlannedDispatch, Storage, Value } from '../../core/dispatch.ts';
+import { type PlannedDispatch, type Storage, type Value, written } from '../../core/dispatch.ts';
 import { ShapeError } from '../../core/errors.ts';
 import { Parameter } from '../../core/module.ts';
 import type { Plan } from '../../core/plan.ts';
@@ -67,29 +67,35 @@ function randomGraph(seed: number, y: Changes = 'every run'): Record<string, Ten
   return { ...outputs, last: made[made.length - 1] };
 }
 
-/** Replays the plan on paper, twice where a part runs once: whoever reads a slot must find there what it was promised. Returns how many slots were overwritten. */
-function simulate({ dispatches, once, outputs, slots }: Plan): number {
+/**
+ * Replays the plan on paper, twice where a part runs once, and once more as it runs where a result is taken over: whoever reads a slot must find there what
+ * it was promised. Returns how many slots were overwritten.
+ */
+function simulate({ dispatches, once, reusing, outputs, slots }: Plan): number {
   const owner: (Storage | null)[] = slots.map(() => null);
-  let reused = 0;
+  let overwritten = 0;
   const expectOwner = (value: Value, who: string) => {
     if (value.storage.kind === 'pooled') assert.ok(owner[value.storage.slot] === value.storage, `${who} finds another value in its slot`);
   };
-  for (const { operands, shader, label } of once > 0 ? [...dispatches, ...dispatches.slice(once)] : dispatches) {
+  const again = once > 0 ? dispatches.slice(once) : [];
+  const reused = reusing ? dispatches.slice(once).filter((dispatch) => reusing.has(dispatch)) : [];
+  for (const { operands, shader, label } of [...dispatches, ...again, ...reused]) {
     const bindings = present(shader.bindings);
-    const written = operands.filter((_, i) => bindings[i][1].write);
-    const read = operands.filter((_, i) => !bindings[i][1].write);
-    for (const value of read) expectOwner(value, `${label} reading ${value.label}`);
-    for (const { storage } of written) {
+    const writes = operands.filter((_, i) => bindings[i][1].write);
+    const reads = operands.filter((_, i) => !bindings[i][1].write);
+    for (const value of reads) expectOwner(value, `${label} reading ${value.label}`);
+    for (const { storage } of writes) {
       assert.ok(storage.kind === 'pooled', `${label} writes into a fixed buffer`);
       assert.ok(storage.bytes <= slots[storage.slot], `${label} overflows its slot`);
-      const alias = read.find((value) => value.storage.kind === 'pooled' && value.storage.slot === storage.slot);
+      const alias = reads.find((value) => value.storage.kind === 'pooled' && value.storage.slot === storage.slot);
       assert.ok(!alias, `${label} reads and writes one buffer`);
-      if (owner[storage.slot] && owner[storage.slot] !== storage) reused++;
+      if (owner[storage.slot] && owner[storage.slot] !== storage) overwritten++;
       owner[storage.slot] = storage;
     }
   }
-  for (const [name, value] of outputs) expectOwner(value, `output ${name}`);
-  return reused;
+  const fresh = new Set(reused.flatMap(written));
+  for (const [name, value] of outputs) if (!reusing || fresh.has(value.storage)) expectOwner(value, `output ${name}`);
+  return overwritten;
 }
 
 test('no two live values share a slot, on 300 random graphs', () => {
@@ -114,11 +120,38 @@ test('what depends on seldom inputs alone comes first and keeps its slots from r
     simulate(plain);
     assert.is(plain.once, 0);
     assert.is(planned.dispatches.length, plain.dispatches.length);
-    const reads = ({ operands }: PlannedDispatch) => operands.some(({ storage }) => storage.kind === 'input' && storage.changes === 'seldom');
+    const reads = ({ operands }: PlannedDispatch) =>
+      operands.some(({ storage }) => storage.kind === 'input' && storage.changes === 'seldom');
     assert.is(planned.seldom.size, planned.dispatches.slice(0, planned.once).some(reads) ? 1 : 0, 'what must make it run again');
     hoisted += planned.seldom.size;
   }
   assert.ok(hoisted > 10, `only ${hoisted} graphs`);
+});
+
+test('a result that is taken over keeps its slot from run to run, and what only leads to it is left out, on 100 random graphs', () => {
+  let left = 0;
+  for (let seed = 0; seed < 100; seed++) {
+    const graph = randomGraph(seed, seed % 2 ? 'seldom' : 'every run');
+    // Some result in the middle of what leads to the last.
+    const between: Tensor[] = [];
+    for (
+      let tensor = graph.last;
+      tensor.source.kind === 'op';
+      tensor = Object.values(tensor.source.inputs).find((input) => input !== null)!
+    )
+      between.push(tensor);
+    if (between.length < 3) continue;
+    const middle = between[between.length >> 1];
+    const planned = plan({ last: graph.last, middle }, FACTS, LIMITS, { reused: 'middle' });
+    simulate(planned);
+    const { reusing, outputs, dispatches } = planned;
+    const makes = (name: string) => dispatches.filter((dispatch) => written(dispatch).includes(outputs.get(name)!.storage));
+    if (reusing!.size > 0) assert.ok(makes('last').every((each) => reusing!.has(each)));
+    assert.not.ok(makes('middle').some((each) => reusing!.has(each)));
+    left += dispatches.length - reusing!.size;
+  }
+  assert.ok(left > 100, `only ${left} dispatches left out`);
+  assert.is(plan(randomGraph(1), FACTS, LIMITS).reusing, null);
 });
 
 test('where results would take too much room, those are computed again that cost least for it', () => {

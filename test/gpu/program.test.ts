@@ -4,8 +4,9 @@ import * as assert from 'uvu/assert';
 import { ShapeError, UserError } from '../../core/errors.ts';
 import { encodeF16 } from '../../core/half.ts';
 import { Parameter } from '../../core/module.ts';
-import { type Changes, constant, input, scalar } from '../../core/tensor.ts';
+import { type Changes, constant, input, scalar, type Tensor } from '../../core/tensor.ts';
 import type { Device } from '../../gpu/device.ts';
+import { Held } from '../../gpu/held.ts';
 import { perfettoTrace } from '../../gpu/perfetto.ts';
 import { Profile } from '../../gpu/profiler.ts';
 import { compile, evaluate, type RunInputs } from '../../gpu/program.ts';
@@ -68,6 +69,37 @@ test('what follows from seldom inputs is computed when they are given, and resul
     for (const given of runs) assert.equal(await hoisting.run(given), await plain.run(given));
     hoisting.dispose();
     plain.dispose();
+  }));
+
+test('a run that takes a result over computes what follows with what an earlier run made, within the program or kept beside it', () =>
+  atBaseline(async (device) => {
+    const text = input('text', [3, 4], 'f32', 'seldom');
+    const shallow = affine(x, 2, 1);
+    const inner = mul(shallow, exp(affine(text, 0.1, 0)));
+    const before = exp(affine(inner, 0.1, 0));
+    // By hand: the same with what is taken over as an input.
+    const graph = (deep: Tensor) => ({ y: add(mul(deep, shallow), affine(text, 3, 0)), deep, side: affine(inner, 1, 1) });
+    const program = await compile(device, graph(before), undefined, { reused: 'deep' });
+    const plain = await compile(device, graph(before));
+    const byHand = await compile(device, { y: graph(input('deep', [3, 4])).y });
+    assert.is(program.plan.bytes.results, 2 * 48);
+    assert.match((await refusal(program.run({ x: ramp(12), text: ramp(12) }, { reuse: true }))).message, 'take over');
+    const held = new Held(device, 'features', 48);
+    const first = { x: ramp(12), text: ramp(12) };
+    const { deep, side, y } = await plain.run(first);
+    assert.equal(await program.run(first, { to: held.all('deep') }), { y, side });
+    for (const given of [
+      { x: ramp(12, 5), text: ramp(12) },
+      { x: ramp(12, -5), text: ramp(12, 4) },
+    ])
+      assert.equal(await program.run(given, { reuse: true }), await byHand.run({ ...given, deep }));
+    // What changed seldom meanwhile counts in the next whole run.
+    const later = { x: ramp(12, 1), text: ramp(12, 4) };
+    const { deep: _, ...fresh } = await plain.run(later);
+    assert.equal(await program.run({ x: later.x }), fresh);
+    assert.equal(await program.run(later, { reuse: true, from: held.all('deep') }), await byHand.run({ ...later, deep }));
+    held.release();
+    for (const each of [program, plain, byHand]) each.dispose();
   }));
 
 test('evaluate leaves nothing behind, also when it fails', () =>

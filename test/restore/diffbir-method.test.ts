@@ -59,7 +59,8 @@ const steps: PlannedStep[] = [];
 test.before(async () => {
   for (const [name, bytes] of await tinyDiffBirFiles(TINY_RRDB)) files.files.set(`model/${name}`, bytes);
   restorer = await Restorer.load(hostOf(files), 'model', [], { methods: METHODS });
-  const step = ({ step, sigma, sigmaHat, cfg, controlScale }: SamplerStep) => void steps.push({ step, sigma, sigmaHat, cfg, controlScale });
+  const step = ({ step, sigma, sigmaHat, cfg, controlScale }: SamplerStep) =>
+    void steps.push({ step, sigma, sigmaHat, cfg, controlScale, reuse: false });
   undisturbed = (await restorer.restore(photo, options, { step })).image.data;
 });
 

@@ -4,6 +4,7 @@ import * as assert from 'uvu/assert';
 import { UserError } from '../../core/errors.ts';
 import { host } from '../../host/node.ts';
 import type { Image } from '../../image/image.ts';
+import type { GivenOptions } from '../../restore/choose-options.ts';
 import type { Forecast } from '../../restore/forecast.ts';
 import type { Progress } from '../../restore/progress.ts';
 import { Restorer } from '../../restore/restorer.ts';
@@ -25,12 +26,12 @@ test.after(async () => {
 });
 
 /** Restores with `memory` on an empty device, and compares peaks; all but the weights is given back. */
-async function restored(memory: number | undefined): Promise<{ forecast: Forecast; image: Uint8Array }> {
+async function restored(memory: number | undefined, given: GivenOptions = options): Promise<{ forecast: Forecast; image: Uint8Array }> {
   const { device, model } = restorer;
   restorer.memory = memory;
   device.memory.peak = 0;
-  const forecast = restorer.forecast(photo, options);
-  const { image } = await restorer.restore(photo, options);
+  const forecast = restorer.forecast(photo, given);
+  const { image } = await restorer.restore(photo, given);
   assert.is(device.memory.peak, forecast.peakGpuBytes);
   model.release();
   assert.equal({ buffers: device.memory.buffers, bytes: device.memory.bytes }, { buffers: 0, bytes: 0 });
@@ -68,6 +69,34 @@ test('the forecast of GPU memory is the measured peak, resident, by component an
   assert.is(streamed.forecast.residency, 'streamed');
   assert.ok(streamed.forecast.readPerStep > 2 * MB);
   assert.equal(streamed.image, resident.image);
+});
+
+test('steps that reuse features count what they compute and read, and every window’s features count in the memory', async () => {
+  const cached = { ...options, steps: 5, cache: 0.6, tile: 8 };
+  const plain = stageOf(restorer.forecast(photo, { ...cached, cache: 0 }), 'sample');
+  const { forecast, image } = await restored(undefined, cached);
+  const sample = stageOf(forecast, 'sample');
+  assert.equal([plain.runs, plain.reusing, sample.runs, sample.reusing], [45, 0, 45, 27]);
+  assert.ok(sample.gflop < 0.6 * plain.gflop && sample.gflop > 0.5 * plain.gflop, `${sample.gflop} of ${plain.gflop}`);
+  // Both branches of 8 x 8 pixels of 64 channels, in nine windows and in the program.
+  assert.is(sample.activations - plain.activations, 10 * 2 * 8 * 8 * 64 * 4);
+  assert.is(sample.ends!.length, 5);
+  assert.ok(sample.ends![1] - sample.ends![0] < 0.35 * sample.ends![0] && sample.ends![4] === 1, `${sample.ends}`);
+
+  const streamed = await restored(sample.activations + sample.weights - 2 * MB, cached);
+  assert.equal(streamed.image, image);
+  const reading = stageOf(streamed.forecast, 'sample');
+  assert.ok(reading.read - reading.loaded < 18 * reading.streamed + 27 * 0.1 * reading.streamed && reading.streamed > 2 * MB);
+});
+
+test('features of windows that do not fit are told before the work begins', () => {
+  restorer.memory = 60 * MB;
+  const large = { width: 1024, height: 1024 };
+  const given = { ...options, tile: 8, tileStride: 4 };
+  assert.throws(
+    () => restorer.forecast(large, { ...given, cache: 0.5 }),
+    /the stage 'sample' does not fit: .* GB of it are for the deep features of \d+ windows, which step caching \(the option cache\) keeps/,
+  );
 });
 
 test('tiles follow the memory', () => {

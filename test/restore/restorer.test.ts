@@ -18,7 +18,7 @@ import { type RestoredWithRecipe, Restorer } from '../../restore/restorer.ts';
 import type { SamplerStep } from '../../sampler/sampler.ts';
 import { encodeSafetensors } from '../../weights/safetensors-writer.ts';
 import { projectFile } from '../support/fixtures.ts';
-import { refused } from '../support/refused.ts';
+import { refusal, refused } from '../support/refused.ts';
 
 const demo = new URL('../../demo', import.meta.url).pathname;
 const options = { steps: 4, cfg: 2, seed: 3, minSize: 64 };
@@ -89,6 +89,25 @@ for (const sampler of ['edm', 'dpmpp2m'] as const) {
     assert.is(readdirSync(folder).length, 0);
   });
 }
+
+test('a run that reuses features goes on from the last step before a whole one, stopped or on another device, to the same bits', async () => {
+  const given = { ...options, steps: 6, cache: 0.5 }; // steps 2, 3 and 5 reuse
+  const whole = (await restorer.restore(photo, given)).image.data;
+  const stop = new AbortController();
+  const step = ({ step }: SamplerStep) => void (step === 4 && stop.abort(new Error('stopped')));
+  assert.is((await refusal(restorer.restore(photo, given, { state: folder, signal: stop.signal, step }))).message, 'stopped');
+  const seen: number[] = [];
+  const result = await restorer.restore(photo, given, {
+    state: folder,
+    step({ step }) {
+      if (seen.push(step) === 1) restorer.device.gpu.destroy();
+    },
+  });
+  assert.equal(seen, [4, 4, 5, 6]);
+  assert.is(result.resumedAt, 3);
+  assert.equal(result.image.data, whole);
+  await result.finished();
+});
 
 test('a lost device is replaced once, and the run goes on to the same bits', async () => {
   const warnings: string[] = [];

@@ -2,17 +2,27 @@
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { UserError } from '../../core/errors.ts';
+import { TorchRandom } from '../../core/random.ts';
+import { watch } from '../../core/scope.ts';
+import { input, sizeOf, type Tensor } from '../../core/tensor.ts';
+import { evaluate } from '../../gpu/program.ts';
 import { fromUnit } from '../../image/image.ts';
 import { measureSeams } from '../../image/seams.ts';
+import { add } from '../../kernels/binary.ts';
+import { concat } from '../../kernels/copy.ts';
+import { timestepEmbedding } from '../../models/timestep-embedding.ts';
+import type { ZeroSFT } from '../../models/zero-sft.ts';
 import { chooseOptions, type GivenOptions } from '../../restore/choose-options.ts';
-import { images, type Values } from '../../restore/networks.ts';
+import { images, textInputs, type Values } from '../../restore/networks.ts';
 import type { RestoreEvents } from '../../restore/stage.ts';
 import { restoreImages } from '../../restore/supir.ts';
 import { SupirModel } from '../../restore/supir-model.ts';
 import { samplingWindows, tiledDenoiser } from '../../restore/tiled-denoiser.ts';
+import { cropWindow, tiledNetwork } from '../../sampler/tiles.ts';
 import { bytesSource } from '../../weights/byte-source.ts';
 import { testDevice } from '../support/device.ts';
 import { projectFile } from '../support/fixtures.ts';
+import { refused } from '../support/refused.ts';
 
 const device = await testDevice();
 const model = await SupirModel.open(device, async (name) => bytesSource(name, await projectFile(`demo/${name}`)));
@@ -60,6 +70,90 @@ test('no seams: across the tiles’ borders the picture changes no more than els
   );
   assert.ok(blended.border < 1.15 * blended.elsewhere && blended.border < blended.elsewhere99);
   assert.ok(hard.border > 1.25 * hard.elsewhere, 'tiles without overlap are told');
+});
+
+/** Normal noise of a latent's size. */
+const noise = (seed: number, shape: readonly number[]) => new TorchRandom(seed).randn(sizeOf(shape));
+
+test('a step that reuses is, by hand, the blocks of the latent’s own size with the deep features of the step before, for both branches of guidance', async () => {
+  const shape = [1, 8, 12, 16];
+  const [hint, x1, x2] = [1, 2, 3].map((seed) => noise(seed, shape));
+  const [positive, negative] = [await model.condition(model.tokens('a cat')), await model.condition(model.tokens('blurry'))];
+  const before = device.memory.bytes;
+  const denoiser = await model.denoiser({ data: hint, shape }, negative, positive, { cachedWindows: 1 });
+  const uncached = await model.denoiser({ data: hint, shape }, negative, positive);
+  const [first, second] = [
+    { x: x1, timestep: 600, controlScale: 0.9 },
+    { x: x2, timestep: 580, controlScale: 0.8 },
+  ];
+  await refused(denoiser.network({ ...first, reuse: true }), /no deep features yet/);
+  const whole = await denoiser.network(first);
+  assert.equal(whole, await uncached.network(first));
+  const reused = await denoiser.network({ ...second, reuse: true });
+  assert.equal(await denoiser.network(second), await uncached.network(second));
+
+  const { diffusion_model: unet, control_model: control } = model.networks.model;
+  const texts = textInputs(1, negative, positive);
+  const graph = () => {
+    const twice = (name: string) => concat(new Array<Tensor>(2).fill(input(name, shape)), 0);
+    const [x, hinted, timestep] = [twice('x'), twice('hint'), input('timestep', [1, 32])];
+    const [context, vector] = [input('context', [2, 77, 64]), input('vector', [2, 128])];
+    return { x, hinted, timestep, context, vector };
+  };
+  // The features of the first step, as the networks make them whole.
+  const { x, hinted, timestep, context, vector } = graph();
+  const features = control.forward(x, hinted, timestep, context, vector);
+  const build = () => unet.forward(x, timestep, context, vector, { features, scale: 0.9 });
+  const deep = watch(build).results.get(unet.output_blocks[5]) as Tensor;
+  const made = await evaluate(device, deep, { hint, ...texts, x: x1, timestep: timestepEmbedding([600], 32) });
+  // The shallow part of the second: three blocks of either half, and of the control network.
+  const own = graph();
+  const [conditioning, steering] = [unet, control].map((each) => ({ emb: each.embed(own.timestep, own.vector), context: own.context }));
+  const skips: Tensor[] = [];
+  const fresh: Tensor[] = [];
+  for (const i of [0, 1, 2]) {
+    skips.push(unet.input_blocks[i].forward(skips[i - 1] ?? own.x, conditioning));
+    const made = control.input_blocks[i].forward(fresh[i - 1] ?? own.x, steering);
+    fresh.push(i > 0 ? made : add(made, control.input_hint_block.forward(own.hinted)));
+  }
+  let h = input('deep', deep.shape);
+  for (const i of [2, 1, 0])
+    h = unet.output_blocks[8 - i].forward((unet.project_modules[i] as ZeroSFT).forward(fresh[i], skips[i], h, 0.8), conditioning);
+  const eps = unet.out.forward(h);
+  const byHand = await evaluate(device, eps, { hint, vector: texts.vector, x: x2, timestep: timestepEmbedding([580], 32), deep: made });
+  const same = (a: Float32Array, b: Float32Array) => Math.max(...a.map((value, i) => Math.abs(value - b[i])));
+  assert.ok(same(reused.negative, byHand.subarray(0, x2.length)) < 1e-5 && same(reused.positive, byHand.subarray(x2.length)) < 1e-5);
+  assert.ok(same(reused.positive, (await uncached.network(second)).positive) > 1e-3, 'the features are those of the step before');
+  for (const each of [denoiser, uncached]) each.dispose();
+  assert.is(device.memory.bytes, before);
+});
+
+test('every window reuses features of its own, and gives them back', async () => {
+  const shape = [1, 24, 16, 16];
+  const [hint, x1, x2] = [1, 2, 3].map((seed) => noise(seed, shape));
+  const text = await model.condition(model.tokens(''));
+  const windows = samplingWindows(model, shape, 16, 8)!;
+  assert.is(windows.length, 2);
+  const before = device.memory.bytes;
+  const [first, second] = [
+    { x: x1, timestep: 600, controlScale: 1 },
+    { x: x2, timestep: 580, controlScale: 1, reuse: true },
+  ];
+  const { network, dispose } = await tiledDenoiser(model, { data: hint, shape }, null, [text], windows, { cachedWindows: 2 });
+  await network(first);
+  const tiled = await network(second);
+  dispose();
+  assert.is(device.memory.bytes, before);
+  // One window after the other, both steps each, in a program that keeps one.
+  const crop = (data: Float32Array, i: number) => cropWindow(data, shape, windows[i]);
+  const alone = await model.denoiser({ data: crop(hint, 0), shape: [1, 16, 16, 16] }, null, text, { cachedWindows: 1 });
+  const answers: Awaited<ReturnType<typeof alone.evaluate>>[] = [];
+  for (const i of windows.keys()) {
+    await alone.evaluate({ ...first, x: crop(x1, i) }, { hint: crop(hint, i) });
+    answers.push(await alone.evaluate({ ...second, x: crop(x2, i) }));
+  }
+  alone.dispose();
+  assert.equal(tiled, await tiledNetwork(async (_, i) => answers[i], windows, shape)(second));
 });
 
 test('sampling takes a tile’s memory whatever the image, and frees it', async () => {
