@@ -77,16 +77,16 @@ test('steps that reuse features count what they compute and read, and every wind
   const { forecast, image } = await restored(undefined, cached);
   const sample = stageOf(forecast, 'sample');
   assert.equal([plain.runs, plain.reusing, sample.runs, sample.reusing], [45, 0, 45, 27]);
-  assert.ok(sample.gflop < 0.6 * plain.gflop && sample.gflop > 0.5 * plain.gflop, `${sample.gflop} of ${plain.gflop}`);
+  assert.ok(sample.gflop < 0.66 * plain.gflop && sample.gflop > 0.6 * plain.gflop, `${sample.gflop} of ${plain.gflop}`);
   // Both branches of 8 x 8 pixels of 64 channels, in nine windows and in the program.
   assert.is(sample.activations - plain.activations, 10 * 2 * 8 * 8 * 64 * 4);
   assert.is(sample.ends!.length, 5);
-  assert.ok(sample.ends![1] - sample.ends![0] < 0.35 * sample.ends![0] && sample.ends![4] === 1, `${sample.ends}`);
+  assert.ok(sample.ends![1] - sample.ends![0] < 0.45 * sample.ends![0] && sample.ends![4] === 1, `${sample.ends}`);
 
   const streamed = await restored(sample.activations + sample.weights - 2 * MB, cached);
   assert.equal(streamed.image, image);
   const reading = stageOf(streamed.forecast, 'sample');
-  assert.ok(reading.read - reading.loaded < 18 * reading.streamed + 27 * 0.1 * reading.streamed && reading.streamed > 2 * MB);
+  assert.ok(reading.read - reading.loaded < (18 + 27 * 0.3) * reading.streamed && reading.streamed > 2 * MB);
 });
 
 test('features of windows that do not fit are told before the work begins', () => {
