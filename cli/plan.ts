@@ -65,6 +65,11 @@ export function schedulePlot(sampler: string, steps: PlannedStep[]): string {
     { title: 'Guidance scale', lines: [{ name: 'guidance', values: of('cfg') }] },
     { title: 'Control scale', lines: [{ name: 'control', values: of('controlScale') }] },
   ];
+  if (steps.some(({ reuse }) => reuse))
+    panels.push({
+      title: 'Networks: whole 1, deep features taken over 0',
+      lines: [{ name: 'whole', values: steps.map(({ reuse }) => (reuse ? 0 : 1)) }],
+    });
   return stepChart(`Schedule of the ${sampler} sampler, ${steps.length} ${steps.length === 1 ? 'step' : 'steps'}`, panels);
 }
 

@@ -271,6 +271,7 @@ export class Program<Names extends string> {
     );
     this.hasReusable ||= from.some(({ name }) => name === this.reused);
     if (reuse && !this.hasReusable) throw new UserError('This program has no result of an earlier run to take over.');
+    if (!reuse) this.hasReusable = false; // until it is whole again
     const computed = reuse ? plan.reusing! : null;
     const { uploads } = device.residency;
     const again = this.outdated || uploads !== this.uploads;

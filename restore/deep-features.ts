@@ -3,6 +3,7 @@
  * otherwise. They go from and to the program by copies on the device.
  */
 import { UserError } from '../core/errors.ts';
+import type { PlanOptions } from '../core/plan.ts';
 import { watch } from '../core/scope.ts';
 import { storageBytes } from '../core/shader.ts';
 import { sizeOf, type Tensor } from '../core/tensor.ts';
@@ -12,7 +13,7 @@ import { compile, type Program, type RunOptions } from '../gpu/program.ts';
 import type { Unet } from '../models/unet.ts';
 
 /** The name of the result that is reused. */
-export const DEEP = 'deep';
+const DEEP = 'deep';
 
 /** The graph that `build` makes, with deep features among its results where steps are `cached`; and the result of every module in it. */
 export function tracedDenoiser(unet: Unet, cached: boolean, build: () => Record<string, Tensor>) {
@@ -21,17 +22,27 @@ export function tracedDenoiser(unet: Unet, cached: boolean, build: () => Record<
   return { graph, results };
 }
 
+/** Options to plan such a graph with. */
+export const reusedWhere = (cached: boolean): PlanOptions => (cached ? { reused: DEEP } : {});
+
 const featureBytes = ({ dtype, shape }: Tensor): number => storageBytes(dtype, sizeOf(shape));
 
 /** GPU memory beside the program of a traced graph for the features of `windows` windows, in bytes. */
-export function besideBytes(graph: Record<string, Tensor>, windows: number): number {
+function besideBytes(graph: Record<string, Tensor>, windows: number): number {
   return windows > 1 ? heldBytes(windows * featureBytes(graph[DEEP])) : 0;
 }
 
-/** The same as a plan tells it. */
-export function featuresBeside(graph: Record<string, Tensor>, windows: number): { beside?: number; besideIs?: string } {
+/**
+ * What step caching adds to a plan of a traced graph that runs `perStep` times in every window and step, of which `reuses` tells whether it takes the
+ * features over.
+ */
+export function cachedRuns(graph: Record<string, Tensor>, windows: number, reuses: readonly boolean[], perStep = 1) {
   const besideIs = `the deep features of ${windows} windows, which step caching (the option cache) keeps`;
-  return windows > 1 ? { beside: besideBytes(graph, windows), besideIs } : {};
+  return {
+    reusing: reuses.filter(Boolean).length * windows * perStep,
+    beside: besideBytes(graph, windows),
+    ...(windows > 1 ? { besideIs } : {}),
+  };
 }
 
 /**

@@ -8,7 +8,7 @@
  * 5. decode: it becomes a picture, which takes its colours from the cleaned one.
  */
 import { UserError } from '../core/errors.ts';
-import type { Plan } from '../core/plan.ts';
+import type { Plan, PlanOptions } from '../core/plan.ts';
 import { TorchRandom } from '../core/random.ts';
 import { input, type Shape, type Tensor } from '../core/tensor.ts';
 import { shown } from '../core/text.ts';
@@ -20,20 +20,21 @@ import { plan } from '../kernels/fusion.ts';
 import { cleanerOf, DiffBir } from '../models/diffbir.ts';
 import { cleanedPrompt } from '../models/prompt-cleaning.ts';
 import { defaultsOf } from '../options/schema.ts';
-import { ddimTimesteps } from '../sampler/ddim.ts';
 import { stepsOf as stepsOfRun } from '../sampler/planned.ts';
+import { reusingSteps } from '../sampler/step-caching.ts';
 import { autoencoderPlan, tilingEvents } from './autoencoder-stage.ts';
 import { chooseFrom } from './choose-options.ts';
 import { cleanedSizes, cleaningPlan } from './cleaning.ts';
-import { cleanPicture, diffusionOf, finishPicture, latentWindows, sampleDiffBir, sampleLatent, type Tiles } from './diffbir.ts';
+import { cachedRuns, reusedWhere, tracedDenoiser } from './deep-features.ts';
+import { cleanPicture, diffusionOf, finishPicture, latentWindows, sampleDiffBir, sampleLatent, stepsTaken, type Tiles } from './diffbir.ts';
 import { assessDiffBir, joinedDiffBir } from './diffbir-files.ts';
 import { guidanceGraph, guidanceTo } from './diffbir-guidance.ts';
 import { configOf, DIFFBIR_V21, type DiffBirConfig, DiffBirModel, openDiffBirFolder } from './diffbir-model.ts';
 import { DIFFBIR_OPTIONS, DIFFBIR_PRESETS, type DiffBirChoice } from './diffbir-options.ts';
 import type { Values } from './networks.ts';
-import { idleStrength, vaeTilingOf } from './options.ts';
+import { idleStrength, isCached, vaeTilingOf } from './options.ts';
 import { isFromPicture, stepsLeftOut } from './sampling.ts';
-import type { Method, Size, Stage } from './stage.ts';
+import type { Method, PlannedRuns, Size, Stage } from './stage.ts';
 
 export interface DiffBirInputs {
   photo: Image;
@@ -177,32 +178,42 @@ const SAMPLE: DiffBirStage = {
   isSeeded: true,
   build: (networks, options, size) => {
     const [n, h, w, z] = latentShape({ base: networks.base.config } as DiffBirConfig, size);
-    return { ...networks.denoiserGraph([n, h, w, z], networks.base.config.text.context_length, isGuided(options) ? 2 : 1) };
+    return denoiserGraph(networks, options, [n, h, w, z], isGuided(options) ? 2 : 1);
   },
   plan({ model, options, size }) {
     const condition = latentShape(model.config, size);
     const windows = latentWindows(condition, latentTiles(options));
     const side = (n: number) => (windows ? options.tile : Math.ceil(n / 8) * 8);
     const shape = [1, side(condition[1]), side(condition[2]), condition[3]];
-    const graph = (branches: 1 | 2) => model.networks.denoiserGraph(shape, model.config.base.text.context_length, branches);
-    const runs = evaluations(options) * (windows?.length ?? 1);
-    const denoiser = { plan: planned(model, { ...graph(isGuided(options) ? 2 : 1) }), runs };
-    // The scale begins at 1: the first evaluation leaves the negative branch out.
-    const first = options.rescaleCfg && isGuided(options) ? planned(model, { ...graph(1) }).bytes.total : 0;
+    const cached = isCached(options);
+    const steps = stepsOf(options) - leftOut(options);
+    const reuses = reusingSteps(steps, options.cache);
+    const graph = (branches: 1 | 2) => denoiserGraph(model.networks, options, shape, branches);
+    const count = windows?.length ?? 1;
+    const traced = graph(isGuided(options) ? 2 : 1);
+    const denoiser = {
+      plan: planned(model, traced, reusedWhere(cached)),
+      runs: evaluations(options) * count,
+      ...(cached ? cachedRuns(traced, count, reuses, TWICE.includes(options.sampler) ? 2 : 1) : {}),
+    };
+    const features = cached ? denoiser.beside! : 0;
+    // The scale begins at 1: the first evaluation leaves the negative branch out, where that does not cost its deep features.
+    const first = options.rescaleCfg && isGuided(options) && !cached ? planned(model, graph(1)).bytes.total : 0;
     const guide =
       options.guidance !== 'none' && options.guidanceSpace === 'rgb'
         ? planned(model, guidanceGraph(model.networks.base, [1, size.height, size.width, 3]).outputs)
         : null;
     // Both stay while the sampler runs.
-    const programs = [{ ...denoiser, beside: first + (guide?.bytes.total ?? 0) }];
+    const programs: PlannedRuns[] = [{ ...denoiser, beside: features + first + (guide?.bytes.total ?? 0) }];
     if (guide)
       programs.push({
         plan: guide,
-        runs: (options.steps - leftOut(options)) * options.guidanceRepeat,
-        beside: first + denoiser.plan.bytes.total,
+        runs: steps * options.guidanceRepeat,
+        beside: features + first + denoiser.plan.bytes.total,
       });
     return {
-      ...{ tiling: windows ? 'windows' : 'whole', parts: stepsOf(options) - leftOut(options), hostBytes: 0 },
+      ...{ tiling: windows ? 'windows' : 'whole', parts: steps, hostBytes: 0 },
+      ...(cached ? { reuses } : {}),
       programs,
     };
   },
@@ -258,13 +269,19 @@ function textGraph(length: number, { cond_stage_model: { model }, config }: Diff
   return { context: model.forward(input('x', [1, length, config.text.dim])) };
 }
 
-const planned = ({ loras, device }: DiffBirModel, graph: Record<string, Tensor>): Plan =>
-  plan(loras.apply(graph), device.facts, device.gpu.limits);
+function denoiserGraph(networks: DiffBir, options: DiffBirChoice, shape: Shape, branches: 1 | 2): Record<string, Tensor> {
+  const { config, model } = networks.base;
+  const build = () => networks.denoiserGraph(shape, config.text.context_length, branches);
+  return tracedDenoiser(model.diffusion_model, isCached(options), build).graph;
+}
+
+const planned = ({ loras, device }: DiffBirModel, graph: Record<string, Tensor>, options: PlanOptions = {}): Plan =>
+  plan(loras.apply(graph), device.facts, device.gpu.limits, options);
 
 /** Samplers that evaluate the networks twice in every step but the last. */
 const TWICE: readonly DiffBirChoice['sampler'][] = ['edm_heun', 'edm_dpm_2', 'edm_dpm_2_a', 'edm_dpm++_2s_a', 'edm_dpm++_sde'];
 
-const stepsOf = ({ sampler, steps }: DiffBirChoice) => (sampler === 'ddim' ? ddimTimesteps(1000, steps).length : steps);
+const stepsOf = ({ sampler, steps }: DiffBirChoice) => stepsTaken(sampler, steps);
 const leftOut = (options: DiffBirChoice) => stepsLeftOut(options, stepsOf(options));
 const evaluations = (options: DiffBirChoice) =>
   TWICE.includes(options.sampler) ? 2 * (options.steps - leftOut(options)) - 1 : stepsOf(options) - leftOut(options);

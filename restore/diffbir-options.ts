@@ -14,7 +14,8 @@ export const DIFFBIR_SAMPLERS = [
 ] as const;
 export type DiffBirSampler = (typeof DIFFBIR_SAMPLERS)[number];
 
-const { controlScale, strength, sChurn, sNoise, sTmin, sTmax, seed, upscale, tileStride, prompt, positive, negative, grey } = OPTIONS;
+const { controlScale, cache, strength, sChurn, sNoise, sTmin, sTmax, seed, upscale, tileStride, prompt, positive, negative, grey } =
+  OPTIONS;
 const { vaeTiling, vaeTileMib, encoderTile, decoderTile } = OPTIONS;
 
 const CLEANER_TILES = {
@@ -47,7 +48,7 @@ export const DIFFBIR_OPTIONS = {
     help: 'what sampling begins with: noise, or a picture under noise',
     more: 'condition: the cleaned picture under as much noise as the last level has, as in the published program. stage1: the cleaned picture, photo: the photo, under as much noise as the strength says.',
   }),
-  strength,
+  ...{ strength, cache },
   noiseAugmentation: integer(0, 999, {
     group: 'sampling',
     of: 'level',

@@ -10,11 +10,10 @@
  */
 import { UserError } from '../core/errors.ts';
 import { TorchRandom } from '../core/random.ts';
-import { watch } from '../core/scope.ts';
 import type { Shape } from '../core/shape.ts';
 import { input, type Tensor } from '../core/tensor.ts';
 import type { Device } from '../gpu/device.ts';
-import { compile, type Program } from '../gpu/program.ts';
+import { compile } from '../gpu/program.ts';
 import { waveletColorFix } from '../image/color-fix.ts';
 import type { FloatImage, Image } from '../image/image.ts';
 import { cropTo, padToMultiple } from '../image/pad.ts';
@@ -23,7 +22,7 @@ import { resize, resizeBicubic } from '../image/resize.ts';
 import type { DiffBir } from '../models/diffbir.ts';
 import { LoraSet } from '../models/lora-set.ts';
 import { timestepEmbedding } from '../models/timestep-embedding.ts';
-import { sampleDdim } from '../sampler/ddim.ts';
+import { ddimTimesteps, sampleDdim } from '../sampler/ddim.ts';
 import type { Network } from '../sampler/denoiser.ts';
 import { type Diffusion, diffuse, type Parameterization } from '../sampler/diffusion.ts';
 import { sampleDpmSolver } from '../sampler/dpm-solver.ts';
@@ -31,8 +30,10 @@ import { type EdmSolver, type EdmSolverOptions, sampleEdmSolver } from '../sampl
 import type { SamplerStep } from '../sampler/sampler.ts';
 import { alphasCumprod } from '../sampler/schedule.ts';
 import { type SpacedOptions, sampleSpaced } from '../sampler/spaced.ts';
+import { StepCaching } from '../sampler/step-caching.ts';
 import { cropWindow, type TileWindow, tiledNetwork, tileWindows } from '../sampler/tiles.ts';
 import { type CleanerNetwork, cleanWith } from './cleaner.ts';
+import { compileDenoiser, tracedDenoiser } from './deep-features.ts';
 import type { DiffBirSampler } from './diffbir-options.ts';
 import { channelsLastNoise, type LatentMoments, sampleMoments, splitMoments } from './latents.ts';
 import type { SamplerState } from './run-state.ts';
@@ -43,17 +44,24 @@ import { runTiled } from './tiled-image.ts';
 import { runAutoencoder, type TilingEvents, VAE_TILING, type VaeTiling } from './tiled-vae.ts';
 import type { Values } from './values.ts';
 
-/** Runs the sampler of that name. Throws what it throws. */
+/** Steps that a sampler takes where so many are asked for. */
+export const stepsTaken = (sampler: DiffBirSampler, steps: number): number =>
+  sampler === 'ddim' ? ddimTimesteps(1000, steps).length : steps;
+
+/** Runs the sampler of that name, with step caching where a share is given. Throws what the sampler throws. */
 export function sampleDiffBir(
   sampler: DiffBirSampler,
   network: Network,
   diffusion: Diffusion,
-  options: EdmSolverOptions & SpacedOptions,
+  { cache = 0, ...given }: EdmSolverOptions & SpacedOptions & { cache?: number },
 ): Promise<Float32Array> {
-  if (sampler === 'spaced') return sampleSpaced(network, diffusion, options);
-  if (sampler === 'ddim') return sampleDdim(network, diffusion, options);
-  if (sampler === 'dpm++_m2') return sampleDpmSolver(network, diffusion, options);
-  return sampleEdmSolver(sampler.slice('edm_'.length) as EdmSolver, network, diffusion, options);
+  const caching = new StepCaching(cache, stepsTaken(sampler, given.steps), given.begin?.step);
+  const cached = caching.network(network);
+  const options = { ...given, onStep: (done: SamplerStep) => given.onStep?.(caching.told(done)) };
+  if (sampler === 'spaced') return sampleSpaced(cached, diffusion, options);
+  if (sampler === 'ddim') return sampleDdim(cached, diffusion, options);
+  if (sampler === 'dpm++_m2') return sampleDpmSolver(cached, diffusion, options);
+  return sampleEdmSolver(sampler.slice('edm_'.length) as EdmSolver, cached, diffusion, options);
 }
 
 /** What the base predicts, and the schedule that goes with it: v comes with zero terminal SNR. */
@@ -94,7 +102,7 @@ export interface LatentOptions {
   noiseAugmentation: number;
   /** Results of different noise. */
   samples: number;
-  sampling: Omit<EdmSolverOptions, 'noise' | 'controlScale' | 'onStep' | 'signal'>;
+  sampling: Omit<EdmSolverOptions, 'noise' | 'controlScale' | 'onStep' | 'signal'> & { cache?: number };
   /** Tiles of the latent, in latent pixels; null samples it whole. */
   latentTiles: Tiles | null;
 }
@@ -122,6 +130,17 @@ export interface DiffBirResult {
   /** (N, H, W, 3) in [-1, 1], with the padding. */
   decoded: Values;
 }
+
+export interface DiffBirDenoiserOptions {
+  /** Takes activations out. */
+  tap?: Tap | null;
+  /** Step caching: in how many windows of a latent it is asked, each with deep features of its own, and for how many branches in every step; null for none. */
+  cached?: { windows: number; branches: 1 | 2 } | null;
+  signal?: AbortSignal;
+}
+
+const cachedOf = ({ cache = 0, cfg }: LatentOptions['sampling'], windows: number): DiffBirDenoiserOptions['cached'] =>
+  cache > 0 ? { windows, branches: cfg === 1 ? 1 : 2 } : null;
 
 /** DiffBIR's networks on a device; every program and its buffers are freed after use, and weights stay within the device's budget. */
 export class DiffBirNetworks {
@@ -187,33 +206,37 @@ export class DiffBirNetworks {
 
   /**
    * What a sampler calls, for N latents beside `hint` (N, h, w, z); texts (1, L, D), for every latent. A program serves each number of branches that is
-   * asked for, made when it first is. Throws UserError when a tap wants none of the activations that there are.
+   * asked for, made when it first is; where steps are cached, one serves all. Throws UserError when a tap wants none of the activations that there are.
    */
-  denoiser(hint: Values, negative: Values, positive: Values, tap: Tap | null = null, signal?: AbortSignal) {
+  denoiser(hint: Values, negative: Values, positive: Values, { tap = null, cached = null, signal }: DiffBirDenoiserOptions = {}) {
     const { unet } = this.model.base.config;
     const [n] = hint.shape;
     const answers = new AnswerCheck();
-    const programs = new Map<1 | 2, Program<'prediction'>>();
+    const programs = new Map<1 | 2, Awaited<ReturnType<typeof compileDenoiser<'prediction'>>>>();
     const context = (branches: 1 | 2) => {
       const texts = (branches === 2 ? [negative, positive] : [positive]).flatMap((text) => new Array<Values>(n).fill(text));
       const data = new Float32Array(texts.length * positive.data.length);
       for (const [i, text] of texts.entries()) data.set(text.data, i * text.data.length);
       return data;
     };
-    const graph = (branches: 1 | 2) => {
-      const { result, results } = watch(() => this.model.denoiserGraph(hint.shape, positive.shape[1], branches));
-      return this.loras.apply({ ...(tap ? tapped(tap, this.model, result, results) : {}), ...result });
+    const compiled = (branches: 1 | 2) => {
+      const build = () => this.model.denoiserGraph(hint.shape, positive.shape[1], branches);
+      const { graph, results } = tracedDenoiser(this.model.base.model.diffusion_model, cached !== null, build);
+      const wanted = tap ? tapped(tap, this.model, graph, results) : {};
+      return compileDenoiser<'prediction'>(this.device, this.loras.apply({ ...wanted, ...graph }), cached?.windows ?? 0, signal);
     };
-    const evaluate = async ({ x, timestep, controlScale, unguided, progress }: Parameters<Network>[0], own = hint.data) => {
-      const branches = unguided ? 1 : 2;
+    const evaluate = async (asked: Parameters<Network>[0], own = hint.data, window = 0) => {
+      const { x, timestep, controlScale, unguided, progress, reuse = false } = asked;
+      const branches = cached?.branches ?? (unguided ? 1 : 2);
       const fixed = !programs.has(branches);
-      const program = programs.get(branches) ?? (await compile<'prediction'>(this.device, graph(branches), signal));
-      programs.set(branches, program);
-      const { prediction, ...wanted } = await program.run({
+      const { program, features } = programs.get(branches) ?? (await compiled(branches));
+      programs.set(branches, { program, features });
+      const given = {
         ...(fixed ? { context: context(branches) } : {}),
         ...{ x, hint: own, timestep: timestepEmbedding([timestep], unet.model_channels), controlScale },
         ...this.loras.inputs(program.plan.scalars, progress),
-      });
+      };
+      const { prediction, ...wanted } = await program.run(given, features?.runOptions(window, reuse));
       answers.check(x, timestep, prediction);
       if (tap) await take(tap, wanted, program.plan.outputs);
       return { negative: prediction.subarray(0, x.length), positive: prediction.subarray(prediction.length - x.length) };
@@ -221,7 +244,10 @@ export class DiffBirNetworks {
     return {
       evaluate,
       dispose: () => {
-        for (const program of programs.values()) program.dispose();
+        for (const { program, features } of programs.values()) {
+          features?.release();
+          program.dispose();
+        }
       },
     };
   }
@@ -324,17 +350,15 @@ export async function sampleLatent(
   const first = windows?.[0];
   const tile = first ? { h: first.y1 - first.y0, w: first.x1 - first.x0 } : { h, w };
   const hints = windows?.map((window) => cropWindow(hint, shape, window));
-  const denoiser = networks.denoiser(
-    { shape: [samples, tile.h, tile.w, z], data: hints?.[0] ?? hint },
-    texts.negative,
-    texts.positive,
+  const denoiser = networks.denoiser({ shape: [samples, tile.h, tile.w, z], data: hints?.[0] ?? hint }, texts.negative, texts.positive, {
     tap,
     signal,
-  );
+    cached: cachedOf(options.sampling, windows?.length ?? 1),
+  });
   let sampled: Float32Array;
   try {
     const network: Network = windows
-      ? tiledNetwork((asked, index) => denoiser.evaluate(asked, hints![index]), windows, shape)
+      ? tiledNetwork((asked, index) => denoiser.evaluate(asked, hints![index], index), windows, shape)
       : (asked) => denoiser.evaluate(asked);
     let started = false;
     const noise = () => {

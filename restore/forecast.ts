@@ -123,7 +123,11 @@ export function forecastRestore<K extends Kind>(
     budget,
     budgetFrom,
     residency,
-    why: [reasonOf(residency, weights, budgetReason(budget, budgetFrom, device.card), streamed), ...tilingReasons(forecasts)],
+    why: [
+      reasonOf(residency, weights, budgetReason(budget, budgetFrom, device.card), streamed),
+      ...tilingReasons(forecasts),
+      ...cachingReasons(forecasts),
+    ],
     peakGpuBytes,
     peakHostBytes: beside - IN_FLIGHT + Math.min(IN_FLIGHT, weights) + hostBytes + (device.facts.software ? peakGpuBytes : 0),
     readBytes: all((stage) => stage.read),
@@ -257,6 +261,11 @@ function tilingReasons(stages: StageForecast[]): string[] {
     publishedReason(stages.filter(({ tiling }) => tiling === 'published')),
     windows.length > 0 ? 'Sampling in windows: the latent is larger than the tile.' : '',
   ].filter((reason) => reason !== '');
+}
+
+function cachingReasons(stages: StageForecast[]): string[] {
+  const cached = stages.filter(({ reusing }) => reusing > 0);
+  return cached.map(({ stage, runs, reusing }) => `Step caching: ${reusing} of ${runs} runs in ${stage} take deep features over.`);
 }
 
 function publishedReason(stages: StageForecast[]): string {

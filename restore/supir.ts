@@ -33,7 +33,7 @@ import { describeMissing, partsAdvice, sourcesOf } from '../weights/model-files.
 import { recognize } from '../weights/recognize.ts';
 import { autoencoderPlan, tilingEvents } from './autoencoder-stage.ts';
 import { chooseOptions } from './choose-options.ts';
-import { DEEP, featuresBeside, tracedDenoiser } from './deep-features.ts';
+import { cachedRuns, reusedWhere, tracedDenoiser } from './deep-features.ts';
 import { unsuitable } from './few-step.ts';
 import { channelsLastNoise, map, sampleMoments } from './latents.ts';
 import { readModelConfig } from './model-config.ts';
@@ -203,7 +203,7 @@ const SAMPLE: SupirStage = {
     const window = [1, y1 - y0, x1 - x0, latent[3]];
     const graph = denoiserGraph(model.networks, options, window);
     const cached = isCached(options);
-    const denoiser = orSmallerTile(Math.max(window[1], window[2]), () => planned(model, graph, cached ? { reused: DEEP } : {}));
+    const denoiser = orSmallerTile(Math.max(window[1], window[2]), () => planned(model, graph, reusedWhere(cached)));
     const reuses = reusingSteps(stepsOf(options), options.cache);
     const count = windows?.length ?? 1;
     const program = { plan: denoiser, runs: stepsOf(options) * count };
@@ -212,7 +212,7 @@ const SAMPLE: SupirStage = {
       parts: stepsOf(options),
       hostBytes: 0,
       ...(cached ? { reuses } : {}),
-      programs: [cached ? { ...program, reusing: reuses.filter(Boolean).length * count, ...featuresBeside(graph, count) } : program],
+      programs: [cached ? { ...program, ...cachedRuns(graph, count, reuses) } : program],
     };
   },
   begunAt: ({ resume, options }) => (resume ? (resume.startStep - stepsLeftOut(options, options.steps)) / stepsOf(options) : 0),

@@ -66,7 +66,8 @@ export class Explorer {
       },
       take(tensors) {
         recording.steps++;
-        const looked = new Map<string, Values>();
+        // Where a step took deep features over, it is what they are of that is shown.
+        const looked = new Map<string, Values>(recording.attention.at(-1));
         for (const [name, values] of Object.entries(tensors)) {
           if (values.shape.length !== 4) continue; // embeddings
           if (/\.[qk]$/.test(name)) {
@@ -79,6 +80,7 @@ export class Explorer {
           const small = pooled(one, SIDE);
           steps.push({ mosaic: mosaic(small), energy: energy(small), channels: one.shape[3], norm: rootMeanSquare(one) });
         }
+        for (const steps of recording.blocks.values()) if (steps.length < recording.steps) steps.push(steps[steps.length - 1]);
         recording.attention.push(looked);
         dropOldest(recording.attention);
       },

@@ -46,6 +46,9 @@ test('plan prints a table and draws', async ({ folder }) => {
   assert.ok(stdout.endsWith(`Drawn in ${plot}\n`));
   const svg = readFileSync(plot, 'utf8');
   assert.is(svg.match(/<polyline/g)?.length, 4);
+  const cached = await supir(['plan', '--steps', '6', '--cache', '0.5', '--plot', plot]);
+  assert.equal(cached.stdout.match(/(whole|reused)$/gm), ['whole', 'reused', 'reused', 'whole', 'reused', 'whole']);
+  assert.is(readFileSync(plot, 'utf8').match(/<polyline/g)?.length, 5);
   const json = await supir(['plan', '--steps', '6', '--cfg', '3', '--json']);
   const { steps } = JSON.parse(json.stdout) as { steps: PlannedStep[] };
   assert.equal([steps.length, steps[0].step], [6, 1]);
@@ -53,6 +56,7 @@ test('plan prints a table and draws', async ({ folder }) => {
   for (const [args, message] of [
     [['--plot', join(folder, 'a.png')], /the name must end in \.svg/],
     [['--steps', '0'], /'--steps <n>' argument '0' is invalid/],
+    [['--cache', '0.81'], /'--cache <share>' argument '0.81' is invalid/],
     [['--model', join(folder, 'none')], /There is no model folder/],
   ] as [string[], RegExp][]) {
     assertRefused(await supir(['plan', ...args]), message, args.join(' '));

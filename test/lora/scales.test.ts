@@ -97,6 +97,20 @@ test('the block of every weight', () => {
     assert.is(loraBlock(weight), block, weight);
 });
 
+test('in a step that reuses deep features a scale that changes acts where the step computes, and elsewhere is that of the last whole step', async () => {
+  const reusing = (scale: LoraScaleText) =>
+    withNetworks([scale], async (model, text) => {
+      const denoiser = await model.denoiser(hint, null, text, { cachedWindows: 1 });
+      await denoiser.network({ x: hint.data, timestep: 420, controlScale: 1, progress: 0 });
+      const { positive } = await denoiser.network({ x, timestep: 400, controlScale: 1, progress: 1, reuse: true });
+      denoiser.dispose();
+      return positive;
+    });
+  const still = await reusing('0.5,0@unet.middle,0@unet.output.3');
+  assert.equal(await reusing('0.5,0..1@unet.middle,0@unet.output.3'), still);
+  assert.ok(apart(await reusing('0.5,0@unet.middle,0..1@unet.output.3'), still) > 1e-4);
+});
+
 test('a slider: two files, scales set between evaluations, nothing read, made or compiled', async () => {
   const scales: LoraScaleText[][] = [
     [0.5, 1],

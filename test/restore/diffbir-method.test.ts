@@ -31,7 +31,7 @@ import { type Rule, toOther } from '../../weights/translate.ts';
 import { convertedBytes } from '../support/converted.ts';
 import { projectFile } from '../support/fixtures.ts';
 import { MemoryFiles } from '../support/memory-files.ts';
-import { refused } from '../support/refused.ts';
+import { refusal, refused } from '../support/refused.ts';
 import { randomWeights, TINY_RRDB, TINY_SCUNET, TINY_SWINIR, tinyBase, tinyDiffBirFiles } from '../support/tiny-diffbir.ts';
 
 const test = suite('DiffBIR as a method');
@@ -108,6 +108,32 @@ test('stopped in a multistep sampler it goes on to the same bits, and a budget t
   assert.ok(tight.peakGpuBytes <= restorer.memory && tight.residency !== 'resident', tight.why.join(' '));
   assert.equal((await restorer.restore(photo, multistep)).image.data, image.data);
   restorer.memory = undefined;
+});
+
+test('windows reuse deep features, twice a step in solvers that evaluate twice; stopped it goes on before a whole step, and memory is as forecast', async () => {
+  const cached = { ...options, sampler: 'edm_heun', steps: 6, cache: 0.5, tile: 8, rescaleCfg: true } as const; // steps 2, 3 and 5 reuse
+  const { device } = restorer;
+  const forecast = restorer.forecast(photo, cached);
+  const { runs, reusing, gflop } = forecast.stages.find(({ stage }) => stage === 'sample')!;
+  const uncached = { ...cached, cache: 0 };
+  const plain = restorer.forecast(photo, uncached).stages.find(({ stage }) => stage === 'sample')!;
+  assert.equal([runs, reusing, plain.runs, plain.reusing], [11 * 3, 6 * 3, 11 * 3, 0]);
+  assert.ok(gflop < 0.9 * plain.gflop, `${gflop} of ${plain.gflop}`);
+  restorer.model.release();
+  device.memory.peak = device.memory.bytes;
+  const { image } = await restorer.restore(photo, cached);
+  assert.is(device.memory.peak, forecast.peakGpuBytes);
+  const stop = (at: number) => ({
+    state: 'states',
+    step({ step }: SamplerStep) {
+      if (step === at) throw new Error('killed');
+    },
+  });
+  assert.is((await refusal(restorer.restore(photo, cached, stop(5)))).message, 'killed');
+  const again = await restorer.restore(photo, cached, stop(0));
+  assert.is(again.resumedAt, 3);
+  assert.equal(again.image.data, image.data);
+  await again.finished();
 });
 
 test('a forecast has the stages of the method, and tells GPU memory to the byte', async () => {

@@ -80,6 +80,7 @@ test('steps that reuse features count what they compute and read, and every wind
   assert.ok(sample.gflop < 0.66 * plain.gflop && sample.gflop > 0.6 * plain.gflop, `${sample.gflop} of ${plain.gflop}`);
   // Both branches of 8 x 8 pixels of 64 channels, in nine windows and in the program.
   assert.is(sample.activations - plain.activations, 10 * 2 * 8 * 8 * 64 * 4);
+  assert.ok(forecast.why.includes('Step caching: 27 of 45 runs in sample take deep features over.'));
   assert.is(sample.ends!.length, 5);
   assert.ok(sample.ends![1] - sample.ends![0] < 0.45 * sample.ends![0] && sample.ends![4] === 1, `${sample.ends}`);
 
