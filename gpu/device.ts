@@ -107,8 +107,8 @@ export async function openDevice(options: OpenOptions): Promise<Device> {
   else if (options.schedule === 'subgroup' || (options.schedule !== 'tiled' && oneSize && facts.software)) facts.schedule = 'subgroup';
   const { submitSeconds: seconds, screen } = options;
   const pace = options.pace ?? new Pace({ seconds, software: facts.software, screen });
-  if (screen && !options.pace) pace.roundTrip = await settle(roundTripOf(device));
   const opened = new Device(device, facts, settle, pace);
+  if (screen && !options.pace) pace.roundTrip = await opened.settle(roundTripOf(device));
   opened.debug = options.debug ?? null;
   opened.card = options.card ?? estimateMemory(facts, limits, options.machine ?? UNKNOWN_MACHINE);
   return opened;
