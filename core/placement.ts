@@ -207,7 +207,7 @@ export class WeightLedger {
 }
 
 function tooSmall(budget: number, weights: number, program: number, others: number): UserError {
-  const mb = (bytes: number) => `${Math.ceil(bytes / 1e6)} MB`;
+  const mb = (bytes: number) => (bytes > 0 && bytes < 1e6 ? `${Math.ceil(bytes / 1e3)} kB` : `${Math.ceil(bytes / 1e6)} MB`);
   return new UserError(
     `${mb(budget)} of GPU memory are allowed, and this needs ${mb(weights + program + others)} at least: ${mb(program)} for activations, ${mb(weights)} for the weights in use at a time, ${mb(others)} for what else is there meanwhile. Allow more, or use smaller tiles.`,
     { code: 'memory-too-small', values: { allowed: budget, needed: weights + program + others } },

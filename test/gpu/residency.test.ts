@@ -206,7 +206,7 @@ test('a budget that is too small is refused with the numbers before anything is 
     const streaming = stack('a');
     const error = await refusal(results(device, streaming));
     assert.instance(error, UserError);
-    assert.match(error.message, /^\d+ MB of GPU memory are allowed, and this needs \d+ MB at least/);
+    assert.match(error.message, /^\d+ [kM]B of GPU memory are allowed, and this needs \d+ [kM]B at least/);
     assert.equal(streaming.reads, []);
     return [streaming];
   }));

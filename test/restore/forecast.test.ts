@@ -158,7 +158,7 @@ test('what does not fit is refused before the work begins, with the numbers', as
   assert.is(device.memory.buffers, 0);
   // Less than one tile's maps take, where no map is left that could lie elsewhere.
   restorer.memory = 20e3;
-  assert.throws(() => restorer.forecast(photo, options), /does not fit: 1 MB of GPU memory are allowed/);
+  assert.throws(() => restorer.forecast(photo, options), /does not fit: 20 kB of GPU memory are allowed/);
 });
 
 test.run();
