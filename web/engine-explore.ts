@@ -91,7 +91,12 @@ export class Explorer {
     return { tap, stop };
   }
 
-  /** What there is to look at; null before a run was recorded. */
+  /** Another model is open: what was recorded of the one before is nothing of its. */
+  forget(): void {
+    this.recording = null;
+  }
+
+  /** What there is to look at; null before a run of this model was recorded. */
   async recorded(): Promise<Recorded | null> {
     const { recording } = this;
     if (!recording || recording.steps === 0) return null;

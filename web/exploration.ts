@@ -4,7 +4,7 @@ import type { PlannedStep } from '../sampler/planned.ts';
 import { blockNamesOf } from './block-names.ts';
 import { chosen, given } from './choices.ts';
 import { tellError } from './notices.ts';
-import { results } from './photos.ts';
+import { run } from './photos.ts';
 import type { NetworkReport, Recorded } from './protocol.ts';
 import { engine, model } from './session.ts';
 
@@ -15,6 +15,9 @@ export const energies = signal<ReadonlyMap<string, ImageBitmap>>(new Map());
 export const schedule = signal<PlannedStep[]>([]);
 /** From 1 on. */
 export const step = signal(1);
+/** Steps to choose from: those of the recorded run, else those that are planned. */
+export const stepCount = computed(() => recorded.value?.steps ?? schedule.value.length);
+const isRunning = computed(() => run.value !== null);
 /** The chosen block's path. */
 export const block = signal<string | null>(null);
 
@@ -38,21 +41,28 @@ export function follow(): () => void {
         }, tellError);
     }),
     effect(() => {
-      void results.value;
+      // The engine forgets a run where another begins to be recorded, and where another model is opened.
+      void [isRunning.value, model.value];
       engine()
         .call('recorded', null)
         .then((found) => {
           recorded.value = found;
-          step.value = Math.min(step.value, found?.steps ?? 1);
         }, tellError);
     }),
     effect(() => {
-      if (!recorded.value) return;
-      const asked = step.value;
+      if (stepCount.value > 0) step.value = Math.min(step.value, stepCount.value);
+    }),
+    effect(() => {
+      const [of, asked] = [recorded.value, step.value];
+      if (!of) {
+        energies.value = new Map();
+        return;
+      }
       engine()
         .call('energies', asked)
         .then((pictures) => {
-          if (step.value === asked) energies.value = new Map(pictures.map(({ block, picture }) => [block, picture]));
+          if (recorded.value === of && step.value === asked)
+            energies.value = new Map(pictures.map(({ block, picture }) => [block, picture]));
         }, tellError);
     }),
     effect(() => {

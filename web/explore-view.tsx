@@ -2,7 +2,7 @@
 import { useEffect } from 'preact/hooks';
 import { BlockPanel } from './block-panel.tsx';
 import { Curve } from './curves.tsx';
-import { blockNames, follow, network, recorded, schedule, step } from './exploration.ts';
+import { blockNames, follow, network, recorded, schedule, step, stepCount } from './exploration.ts';
 import { Icon } from './icon.tsx';
 import { NetworkDrawing } from './network-drawing.tsx';
 import { photos, restore, run, selected } from './photos.ts';
@@ -75,7 +75,7 @@ function RunButton() {
 }
 
 function StepSlider() {
-  const steps = recorded.value?.steps ?? schedule.value.length;
+  const steps = stepCount.value;
   if (steps === 0) return null;
   return (
     <div class="step-slider">

@@ -37,7 +37,11 @@ const handlers: Handlers = {
   },
   openKept: (id) => files.openKept(id),
   removeKept: (id) => files.removeKept(id),
-  openModel: ({ which, weights }, { emit }) => model.open(which, weights, (done, of) => emit({ done, of })),
+  async openModel({ which, weights }, { emit }) {
+    const report = await model.open(which, weights, (done, of) => emit({ done, of }));
+    explorer.forget();
+    return report;
+  },
   addLora: (given) => model.addLora(given, given.scale),
   scaleLora: ({ id, scale }) => model.scaleLora(id, scale),
   removeLora: (id) => model.removeLora(id),

@@ -55,6 +55,19 @@ test('a small DiffBIR opens with the options and presets of its method, restores
   assert.ok(apart <= 2, `${apart} levels apart`);
 });
 
+test('what was recorded of one model is not shown for another, for which nothing was', async () => {
+  await driver.show('explore');
+  await driver.page.waitForSelector('.explore > .toolbar button:has-text("Record again: small.png")');
+  await driver.page.waitForFunction(() => document.querySelectorAll('button.block canvas').length > 30);
+  await driver.show('restore');
+  await driver.page.click('button:has-text("Use these files")');
+  await driver.show('explore');
+  await driver.page.waitForSelector('.explore > .toolbar button:has-text("Restore and record: small.png")');
+  await driver.page.waitForSelector('.step-slider label:has-text("Step 1 of 2")');
+  await driver.page.waitForFunction(() => document.querySelectorAll('button.block canvas').length === 0);
+  await driver.show('restore');
+});
+
 test('a cleaner alone enlarges, with no steps and no seed to choose', async () => {
   for (const name of ['base.safetensors', 'control.safetensors', 'config.json', 'tokenizer.json'])
     await driver.page.click(`button:has-text("Leave ${name} out")`);
