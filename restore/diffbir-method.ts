@@ -288,10 +288,12 @@ const evaluations = (options: DiffBirChoice) =>
 
 /** Throws UserError for options that do not go together. */
 function checked(options: DiffBirChoice): DiffBirChoice {
-  const { tile, tileStride, sTmin, sTmax, guidance, guidanceSpace, sampler } = options;
+  const { tile, tileStride, sTmin, sTmax, guidance, guidanceSpace, sampler, steps } = options;
   const conflict = (option: keyof DiffBirChoice, message: string): never => {
     throw new UserError(message, { code: 'option-conflict', option });
   };
+  if (sampler === 'dpm++_m2' && steps < 2)
+    conflict('steps', 'The sampler dpm++_m2 needs 2 steps or more: each looks back at the one before.');
   if (tile % 8 !== 0) conflict('tile', `Tiles of ${tile} latent pixels do not suit this model: give a multiple of 8.`);
   if (tile > 0 && tileStride > tile)
     conflict('tileStride', `Tiles of ${tile} with a stride of ${tileStride} leave gaps: the stride must be at most the tile.`);
@@ -345,7 +347,8 @@ export const DIFFBIR: Method<DiffBirKind> = {
       const folder = await openDiffBirFolder(access, path);
       await folder.close();
       if (folder.config) return folder.config.method === 'DiffBIR';
-      return folder.control !== null || (folder.base !== null && folder.cleaner !== null);
+      const isOfSupir = folder.cleaner === null && folder.others.some(({ isOfModel }) => isOfModel);
+      return folder.control !== null || (folder.base !== null && !isOfSupir);
     } catch {
       return false; // who opens it in earnest tells why
     }

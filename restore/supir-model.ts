@@ -6,6 +6,7 @@
 
 import { factsOf, UserError } from '../core/errors.ts';
 import type { Tensor } from '../core/tensor.ts';
+import { shown } from '../core/text.ts';
 import type { Device } from '../gpu/device.ts';
 import type { TokenPair } from '../models/conditioner.ts';
 import { CONFIG_LIMITS, parseModelFiles, SUPIR_SDXL, type SupirConfig } from '../models/config.ts';
@@ -14,10 +15,11 @@ import { ClipTokenizer, TOKENIZER_LIMITS } from '../models/tokenizer.ts';
 import type { EncoderName } from '../models/vae.ts';
 import type { ByteSource } from '../weights/byte-source.ts';
 import type { Checkpoint } from '../weights/checkpoint.ts';
-import type { FolderAccess } from '../weights/folder.ts';
+import { type FolderAccess, isWeights, openWeights } from '../weights/folder.ts';
 import { readJson } from '../weights/json-bounds.ts';
 import { openModelFiles, openModelFolder } from '../weights/model-files.ts';
 import { openTensorFile } from '../weights/open.ts';
+import { recognize } from '../weights/recognize.ts';
 import type { TensorFile } from '../weights/tensor-file.ts';
 import { compileDenoiser, tracedDenoiser } from './deep-features.ts';
 import { recommendedByLora } from './few-step.ts';
@@ -28,6 +30,16 @@ import { type DenoiserOptions, DenoisingNetwork, type TextConditioning, textInpu
 import type { ModelOptions } from './stage.ts';
 import { tapped } from './tap.ts';
 import { runAutoencoder, type TilingEvents, VAE_TILING } from './tiled-vae.ts';
+
+/** Names of a model folder's files. Throws UserError where it is a file, with what that is, and where it is not there. */
+export async function filesIn(access: FolderAccess, path: string): Promise<string[]> {
+  if (!isWeights(path)) return access.list(path);
+  const file = await openWeights(access, path);
+  await file.close?.();
+  throw new UserError(
+    `${shown(path)} is one file (a ${recognize(file).title}), and SUPIR restores with two: give a folder that holds SDXL's checkpoint and SUPIR's.`,
+  );
+}
 
 /** Opens a file of the folder by name. */
 export type OpenFile = (name: string) => Promise<ByteSource>;
@@ -46,7 +58,7 @@ export class SupirModel extends Model<Supir> {
    * Throws UserError as `open` and `openFiles`.
    */
   static async openFolder(device: Device, access: FolderAccess, path: string, options: ModelOptions = {}): Promise<SupirModel> {
-    if ((await access.list(path)).includes('config.json'))
+    if ((await filesIn(access, path)).includes('config.json'))
       return SupirModel.open(device, (name) => access.fileSource(`${path}/${name}`), options);
     try {
       return await SupirModel.ofPublished(device, await openModelFolder(access, path), options);

@@ -44,7 +44,7 @@ import { PRESETS } from './presets.ts';
 import type { SamplerState } from './run-state.ts';
 import { plannedSteps, sample, stepsLeftOut } from './sampling.ts';
 import type { Job, Method, RestoreEvents, Size, Stage, StagePlan } from './stage.ts';
-import { SupirModel } from './supir-model.ts';
+import { filesIn, SupirModel } from './supir-model.ts';
 import { framed } from './target-size.ts';
 import { checkPrompts, samplingWindows, tiledDenoiser } from './tiled-denoiser.ts';
 
@@ -310,7 +310,7 @@ export const SUPIR: Method<SupirKind> = {
   // What its folders lack, its own opening tells.
   recognises: async () => true,
   async config(access, folder) {
-    if (!(await access.list(folder)).includes('config.json')) return SUPIR_SDXL;
+    if (!(await filesIn(access, folder)).includes('config.json')) return SUPIR_SDXL;
     return readModelConfig(await readJson(await access.fileSource(`${folder}/config.json`), CONFIG_LIMITS), `${folder}/config.json`);
   },
   open: SupirModel.openFolder,

@@ -7,6 +7,7 @@ import { TorchRandom } from '../../core/random.ts';
 import type { Host } from '../../host/host.ts';
 import { host } from '../../host/node.ts';
 import type { Image } from '../../image/image.ts';
+import { psnr } from '../../image/metrics.ts';
 import { type CleanerConfig, cleanerOf, DiffBir } from '../../models/diffbir.ts';
 import { CLEANER } from '../../restore/clean-method.ts';
 import { cleanWith } from '../../restore/cleaner.ts';
@@ -18,6 +19,7 @@ import { inspection } from '../../restore/inspection.ts';
 import { METHODS } from '../../restore/methods.ts';
 import { methodOf, Restorer } from '../../restore/restorer.ts';
 import type { Kind } from '../../restore/stage.ts';
+import { SUPIR } from '../../restore/supir.ts';
 import type { Tap } from '../../restore/tap.ts';
 import { VAE_TILING } from '../../restore/tiled-vae.ts';
 import type { PlannedStep } from '../../sampler/planned.ts';
@@ -228,7 +230,9 @@ test('options that do not go together are refused by name', async () => {
   await refuses({ guidance: 'mse', sampler: 'ddim' }, /spaced alone/);
   await refuses({ guidance: 'w_mse', guidanceSpace: 'latent' }, /no weights/);
   await refuses({ tile: 12 }, /multiple of 8/);
+  await refuses({ sampler: 'dpm++_m2', steps: 1 }, /dpm\+\+_m2 needs 2 steps/);
   await refuses({ sampler: 'edm' }, /'sampler' is 'edm'.*spaced/);
+  await refuses({ sampler: 'dpm++_s2' }, /'sampler' is 'dpm\+\+_s2'.*dpm\+\+_m2/);
   await refuses({ restoreCfg: 4 }, /no option 'restoreCfg'/);
 });
 
@@ -253,6 +257,21 @@ test('what a folder lacks, or holds in its place, is told by name', async () => 
     for (const [name, bytes] of [...whole, ...more]) if (!without.includes(name)) folder.files.set(`m/${name}`, bytes);
     await refused(DIFFBIR.open(restorer.device, folder, 'm', {}), message);
   }
+  // A base or an IRControlNet alone is of this method too, in a folder or as a file, and is told what it lacks.
+  for (const [part, message] of [
+    ['base', /no IRControlNet/],
+    ['control', /no base for DiffBIR/],
+  ] as const) {
+    const folder = new MemoryFiles();
+    folder.files.set(`m/${part}.safetensors`, whole.get(`${part}.safetensors`)!);
+    for (const path of ['m', `m/${part}.safetensors`])
+      await refused(Restorer.load(hostOf(folder), path, [], { methods: METHODS }), message);
+  }
+  const folder = new MemoryFiles();
+  for (const [name, bytes] of whole) folder.files.set(`m/${name}`, bytes);
+  folder.files.set('one.safetensors', sdxl);
+  await refused(Restorer.load(hostOf(folder), 'm', [], { methods: [SUPIR] }), /config\.json is of a model of the method DiffBIR/);
+  await refused(Restorer.load(hostOf(folder), 'one.safetensors', [], { methods: METHODS }), /is one file \(a .*SDXL.*give a folder/);
 });
 
 test('of a folder, only the files that the model reads stay open, and none when it is closed', async () => {
@@ -438,6 +457,18 @@ test('a folder as one file, a base in folders of diffusers, and both in blocks o
     assert.equal([...dtypes].sort(), form === 'q8' ? ['F16', 'Q8'] : ['F32'], form);
     await model.close();
   }
+  const restored: { image: Image; peak: number }[] = [];
+  const short = { ...options, sampler: 'spaced', steps: 1, cfg: 1 };
+  for (const form of ['one file', 'q8']) {
+    const opened = await Restorer.load(hostOf(forms[form]), 'm', [], { methods: METHODS });
+    const { image } = await opened.restore(photo, short);
+    restored.push({ image, peak: opened.device.memory.peak });
+    await opened.close();
+  }
+  const [full, small] = restored;
+  const likeness = psnr(small.image, full.image);
+  assert.ok(likeness > 30 && likeness < 70, `${likeness} dB`);
+  assert.ok(small.peak < full.peak, `${small.peak} bytes, ${full.peak} in full`);
 });
 
 test('what files are together is told by the first method whose model they make, and a cleaner beside SUPIR makes it no other', async () => {
