@@ -28,7 +28,7 @@ export function perfettoTrace({ dispatches }: Profile, adapter: string): { trace
     { name: 'process_name', ph: 'M', pid: 1, tid: 1, args: { name: adapter } },
     { name: 'thread_name', ph: 'M', pid: 1, tid: 1, args: { name: 'kernels' } },
   ];
-  const events = dispatches.map(({ dispatch: { shader, label, flops, bytes }, begin, end }): TraceEvent => {
+  const events = dispatches.map(({ dispatch: { shader, label }, work: { flops, bytes }, begin, end }): TraceEvent => {
     if (begin === null || end === null) throw new UserError(`${adapter} cannot take times of its kernels: it has no timestamp queries.`);
     const ns = Number(end - begin);
     const rates: Record<string, number> = ns > 0 ? { 'GFLOP/s': flops / ns, 'GB/s': bytes / ns } : {};

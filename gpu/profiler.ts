@@ -4,6 +4,7 @@
  */
 import type { PlannedDispatch } from '../core/dispatch.ts';
 import type { Buffers } from './buffers.ts';
+import type { Work } from './pace.ts';
 import { GPU_COPY_DST, GPU_COPY_SRC, GPU_MAP_READ, GPU_QUERY_RESOLVE } from './usage.ts';
 
 interface EncodableStep {
@@ -12,11 +13,15 @@ interface EncodableStep {
   x: number;
   y: number;
   dispatch: PlannedDispatch;
+  /** What is done of the dispatch, which may be divided. */
+  work: Work;
 }
 
 /** One dispatch as it ran. */
 export interface DispatchTime {
   dispatch: PlannedDispatch;
+  /** Its floating-point operations and bytes; of a dispatch that was divided, this portion's. */
+  work: Work;
   /** Nanoseconds of the GPU's clock at both ends; null without timestamp queries. */
   begin: bigint | null;
   end: bigint | null;
@@ -79,21 +84,21 @@ export class Profile {
   }
 
   private add(steps: EncodableStep[], times: BigUint64Array | null): void {
-    steps.forEach(({ dispatch }, i) => {
-      this.dispatches.push({ dispatch, begin: times?.[2 * i] ?? null, end: times?.[2 * i + 1] ?? null });
+    steps.forEach(({ dispatch, work }, i) => {
+      this.dispatches.push({ dispatch, work, begin: times?.[2 * i] ?? null, end: times?.[2 * i + 1] ?? null });
     });
   }
 
   /** Sums by kernel, slowest first. */
   kernels(): KernelTime[] {
     const byKernel = new Map<string, KernelTime>();
-    for (const { dispatch, begin, end } of this.dispatches) {
+    for (const { dispatch, work, begin, end } of this.dispatches) {
       const kernel = dispatch.shader.name;
       const entry = byKernel.get(kernel) ?? { kernel, dispatches: 0, ms: 0, gflop: 0, mb: 0 };
       entry.dispatches++;
       entry.ms += begin === null || end === null ? Number.NaN : Number(end - begin) / 1e6;
-      entry.gflop += dispatch.flops / 1e9;
-      entry.mb += dispatch.bytes / 1e6;
+      entry.gflop += work.flops / 1e9;
+      entry.mb += work.bytes / 1e6;
       byKernel.set(kernel, entry);
     }
     return [...byKernel.values()].sort((a, b) => b.ms - a.ms || b.dispatches - a.dispatches);

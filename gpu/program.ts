@@ -12,7 +12,7 @@ import { showShape, sizeOf, type TensorData } from '../core/shape.ts';
 import type { Tensor } from '../core/tensor.ts';
 import { fused, plan } from '../kernels/fusion.ts';
 import type { Device } from './device.ts';
-import { type DividedWork, type Portion, share } from './pace.ts';
+import { type DividedWork, type Portion, share, type Work } from './pace.ts';
 import type { ProgramWeights } from './residency.ts';
 import { GPU_COPY_DST, GPU_COPY_SRC, GPU_MAP_READ, GPU_STORAGE, GPU_UNIFORM } from './usage.ts';
 
@@ -72,6 +72,7 @@ interface Step {
 
 /** Some of a step's workgroups, x by y of them. */
 interface Part extends Pick<Step, 'pipeline' | 'group' | 'dispatch'> {
+  work: Work;
   x: number;
   y: number;
 }
@@ -453,9 +454,10 @@ export class Program<Names extends string> {
 }
 
 /** A portion's workgroups, in a grid of at most `most` columns. */
-function partOf({ pipeline, group, dispatch }: Step, { groups }: Portion, most: number): Part {
+function partOf({ pipeline, group, dispatch, work }: Step, portion: Portion, most: number): Part {
+  const { groups } = portion;
   const x = Math.min(groups, most);
-  return { pipeline, group, dispatch, x, y: Math.ceil(groups / x) };
+  return { pipeline, group, dispatch, work: share(work, portion), x, y: Math.ceil(groups / x) };
 }
 
 function decode(bytes: ArrayBuffer, offset: number, value: Value): Float32Array {

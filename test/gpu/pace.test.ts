@@ -7,6 +7,7 @@ import { input, type Tensor } from '../../core/tensor.ts';
 import { Clock } from '../../gpu/clock.ts';
 import { Device } from '../../gpu/device.ts';
 import { Pace } from '../../gpu/pace.ts';
+import { Profile } from '../../gpu/profiler.ts';
 import { compile } from '../../gpu/program.ts';
 import { attention } from '../../kernels/attention.ts';
 import { conv2d } from '../../kernels/conv2d.ts';
@@ -163,12 +164,18 @@ test('the same bits, whole and divided, in every schedule', async () => {
     const run = async (seconds: number) => {
       const pace = new SteadyPace({ software: true, seconds });
       const { gpu, submitted } = watched(device.gpu);
-      const program = await compile(new Device(gpu, device.facts, device.settle, pace), outputs);
+      const profiled = new Device(gpu, device.facts, device.settle, pace);
+      const program = await compile(profiled, outputs);
       const submits = checkSubmits(`${device.facts.schedule}, ${seconds} s`, program.plan, pace);
       const first = await program.run(inputs);
       const planned = pace.submits(workOf(program.plan), MOST).map((portions) => portions.reduce((sum, { groups }) => sum + groups, 0));
       assert.equal(submitted, planned, `workgroups of every submit, ${device.facts.schedule}`);
+      const profile = (profiled.profile = new Profile());
       const again = await program.run(inputs);
+      // However it is divided, a kernel's work counts once.
+      const counted = profile.kernels().reduce((sum, { gflop }) => sum + gflop, 0);
+      const all = program.plan.dispatches.reduce((sum, { flops }) => sum + flops, 0) / 1e9;
+      assert.ok(Math.abs(counted - all) < 1e-9 * all, `${counted} GFLOP of ${all}`);
       program.dispose();
       return { submits, first, again };
     };
