@@ -63,12 +63,22 @@ export function placeWeights(plan: Plan, room: number, alignment: number, elsewh
   );
   const slab = Math.max(most, aligned(Math.min(SLAB, Math.floor(left / 4 / alignment) * alignment)));
 
-  // What room is left keeps an even share of the large weights that every run reads, so that there is something to compute while the others come.
-  const often = new Set(plan.dispatches.slice(plan.once).flatMap(readBy));
+  // What room is left keeps first what runs read that take a result over, since the others read it too, and of the other large weights that every run
+  // reads an even share, so that there is something to compute while the rest comes.
+  const always = plan.dispatches.slice(plan.once);
+  const often = new Set(always.flatMap(readBy));
+  const reusing = new Set(always.filter((dispatch) => plan.reusing?.has(dispatch)).flatMap(readBy));
   const inTurn = large.filter((weight) => often.has(weight));
-  const share = Math.max(0, left - SLABS * slab) / sum(inTurn);
+  let spare = Math.max(0, left - SLABS * slab);
+  const first = inTurn.filter((weight) => reusing.has(weight));
+  if (sum(first) <= spare) {
+    for (const weight of first) resident.add(weight);
+    spare -= sum(first);
+  }
+  const others = inTurn.filter((weight) => !resident.has(weight));
+  const share = spare / sum(others);
   let saved = 0;
-  for (const weight of inTurn) {
+  for (const weight of others) {
     saved += share * weight.bytes;
     if (saved < weight.bytes) continue;
     saved -= weight.bytes;
@@ -76,12 +86,6 @@ export function placeWeights(plan: Plan, room: number, alignment: number, elsewh
   }
   const streamed = new Set(large.filter((weight) => !resident.has(weight)));
   const readOften = inTurn.filter((weight) => streamed.has(weight));
-  const reusing = new Set(
-    plan.dispatches
-      .slice(plan.once)
-      .filter((dispatch) => plan.reusing?.has(dispatch))
-      .flatMap(readBy),
-  );
   return {
     resident,
     segments: cut(plan, streamed, slab, aligned),
