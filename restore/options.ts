@@ -114,7 +114,7 @@ export const OPTIONS = {
     help: 'of such a start: the share of the steps that is sampled; less keeps more of it, and is quicker',
     more: '0.4 leaves the first 60 of 100 steps out and begins under as much noise as the next has.',
   }),
-  cache: number(0, 0.8, {
+  cache: number(0, 0.9, {
     group: 'sampling',
     of: 'share',
     default: 0,

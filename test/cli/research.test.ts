@@ -56,7 +56,7 @@ test('plan prints a table and draws', async ({ folder }) => {
   for (const [args, message] of [
     [['--plot', join(folder, 'a.png')], /the name must end in \.svg/],
     [['--steps', '0'], /'--steps <n>' argument '0' is invalid/],
-    [['--cache', '0.81'], /'--cache <share>' argument '0.81' is invalid/],
+    [['--cache', '0.91'], /'--cache <share>' argument '0.91' is invalid/],
     [['--model', join(folder, 'none')], /There is no model folder/],
   ] as [string[], RegExp][]) {
     assertRefused(await supir(['plan', ...args]), message, args.join(' '));
