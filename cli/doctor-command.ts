@@ -25,11 +25,7 @@ export function doctorCommand(): Command {
     .option('--list', 'list the GPUs that there are, with the numbers that --gpu takes')
     .option('--check', 'compare every kind of kernel with plain loops in f64, in every schedule that this adapter can follow; some minutes')
     .option('--report <file>', 'with --check: write the whole report as JSON')
-    .option(
-      '--minutes <n>',
-      'with --check: minutes after which no other check is begun (default: 3 on a GPU, 8 where the processor computes)',
-      minutes,
-    )
+    .option('--minutes <n>', 'with --check: minutes after which it ends (default: 3 on a GPU, 8 where the processor computes)', minutes)
     .option('--json', 'print a JSON object')
     .addHelpText(
       'after',

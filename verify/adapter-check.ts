@@ -67,7 +67,7 @@ export interface AdapterCheckOptions {
   restoration?: (device: Device) => Promise<number>;
   /** Leaves out checks by name; 'probes', 'speed', 'tiles' and 'restoration' are some of them. Default: all are run. */
   only?: (name: string) => boolean;
-  /** Seconds after which no other check is begun. Default: three minutes on a GPU, eight where the processor computes, and compiles slowly. */
+  /** Seconds after which it ends; what is under way then is left behind. Default: three minutes on a GPU, eight where the processor computes, and compiles slowly. */
   seconds?: number;
   /** Is told of every check that begins; `secondsLeft` is null before it can be told. */
   progress?: (done: number, total: number, what: string, secondsLeft: number | null) => void;
@@ -82,6 +82,8 @@ const [GPU_SECONDS, CPU_SECONDS] = [180, 480];
 const FIRST = 2 / 3;
 /** Checks after which the time left can be told. */
 const TELLING = 5;
+/** In place of what was not found out in time. */
+const OVER = Symbol('over');
 
 /**
  * Runs the check: the schedule that would be chosen, what the driver leaves open, speed, a restoration, and then other schedules as long as there is
@@ -108,6 +110,8 @@ class AdapterCheck {
   private readonly checked: Schedule[] = [];
   /** Comparisons that the time did not allow, by schedule. */
   private readonly untimely: Partial<Record<Schedule, number>> = {};
+  /** Other parts that the time did not allow. */
+  private readonly untimelyParts: string[] = [];
   /** What else went wrong, in sentences. */
   private readonly problems: string[] = [];
   private readonly total: number;
@@ -165,7 +169,7 @@ class AdapterCheck {
       seconds: this.seconds,
       interrupted: this.interrupted,
     };
-    return { ...report, ...verdictOf(report, this.problems, this.untimely[schedule] ?? 0) };
+    return { ...report, ...verdictOf(report, this.problems, this.untimely[schedule] ?? 0, this.untimelyParts) };
   }
 
   private get seconds(): number {
@@ -219,8 +223,14 @@ class AdapterCheck {
       now.pace.onPortion = (_, measured) => {
         this.longest = Math.max(this.longest, measured);
       };
-      this.findings.push({ name, schedule, ...(await attempt(check, now)) });
+      const on = now;
+      const found = await this.within(until, () => attempt(check, on));
       this.done++;
+      if (found === OVER) {
+        if (!this.isStopped) this.untimely[schedule] = (this.untimely[schedule] ?? 0) + 1;
+        continue;
+      }
+      this.findings.push({ name, schedule, ...found });
       this.made++;
       if (now.isGone) now = await this.afterLoss(now, `${name} (${schedule})`);
     }
@@ -239,13 +249,35 @@ class AdapterCheck {
     }
   }
 
+  /** What `body` gives; OVER when so many seconds of the check have passed, or when it is stopped, and what is under way is left behind. */
+  private async within<T>(until: number, body: () => Promise<T>): Promise<T | typeof OVER> {
+    const { signal } = this.options;
+    let giveUp = () => {};
+    const over = new Promise<typeof OVER>((resolve) => {
+      giveUp = () => resolve(OVER);
+    });
+    const timer = setTimeout(giveUp, 1000 * (until - this.seconds));
+    signal?.addEventListener('abort', giveUp, { once: true });
+    try {
+      const work = body();
+      work.catch(() => undefined); // nobody else hears of what is left behind
+      return await Promise.race([work, over]);
+    } finally {
+      clearTimeout(timer);
+      signal?.removeEventListener('abort', giveUp);
+    }
+  }
+
   /** Another part of the check; null where it is left out or stopped, or could not be run. */
   private async part<T>(name: string, what: string, body: () => Promise<T>): Promise<T | null> {
     this.done++;
     if (this.isStopped || this.chosen.isGone || !(this.options.only?.(name) ?? true)) return null;
     this.tell(what);
     try {
-      return await body();
+      const found = this.seconds > this.limit ? OVER : await this.within(this.limit, body);
+      if (found !== OVER) return found;
+      if (!this.isStopped) this.untimelyParts.push(what);
+      return null;
     } catch (error) {
       this.problems.push(sentence(`Of ${what} nothing can be said: ${(error as Error).message}`));
       return null;
@@ -315,11 +347,12 @@ async function secondsOf(body: () => Promise<void>): Promise<number> {
   return (performance.now() - begun) / 1000;
 }
 
-/** `problems`: what else went wrong; `leftOfChosen`: comparisons in the chosen schedule that the time did not allow. */
+/** `problems`: what else went wrong; `leftOfChosen`, `leftParts`: comparisons in the chosen schedule, and other parts, that the time did not allow. */
 function verdictOf(
   { kernels, schedules, probes, longestSubmit, restoration, interrupted }: Omit<AdapterReport, 'verdict' | 'why'>,
   problems: readonly string[],
   leftOfChosen: number,
+  leftParts: readonly string[],
 ): Pick<AdapterReport, 'verdict' | 'why'> {
   const why: string[] = [];
   const own = kernels.wrong.filter(({ schedule }) => schedule === schedules.chosen);
@@ -341,12 +374,13 @@ function verdictOf(
     );
   if (interrupted) why.push('The check was stopped before its end.');
   if (leftOfChosen > 0) why.push(`Of the schedule that this adapter would use, ${leftOfChosen} checks were left out: the time was over.`);
+  if (leftParts.length > 0) why.push(`The time was over before the end of: ${leftParts.join(', ')}.`);
   const leftElsewhere = kernels.left - leftOfChosen;
   if (leftElsewhere > 0) why.push(`Of other schedules, ${leftElsewhere} checks were left out: the time was over.`);
   if (kernels.wrong.length === 0)
     why.unshift(`All ${kernels.checked} checks that were made are right, in the schedules ${schedules.checked.join(', ')}.`);
   const flawed = elsewhere.length > 0 || losesHalves;
-  const unfinished = interrupted || leftOfChosen > 0;
+  const unfinished = interrupted || leftOfChosen > 0 || leftParts.length > 0;
   return { verdict: unusable ? 'unusable' : flawed ? 'flawed' : unfinished ? 'unfinished' : 'good', why };
 }
 

@@ -32,7 +32,7 @@ async function begin(): Promise<void> {
   }
 }
 
-/** The kernel at work is finished first. */
+/** What is under way is left behind. */
 function stop(): void {
   const now = going.value!;
   now.stop.abort();

@@ -99,6 +99,26 @@ test('a check whose time is over ends with what it could look at', async () => {
   assert.ok(left.length > 0 && left.every((seconds) => seconds === null));
 });
 
+/** Compiles what has an exponential for ever. */
+class SlowDevice extends Device {
+  override pipeline(spec: ShaderSpec): Promise<GPUComputePipeline> {
+    return /^softmax/.test(spec.name) ? new Promise(() => {}) : super.pipeline(spec);
+  }
+}
+
+test('a kernel that takes longer than there is time is left behind, and the rest of the check is as well', async () => {
+  const report = await checkAdapter({
+    open: await opener((device) => new SlowDevice(device.gpu, device.facts, device.settle)),
+    only: (name) => /^(softmax|layer norm), f32|^restoration/.test(name),
+    restoration: () => new Promise(() => {}),
+    seconds: 1,
+  });
+  assert.is(report.verdict, 'unfinished');
+  assert.ok(report.seconds < 6, `${report.seconds} s`);
+  assert.ok(report.kernels.left >= 3, `${report.kernels.left} left`);
+  assert.match(report.why.join(' '), /The time was over before the end of: a restoration/);
+});
+
 test('a GPU that is lost at a kernel is told, and the check goes on with another device', async () => {
   const faulty = new FaultyGpu(await host.gpu());
   let opened = 0;
