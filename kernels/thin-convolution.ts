@@ -8,7 +8,7 @@
  */
 import type { AdapterFacts } from '../core/adapter.ts';
 import type { Lowering } from '../core/op.ts';
-import { type DType, each, shader } from '../core/shader.ts';
+import { type DType, each, elementType, shader } from '../core/shader.ts';
 import { sizeOf } from '../core/shape.ts';
 import { lowerTranspose } from './copy.ts';
 import {
@@ -132,16 +132,17 @@ export function hasFewInputs(m: ImplicitMatmul, { schedule }: AdapterFacts): boo
 export function lowerKeptWindows(to: Lowering, convolution: ImplicitMatmul): void {
   const m = adaptersAsResidual(to, convolution);
   const k = tapsOf(m) * m.channels;
+  const width = m.channels % 4 === 0 ? 4 : 1;
   const lanes = to.facts.subgroupSizes[0];
   // An image's rows have groups of their own, so that one load of a bias serves all rows of a lane.
   const groups = Math.ceil((m.image.oh * m.image.ow) / (ROWS * lanes));
   const columns = to.scratch('weights by column', [1, k, m.columns]);
   lowerTranspose(to, { ...m.w, shape: [1, m.columns, k] }, columns);
   to.dispatch({
-    shader: keptWindowsShader(lanes, m.x.dtype, epilogueOf(m, 4)),
+    shader: keptWindowsShader(lanes, m.x.dtype, width, epilogueOf(m, 4)),
     operands: { x: m.x, w: columns, ...epilogueOperands(m) },
     params: {
-      ...{ rows: m.rows, columns: m.columns, channels: m.channels, k, groups, of_lane: ROWS },
+      ...{ rows: m.rows, columns: m.columns, channels: m.channels / width, k, groups, of_lane: ROWS },
       ...windowParams(m),
       ...epilogueParams(m, m.rows),
     },
@@ -151,13 +152,13 @@ export function lowerKeptWindows(to: Lowering, convolution: ImplicitMatmul): voi
 }
 
 /** x (N, H, W, C), w (kh kw C, O) -> y (N, OH, OW, O). A lane has ROWS rows of the result, of which it makes four columns at a time. */
-function keptWindowsShader(lanes: number, x: DType, epilogue: Epilogue) {
+function keptWindowsShader(lanes: number, x: DType, width: 1 | 4, epilogue: Epilogue) {
   const loads = Math.ceil(KEPT / lanes);
   const biased = epilogue.column === 'add';
   const rows = (line: (r: number) => string) => each(ROWS, line);
   return shader({
-    name: `kept windows ${x} ${epilogueName(epilogue)} subgroup ${lanes}`,
-    bindings: { x: { dtype: x, width: 1 }, w: { dtype: 'f32', width: 4 }, ...epilogueBindings(epilogue) },
+    name: `kept windows ${x}x${width} ${epilogueName(epilogue)} subgroup ${lanes}`,
+    bindings: { x: { dtype: x, width }, w: { dtype: 'f32', width: 4 }, ...epilogueBindings(epilogue) },
     params: { rows: 'u32', columns: 'u32', channels: 'u32', k: 'u32', groups: 'u32', of_lane: 'u32', ...WINDOW_PARAMS, ...EPILOGUE_PARAMS },
     workgroup: lanes,
     subgroups: true,
@@ -176,8 +177,9 @@ fn run(id: u32, group: u32, local: u32) {
     let row = min(first + i * ${lanes}u, end - 1u);
     var to = i * ${KEPT}u;
     ${overTaps(`for (var c = 0u; c < p.channels; c++) {
-        kept[to] = select(0.0, x_load(pixel * p.channels + c), inside);
-        to++;
+        let v = select(${elementType({ dtype: 'f32', width })}(0.0), x_load(pixel * p.channels + c), inside);
+        ${each(width, (j) => `kept[to + ${j}u] = v${width === 4 ? `[${j}]` : ''};`)}
+        to += ${width}u;
       }`)}
   }
   let fours = p.columns / 4u;
