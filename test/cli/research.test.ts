@@ -35,6 +35,16 @@ test('the plan is what the samplers do', async () => {
   assert.ok(edm[0].cfg < 1 && edm[9].cfg > 3.5, 'guidance is measured at the noise with churn');
   const euler = await steps({ sampler: 'euler', steps: 4, cfg: 1, cfgStart: 1 });
   assert.ok(euler.every(({ sigma, sigmaHat, cfg, controlScale }) => sigma === sigmaHat && cfg === 1 && controlScale === 1));
+  // No step of a scale that changes could leave the negative branch out: none is exactly 1 (methods.md).
+  for (const sampler of ['edm', 'euler', 'dpmpp2m'])
+    for (const scales of [
+      { cfg: 4, cfgStart: 1 },
+      { cfg: 1, cfgStart: 4 },
+    ])
+      assert.not.ok(
+        (await steps({ sampler, steps: 8, sChurn: 0, ...scales })).some(({ cfg }) => cfg === 1),
+        `${sampler} ${scales.cfg}`,
+      );
 });
 
 test('plan prints a table and draws', async ({ folder }) => {
