@@ -44,8 +44,8 @@ export function suitsUnit(unit: MatrixUnit): boolean {
 }
 
 /** Numbers may not be read one by one. The second factor is split as a weight: among activations are larger numbers than a half holds. */
-export function suitsMatrices({ w, inWidth }: MatmulVariant, activations: boolean): boolean {
-  return inWidth === 4 && (w === 'f16' || !activations);
+export function suitsMatrices({ w, inWidth, turned }: MatmulVariant, activations: boolean): boolean {
+  return inWidth === 4 && !turned && (w === 'f16' || !activations);
 }
 
 /** On an adapter without subgroup matrices among its features they are emulated. */

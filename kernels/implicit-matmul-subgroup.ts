@@ -23,16 +23,24 @@ export function subgroupTile(lanes: number, gated: boolean): Tile {
 export const handRound = (lanes: number) => (lanes === 8 ? 'subgroupShuffle' : 'subgroupBroadcast');
 
 export function subgroupMatmul(lanes: number, variant: MatmulVariant) {
-  const { inWidth, lowRank, epilogue, windowed } = variant;
+  const { inWidth, lowRank, epilogue, windowed, turned } = variant;
   /** A lane's four columns of sums are then two values and their gates. */
   const gated = epilogue.activation === 'geglu';
   const { rows, columns } = subgroupTile(lanes, gated);
   /** Rows that a lane loads. */
   const loads = rows / lanes;
-  const products = (width: 1 | 4) =>
-    width === 4 ? 'vec4<f32>(dot(v, u0), dot(v, u1), dot(v, u2), dot(v, u3))' : 'v * vec4<f32>(u0, u1, u2, u3)';
-  const accumulate = (width: 1 | 4) =>
-    each(rows, (r) => `{ let v = ${handRound(lanes)}(v${Math.floor(r / lanes)}, ${r % lanes}u); sums[${r}] += ${products(width)}; }`);
+  /** A load u of w is four elements of one column, or turned, one element of four columns. */
+  const products = (width: 1 | 4, across: boolean) =>
+    width === 1
+      ? 'v * vec4<f32>(u0, u1, u2, u3)'
+      : across
+        ? 'v.x * u0 + v.y * u1 + v.z * u2 + v.w * u3'
+        : 'vec4<f32>(dot(v, u0), dot(v, u1), dot(v, u2), dot(v, u3))';
+  const accumulate = (width: 1 | 4, across = false) =>
+    each(
+      rows,
+      (r) => `{ let v = ${handRound(lanes)}(v${Math.floor(r / lanes)}, ${r % lanes}u); sums[${r}] += ${products(width, across)}; }`,
+    );
   const perLoad = (line: (i: number) => string) => each(loads, line);
   return shader({
     name: `${matmulName(variant)} subgroup ${lanes}`,
@@ -45,7 +53,13 @@ export function subgroupMatmul(lanes: number, variant: MatmulVariant) {
       pixel: windowed ? PIXEL : '',
       ...{ rows, columns, columns_of_lane: columns / lanes, row_count: `${rows}` },
       columns_of_w: each(4, (j) => `let o${j} = ${gated && j > 1 ? `o${j - 2} + p.columns` : `min(column + ${j}u, p.columns - 1u)`};`),
-      starts_in_w: each(4, (j) => `let w${j} = batch * p.w_batch + o${j} * p.k;`),
+      starts_in_w: turned
+        ? `let quad = min(column / 4u, p.columns / 4u - 1u);
+  // Of an element of the window, how far its columns lie from the next one's, in loads, and those of one tap from another's.
+  let beside = p.columns / ${inWidth}u;
+  let step = p.kh * p.kw * beside;`
+        : each(4, (j) => `let w${j} = batch * p.w_batch + o${j} * p.k;`),
+      start_of_tap: turned ? 'let of_tap = batch * p.w_batch + (p.kh * p.kw - 1u - tap / p.channels) * beside;' : '',
       rows_of_x: perLoad((i) => `let r${i} = min(row + ${i * lanes}u + local, p.rows - 1u);`),
       sum_over_x: windowed ? OVER_WINDOW : OVER_ROW,
       starts_in_x: perLoad((i) => `let a${i} = batch * p.x_batch + r${i} * p.channels;`),
@@ -62,8 +76,14 @@ export function subgroupMatmul(lanes: number, variant: MatmulVariant) {
       let a${i} = batch * p.x_batch + select(0u, pixel(n${i}, u32(y${i}), u32(x${i})) * p.channels, inside${i});`,
       ),
       load_window: perLoad((i) => `let v${i} = select(${inWidth === 4 ? 'vec4<f32>(0.0)' : '0.0'}, x_load(a${i} + c), inside${i});`),
-      load_w: each(4, (j) => `let u${j} = w_load(w${j} + tap + c);`),
-      accumulate: accumulate(inWidth),
+      load_w: each(4, (j) =>
+        !turned
+          ? `let u${j} = w_load(w${j} + tap + c);`
+          : inWidth === 4
+            ? `let u${j} = w_load(of_tap + (4u * c + ${j}u) * step + quad);`
+            : `let u${j} = w_load(of_tap + c * step + o${j});`,
+      ),
+      accumulate: accumulate(inWidth, turned),
       sum_over_ranks: lowRank ? OVER_RANKS : '',
       load_t: perLoad((i) => `let v${i} = t_load(r${i} * p.rank + c);`),
       load_up: each(4, (j) => `let u${j} = up_load(o${j} * p.rank + c);`),
@@ -104,6 +124,7 @@ fn run(id: u32, group: u32, local: u32) {
 /** $sum_over_x over a row of x: a window of one pixel, wherever it lies. */
 const OVER_ROW = `
   let tap = 0u;
+  $start_of_tap
   $starts_in_x
   for (var c = 0u; c < p.channels; c++) {
     $load_row
@@ -117,6 +138,7 @@ const OVER_WINDOW = `
   var tap = 0u;
   for (var ky = 0u; ky < p.kh; ky++) {
     for (var kx = 0u; kx < p.kw; kx++) {
+      $start_of_tap
       $places
       for (var c = 0u; c < p.channels; c++) {
         $load_window

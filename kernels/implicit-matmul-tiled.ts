@@ -23,7 +23,7 @@ const DEPTH = 16;
 const four = (line: (i: number) => string) => each(4, line);
 
 export function tiledMatmul(variant: MatmulVariant, size: TileSize) {
-  const { inWidth, lowRank, epilogue, windowed } = variant;
+  const { inWidth, lowRank, epilogue, windowed, turned } = variant;
   /** The window's elements in a tile, in loads. */
   const depth = DEPTH / inWidth;
   const gated = epilogue.activation === 'geglu';
@@ -44,7 +44,7 @@ export function tiledMatmul(variant: MatmulVariant, size: TileSize) {
       ...{ x_pitch: xPitch, w_pitch: wPitch, sum_rows: 4 * rowFours, row_step: 4 * down },
       finish: epilogueWgsl(epilogue),
       ...{ x_size: `${DEPTH * xPitch}`, w_size: `${DEPTH * wPitch}` },
-      four_elements: inWidth === 4 ? '' : windowed ? `${PIXEL}${SCALAR_WINDOW}` : SCALAR_ROW,
+      four_elements: inWidth === 4 ? '' : `${windowed ? `${PIXEL}${SCALAR_WINDOW}` : SCALAR_ROW}${turned ? SCALAR_TURNED : SCALAR_W}`,
       gates: gated ? ` + sums_of / ${columns}u * p.columns` : '',
       rows_of_x: windowed ? WINDOW_PLACES : 'let x_at = batch * p.x_batch + rows * p.k;',
       sums: each(4 * rowFours, (i) => `var s${i}_0 = vec4<f32>(0.0); var s${i}_1 = vec4<f32>(0.0);`),
@@ -59,10 +59,14 @@ export function tiledMatmul(variant: MatmulVariant, size: TileSize) {
       no_w: four((i) => `var w${i}: vec4<f32>;`),
       unless_adapters_w: lowRank ? ADAPTERS_W : '{',
       load_up: four((i) => `w${i} = up_load(columns[${i}] * p.rank + q);`),
-      load_w: inWidth === 1 ? four((i) => `w${i} = w_four(w_at[${i}], done + 4u * w_quad);`) : LOAD_W,
-      keep_w: four(
-        (j) => `w_tile[(4u * w_quad + ${j}u) * ${wPitch}u + local % ${wPitch}u] = vec4<f32>(w0[${j}], w1[${j}], w2[${j}], w3[${j}]);`,
-      ),
+      column_step: turned ? '' : ' * p.k',
+      load_w: inWidth === 1 ? four((i) => `w${i} = w_four(w_at[${i}], done + 4u * w_quad);`) : turned ? LOAD_TURNED : LOAD_W,
+      keep_w: four((j) => {
+        const turnedAround = `vec4<f32>(w0[${j}], w1[${j}], w2[${j}], w3[${j}])`;
+        const across = turned && inWidth === 4;
+        const value = !across ? turnedAround : lowRank ? `select(w${j}, ${turnedAround}, done >= windows_end)` : `w${j}`;
+        return `w_tile[(4u * w_quad + ${j}u) * ${wPitch}u + local % ${wPitch}u] = ${value};`;
+      }),
       steps: DEPTH / 2,
       multiply: each(2, (n) =>
         fill(MULTIPLY, {
@@ -102,7 +106,7 @@ fn run(id: u32, group: u32, local: u32) {
   let columns = min(first_column + sums_of % $columns, vec4<u32>(p.columns - 1u))$gates;
   let x_quad = (local / $x_pitch) % 4u;
   let w_quad = (local / $w_pitch) % 4u;
-  let w_at = batch * p.w_batch + columns * p.k;
+  let w_at = batch * p.w_batch + columns$column_step;
   $rows_of_x
   // A thread's sums, in fours of columns.
   let my_rows = (local / $across) % $down;
@@ -198,16 +202,37 @@ const ADAPTERS_W = `if (done >= windows_end) {
 const LOAD_W = `let q = min(done + w_quad, p.k - 1u);
       ${four((i) => `w${i} = w_load(w_at[${i}] + q);`)}`;
 
+/** The same of w as a backward pass reads it: one element of four columns at a time. */
+const LOAD_TURNED = `let q = min(done + w_quad, p.k - 1u);
+      let tap = q / p.channels;
+      let beside = p.columns / 4u;
+      let step = p.kh * p.kw * beside;
+      let of_tap = batch * p.w_batch + columns[0] / 4u + (p.kh * p.kw - 1u - tap) * beside + 4u * (q - tap * p.channels) * step;
+      ${four((i) => `w${i} = w_load(of_tap + ${i}u * step);`)}`;
+
 /** Four elements of a row, zero beyond its end, where channels are not in fours. */
 const SCALAR_ROW = `
 fn x_four(at: u32, k: u32) -> vec4<f32> {
   var v = vec4<f32>(0.0);
   for (var i = 0u; i < 4u; i++) { if (k + i < p.k) { v[i] = x_load(at + k + i); } }
   return v;
-}
+}`;
+
+/** Four elements of a column of w, zero beyond its end; and the same as a backward pass reads it. */
+const SCALAR_W = `
 fn w_four(at: u32, k: u32) -> vec4<f32> {
   var v = vec4<f32>(0.0);
   for (var i = 0u; i < 4u; i++) { if (k + i < p.k) { v[i] = w_load(at + k + i); } }
+  return v;
+}`;
+const SCALAR_TURNED = `
+fn w_four(at: u32, k: u32) -> vec4<f32> {
+  var v = vec4<f32>(0.0);
+  for (var i = 0u; i < 4u; i++) {
+    let tap = (k + i) / p.channels;
+    let c = (k + i) % p.channels;
+    if (k + i < p.k) { v[i] = w_load(at + (c * p.kh * p.kw + p.kh * p.kw - 1u - tap) * p.columns); }
+  }
   return v;
 }`;
 
@@ -223,10 +248,5 @@ fn x_four(at: u32, top: i32, left: i32, k: u32) -> vec4<f32> {
       v[i] = x_load(at + pixel(0u, u32(y), u32(x)) * p.channels + (k + i) % p.channels);
     }
   }
-  return v;
-}
-fn w_four(at: u32, k: u32) -> vec4<f32> {
-  var v = vec4<f32>(0.0);
-  for (var i = 0u; i < 4u; i++) { if (k + i < p.k) { v[i] = w_load(at + k + i); } }
   return v;
 }`;

@@ -1,6 +1,7 @@
 /**
  * Implicit matmul: y[b, r, o] = act(sum over ky, kx, c of x[b, pixel of r under (ky, kx), c] w[b, o, ky, kx, c] + bias[o]) + residual[b, r, o].
  * With t and up the sum goes on over another pair of factors, t[r, k] up[o, k]: adapters, whose ranks are concatenated in k.
+ * Backward it is x's derivative: w is read where it lies, with its window turned by half a turn and in and out exchanged.
  * A convolution is a matmul whose rows are gathered from the image instead of being stored (im2col without the columns; Chellapilla et al.
  * 2006). Linear layers are the case of a 1 x 1 window, in which every token is a pixel; products of two activations have a batch axis.
  * What the schedules share is in matmul-variant.ts; each is in a file of its own.
@@ -30,6 +31,8 @@ export interface ImplicitMatmul extends EpilogueOperands {
   window: { kh: number; kw: number; stride: number; top: number; left: number };
   /** Number of independent products; each has its own x, w and y. */
   batch: number;
+  /** Whether w lies as (batch, channels, kh, kw, columns) and its window is turned by half a turn: the backward pass of a layer of this w. */
+  turned?: boolean;
   /** Whether w holds activations, which may be larger than weights are. Default: weights, or what is made of them. */
   activations?: boolean;
 }
@@ -82,13 +85,15 @@ const ALIGNED = 32;
 function emit(to: Lowering, m: ImplicitMatmul, extent: Extent, { parts, part }: { parts: number; part: number }): void {
   const { kh, kw, stride, top, left } = m.window;
   const gated = m.activation === 'geglu';
+  const turned = m.turned ?? false;
   const subgroup = to.facts.schedule === 'subgroup';
   const variant: MatmulVariant = {
     x: m.x.dtype as Float,
     w: m.w.dtype,
-    inWidth: m.channels % 4 === 0 ? 4 : 1,
+    inWidth: m.channels % 4 === 0 && (!turned || m.columns % 4 === 0) ? 4 : 1,
     epilogue: epilogueOf(m, gated && subgroup ? 1 : width(m.output.shape)),
     lowRank: Boolean(m.t),
+    turned,
     windowed: kh * kw * stride > 1 || Boolean(m.image.zoom) || top > 0 || left > 0 || m.image.oh > m.image.h || m.image.ow > m.image.w,
   };
   const lanes = to.facts.subgroupSizes[0];

@@ -20,11 +20,18 @@ export interface LinearAttrs {
   /** True when the second operand has a batch axis of its own. */
   batched: boolean;
   activation: LastActivation;
+  /** Whether w lies as (in, out): for derivatives, and products of matrices as they are. */
+  turned: boolean;
 }
 
 /** x (..., I), w (O, I), bias (O) -> (..., O). Throws ShapeError. */
 export function linear(x: Tensor, w: Tensor, bias: Tensor | null = null): Tensor {
-  return apply(linearOp, { ...BARE, x, w, bias }, { activation: 'none', batched: false });
+  return apply(linearOp, { ...BARE, x, w, bias }, { activation: 'none', batched: false, turned: false });
+}
+
+/** x (..., O) as the derivative by the result of a linear layer of w (O, I). -> (..., I), the derivative by its input */
+function turnedLinear(x: Tensor, w: Tensor): Tensor {
+  return apply(linearOp, { ...BARE, x, w }, { activation: 'none', batched: false, turned: true });
 }
 
 /** a (B, M, K) times b (B, K, N), or b (B, N, K) with `transposed` -> (B, M, N). Throws ShapeError. */
@@ -33,7 +40,7 @@ export function matmul(a: Tensor, b: Tensor, { transposed = false } = {}): Tenso
     throw new ShapeError(`matmul: both operands must be (batch, rows, columns), not ${describe(a)} and ${describe(b)}.`);
   if (a.shape[0] !== b.shape[0] || a.shape[2] !== b.shape[transposed ? 2 : 1])
     throw new ShapeError(`matmul: ${describe(a)} and ${describe(b)}${transposed ? ' transposed' : ''} do not fit.`);
-  return apply(linearOp, { ...BARE, x: a, w: transposed ? b : permute(b, [0, 2, 1]) }, { activation: 'none', batched: true });
+  return apply(linearOp, { ...BARE, x: a, w: b }, { activation: 'none', batched: true, turned: !transposed });
 }
 
 export const linearOp: Op<LinearAttrs, LayerInputs> = {
@@ -43,7 +50,7 @@ export const linearOp: Op<LinearAttrs, LayerInputs> = {
     const { x, w, bias } = inputs;
     const fail = (why: string) => new ShapeError(`linear: ${why}. x is ${describe(x)}, the weight is ${describe(w)}.`);
     const inner = x.shape[x.shape.length - 1];
-    const [out, expected] = w.shape.slice(-2);
+    const [out, expected] = attrs.turned ? w.shape.slice(-2).reverse() : w.shape.slice(-2);
     if (w.shape.length !== (attrs.batched ? 3 : 2)) throw fail('the weight must be (out, in)');
     if (inner !== expected) throw fail(`x has ${inner} columns, the weight expects ${expected}`);
     if (bias && (!sameShape(bias.shape, [out]) || bias.dtype !== 'f32'))
@@ -66,6 +73,7 @@ export const linearOp: Op<LinearAttrs, LayerInputs> = {
       image: { h: 1, w: rows, oh: 1, ow: rows },
       window: { kh: 1, kw: 1, stride: 1, top: 0, left: 0 },
       batch,
+      turned: attrs.turned,
       activations: attrs.batched,
       activation: attrs.activation,
     });
@@ -73,14 +81,17 @@ export const linearOp: Op<LinearAttrs, LayerInputs> = {
 
   gradient({ source: { inputs, attrs } }, upstream) {
     const { x, w, bias, t, up } = inputs;
-    if (attrs.batched) return { ...BARE, x: matmul(upstream, w), w: matmul(permute(upstream, [0, 2, 1]), x) };
+    const { batched, turned } = attrs;
+    const [first, second] = turned ? [x, upstream] : [upstream, x];
+    if (batched) return { ...BARE, x: matmul(upstream, w, { transposed: turned }), w: matmul(permute(first, [0, 2, 1]), second) };
     const dy = unscaled(upstream, inputs);
+    if (turned) return { ...BARE, x: linear(dy, w), w: rowsGradient(x, dy) };
     return {
       ...BARE,
-      x: linear(dy, permute(w, [1, 0])),
+      x: turnedLinear(dy, w),
       w: rowsGradient(dy, x),
       bias: bias && sumRows(dy, bias.shape),
-      t: up && linear(dy, permute(up, [1, 0])),
+      t: up && turnedLinear(dy, up),
       up: t && rowsGradient(dy, t),
     };
   },

@@ -14,6 +14,8 @@ export interface MatmulVariant {
   lowRank: boolean;
   /** False where rows of x are read as they are: a 1 x 1 window, stride 1, no padding. */
   windowed: boolean;
+  /** Whether w is read as a backward pass reads it: it lies as (channels, kh, kw, columns), and the window is turned by half a turn. */
+  turned: boolean;
 }
 
 /** Rows and columns of the result that one workgroup, or one thread, computes. */
@@ -65,6 +67,6 @@ export function matmulBindings({ x, w, inWidth, epilogue, lowRank }: MatmulVaria
 }
 
 /** For a shader's name: what it reads, what it ends in, and how it finds its rows. */
-export function matmulName({ x, w, inWidth, lowRank, epilogue, windowed }: MatmulVariant): string {
-  return `matmul ${x}x${inWidth} ${w}${lowRank ? ' low rank' : ''} ${epilogueName(epilogue)}${windowed ? ' windowed' : ''}`;
+export function matmulName({ x, w, inWidth, lowRank, epilogue, windowed, turned }: MatmulVariant): string {
+  return `matmul ${x}x${inWidth} ${w}${turned ? ' turned' : ''}${lowRank ? ' low rank' : ''} ${epilogueName(epilogue)}${windowed ? ' windowed' : ''}`;
 }

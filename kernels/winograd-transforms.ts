@@ -62,7 +62,11 @@ export const WINDOW_FLOPS = 2 * WINDOW * PATCH * (WINDOW + PATCH);
 export const PATCH_FLOPS = 2 * PATCH * PATCH * (PATCH + PATCH);
 export const RESULT_FLOPS = 2 * PATCH * TILE * (PATCH + TILE);
 
-/** Windows (O, 3, 3, C) from column `first` on -> (36, columns, C). A thread transforms four channels of one window; `passes` is 6. */
+/**
+ * Windows of so many rows of w, (rows, 3, 3, ...), from row `first_row` and load `offset` of its last axis on -> (36, rows, ...), `across` loads of each row.
+ * Rows are columns of the result; or turned, channels, and the windows are turned by half a turn: `first_tap` is then 8, `tap_step` -1, else 0 and 1. A thread
+ * transforms four windows; `passes` is 6.
+ */
 export function windowsShader(w: DType, unrolled: boolean) {
   return shader({
     name: `winograd windows ${w}`,
@@ -70,15 +74,24 @@ export function windowsShader(w: DType, unrolled: boolean) {
       w: { dtype: w, width: 4 },
       out: { dtype: 'f32', width: 4, write: true },
     },
-    params: { count: 'u32', channels: 'u32', first: 'u32', passes: 'u32' },
+    params: {
+      count: 'u32',
+      across: 'u32',
+      width: 'u32', // of a row of w, in loads
+      first_row: 'u32',
+      offset: 'u32',
+      first_tap: 'i32',
+      tap_step: 'i32',
+      passes: 'u32',
+    },
     workgroup: 64,
     code: `
 ${columnsWgsl(transpose(G))}
 fn run(id: u32, group: u32, local: u32) {
   if (id >= p.count) { return; }
-  let column = id / p.channels;
-  let at = (p.first + column) * 9u * p.channels + id - column * p.channels;
-  ${each(WINDOW * WINDOW, (tap) => `let g${tap} = w_load(at + ${tap}u * p.channels);`)}
+  let row = id / p.across;
+  let at = (p.first_row + row) * 9u * p.width + p.offset + id - row * p.across;
+  ${each(WINDOW * WINDOW, (tap) => `let g${tap} = w_load(at + u32(p.first_tap + ${tap} * p.tap_step) * p.width);`)}
   for (var j = 0u; j < ${bound(PATCH, unrolled)}; j++) {
     ${each(WINDOW, (y) => `let r${y} = FACTORS[j][0] * g${3 * y} + FACTORS[j][1] * g${3 * y + 1} + FACTORS[j][2] * g${3 * y + 2};`)}
     ${each(PATCH, (i) => `out_store((${PATCH * i}u + j) * p.count + id, ${combine(G[i], 'r')});`)}

@@ -54,7 +54,7 @@ const tilesAlong = (size: number) => Math.ceil(size / TILE);
 /** Emits a 3x3 convolution of stride 1, in parts of at most `part` bytes of each kind of scratch. */
 export function lowerWinograd(to: Lowering, convolution: ImplicitMatmul, part = PART): void {
   const m = adaptersAsResidual(to, convolution);
-  const { x, w, output, channels, columns, image, window } = m;
+  const { x, w, output, channels, columns, image, window, turned = false } = m;
   const down = tilesAlong(image.oh);
   const across = tilesAlong(image.ow);
   const tiles = x.shape[0] * down * across;
@@ -62,7 +62,8 @@ export function lowerWinograd(to: Lowering, convolution: ImplicitMatmul, part = 
   const windowsOnce = columns <= tiles;
   const columnPart = partOf(columns, windowsOnce ? part : cached, channels);
   const tilePart = partOf(tiles, windowsOnce ? cached : part, Math.max(channels, columnPart));
-  const windows = to.scratch('transformed windows', [POINTS, columnPart, channels]);
+  const windowsShape = (count: number) => [POINTS, ...(turned ? [channels, count] : [count, channels])];
+  const windows = to.scratch('transformed windows', windowsShape(columnPart));
   const patches = to.scratch('transformed pixels', [POINTS, tilePart, channels]);
   const products = to.scratch('transformed results', [POINTS, tilePart, columnPart]);
   const shape = (operand: Operand, count: number, width: number): Operand => ({ ...operand, shape: [POINTS, count, width] });
@@ -74,8 +75,14 @@ export function lowerWinograd(to: Lowering, convolution: ImplicitMatmul, part = 
   const transformWindows = ({ first, count }: Range) =>
     to.dispatch({
       shader: windowsShader(w.dtype, unrolled),
-      operands: { w: touched(w, count, 9, channels), out: shape(windows, count, channels) },
-      params: { count: (count * channels) / 4, channels: channels / 4, first, passes: PATCH },
+      operands: { w: touched(w, count, 9, channels), out: touched(windows, ...windowsShape(count)) },
+      params: {
+        count: (count * channels) / 4,
+        ...(turned
+          ? { across: count / 4, width: columns / 4, first_row: 0, offset: first / 4, first_tap: 8, tap_step: -1 }
+          : { across: channels / 4, width: channels / 4, first_row: first, offset: 0, first_tap: 0, tap_step: 1 }),
+        passes: PATCH,
+      },
       threads: (count * channels) / 4,
       flops: count * channels * WINDOW_FLOPS,
     });
@@ -103,7 +110,8 @@ export function lowerWinograd(to: Lowering, convolution: ImplicitMatmul, part = 
     const y = shape(products, tileRange.count, columnRange.count);
     lowerImplicitMatmul(to, {
       x: shape(patches, tileRange.count, channels),
-      w: shape(windows, columnRange.count, channels),
+      w: touched(windows, ...windowsShape(columnRange.count)),
+      turned,
       bias: null,
       residual: null,
       output: y,

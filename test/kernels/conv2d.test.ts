@@ -10,12 +10,13 @@ import { type Conv2dOptions, conv2d } from '../../kernels/conv2d.ts';
 import { upsampleNearest } from '../../kernels/copy.ts';
 import { plan } from '../../kernels/fusion.ts';
 import { geglu } from '../../kernels/geglu.ts';
+import { gradient } from '../../kernels/gradient.ts';
 import { linear, matmul } from '../../kernels/linear.ts';
 import { reshape } from '../../kernels/reshape.ts';
 import { gelu, quickGelu, silu } from '../../kernels/unary.ts';
 import { lowerWinograd } from '../../kernels/winograd.ts';
 import * as reference from '../../verify/reference.ts';
-import { sampleOf, sampler } from '../../verify/sample.ts';
+import { type Sample, sampleOf, sampler, type Values } from '../../verify/sample.ts';
 import { check } from '../support/check.ts';
 import { FACTS, LIMITS } from '../support/facts.ts';
 
@@ -357,6 +358,38 @@ test('conv2d by Winograd: f16 pixels, in many parts', async () => {
   const y = apply(inParts, { x: x.tensor, w: w.tensor }, null);
   assert.ok(kernelsOf(y).length > 12);
   await check('conv2d by Winograd, parts', y, reference.conv2d(x, w, null, { padding: [1, 1, 1, 1] }), { terms: 288, ulps: WINOGRAD_ULPS });
+});
+
+test('what a convolution was given, from what it gave: the window turned, in parts too', async () => {
+  const draw = sampler(14);
+  // The derivative by x is a convolution of g by the window turned by half a turn, in and out exchanged.
+  const turned = (w: Values) => {
+    const [o, kh, kw, c] = w.shape;
+    return reference.build([c, kh, kw, o], ([i, y, x, j]) => reference.at(w, [j, kh - 1 - y, kw - 1 - x, i]));
+  };
+  const byX = (x: Sample, w: Sample, g: Sample, padding: [number, number, number, number]) =>
+    gradient(conv2d(x.tensor, w.tensor, null, { padding }), [x.tensor], { upstream: g.tensor })[0];
+  const [x, w, g] = [draw([2, 21, 27, 64]), draw([68, 3, 3, 64], { dtype: 'f16', std: 0.2 }), draw([2, 21, 28, 68])];
+  const dx = byX(x, w, g, [0, 2, 1, 2]);
+  assert.ok(kernelsOf(dx).some((name) => name.startsWith('winograd')));
+  await check('by Winograd', dx, reference.conv2d(g, turned(w), null, { padding: [2, 0, 1, 0] }), { terms: 612, ulps: WINOGRAD_ULPS });
+
+  const [pixels, window, given] = [draw([2, 13, 22, 68]), draw([32, 3, 3, 68]), draw([2, 13, 22, 32])];
+  const inParts: Op<null, { x: Tensor; w: Tensor }> = {
+    name: 'turned conv2d in parts',
+    infer: () => ({ shape: pixels.shape, dtype: 'f32' }),
+    lower(inputs, output, _attrs, to) {
+      const image = { h: 13, w: 22, oh: 13, ow: 22 };
+      const sizes = { rows: 2 * 13 * 22, columns: 68, channels: 32, image, window: { kh: 3, kw: 3, stride: 1, top: 1, left: 1 }, batch: 1 };
+      lowerWinograd(to, { ...inputs, bias: null, residual: null, output, ...sizes, turned: true, activation: 'none' }, 1);
+    },
+  };
+  const parts = apply(inParts, { x: given.tensor, w: window.tensor }, null);
+  assert.ok(kernelsOf(parts).length > 12);
+  await check('in parts', parts, reference.conv2d(given, turned(window), null, { padding: [1, 1, 1, 1] }), {
+    terms: 288,
+    ulps: WINOGRAD_ULPS,
+  });
 });
 
 test.run();

@@ -10,6 +10,7 @@ import { add } from '../../kernels/binary.ts';
 import { conv2d } from '../../kernels/conv2d.ts';
 import { plan } from '../../kernels/fusion.ts';
 import { geglu } from '../../kernels/geglu.ts';
+import { gradient } from '../../kernels/gradient.ts';
 import { linear } from '../../kernels/linear.ts';
 import { type LayerTensor, withLowRank } from '../../kernels/low-rank.ts';
 import { partsAlong, TILES, tileSize } from '../../kernels/tile-choice.ts';
@@ -73,6 +74,23 @@ test('matmuls and convolutions over all edges of both tiles', async () => {
   const padding: [number, number, number, number] = [1, 0, 0, 2];
   const convolved = reference.conv2d(image, window, null, { stride: 2, padding });
   await check('convolution', conv2d(image.tensor, window.tensor, null, { stride: 2, padding }), convolved, { terms: 72 });
+});
+
+test('derivatives by inputs, for which weights are read turned, over all edges of both tiles', async () => {
+  const draw = sampler(6);
+  for (const [rows, ins, outs] of [
+    [131, 76, 20],
+    [70, 5, 7],
+  ]) {
+    const [x, w, g] = [draw([rows, ins]), draw([outs, ins], w16), draw([rows, outs])];
+    const [dx] = gradient(linear(x.tensor, w.tensor), [x.tensor], { upstream: g.tensor });
+    await check(`linear ${[rows, ins, outs]}`, dx, reference.linear(g, reference.permute(w, [1, 0]), null), { terms: outs });
+  }
+  const [image, w, g] = [draw([2, 9, 14, 36]), draw([20, 3, 2, 36], w16), draw([2, 8, 14, 20])];
+  const convolved = conv2d(image.tensor, w.tensor, null, { padding: [1, 0, 0, 1] });
+  const [dx] = gradient(convolved, [image.tensor], { upstream: g.tensor });
+  const window = reference.build([36, 3, 2, 20], ([c, y, x, o]) => reference.at(w, [o, 2 - y, 1 - x, c]));
+  await check('convolution', dx, reference.conv2d(g, window, null, { padding: [1, 2, 1, 0] }), { terms: 120 });
 });
 
 test('attention over all edges of both tiles', async () => {
