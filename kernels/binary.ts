@@ -5,7 +5,7 @@
 import { apply, type Op } from '../core/op.ts';
 import { type DType, elementType, shader } from '../core/shader.ts';
 import type { Tensor } from '../core/tensor.ts';
-import { numbered, U32 } from './axes.ts';
+import { numbered, runAlong, U32 } from './axes.ts';
 import { broadcastShape, walkOver } from './broadcast.ts';
 import { sumTo } from './sum-axis.ts';
 import { affine } from './unary.ts';
@@ -43,11 +43,21 @@ export const binaryOp: Op<BinaryAttrs, { a: Tensor; b: Tensor }> = {
   lower({ a, b }, output, { fn }, to) {
     const { loads, count, sizes, steps } = walkOver([a, b], output.shape);
     const [, n1, n2, n3] = sizes;
+    const run = runAlong(n3, count, to.facts);
     to.dispatch({
       shader: binaryShader(loads, a.dtype, b.dtype),
       operands: { a, b, y: output },
-      params: { count, fn_code: FUNCTIONS.indexOf(fn), n1, n2, n3, ...numbered('a', steps[0]), ...numbered('b', steps[1]) },
-      threads: count,
+      params: {
+        count: count / run,
+        run,
+        fn_code: FUNCTIONS.indexOf(fn),
+        n1,
+        n2,
+        n3,
+        ...numbered('a', steps[0]),
+        ...numbered('b', steps[1]),
+      },
+      threads: count / run,
     });
   },
 
@@ -91,6 +101,7 @@ function binaryShader(loads: 1 | 4, a: DType, b: DType) {
     },
     params: {
       count: 'u32',
+      run: 'u32',
       fn_code: 'u32',
       n1: 'u32',
       n2: 'u32',
@@ -102,25 +113,31 @@ function binaryShader(loads: 1 | 4, a: DType, b: DType) {
     code: `
 fn run(id: u32, group: u32, local: u32) {
   if (id >= p.count) { return; }
-  let i3 = id % p.n3;
-  let i2 = (id / p.n3) % p.n2;
-  let i1 = (id / (p.n3 * p.n2)) % p.n1;
-  let i0 = id / (p.n3 * p.n2 * p.n1);
-  let a = a_load(i0 * p.a0 + i1 * p.a1 + i2 * p.a2 + i3 * p.a3);
-  let b = b_load(i0 * p.b0 + i1 * p.b1 + i2 * p.b2 + i3 * p.b3);
-  var v: ${type};
-  switch (p.fn_code) {
-    case 0u: { v = a + b; }
-    case 1u: { v = a - b; }
-    case 2u: { v = a * b; }
-    case 3u: { v = a / b; }
-    case 4u: { v = max(a, b); }
-    case 5u: { v = min(a, b); }
-    case 6u: { v = select(${type}(0.0), ${type}(1.0), a > b); }
-    case 7u: { v = select(${type}(0.0), ${type}(1.0), a < b); }
-    default: { v = select(${type}(0.0), ${type}(1.0), a == b); }
+  // A run of the innermost axis.
+  let first = id * p.run;
+  let i3 = first % p.n3;
+  let i2 = (first / p.n3) % p.n2;
+  let i1 = (first / (p.n3 * p.n2)) % p.n1;
+  let i0 = first / (p.n3 * p.n2 * p.n1);
+  let a_at = i0 * p.a0 + i1 * p.a1 + i2 * p.a2 + i3 * p.a3;
+  let b_at = i0 * p.b0 + i1 * p.b1 + i2 * p.b2 + i3 * p.b3;
+  for (var i = 0u; i < p.run; i++) {
+    let a = a_load(a_at + i * p.a3);
+    let b = b_load(b_at + i * p.b3);
+    var v: ${type};
+    switch (p.fn_code) {
+      case 0u: { v = a + b; }
+      case 1u: { v = a - b; }
+      case 2u: { v = a * b; }
+      case 3u: { v = a / b; }
+      case 4u: { v = max(a, b); }
+      case 5u: { v = min(a, b); }
+      case 6u: { v = select(${type}(0.0), ${type}(1.0), a > b); }
+      case 7u: { v = select(${type}(0.0), ${type}(1.0), a < b); }
+      default: { v = select(${type}(0.0), ${type}(1.0), a == b); }
+    }
+    y_store(first + i, v);
   }
-  y_store(id, v);
 }`,
   });
 }

@@ -7,7 +7,7 @@ import { ShapeError } from '../core/errors.ts';
 import { apply, type Lowering, type Op, type Operand } from '../core/op.ts';
 import { type DType, elementType, shader } from '../core/shader.ts';
 import { describe, sizeOf, type Tensor } from '../core/tensor.ts';
-import { numbered } from './axes.ts';
+import { numbered, runAlong } from './axes.ts';
 import { reshape } from './reshape.ts';
 import { sumAxis } from './sum-axis.ts';
 
@@ -242,11 +242,13 @@ function lowerCopy(to: Lowering, x: Operand, y: Operand, start: number, axes: Co
   }
   const count = four.reduce((product, axis) => product * axis.size, 1);
   const column = (key: keyof CopyAxis) => four.map((axis) => axis[key]);
+  const run = last.repeat === 1 ? runAlong(last.size, count, to.facts) : 1;
   to.dispatch({
     shader: copyShader(loads, x.dtype),
     operands: { x, y },
     params: {
-      count,
+      count: count / run,
+      run,
       start: start / loads,
       n1: four[1].size,
       n2: four[2].size,
@@ -257,7 +259,7 @@ function lowerCopy(to: Lowering, x: Operand, y: Operand, start: number, axes: Co
       ...numbered('from', column('inStride')),
       ...numbered('to', column('outStride')),
     },
-    threads: count,
+    threads: count / run,
   });
 }
 
@@ -272,6 +274,7 @@ function copyShader(loads: 1 | 4, x: DType) {
     },
     params: {
       count: 'u32',
+      run: 'u32',
       start: 'u32',
       n1: 'u32',
       n2: 'u32',
@@ -286,17 +289,25 @@ function copyShader(loads: 1 | 4, x: DType) {
     code: `
 fn run(id: u32, group: u32, local: u32) {
   if (id >= p.count) { return; }
-  let o3 = id % p.n3;
-  let o2 = (id / p.n3) % p.n2;
-  let o1 = (id / (p.n3 * p.n2)) % p.n1;
-  let o0 = id / (p.n3 * p.n2 * p.n1);
+  // A run of the innermost axis, in which nothing repeats.
+  let first = id * p.run;
+  let o3 = first % p.n3;
+  let o2 = (first / p.n3) % p.n2;
+  let o1 = (first / (p.n3 * p.n2)) % p.n1;
+  let o0 = first / (p.n3 * p.n2 * p.n1);
   // Not divided yet: a negative position must not round to zero.
   let t = vec4<i32>(i32(o0) - p.before0, i32(o1) - p.before1, i32(o2) - p.before2, i32(o3) - p.before3);
   let i = t / vec4<i32>(p.repeat0, p.repeat1, p.repeat2, p.repeat3);
-  let inside = all(t >= vec4<i32>(0)) && all(i < vec4<i32>(p.limit0, p.limit1, p.limit2, p.limit3));
-  let at = vec4<u32>(select(vec4<i32>(0), i, inside));
-  let v = x_load(at.x * p.from0 + at.y * p.from1 + at.z * p.from2 + at.w * p.from3);
-  y_store(p.start + o0 * p.to0 + o1 * p.to1 + o2 * p.to2 + o3 * p.to3, select(${type}(0.0), ${type}(v), inside));
+  let in_rows = all(t.xyz >= vec3<i32>(0)) && all(i.xyz < vec3<i32>(p.limit0, p.limit1, p.limit2));
+  let row = vec3<u32>(select(vec3<i32>(0), i.xyz, in_rows));
+  let x_at = row.x * p.from0 + row.y * p.from1 + row.z * p.from2;
+  let y_at = p.start + o0 * p.to0 + o1 * p.to1 + o2 * p.to2 + o3 * p.to3;
+  for (var n = 0u; n < p.run; n++) {
+    let column = i.w + i32(n);
+    let inside = in_rows && t.w + i32(n) >= 0 && column < p.limit3;
+    let v = x_load(x_at + u32(select(0, column, inside)) * p.from3);
+    y_store(y_at + n * p.to3, select(${type}(0.0), ${type}(v), inside));
+  }
 }`,
   });
 }

@@ -12,6 +12,7 @@ import { attention } from '../../kernels/attention.ts';
 import { add, mul } from '../../kernels/binary.ts';
 import { conv2d } from '../../kernels/conv2d.ts';
 import { concat, permute, slice } from '../../kernels/copy.ts';
+import { exchange } from '../../kernels/exchange.ts';
 import { plan } from '../../kernels/fusion.ts';
 import { groupNorm } from '../../kernels/group-norm.ts';
 import { linear } from '../../kernels/linear.ts';
@@ -166,6 +167,21 @@ test('where results would take too much room, those are computed again that cost
     plan({ dear }, FACTS, LIMITS).dispatches.map(({ shader }) => shader.name.split(' ')[0]),
   );
   assert.is(planned.bytes.hoisted, 4 * side * side);
+});
+
+test('beside weights in training, what is made of the others alone runs once; and what is changed in place has no room of its own', () => {
+  const [frozen, trained] = ['frozen', 'trained'].map((name) => Object.assign(new Parameter([8], 'vector'), { name }));
+  const graph = () => ({ y: add(add(input('x', [8]), exp(frozen.tensor)), silu(trained.tensor)) });
+  assert.is(plan(graph(), FACTS, LIMITS).once, 0, 'nothing tells that it is run again');
+  trained.changes = 'every run';
+  const planned = plan(graph(), FACTS, LIMITS);
+  assert.equal([planned.once, planned.bytes.hoisted], [1, 32]);
+  assert.equal(
+    planned.dispatches[0].operands.map(({ storage }) => storage.kind === 'parameter' && storage.parameter.name),
+    ['frozen', false],
+  );
+  const { outputs, bytes } = plan({ swapped: exchange(trained.tensor, frozen.tensor) }, FACTS, LIMITS);
+  assert.equal([outputs.get('swapped')!.storage.kind, bytes.intermediates], ['parameter', 0]);
 });
 
 test('scratch that is filled more than once is no result that could stay', () => {
