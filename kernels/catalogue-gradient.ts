@@ -60,7 +60,8 @@ export function* updateGraphs(of: (shape: Shape, dtype?: DType) => Tensor): Gene
   const each = () => of([5]);
   const numbers = { betas: [0.9, 0.999], epsilon: 1e-8, shorten: 1, rate: 1, root: 1, decay: 0, share: 0.5 };
   for (const average of [null, each()]) yield adamw({ w: each(), gradient: each(), first: each(), second: each(), average }, numbers);
-  yield collectGradient({ squares: of([64, 4]), g: each(), w: each(), sum: each() }, { place: 0, before: 0, share: 1, decay: 0 });
+  for (const w of [null, each()])
+    yield collectGradient({ squares: of([64, 4]), g: each(), w, sum: each() }, { place: 0, before: 0, share: 1, decay: 0 });
   yield exchange(each(), each());
 }
 

@@ -85,7 +85,8 @@ export class AdamW {
 
   /**
    * In the graph of a pass: adds the derivatives of its loss, one a weight, to the step's gradients, with that of the regulariser. The scalar `share` says by
-   * how much, and `before` is 0 in the first pass of a step, else 1. -> (4): |derivatives|^2, |step's gradients|^2, |weights|^2, 0, over all weights.
+   * how much, and `before` is 0 in the first pass of a step, else 1. -> (4): |derivatives|^2, |step's gradients|^2, with a
+   * regulariser |weights|^2, 0, over all weights.
    */
   collect(derivatives: readonly Tensor[]): Tensor {
     const { lambda } = this.options;
@@ -100,7 +101,7 @@ export class AdamW {
     each.sort((a, b) => a.g.serial - b.g.serial);
     let squares = this.squares.tensor;
     for (const { g, n, at } of each) {
-      const [w, sum] = [this.weights[n].tensor, this.kept.gradient[n].tensor];
+      const [w, sum] = [lambda === 0 ? null : this.weights[n].tensor, this.kept.gradient[n].tensor];
       squares = collectGradient({ squares, g, w, sum }, { place: at, before: scalar('before'), share: scalar('share'), decay: 2 * lambda });
     }
     const sums = sumAxis(sumAxis(reshape(squares, [64, places / 64, 4]), 1), 0);

@@ -29,7 +29,7 @@ export interface StepResult {
   loss: number;
   /** Further outputs by name. */
   outputs: Record<string, Float32Array>;
-  /** Sums of squares over all weights: of the pass's derivatives, of the step's gradients so far (those of the regulariser included), and of the weights. */
+  /** Sums of squares over all weights: of the pass's derivatives, of the step's gradients so far (those of the regulariser included), and where there is one of the weights. */
   squares: { derivatives: number; gradients: number; weights: number };
 }
 
