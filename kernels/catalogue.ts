@@ -20,7 +20,7 @@ import { gatherRows } from './gather-rows.ts';
 import { geglu } from './geglu.ts';
 import { groupNorm } from './group-norm.ts';
 import { layerNorm } from './layer-norm.ts';
-import { linear } from './linear.ts';
+import { linear, matmul } from './linear.ts';
 import { type LayerTensor, lowRankDown, withLowRank } from './low-rank.ts';
 import { mergeMoments } from './merge-moments.ts';
 import { rankScales } from './rank-scales.ts';
@@ -178,6 +178,11 @@ function* graphs(): Generator<Tensor> {
         if (isBlocks(weight) && c % 4) continue;
         for (const o of CHANNELS) {
           const x = of([2, 3, 3, c], dtype);
+          if (!isBlocks(weight)) {
+            // w as it lies, (in, out), as for derivatives.
+            const product = () => matmul(of([2, 9, c], dtype), of([2, c, o], weight));
+            for (const y of [product(), add(product(), of([2, 9, o]))]) yield y;
+          }
           for (const layer of [() => conv2d(x, of([o, 3, 3, c], weight)), () => linear(x, of([o, c], weight))]) {
             yield layer();
             yield adapted(layer(), of);
