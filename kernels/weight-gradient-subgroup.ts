@@ -1,6 +1,6 @@
 /**
  * The derivative by a convolution's weight for adapters that compute a subgroup at a time (CPU drivers): a workgroup is one subgroup, a lane owns four
- * columns of dw, of (O, kh kw C), and of four pixels at a time loads them from x and some output channels from g, which are handed round. As in
+ * columns of dw, of (O, kh kw C), and of two pixels at a time loads them from x and some output channels from g, which are handed round. As in
  * implicit-matmul-subgroup.ts a load serves some 30 multiply-adds; here they are an outer product, for both operands lie along the sum.
  */
 import { fill } from '../core/fill.ts';
@@ -33,14 +33,14 @@ export const SIZES = {
   left: 'u32',
 } as const;
 
-/** Output channels of a workgroup: of two numbers the one that leaves fewer idle. */
-export function rowsOf(outs: number): 24 | 32 {
+/** Output channels of a workgroup: of some numbers the one that leaves fewest idle. */
+export function rowsOf(outs: number): number {
   const computed = (rows: number) => rows * Math.ceil(outs / rows);
-  return computed(24) < computed(32) ? 24 : 32;
+  return [32, 48, 24].reduce((best, rows) => (computed(rows) < computed(best) ? rows : best));
 }
 
 /** Pixels that are taken in at a time. */
-const PIXELS = 4;
+const PIXELS = 2;
 
 export function subgroupWeightGradient(lanes: number, rows: number, { g, x, loadsG, loadsX }: Loads, windowed: boolean) {
   /** Four output channels each that a lane loads of a pixel. */

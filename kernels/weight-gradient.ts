@@ -59,20 +59,20 @@ export const weightGradientOp: Op<Taps, { g: Tensor; x: Tensor }> = {
     const slices = Math.max(1, Math.min(Math.ceil(pixels / PIXELS[worker]), Math.ceil(ENOUGH[worker] / tiles)));
     const sums = slices === 1 ? output : to.scratch('sums of slices', [slices, ...output.shape] as Shape);
     const count = tiles * slices;
-    const sizes = { ...window, oh, ow, h, width: w, outs: o, channels: c, pixels, count, tiles };
+    const sizes = { ...window, oh, ow, h, width: w, outs: o, channels: c, pixels, per_slice: Math.ceil(pixels / slices), count, tiles };
     if (subgroups) {
-      const perSlice = 4 * Math.ceil(pixels / slices / 4);
+      const windowed = kh * kw * window.stride > 1 || window.top > 0 || window.left > 0 || oh > h || ow > w;
       to.dispatch({
-        shader: subgroupWeightGradient(lanes, rows, types, kh * kw > 1 || window.stride > 1),
+        shader: subgroupWeightGradient(lanes, rows, types, windowed),
         operands: { g, x, y: sums },
-        params: { ...sizes, per_slice: perSlice, column_tiles: across, columns: kh * kw * c },
+        params: { ...sizes, column_tiles: across, columns: kh * kw * c },
         threads: count * lanes,
       });
     } else {
       to.dispatch({
         shader: weightGradientShader(types),
         operands: { g, x, y: sums },
-        params: { ...sizes, per_slice: Math.ceil(pixels / slices), out_tiles: Math.ceil(o / TILE) },
+        params: { ...sizes, out_tiles: Math.ceil(o / TILE) },
         threads: count,
       });
     }

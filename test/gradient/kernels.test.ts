@@ -122,6 +122,7 @@ test('convolutions: strides, odd windows, one-sided padding, channels by four an
     { x: [1, 7, 5, 3], w: [4, 1, 1], stride: 2, padding: [0, 0, 0, 0] },
     { x: [1, 6, 7, 2], w: [3, 2, 3], stride: 3, padding: [1, 0, 0, 2] },
     { x: [2, 3, 5, 12], w: [9, 1, 1], padding: [0, 0, 0, 0] },
+    { x: [1, 3, 4, 4], w: [4, 1, 1], padding: [1, 0, 0, 1] },
   ];
   for (const {
     x,
