@@ -94,7 +94,8 @@ function emit(to: Lowering, m: ImplicitMatmul, extent: Extent, { parts, part }: 
     epilogue: epilogueOf(m, gated && subgroup ? 1 : width(m.output.shape)),
     lowRank: Boolean(m.t),
     turned,
-    windowed: kh * kw * stride > 1 || Boolean(m.image.zoom) || top > 0 || left > 0 || m.image.oh > m.image.h || m.image.ow > m.image.w,
+    windowed:
+      kh * kw * stride > 1 || Boolean(m.image.zoom) || top !== 0 || left !== 0 || m.image.oh !== m.image.h || m.image.ow !== m.image.w,
   };
   const lanes = to.facts.subgroupSizes[0];
   const unit = to.facts.schedule === 'matrix' && suitsMatrices(variant, m.activations ?? false) ? to.facts.matrixUnit : undefined;

@@ -61,7 +61,7 @@ export const weightGradientOp: Op<Taps, { g: Tensor; x: Tensor }> = {
     const count = tiles * slices;
     const sizes = { ...window, oh, ow, h, width: w, outs: o, channels: c, pixels, per_slice: Math.ceil(pixels / slices), count, tiles };
     if (subgroups) {
-      const windowed = kh * kw * window.stride > 1 || window.top > 0 || window.left > 0 || oh > h || ow > w;
+      const windowed = kh * kw * window.stride > 1 || window.top !== 0 || window.left !== 0 || oh !== h || ow !== w;
       to.dispatch({
         shader: subgroupWeightGradient(lanes, rows, types, windowed),
         operands: { g, x, y: sums },
