@@ -61,12 +61,14 @@ const overTaps = (body: string) => `
 
 const tapsOf = ({ window }: ImplicitMatmul) => window.kh * window.kw;
 
-/** Whether products of pixels and taps are the better way: fewer than x has channels, and in fewer columns of tiles than the results of all taps. */
+/** Whether products of pixels and taps are the better way, of weights that are not turned: fewer than x has channels, and in fewer columns of tiles than the results of all taps. */
 export function hasFewOutputs(m: ImplicitMatmul): boolean {
   const taps = tapsOf(m);
   const computed = (columns: number) => TILES.small.columns * Math.ceil(columns / TILES.small.columns);
   const pixels = sizeOf(m.x.shape) / m.channels;
-  return taps > 1 && taps * m.columns <= m.channels && pixels * computed(taps * m.columns) < m.rows * taps * computed(m.columns);
+  return (
+    !m.turned && taps > 1 && taps * m.columns <= m.channels && pixels * computed(taps * m.columns) < m.rows * taps * computed(m.columns)
+  );
 }
 
 /** Emits a convolution as products of pixels and taps, and their sums. */
@@ -122,10 +124,10 @@ fn run(id: u32, group: u32, local: u32) {
 const KEPT = 36;
 const ROWS = 8;
 
-/** Whether a lane can keep whole windows, and goes through output channels in fours. */
+/** Whether a lane can keep whole windows, of weights that are not turned, and goes through output channels in fours. */
 export function hasFewInputs(m: ImplicitMatmul, { schedule }: AdapterFacts): boolean {
   const k = tapsOf(m) * m.channels;
-  return schedule === 'subgroup' && tapsOf(m) > 1 && k <= KEPT && k <= m.columns && m.columns % 4 === 0;
+  return schedule === 'subgroup' && !m.turned && tapsOf(m) > 1 && k <= KEPT && k <= m.columns && m.columns % 4 === 0;
 }
 
 /** Emits a convolution whose windows are kept. */
