@@ -3,7 +3,7 @@ import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { host } from '../../host/node.ts';
 import type { Image } from '../../image/image.ts';
-import { type Progress, ProgressMeter } from '../../restore/progress.ts';
+import { type PlannedWork, type Progress, ProgressMeter } from '../../restore/progress.ts';
 import { Restorer, Samples } from '../../restore/restorer.ts';
 
 const demo = new URL('../../demo', import.meta.url).pathname;
@@ -17,14 +17,14 @@ const STAGES = [
 ];
 
 /** A meter whose clock is set by hand, and what it told. */
-function meter(known = {}) {
+function meter(known = {}, stages: PlannedWork[] = STAGES) {
   const told: Progress[] = [];
   const clock = { ms: 0 };
   return {
     told,
     clock,
     meter: new ProgressMeter(
-      STAGES,
+      stages,
       (progress) => void told.push(progress),
       known,
       () => clock.ms,
@@ -70,6 +70,25 @@ test('a resumed stage begins where it was; known speeds tell the time at once', 
   assert.is(told[0].secondsLeft, 1 + 2 + 1);
   it.begin('sample', 0.5);
   assert.equal([told[1].done, told[1].secondsLeft], [2, 1 + 1]);
+});
+
+test('parts that differ count as they are: steps that take features over are short', () => {
+  const sampling = { ...STAGES[1], ends: [0.4, 0.5, 0.9, 1] };
+  const { told, clock, meter: it } = meter({ denoiser: 8 }, [sampling]);
+  it.begin('sample');
+  for (const gflop of [32, 8, 32, 8]) {
+    clock.ms += 125 * gflop;
+    it.computed(1e9 * gflop);
+    it.settled();
+  }
+  assert.equal(
+    told.map(({ done }) => done),
+    [0, 0, 1, 1, 2, 2, 3, 3, 4],
+  );
+  assert.ok(Math.abs(told[4].secondsLeft! - 5) < 1e-6, `${told[4].secondsLeft}`);
+  const resumed = meter({ denoiser: 8 }, [sampling]);
+  resumed.meter.begin('sample', 0.75);
+  assert.equal([resumed.told[0].done, resumed.told[0].share], [3, 0.9]);
 });
 
 test('a restoration tells every stage, parts of them, and shaders; several seeds share encoding, stage 1 and prompts', async () => {
