@@ -34,7 +34,7 @@ export async function rememberedChoice(notes: Notes, { info }: MatrixAdapter, pr
 
 /** Of the kernel's text, which a version of the program may have changed without having another number. */
 function kernelDigest(): Promise<string> {
-  const epilogue = { column: 'add', residual: 'none', residualType: 'f32', activation: 'none', width: 4 } as const;
+  const epilogue = { column: 'add', residual: 'none', residualType: 'f32', activation: 'none', width: 4, told: false } as const;
   const variant = { x: 'f32', w: 'f32', inWidth: 4, epilogue, lowRank: true, windowed: true, turned: false } as const;
   return sha256(shaderSource(matrixMatmul(variant, { input: 'f16', m: 16, n: 16, k: 16, lanes: 32 }, new Set())));
 }

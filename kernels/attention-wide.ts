@@ -1,40 +1,25 @@
 /**
- * Attention of one wide head on adapters that compute a subgroup at a time (CPU drivers): as products of matrices, scores and all. A head that does
- * not fit the first-level cache leaves an online softmax nothing to reuse, and the matmul of these adapters is many times as quick.
+ * Attention of one wide head on adapters that compute a subgroup at a time (CPU drivers): as products of matrices, scores and all, a block of queries
+ * after the other. A head that does not fit the first-level cache leaves an online softmax nothing to reuse, and its text is long, where the matmul
+ * of these adapters is quick and compiled for others too.
  */
 import type { AdapterFacts } from '../core/adapter.ts';
 import type { Lowering, Operand } from '../core/op.ts';
 import { sizeOf } from '../core/shape.ts';
-import { lowerTranspose } from './copy.ts';
+import { lowerRows, lowerTranspose } from './copy.ts';
 import { lowerImplicitMatmul } from './implicit-matmul.ts';
 import { lowerSoftmax } from './softmax.ts';
 
 /** Channels of a head up to which its queries and results stay in the cache (attention-subgroup.ts). */
 export const WIDEST_HEAD = 128;
-/** Bytes of scores at most; where there are more, they are never stored (attention-tiled.ts). */
-const MOST_SCORES = 2 ** 26;
+/** Channels of one head from which on products of matrices are the quicker way. */
+const WIDE = 96;
+/** Bytes of a block's scores at most, where 32 queries have no more. */
+const BLOCK = 2 ** 22;
 
-interface Sizes {
-  images: number;
-  queries: number;
-  keys: number;
-  heads: number;
-  perHead: number;
-}
-
-/** Whether an adapter is better off with `wideAttention`. */
-export function onMatmuls(facts: AdapterFacts, sizes: Sizes): boolean {
-  return sizes.queries <= queriesOnMatmuls(facts, sizes);
-}
-
-/** The most queries for which it is, with scores of at most `bytes`; 0 for none. */
-export function queriesOnMatmuls(
-  { schedule }: AdapterFacts,
-  { images, keys, heads, perHead }: Omit<Sizes, 'queries'>,
-  bytes = MOST_SCORES,
-): number {
-  if (schedule !== 'subgroup' || heads > 1 || perHead <= WIDEST_HEAD) return 0;
-  return Math.floor(Math.min(bytes, MOST_SCORES) / (4 * images * keys));
+/** Whether an adapter computes heads of `perHead` channels, `heads` of them, by `wideAttention`. */
+export function onMatmuls({ schedule }: AdapterFacts, heads: number, perHead: number): boolean {
+  return schedule === 'subgroup' && heads === 1 && perHead >= WIDE;
 }
 
 /** q (N, ..., d), k and v (N, ..., d); output q's shape. */
@@ -42,26 +27,46 @@ export function wideAttention({ q, k, v }: Readonly<Record<'q' | 'k' | 'v', Oper
   const images = q.shape[0];
   const channels = q.shape[q.shape.length - 1];
   const [queries, keys] = [q, k].map(({ shape }) => sizeOf(shape) / images / channels);
-  const scores = to.scratch('scores', [images, queries, keys]);
-  const weights = to.scratch('weights', [images, queries, keys]);
+  const block = Math.min(queries, 32 * Math.max(1, Math.floor(BLOCK / (4 * images * keys) / 32)));
+  const scores = to.scratch('scores', [images, block, keys]);
+  const weights = to.scratch('weights', [images, block, keys]);
   const columns = to.scratch('values by channel', [images, channels, keys]);
-  const product = (x: Operand, w: Operand, y: Operand, inner: number, across: number) =>
+  const some = (operand: Operand, ...sizes: number[]): Operand => ({ ...operand, shape: [images, ...sizes] });
+  const product = (x: Operand, w: Operand, y: Operand) => {
+    const [, rows, inner] = x.shape;
     lowerImplicitMatmul(to, {
       x,
       w,
       bias: null,
       residual: null,
       output: y,
-      rows: queries,
-      columns: across,
+      rows,
+      columns: w.shape[1],
       channels: inner,
-      image: { h: 1, w: queries, oh: 1, ow: queries },
+      image: { h: 1, w: rows, oh: 1, ow: rows },
       window: { kh: 1, kw: 1, stride: 1, top: 0, left: 0 },
       batch: images,
       activation: 'none',
     });
-  product({ ...q, shape: [images, queries, channels] }, { ...k, shape: [images, keys, channels] }, scores, channels, keys);
-  lowerTranspose(to, { ...v, shape: [images, keys, channels] }, columns);
-  lowerSoftmax(to, scores, weights, channels ** -0.5);
-  product(weights, columns, { ...output, shape: [images, queries, channels] }, keys, channels);
+  };
+  const attend = (x: Operand, y: Operand) => {
+    const [, rows] = x.shape;
+    product(x, some(k, keys, channels), some(scores, rows, keys));
+    lowerSoftmax(to, some(scores, rows, keys), some(weights, rows, keys), channels ** -0.5);
+    product(some(weights, rows, keys), columns, y);
+  };
+  lowerTranspose(to, some(v, keys, channels), columns);
+  if (block === queries) {
+    attend(some(q, queries, channels), some(output, queries, channels));
+    return;
+  }
+  const asked = to.scratch('queries', [images, block, channels]);
+  const answers = to.scratch('results', [images, block, channels]);
+  for (let first = 0; first < queries; first += block) {
+    const rows = Math.min(block, queries - first);
+    const [x, y] = [some(asked, rows, channels), some(answers, rows, channels)];
+    lowerRows(to, some(q, queries, channels), x, first, 0);
+    attend(x, y);
+    lowerRows(to, y, some(output, queries, channels), 0, first);
+  }
 }

@@ -76,6 +76,10 @@ export function lowerAttention(
   const vectors = perHead / loads;
   const lanes = to.facts.subgroupSizes[0];
   const types = { q: q.dtype, k: k.dtype, v: v.dtype };
+  if (!states && !causal && onMatmuls(to.facts, heads, perHead)) {
+    wideAttention({ q, k, v }, output, to);
+    return;
+  }
   if (to.facts.schedule === 'subgroup' && loads === 4 && perHead <= WIDEST_HEAD) {
     const blocks = Math.ceil(queries / (lanes * queriesPerLane(lanes, vectors)));
     const groups = blocks * heads * images;
@@ -94,10 +98,6 @@ export function lowerAttention(
       },
       threads: groups * lanes,
     });
-    return;
-  }
-  if (!states && !causal && onMatmuls(to.facts, { images, queries, keys, heads, perHead })) {
-    wideAttention({ q, k, v }, output, to);
     return;
   }
   const quads = Math.ceil(perHead / 4);

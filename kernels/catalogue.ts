@@ -236,10 +236,13 @@ function* graphs(): Generator<Tensor> {
     yield permute(of([2, 3, c], 'u32'), [1, 0, 2]);
   }
 
-  // The subgroup schedule has a shader for every width of heads up to 128 that is in fours; the tiled one some for ranges of widths.
+  // The subgroup schedule has a shader for every width of heads up to 128 that is in fours, but for wide heads that are alone; the tiled one some for ranges of widths.
   for (const width of [...Array.from({ length: 32 }, (_, i) => 4 * i + 4), 132, 260, 5, 33, 65, 97, 129, 257])
     for (const q of FLOATS)
-      for (const k of FLOATS) for (const v of FLOATS) yield attention(of([1, 2, width], q), of([1, 3, width], k), of([1, 3, width], v), 1);
+      for (const k of FLOATS)
+        for (const v of FLOATS) yield attention(of([1, 2, 2 * width], q), of([1, 3, 2 * width], k), of([1, 3, 2 * width], v), 2);
+  for (const q of FLOATS)
+    for (const k of FLOATS) for (const v of FLOATS) yield attention(of([1, 5, 96], q), of([1, 3, 96], k), of([1, 3, 96], v), 1);
   // The cleaners' windows, and heads that are not in fours.
   for (const [heads, width, window] of [
     [6, 30, 8],

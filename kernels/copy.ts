@@ -209,6 +209,20 @@ export function lowerTranspose(to: Lowering, x: Operand, y: Operand): void {
   lowerCopy(to, x, y, 0, [axis(n, rows * columns, rows * columns), axis(columns, 1, rows), axis(rows, columns, 1)]);
 }
 
+/** Rows of x (N, rows, C) from `from` on -> as many of y (N, rows, C) from `at` on as the smaller one has. */
+export function lowerRows(to: Lowering, x: Operand, y: Operand, from: number, at: number): void {
+  const [n, rows, columns] = x.shape;
+  const count = Math.min(rows, y.shape[1]);
+  const axis = (size: number, limit: number, before: number, inStride: number, outStride: number) => ({
+    ...{ size, limit, before, repeat: 1, inStride, outStride },
+  });
+  lowerCopy(to, x, y, at * columns, [
+    axis(n, n, 0, rows * columns, y.shape[1] * columns),
+    axis(count, rows, -from, columns, columns),
+    axis(columns, columns, 0, 1, 1),
+  ]);
+}
+
 interface CopyAxis {
   size: number;
   limit: number;

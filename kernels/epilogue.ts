@@ -1,7 +1,9 @@
 /**
  * What a matmul or a convolution ends in: a value for each column is added to the sums, or they are multiplied by it, then come an activation
- * and a residual sum. With geglu as the activation a column of the result has two sums, a value and a gate (see geglu.ts). Which of them there
- * are is part of the shader, not a uniform: CPU drivers compute every branch, and a load that is not taken costs them nearly as much as one that is.
+ * and a residual sum. With geglu as the activation a column of the result has two sums, a value and a gate (see geglu.ts).
+ *
+ * On GPUs the steps that there are are part of the shader, so that loads need not wait for branches. CPU drivers skip what no lane takes, and compile for
+ * long: there uniforms tell the steps, and one text has them all.
  */
 import type { Operand } from '../core/op.ts';
 import { elementType, when } from '../core/shader.ts';
@@ -21,27 +23,44 @@ export interface EpilogueOperands {
   activation: LastActivation;
 }
 
-export interface Epilogue {
-  column: 'none' | 'add' | 'scale';
-  residual: 'none' | 'before' | 'after';
-  residualType: 'f32' | 'f16';
+/** The values of the uniforms that tell the steps are their places in these. */
+const COLUMNS = ['none', 'add', 'scale'] as const;
+const RESIDUALS = ['none', 'before', 'after'] as const;
+const ACTIVATIONS = ['none', 'silu', 'gelu', 'quickGelu'] as const satisfies readonly Activation[];
+
+interface Steps {
+  column: (typeof COLUMNS)[number];
+  residual: (typeof RESIDUALS)[number];
   activation: LastActivation;
+}
+
+export interface Epilogue extends Steps {
+  /** Whether the steps are told by uniforms, all but geglu; what is said of them here is then of no account. */
+  told: boolean;
+  residualType: 'f32' | 'f16';
   /** Columns that a store moves. */
   width: 1 | 4;
 }
 
-export function epilogueOf(m: EpilogueOperands, width: 1 | 4): Epilogue {
+function stepsOf(m: EpilogueOperands): Steps {
   return {
     column: m.bias ? 'add' : m.scale ? 'scale' : 'none',
     residual: m.residual ? (m.residualFirst ? 'before' : 'after') : 'none',
-    residualType: (m.residual?.dtype ?? 'f32') as 'f32' | 'f16',
     activation: m.activation,
-    width,
   };
 }
 
+/** `told`: whether uniforms tell the steps, of which the shader then has all. */
+export function epilogueOf(m: EpilogueOperands, width: 1 | 4, told = false): Epilogue {
+  const steps = stepsOf(m);
+  const all: Steps = { column: 'add', residual: 'after', activation: steps.activation === 'geglu' ? 'geglu' : 'none' };
+  return { ...(told ? all : steps), told, residualType: (m.residual?.dtype ?? 'f32') as 'f32' | 'f16', width };
+}
+
 /** For a shader's name: the steps in their order. */
-export function epilogueName({ column, residual, residualType, activation, width }: Epilogue): string {
+export function epilogueName({ told, column, residual, residualType, activation, width }: Epilogue): string {
+  const gated = activation === 'geglu' ? ' geglu' : '';
+  if (told) return `any${gated}${residualType === 'f16' ? ' f16' : ''} -> x${width}`;
   const steps = [
     column === 'add' ? '+ bias' : column === 'scale' ? '* scale' : '',
     residual === 'before' ? `+ ${residualType}` : '',
@@ -61,16 +80,33 @@ export function epilogueBindings({ column, residual, residualType, width }: Epil
   };
 }
 
-export function epilogueOperands({ bias, scale, residual, output }: EpilogueOperands) {
-  return { bias, scale, residual, y: output };
+/** `read`, where uniforms tell the steps: another operand that the dispatch reads, which is bound for those that are left out. */
+export function epilogueOperands({ bias, scale, residual, output }: EpilogueOperands, read: Operand | null = null) {
+  if (!read) return { bias, scale, residual, y: output };
+  return { bias: bias ?? scale ?? read, residual: residual ?? read, y: output };
 }
 
 /** Uniform parameters of every epilogue, and their values for `rows` rows of the result. */
-export const EPILOGUE_PARAMS = { image_share: 'f32', bias_step: 'u32' } as const;
+export const EPILOGUE_PARAMS = {
+  image_share: 'f32',
+  bias_step: 'u32',
+  column_step: 'u32',
+  residual_step: 'u32',
+  activation_step: 'u32',
+  four: 'u32', // 4, as a bound of which compilers do not know that
+} as const;
 
-export function epilogueParams({ bias }: EpilogueOperands, rows: number) {
-  const [images, columns] = bias?.shape.length === 2 ? bias.shape : [1, 0];
-  return { image_share: images / rows, bias_step: columns };
+export function epilogueParams(m: EpilogueOperands, rows: number) {
+  const [images, columns] = m.bias?.shape.length === 2 ? m.bias.shape : [1, 0];
+  const { column, residual, activation } = stepsOf(m);
+  return {
+    image_share: images / rows,
+    bias_step: columns,
+    column_step: COLUMNS.indexOf(column),
+    residual_step: RESIDUALS.indexOf(residual),
+    activation_step: activation === 'geglu' ? 0 : ACTIVATIONS.indexOf(activation),
+    four: 4,
+  };
 }
 
 /** Rows for which `image_share` tells the image of a row without a division, which is dear: f32 is exact enough up to here. */
@@ -80,30 +116,57 @@ export const MOST_ROWS_OF_IMAGES = 2 ** 20;
  * WGSL of `finish4(batch, row, column, sums: vec4<f32>)`: the last steps and the store of four columns; what lies outside is dropped.
  * With geglu both it and `finish`, for `width` columns, take values and gates.
  */
-export function epilogueWgsl({ column, residual, activation, width }: Epilogue): string {
+export function epilogueWgsl(epilogue: Epilogue): string {
+  const { told, column, activation, width } = epilogue;
   const type = elementType({ dtype: 'f32', width }) as 'f32' | 'vec4<f32>';
-  const gated = activation === 'geglu';
-  const parts = gated ? ['value', 'gate'] : ['value'];
+  const parts = activation === 'geglu' ? ['value', 'gate'] : ['value'];
   const parameters = (of: string) => parts.map((part) => `${part}: ${of}`).join(', ');
-  const bias = (at: string) =>
-    ({ none: '', add: ` + bias_load((of_image + ${at}) / ${width}u)`, scale: ` * scale_load((${at}) / ${width}u)` })[column];
   return `
-${activation === 'none' ? '' : activationWgsl(type)}
+${told || activation !== 'none' ? activationWgsl(type) : ''}
 fn finish(batch: u32, row: u32, column: u32, ${parameters(type)}) {
   if (row >= p.rows || column >= p.columns) { return; }
   let i = ((batch * p.rows + row) * p.columns + column) / ${width}u;
   ${column !== 'add' ? '' : 'let of_image = u32((f32(row) + 0.5) * p.image_share) * p.bias_step;'}
-  var v = value${bias('column')};
-  ${residual === 'before' ? 'v += residual_load(i);' : ''}
-  ${gated ? `v *= gelu(gate${bias('p.columns + column')});` : activation === 'none' ? '' : `v = ${activation}(v);`}
-  ${residual === 'after' ? 'v += residual_load(i);' : ''}
+  var v = value;
+  ${told ? toldSteps(epilogue, type) : fixedSteps(epilogue)}
   y_store(i, v);
 }
 fn finish4(batch: u32, row: u32, column: u32, ${parameters('vec4<f32>')}) {
   ${
     width === 4
       ? `finish(batch, row, column, ${parts.join(', ')});`
-      : `for (var j = 0u; j < 4u; j++) { finish(batch, row, column + j, ${parts.map((part) => `${part}[j]`).join(', ')}); }`
+      : `for (var j = 0u; j < ${told ? 'p.four' : '4u'}; j++) { finish(batch, row, column + j, ${parts.map((part) => `${part}[j]`).join(', ')}); }`
   }
 }`;
+}
+
+function fixedSteps({ column, residual, activation, width }: Epilogue): string {
+  const bias = (at: string) =>
+    ({ none: '', add: ` + bias_load((of_image + ${at}) / ${width}u)`, scale: ` * scale_load((${at}) / ${width}u)` })[column];
+  return `v = v${bias('column')};
+  ${residual === 'before' ? 'v += residual_load(i);' : ''}
+  ${activation === 'geglu' ? `v *= gelu(gate${bias('p.columns + column')});` : activation === 'none' ? '' : `v = ${activation}(v);`}
+  ${residual === 'after' ? 'v += residual_load(i);' : ''}`;
+}
+
+function toldSteps({ activation, width }: Epilogue, type: string): string {
+  const step = (steps: readonly string[], name: string) => `${steps.indexOf(name)}u`;
+  const column = (of: string, at: string) => `if (p.column_step != 0u) {
+    let factor = bias_load((of_image + ${at}) / ${width}u);
+    ${of} = select(${of} + factor, ${of} * factor, p.column_step == ${step(COLUMNS, 'scale')});
+  }`;
+  const activate =
+    activation === 'geglu'
+      ? `var g = gate;
+  ${column('g', 'p.columns + column')}
+  v *= gelu(g);`
+      : ACTIVATIONS.slice(1)
+          .map((name) => `if (p.activation_step == ${step(ACTIVATIONS, name)}) { v = ${name}(v); }`)
+          .join('\n  ');
+  return `${column('v', 'column')}
+  var residual_sum = ${type}(0.0);
+  if (p.residual_step != 0u) { residual_sum = residual_load(i); }
+  if (p.residual_step == ${step(RESIDUALS, 'before')}) { v += residual_sum; }
+  ${activate}
+  if (p.residual_step == ${step(RESIDUALS, 'after')}) { v += residual_sum; }`;
 }

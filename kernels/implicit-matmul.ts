@@ -91,7 +91,7 @@ function emit(to: Lowering, m: ImplicitMatmul, extent: Extent, { parts, part }: 
     x: m.x.dtype as Float,
     w: m.w.dtype,
     inWidth: m.channels % 4 === 0 && (!turned || m.columns % 4 === 0) ? 4 : 1,
-    epilogue: epilogueOf(m, gated && subgroup ? 1 : width(m.output.shape)),
+    epilogue: epilogueOf(m, gated && subgroup ? 1 : width(m.output.shape), subgroup),
     lowRank: Boolean(m.t),
     turned,
     windowed:
@@ -105,7 +105,7 @@ function emit(to: Lowering, m: ImplicitMatmul, extent: Extent, { parts, part }: 
   const columnTiles = Math.ceil(m.columns / tile.columns);
   to.dispatch({
     shader: subgroup ? subgroupMatmul(lanes, variant) : unit ? matrixMatmul(variant, unit, to.facts.features) : tiledMatmul(variant, size),
-    operands: { x: m.x, w: m.w, ...epilogueOperands(m), t: m.t, up: m.up },
+    operands: { x: m.x, w: m.w, ...epilogueOperands(m, subgroup ? m.x : null), t: m.t, up: m.up },
     params: {
       rows: m.rows,
       columns: m.columns,

@@ -148,13 +148,21 @@ export function pixelsShader(x: DType, unrolled: boolean) {
           `let r${j} = ${unrolled ? `select(${combine(BT[j], 'd')}, ${combine(BT[j + columns], 'd')}, first_column > 0u)` : combine(BT[j], 'd')};`,
       ),
       add_to_sums: each(PATCH * columns, (n) => `s${n} += FACTORS[i][${Math.floor(n / columns)}] * r${n % columns};`),
-      store: each(
-        PATCH * columns,
-        (n) => `out_store((${PATCH * Math.floor(n / columns) + (n % columns)}u + first_column) * p.count + index, s${n});`,
-      ),
+      store: unrolled
+        ? each(
+            PATCH * columns,
+            (n) => `out_store((${PATCH * Math.floor(n / columns) + (n % columns)}u + first_column) * p.count + index, s${n});`,
+          )
+        : STORE_IN_A_LOOP,
+      points: `${POINTS}`,
+      sums: Array.from({ length: PATCH * columns }, (_, i) => `s${i}`).join(', '),
     }),
   });
 }
+
+/** $store where a store's text is dear. */
+const STORE_IN_A_LOOP = `let sums = array<vec4<f32>, $points>($sums);
+  for (var i = 0u; i < p.passes * p.passes; i++) { out_store(i * p.count + index, sums[i]); }`;
 
 /** The transform of pixels, with places for what varies. */
 const PIXELS = `

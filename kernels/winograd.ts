@@ -126,10 +126,13 @@ export function lowerWinograd(to: Lowering, convolution: ImplicitMatmul, part = 
     const threads = (tileRange.count * columnRange.count) / 4;
     const results = [tileRange.count, TILE, TILE, columnRange.count];
     to.dispatch({
-      shader: resultsShader(epilogueOf(m, 4), unrolled),
+      shader: resultsShader(epilogueOf(m, 4, !unrolled), unrolled),
       operands: {
         m: y,
-        ...epilogueOperands({ ...m, residual: m.residual && touched(m.residual, ...results), output: touched(output, ...results) }),
+        ...epilogueOperands(
+          { ...m, residual: m.residual && touched(m.residual, ...results), output: touched(output, ...results) },
+          unrolled ? null : y,
+        ),
       },
       params: {
         count: threads,

@@ -12,7 +12,7 @@ import { constant, input, type Tensor } from '../core/tensor.ts';
 import { heldBytes } from '../gpu/held.ts';
 import { attention, attentionOp } from '../kernels/attention.ts';
 import { attentionPart, attentionResult, mergeAttention, stateShape } from '../kernels/attention-parts.ts';
-import { queriesOnMatmuls } from '../kernels/attention-wide.ts';
+import { onMatmuls } from '../kernels/attention-wide.ts';
 import { plan } from '../kernels/fusion.ts';
 import { groupMoments } from '../kernels/group-moments.ts';
 import { mergeMoments } from '../kernels/merge-moments.ts';
@@ -23,8 +23,6 @@ import { type MapWindow, partition, type Range, wholeOf, windowShape } from './f
 const MOST_WORK = 2 ** 38;
 /** Queries of a tile of attention below which its keys are divided rather than its queries. */
 const FEW_QUERIES = 4096;
-/** Queries of a tile from which on products of matrices are worth their while. */
-const LEAST_ON_MATMULS = 64;
 /** A tile's largest map is at most this part of a binding: Winograd's convolution has up to four times as much beside it, tiles have borders. */
 const PART_OF_BINDING = 5;
 
@@ -373,12 +371,11 @@ class Planner {
     const pixel = 4 * n * channels;
     const keys = keysHigh * keysWide;
     const workOf = 4 * n * channels;
-    // Where scores are stored, all keys of a query are at hand at once.
-    const stored = queriesOnMatmuls(this.facts, { images: n, keys, heads, perHead: channels / heads }, this.tileBytes);
-    const onMatmuls = stored >= LEAST_ON_MATMULS && keys * pixel <= this.limits.maxStorageBufferBindingSize;
+    // On products of matrices all keys of a query are at hand at once.
+    const stored = onMatmuls(this.facts, heads, channels / heads) && keys * pixel <= this.limits.maxStorageBufferBindingSize;
     const inTime = MOST_WORK / (workOf * keys);
-    const whole = onMatmuls || (keys * pixel <= 2 * this.tileBytes && inTime >= Math.min(FEW_QUERIES, h * w));
-    const most = Math.min(this.tileBytes / pixel, ...(whole ? [inTime] : []), ...(onMatmuls ? [stored] : []));
+    const whole = stored || (keys * pixel <= 2 * this.tileBytes && inTime >= Math.min(FEW_QUERIES, h * w));
+    const most = Math.min(this.tileBytes / pixel, ...(whole ? [inTime] : []));
     const { rows, columns } = partition(h, w, most);
     const queries = (rows[0].end - rows[0].start) * (columns[0].end - columns[0].start);
     const parts = whole
