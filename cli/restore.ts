@@ -27,7 +27,7 @@ import type { Kind, Size } from '../restore/stage.ts';
 import { Claims } from './claims.ts';
 import { forecastLines } from './forecast-lines.ts';
 import { Interrupted, onInterrupt } from './interrupt.ts';
-import { kernelTable } from './kernel-table.ts';
+import { firstUseMs, kernelTable } from './kernel-table.ts';
 import { LogFile } from './log-file.ts';
 import { words } from './messages.ts';
 import { methodsNamed } from './model-config.ts';
@@ -83,6 +83,8 @@ export interface RestoreReport<Options = RestoreOptions> {
   /** With --profile; the file. */
   profile?: string;
   kernels?: KernelTime[];
+  /** The same of what drivers compile when a program is first used; null where the adapter takes no times. */
+  firstUseSeconds?: number | null;
 }
 
 export function restoreCommand(): Command {
@@ -392,7 +394,7 @@ class Work {
       resumedAt: result.resumedAt,
       warnings,
       recipe: result.recipe,
-      ...(kernels ? { kernels } : {}),
+      ...(kernels ? { kernels, firstUseSeconds: secondsOrNull(firstUseMs(kernels)) } : {}),
     };
     this.print(report);
     if (flags.json || flags.quiet) return result.image;
@@ -439,3 +441,6 @@ class Work {
     this.log?.append(report);
   }
 }
+
+/** JSON has no NaN. */
+const secondsOrNull = (ms: number): number | null => (Number.isNaN(ms) ? null : ms / 1000);

@@ -32,6 +32,11 @@ export interface KernelTime {
   dispatches: number;
   /** Milliseconds on the GPU; NaN without timestamp queries. */
   ms: number;
+  /**
+   * Milliseconds of the first dispatch beyond what its work takes at the best rate of the others, all of it where there are no others: what a driver
+   * that compiles at first use takes for compiling. NaN without timestamp queries.
+   */
+  firstMs: number;
   /** Floating-point operations computed, in thousand millions, and bytes of operands, in MB. */
   gflop: number;
   mb: number;
@@ -83,6 +88,24 @@ export class Profile {
     }
   }
 
+  /** Of every kernel, KernelTime.firstMs. */
+  private firsts(): Map<string, number> {
+    const all = new Map<string, DispatchTime[]>();
+    for (const each of this.dispatches) {
+      const { name } = each.dispatch.shader;
+      const known = all.get(name);
+      if (known) known.push(each);
+      else all.set(name, [each]);
+    }
+    return new Map(
+      [...all].map(([kernel, [first, ...others]]) => {
+        const rates = others.map((other) => msOf(other) / amountOf(other));
+        const usual = rates.length === 0 ? 0 : Math.min(...rates) * amountOf(first);
+        return [kernel, Math.max(0, msOf(first) - usual)];
+      }),
+    );
+  }
+
   private add(steps: EncodableStep[], times: BigUint64Array | null): void {
     steps.forEach(({ dispatch, work }, i) => {
       this.dispatches.push({ dispatch, work, begin: times?.[2 * i] ?? null, end: times?.[2 * i + 1] ?? null });
@@ -92,11 +115,12 @@ export class Profile {
   /** Sums by kernel, slowest first. */
   kernels(): KernelTime[] {
     const byKernel = new Map<string, KernelTime>();
+    const firsts = this.firsts();
     for (const { dispatch, work, begin, end } of this.dispatches) {
       const kernel = dispatch.shader.name;
-      const entry = byKernel.get(kernel) ?? { kernel, dispatches: 0, ms: 0, gflop: 0, mb: 0 };
+      const entry = byKernel.get(kernel) ?? { kernel, dispatches: 0, ms: 0, firstMs: firsts.get(kernel)!, gflop: 0, mb: 0 };
       entry.dispatches++;
-      entry.ms += begin === null || end === null ? Number.NaN : Number(end - begin) / 1e6;
+      entry.ms += msOf({ begin, end });
       entry.gflop += work.flops / 1e9;
       entry.mb += work.bytes / 1e6;
       byKernel.set(kernel, entry);
@@ -104,3 +128,9 @@ export class Profile {
     return [...byKernel.values()].sort((a, b) => b.ms - a.ms || b.dispatches - a.dispatches);
   }
 }
+
+const msOf = ({ begin, end }: Pick<DispatchTime, 'begin' | 'end'>): number =>
+  begin === null || end === null ? Number.NaN : Number(end - begin) / 1e6;
+
+/** Operations, or bytes of what computes none. */
+const amountOf = ({ work }: DispatchTime): number => work.flops || work.bytes;
