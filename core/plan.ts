@@ -10,7 +10,7 @@ import { changesOf, hoist } from './hoist.ts';
 import type { Operand } from './lowering.ts';
 import { dispatchesAfter } from './reuse.ts';
 import type { Scalar } from './scalar.ts';
-import { type DType, paramBytes, present, storageBytes } from './shader.ts';
+import { type DType, paramBytes, storageBytes } from './shader.ts';
 import { type Shape, showShape, sizeOf } from './shape.ts';
 import { describe, type OpTensor, type Parameter, type Tensor } from './tensor.ts';
 
@@ -202,10 +202,17 @@ export function planGraph(outputs: Record<string, Tensor>, facts: AdapterFacts, 
 
 /** Values in the order in which a shader declares their names. Throws where one is missing, or stands for nothing that the shader declares. */
 function inOrder<T>(declared: object, given: object, title: string): T[] {
-  const [names, values] = [declared, given].map((fields) => new Map<string, unknown>(present(fields as Record<string, unknown>)));
-  for (const name of names.keys()) if (!values.has(name)) throw new Error(`${title}: nothing is given for ${name}`);
-  for (const name of values.keys()) if (!names.has(name)) throw new Error(`${title}: the shader declares no ${name}`);
-  return [...names.keys()].map((name) => values.get(name) as T);
+  const [fields, values] = [declared, given] as Record<string, unknown>[];
+  const isThere = (value: unknown) => value !== undefined && value !== null;
+  const found: unknown[] = [];
+  for (const name of Object.keys(fields)) {
+    if (!isThere(fields[name])) continue;
+    if (!isThere(values[name])) throw new Error(`${title}: nothing is given for ${name}`);
+    found.push(values[name]);
+  }
+  for (const name of Object.keys(values))
+    if (isThere(values[name]) && !isThere(fields[name])) throw new Error(`${title}: the shader declares no ${name}`);
+  return found as T[];
 }
 
 /** Names of the inputs and scalars that change seldom, among those that the first `count` dispatches read. */

@@ -52,6 +52,17 @@ export function shader<const P extends Params, const B extends Bindings>(spec: S
   return spec;
 }
 
+/** What makes each shader once, for the arguments that JSON tells apart: kernels ask for one at every dispatch, and texts are long. */
+export function remembered<A extends readonly unknown[], S>(make: (...variant: A) => S): (...variant: A) => S {
+  const made = new Map<string, S>();
+  return (...variant) => {
+    const key = JSON.stringify(variant);
+    let known = made.get(key);
+    if (known === undefined) made.set(key, (known = make(...variant)));
+    return known;
+  };
+}
+
 /** Bindings or parameters that only some variants of a kernel have. */
 export function when<const T>(condition: boolean, fields: T): Partial<T> {
   return condition ? fields : {};

@@ -173,7 +173,9 @@ export class Device implements Buffers {
   readonly printed = new Set<string>();
   /** Set to collect time per kernel; see profiler.ts. */
   profile: Profile | null = null;
+  /** By the shader's text, and by the shader, so that texts are made once. */
   private readonly pipelines = new Map<string, Promise<GPUComputePipeline>>();
+  private readonly pipelineOf = new WeakMap<ShaderSpec, Promise<GPUComputePipeline>>();
   /** Time in which at least one pipeline was being compiled, and the pipelines that are. */
   private readonly compiling = { ms: 0, pending: 0, since: 0 };
   private failure: DeviceError | null = null;
@@ -237,6 +239,8 @@ export class Device implements Buffers {
 
   /** The compiled pipeline of a shader; compiled at most once a device, asynchronously. */
   pipeline(spec: ShaderSpec): Promise<GPUComputePipeline> {
+    const known = this.pipelineOf.get(spec);
+    if (known) return known;
     const code = shaderSource(spec);
     let pipeline = this.pipelines.get(code);
     if (!pipeline) {
@@ -257,6 +261,7 @@ export class Device implements Buffers {
       });
       this.pipelines.set(code, pipeline);
     }
+    this.pipelineOf.set(spec, pipeline);
     return pipeline;
   }
 

@@ -7,7 +7,7 @@
  * costs a CPU driver some 25 ms to compile, whereas arithmetic costs almost nothing.
  */
 import { fill } from '../core/fill.ts';
-import { type DTypes, each, shader, when } from '../core/shader.ts';
+import { type DTypes, each, remembered, shader, when } from '../core/shader.ts';
 import { WINDOW_PARAMS, WINDOW_WGSL } from './window-place.ts';
 
 /**
@@ -33,80 +33,76 @@ export interface LaneWindows {
  * One workgroup for every head and S x queriesPerLane queries; heads of `vectors` loads of four channels. `states`: as in attention.ts. Windows
  * read queries, keys and values where they lie in a map of all three, and their scores begin with a bias.
  */
-export function subgroupAttention(
-  lanes: number,
-  vectors: number,
-  { q, k, v }: DTypes<'q' | 'k' | 'v'>,
-  states: boolean,
-  windows: LaneWindows | null = null,
-) {
-  const mine = windows?.mine ?? queriesPerLane(lanes, vectors);
-  // Keys of one pass over the results, in fours: more text, and fewer times that the results are scaled again.
-  const fours = vectors <= 8 && lanes % 8 === 0 ? 2 : 1;
-  const perQuery = (line: (j: number) => string) => each(mine, line);
-  const eachFour = (line: (four: number) => string) => each(fours, line);
-  return shader({
-    name: `attention ${vectors * 4} ${q} ${k} ${v} subgroup ${lanes}${states ? ' states' : ''}${windows ? ` windows x${mine}${windows.ragged ? ' ragged' : ''}` : ''}`,
-    bindings: {
-      q: { dtype: q, width: 4 },
-      k: { dtype: k, width: 4 },
-      v: { dtype: v, width: 4 },
-      ...when(windows !== null, { bias: { dtype: 'f32', width: 4 } }),
-      y: { dtype: 'f32', width: windows?.ragged ? 1 : 4, write: true },
-    },
-    params: {
-      ...{ groups: 'u32', blocks: 'u32', queries: 'u32', keys: 'u32', heads: 'u32', scale: 'f32', causal: 'u32', held: 'u32' },
-      ...when(windows !== null, WINDOW_PARAMS),
-    },
-    workgroup: lanes,
-    subgroups: true,
-    // held is vectors x queriesPerLane: as a constant it would make compilers unroll the loops that use it.
-    code: fill(TEXT, {
-      ...{ vectors, lanes, own: lanes * mine, step: 4 * fours, held: `${vectors * mine}`, mine: `${mine}` },
-      ...(windows ? placesOfWindows(mine, fours, windows.ragged) : SEQUENCES),
-      limits: perQuery((j) => `let limit${j} = select(p.keys, min(first + ${j * lanes}u + local + 1u, p.keys), p.causal == 1u);`),
-      no_statistics: perQuery((j) => `var largest${j} = -3.4e38; var total${j} = 0.0;`),
-      load_keys: each(vectors, (i) => `let k${i} = k_load(at + ${i}u);`),
-      load_values: each(vectors, (i) => `let v${i} = v_load($value_at + ${i}u);`),
-      no_scores: perQuery((j) =>
-        eachFour(
-          (f) =>
-            `var s${j}${f} = ${windows ? `first_scores(bias${j}, block + r + ${4 * f}u, regions${f} == vec4<u32>(region${j}))` : 'vec4<f32>(0.0)'};`,
+export const subgroupAttention = remembered(
+  (lanes: number, vectors: number, { q, k, v }: DTypes<'q' | 'k' | 'v'>, states: boolean, windows: LaneWindows | null = null) => {
+    const mine = windows?.mine ?? queriesPerLane(lanes, vectors);
+    // Keys of one pass over the results, in fours: more text, and fewer times that the results are scaled again.
+    const fours = vectors <= 8 && lanes % 8 === 0 ? 2 : 1;
+    const perQuery = (line: (j: number) => string) => each(mine, line);
+    const eachFour = (line: (four: number) => string) => each(fours, line);
+    return shader({
+      name: `attention ${vectors * 4} ${q} ${k} ${v} subgroup ${lanes}${states ? ' states' : ''}${windows ? ` windows x${mine}${windows.ragged ? ' ragged' : ''}` : ''}`,
+      bindings: {
+        q: { dtype: q, width: 4 },
+        k: { dtype: k, width: 4 },
+        v: { dtype: v, width: 4 },
+        ...when(windows !== null, { bias: { dtype: 'f32', width: 4 } }),
+        y: { dtype: 'f32', width: windows?.ragged ? 1 : 4, write: true },
+      },
+      params: {
+        ...{ groups: 'u32', blocks: 'u32', queries: 'u32', keys: 'u32', heads: 'u32', scale: 'f32', causal: 'u32', held: 'u32' },
+        ...when(windows !== null, WINDOW_PARAMS),
+      },
+      workgroup: lanes,
+      subgroups: true,
+      // held is vectors x queriesPerLane: as a constant it would make compilers unroll the loops that use it.
+      code: fill(TEXT, {
+        ...{ vectors, lanes, own: lanes * mine, step: 4 * fours, held: `${vectors * mine}`, mine: `${mine}` },
+        ...(windows ? placesOfWindows(mine, fours, windows.ragged) : SEQUENCES),
+        limits: perQuery((j) => `let limit${j} = select(p.keys, min(first + ${j * lanes}u + local + 1u, p.keys), p.causal == 1u);`),
+        no_statistics: perQuery((j) => `var largest${j} = -3.4e38; var total${j} = 0.0;`),
+        load_keys: each(vectors, (i) => `let k${i} = k_load(at + ${i}u);`),
+        load_values: each(vectors, (i) => `let v${i} = v_load($value_at + ${i}u);`),
+        no_scores: perQuery((j) =>
+          eachFour(
+            (f) =>
+              `var s${j}${f} = ${windows ? `first_scores(bias${j}, block + r + ${4 * f}u, regions${f} == vec4<u32>(region${j}))` : 'vec4<f32>(0.0)'};`,
+          ),
         ),
-      ),
-      add_to_scores: each(
-        vectors,
-        (i) => `{
+        add_to_scores: each(
+          vectors,
+          (i) => `{
         ${eachFour((f) => fromLanes('k', i, f))}
         ${perQuery((j) => `let q${j} = q[${j * vectors + i}]; ${eachFour((f) => `s${j}${f} += vec4<f32>(dot(q${j}, a${f}), dot(q${j}, b${f}), dot(q${j}, c${f}), dot(q${j}, d${f}));`)}`)}
       }`,
-      ),
-      weights: perQuery((j) =>
-        fill(WEIGHTS, {
-          j: `${j}`,
-          hide_unseen: eachFour((f) => `s${j}${f} = select(vec4<f32>(-3.4e38), s${j}${f}, keys + ${4 * f}u < vec4<u32>(limit${j}));`),
-          largest_of_fours: fours === 2 ? `max(s${j}0, s${j}1)` : `s${j}0`,
-          weights_of_fours: eachFour((f) => `let w${j}${f} = exp2(s${j}${f} - vec4<f32>(now${j}));`),
-          sum_of_fours: fours === 2 ? `w${j}0 + w${j}1` : `w${j}0`,
-        }),
-      ),
-      add_to_results: each(
-        vectors,
-        (i) => `{
+        ),
+        weights: perQuery((j) =>
+          fill(WEIGHTS, {
+            j: `${j}`,
+            hide_unseen: eachFour((f) => `s${j}${f} = select(vec4<f32>(-3.4e38), s${j}${f}, keys + ${4 * f}u < vec4<u32>(limit${j}));`),
+            largest_of_fours: fours === 2 ? `max(s${j}0, s${j}1)` : `s${j}0`,
+            weights_of_fours: eachFour((f) => `let w${j}${f} = exp2(s${j}${f} - vec4<f32>(now${j}));`),
+            sum_of_fours: fours === 2 ? `w${j}0 + w${j}1` : `w${j}0`,
+          }),
+        ),
+        add_to_results: each(
+          vectors,
+          (i) => `{
         ${eachFour((f) => fromLanes('v', i, f))}
         ${perQuery((j) => `y[${j * vectors + i}] = y[${j * vectors + i}] * fade${j} + (${list(fours, (f) => `w${j}${f}.x * a${f} + w${j}${f}.y * b${f} + w${j}${f}.z * c${f} + w${j}${f}.w * d${f}`, ' + ')});`)}
       }`,
-      ),
-      totals: list(mine, (j) => `total${j}`),
-      largest: list(mine, (j) => `largest${j}`),
-      result: states
-        ? `((image * p.queries + query) * p.heads + head) * ${vectors + 1}u`
-        : '(image * p.queries + query) * stride + head_at',
-      store: windows?.ragged ? STORE_RAGGED : windows ? STORE_WINDOW : 'y_store($result + i % $vectors, y[i] / totals[i / $vectors]);',
-      store_statistics: states ? STATISTICS : '',
-    }),
-  });
-}
+        ),
+        totals: list(mine, (j) => `total${j}`),
+        largest: list(mine, (j) => `largest${j}`),
+        result: states
+          ? `((image * p.queries + query) * p.heads + head) * ${vectors + 1}u`
+          : '(image * p.queries + query) * stride + head_at',
+        store: windows?.ragged ? STORE_RAGGED : windows ? STORE_WINDOW : 'y_store($result + i % $vectors, y[i] / totals[i / $vectors]);',
+        store_statistics: states ? STATISTICS : '',
+      }),
+    });
+  },
+);
 
 const list = (count: number, item: (i: number) => string, by = ', ') => Array.from({ length: count }, (_, i) => item(i)).join(by);
 

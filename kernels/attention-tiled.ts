@@ -11,7 +11,7 @@
  */
 import type { TileSize } from '../core/adapter.ts';
 import { fill } from '../core/fill.ts';
-import { type DTypes, each, shader, when } from '../core/shader.ts';
+import { type DTypes, each, remembered, shader, when } from '../core/shader.ts';
 import { WINDOW_PARAMS, WINDOW_WGSL } from './window-place.ts';
 
 /** Groups of 4 channels in a slice of queries and keys. */
@@ -63,86 +63,87 @@ const list = (count: number, item: (i: number) => string, by = ', ') => Array.fr
  * `loads`: elements that a load of q, k and v moves; 1 where heads are not in fours. `states`: as in attention.ts. `windows`: as in
  * window-attention.ts, which read queries, keys and values where they lie in a map of all three, and whose scores have a bias.
  */
-export function tiledAttention(tile: AttentionTile, loads: 1 | 4, types: DTypes<'q' | 'k' | 'v'>, states: boolean, windows = false) {
-  const { threads, across, keys, channels, piece, values } = tile;
-  const down = threads / across;
-  const queries = 4 * down;
-  const block = keys * across;
-  const width = channels * across;
-  const unrolled = unrolledValues(tile);
-  // Workgroup memory in vectors: queries, then keys; later weights, then values; behind both, one vector for each thread.
-  const queryPitch = queries + 2;
-  const keyPitch = block + 2;
-  const keyAt = DEPTH * queryPitch;
-  const weightPitch = down > 8 ? down + 1 : down;
-  const valueAt = piece * weightPitch;
-  const sharedAt = Math.max(keyAt + DEPTH * keyPitch, valueAt + values * width);
-  /** Rows of a slice, each thread one group of channels of every (threads / DEPTH)th row. */
-  const fetch = (name: 'q' | 'k', rows: number, to: number, pitch: number) => {
-    const step = threads / DEPTH;
-    return each(Math.ceil(rows / step), (i) => {
-      const row = i * step;
-      const store = `tile[${to + row}u + (local % ${DEPTH}u) * ${pitch}u + (local / ${DEPTH}u) % ${Math.min(rows, step)}u] = select(vec4<f32>(0.0), ${name}_four(${name}_row${i}, quad), inside);`;
-      return rows < step ? `if (local < ${rows * DEPTH}u) { ${store} }` : store;
-    });
-  };
-  const rowsOf = (name: 'q' | 'k', rows: number, first: string, last: string) =>
-    each(
-      Math.ceil((rows * DEPTH) / threads),
-      (i) =>
-        `let ${name}_row${i} = ${name}_at + ${pixel(`min(${first} + local / ${DEPTH}u + ${(i * threads) / DEPTH}u, ${last})`)} * stride;`,
-    );
-  /** Where a token lies. */
-  const pixel = (token: string) => (windows ? `pixel_of(window, ${token})` : token);
-  /** What scores still lack when the bias is added. */
-  const scale = windows ? '1.0' : 'p.scale';
-  const statistics = (two: string) =>
-    loads === 4
-      ? `y_store(at + p.head, vec4<f32>(${two}, 0.0, 0.0));`
-      : `let two = vec2<f32>(${two}); ${['two.x', 'two.y', '0.0', '0.0'].map((value, n) => `y_store(at + p.head + ${n}u, ${value});`).join(' ')}`;
-  const perKey = (line: (m: number) => string) => each(keys, line);
-  const results = (line: (i: number, n: number) => string) => each(4, (i) => each(channels, (n) => line(i, n)));
-  const addValues = (u: number) =>
-    each(
-      channels,
-      (n) => `{
+export const tiledAttention = remembered(
+  (tile: AttentionTile, loads: 1 | 4, types: DTypes<'q' | 'k' | 'v'>, states: boolean, windows: boolean = false) => {
+    const { threads, across, keys, channels, piece, values } = tile;
+    const down = threads / across;
+    const queries = 4 * down;
+    const block = keys * across;
+    const width = channels * across;
+    const unrolled = unrolledValues(tile);
+    // Workgroup memory in vectors: queries, then keys; later weights, then values; behind both, one vector for each thread.
+    const queryPitch = queries + 2;
+    const keyPitch = block + 2;
+    const keyAt = DEPTH * queryPitch;
+    const weightPitch = down > 8 ? down + 1 : down;
+    const valueAt = piece * weightPitch;
+    const sharedAt = Math.max(keyAt + DEPTH * keyPitch, valueAt + values * width);
+    /** Rows of a slice, each thread one group of channels of every (threads / DEPTH)th row. */
+    const fetch = (name: 'q' | 'k', rows: number, to: number, pitch: number) => {
+      const step = threads / DEPTH;
+      return each(Math.ceil(rows / step), (i) => {
+        const row = i * step;
+        const store = `tile[${to + row}u + (local % ${DEPTH}u) * ${pitch}u + (local / ${DEPTH}u) % ${Math.min(rows, step)}u] = select(vec4<f32>(0.0), ${name}_four(${name}_row${i}, quad), inside);`;
+        return rows < step ? `if (local < ${rows * DEPTH}u) { ${store} }` : store;
+      });
+    };
+    const rowsOf = (name: 'q' | 'k', rows: number, first: string, last: string) =>
+      each(
+        Math.ceil((rows * DEPTH) / threads),
+        (i) =>
+          `let ${name}_row${i} = ${name}_at + ${pixel(`min(${first} + local / ${DEPTH}u + ${(i * threads) / DEPTH}u, ${last})`)} * stride;`,
+      );
+    /** Where a token lies. */
+    const pixel = (token: string) => (windows ? `pixel_of(window, ${token})` : token);
+    /** What scores still lack when the bias is added. */
+    const scale = windows ? '1.0' : 'p.scale';
+    const statistics = (two: string) =>
+      loads === 4
+        ? `y_store(at + p.head, vec4<f32>(${two}, 0.0, 0.0));`
+        : `let two = vec2<f32>(${two}); ${['two.x', 'two.y', '0.0', '0.0'].map((value, n) => `y_store(at + p.head + ${n}u, ${value});`).join(' ')}`;
+    const perKey = (line: (m: number) => string) => each(keys, line);
+    const results = (line: (i: number, n: number) => string) => each(4, (i) => each(channels, (n) => line(i, n)));
+    const addValues = (u: number) =>
+      each(
+        channels,
+        (n) => `{
               let v = tile[${valueAt + u * width + n * across}u + row0 * ${width}u + x];
               ${each(4, (i) => `y${i}_${n} = fma(vec4<f32>(w[${i}]), v, y${i}_${n});`)}
             }`,
-    );
-  return shader({
-    name: `attention x${loads} ${4 * width} ${types.q} ${types.k} ${types.v} tiled${threads === 64 ? ' small' : ''}${states ? ' states' : ''}${windows ? ' windows' : ''}`,
-    bindings: {
-      q: { dtype: types.q, width: loads },
-      k: { dtype: types.k, width: loads },
-      v: { dtype: types.v, width: loads },
-      ...when(windows, { bias: { dtype: 'f32', width: 1 } }),
-      y: { dtype: 'f32', width: loads, write: true },
-    },
-    params: {
-      groups: 'u32',
-      blocks: 'u32', // of queries
-      chunks: 'u32', // of channels
-      queries: 'u32',
-      keys: 'u32',
-      heads: 'u32',
-      head: 'u32', // loads of a head
-      quads: 'u32', // groups of 4 channels of a head
-      scale: 'f32', // of scores, times log2(e)
-      causal: 'u32',
-      ...LOOPS,
-      ...when(windows, WINDOW_PARAMS),
-    },
-    workgroup: threads,
-    code: fill(TEXT, {
-      ...{ across, down, queries, block, width, depth: DEPTH, shared_at: sharedAt },
-      ...{ down2: 2 * down, down3: 3 * down },
-      tile_size: `${sharedAt + threads}`,
-      scale,
-      helpers: windows ? WINDOW_WGSL : '',
-      place: windows ? PLACE_OF_WINDOW : PLACE_OF_SEQUENCE,
-      bias_scores: windows
-        ? `{
+      );
+    return shader({
+      name: `attention x${loads} ${4 * width} ${types.q} ${types.k} ${types.v} tiled${threads === 64 ? ' small' : ''}${states ? ' states' : ''}${windows ? ' windows' : ''}`,
+      bindings: {
+        q: { dtype: types.q, width: loads },
+        k: { dtype: types.k, width: loads },
+        v: { dtype: types.v, width: loads },
+        ...when(windows, { bias: { dtype: 'f32', width: 1 } }),
+        y: { dtype: 'f32', width: loads, write: true },
+      },
+      params: {
+        groups: 'u32',
+        blocks: 'u32', // of queries
+        chunks: 'u32', // of channels
+        queries: 'u32',
+        keys: 'u32',
+        heads: 'u32',
+        head: 'u32', // loads of a head
+        quads: 'u32', // groups of 4 channels of a head
+        scale: 'f32', // of scores, times log2(e)
+        causal: 'u32',
+        ...LOOPS,
+        ...when(windows, WINDOW_PARAMS),
+      },
+      workgroup: threads,
+      code: fill(TEXT, {
+        ...{ across, down, queries, block, width, depth: DEPTH, shared_at: sharedAt },
+        ...{ down2: 2 * down, down3: 3 * down },
+        tile_size: `${sharedAt + threads}`,
+        scale,
+        helpers: windows ? WINDOW_WGSL : '',
+        place: windows ? PLACE_OF_WINDOW : PLACE_OF_SEQUENCE,
+        bias_scores: windows
+          ? `{
       let query = min(mine, vec4<u32>(p.queries - 1u));
       let row = (vec4<u32>(head * p.queries) + query) * p.keys;
       let regions = vec4<u32>(${list(4, (i) => `region_of(window, query[${i}])`)});
@@ -155,63 +156,64 @@ export function tiledAttention(tile: AttentionTile, loads: 1 | 4, types: DTypes<
       }`,
       )}
     }`
-        : '',
-      four_channels: ['q', 'k', 'v'].map((name) => fourWgsl(name, loads)).join('\n'),
-      no_results: results((i, n) => `var y${i}_${n} = vec4<f32>(0.0);`),
-      query_rows: rowsOf('q', queries, 'first', 'p.queries - 1u'),
-      key_rows: rowsOf('k', block, 'key', 'p.keys - 1u'),
-      no_scores: perKey((m) => `var s${m} = vec4<f32>(0.0);`),
-      fetch_queries: fetch('q', queries, 0, queryPitch),
-      fetch_keys: fetch('k', block, keyAt, keyPitch),
-      load_queries: each(4, (i) => `let q${i} = tile[${i * down}u + (c % ${DEPTH}u) * ${queryPitch}u + y];`),
-      add_to_scores: perKey(
-        (m) => `{
+          : '',
+        four_channels: ['q', 'k', 'v'].map((name) => fourWgsl(name, loads)).join('\n'),
+        no_results: results((i, n) => `var y${i}_${n} = vec4<f32>(0.0);`),
+        query_rows: rowsOf('q', queries, 'first', 'p.queries - 1u'),
+        key_rows: rowsOf('k', block, 'key', 'p.keys - 1u'),
+        no_scores: perKey((m) => `var s${m} = vec4<f32>(0.0);`),
+        fetch_queries: fetch('q', queries, 0, queryPitch),
+        fetch_keys: fetch('k', block, keyAt, keyPitch),
+        load_queries: each(4, (i) => `let q${i} = tile[${i * down}u + (c % ${DEPTH}u) * ${queryPitch}u + y];`),
+        add_to_scores: perKey(
+          (m) => `{
           let k = tile[${keyAt + m * across}u + (c % ${DEPTH}u) * ${keyPitch}u + x];
           ${each(4, (j) => `s${m} = fma(vec4<f32>(${list(4, (i) => `q${i}[${j}]`)}), vec4<f32>(k[${j}]), s${m});`)}
         }`,
-      ),
-      hide_unseen: perKey((m) => `s${m} = select(vec4<f32>(-1e38), s${m}, vec4<u32>(key + ${m * across}u + x) < limit);`),
-      largest_score: Array.from({ length: keys }, (_, m) => `s${m}`).reduce((most, s) => `max(${most}, ${s})`),
-      weights: perKey((m) => `s${m} = exp2(fma(s${m}, vec4<f32>(${scale}), -now));`),
-      sum_of_weights: list(keys, (m) => `s${m}`, ' + '),
-      fade_results: results((i, n) => `y${i}_${n} *= fade[${i}];`),
-      pieces: each(block / piece, (j) =>
-        fill(PIECE, {
-          ...{ piece_parts: piece / values, values, piece_at: j * piece, row_groups: values / unrolled, unrolled },
-          wait_for_piece: j ? 'workgroupBarrier();' : '',
-          keep_weights: each(piece / across, (m) => `tile[(${m * across}u + x) * ${weightPitch}u + y] = s${(j * piece) / across + m};`),
-          wait_for_part: values < piece ? 'if (part > 0u) { workgroupBarrier(); }' : '',
-          fetch_values: each(
-            (values * channels) / down,
-            (i) => `{
+        ),
+        hide_unseen: perKey((m) => `s${m} = select(vec4<f32>(-1e38), s${m}, vec4<u32>(key + ${m * across}u + x) < limit);`),
+        largest_score: Array.from({ length: keys }, (_, m) => `s${m}`).reduce((most, s) => `max(${most}, ${s})`),
+        weights: perKey((m) => `s${m} = exp2(fma(s${m}, vec4<f32>(${scale}), -now));`),
+        sum_of_weights: list(keys, (m) => `s${m}`, ' + '),
+        fade_results: results((i, n) => `y${i}_${n} *= fade[${i}];`),
+        pieces: each(block / piece, (j) =>
+          fill(PIECE, {
+            ...{ piece_parts: piece / values, values, piece_at: j * piece, row_groups: values / unrolled, unrolled },
+            wait_for_piece: j ? 'workgroupBarrier();' : '',
+            keep_weights: each(piece / across, (m) => `tile[(${m * across}u + x) * ${weightPitch}u + y] = s${(j * piece) / across + m};`),
+            wait_for_part: values < piece ? 'if (part > 0u) { workgroupBarrier(); }' : '',
+            fetch_values: each(
+              (values * channels) / down,
+              (i) => `{
           let n = ${(i * down) / values}u + (y / ${values}u) % ${Math.max(1, down / values)}u;
           tile[${valueAt}u + (y % ${values}u) * ${width}u + n * ${across}u + x] = v_four(v_at + ${pixel('row')} * stride, min(chunk + n * ${across}u + x, p.quads - 1u));
         }`,
-          ),
-          add_to_results: each(
-            unrolled,
-            (u) => `{
+            ),
+            add_to_results: each(
+              unrolled,
+              (u) => `{
             let w = tile[(part * ${values}u + row0 + ${u}u) * ${weightPitch}u + y];
             ${addValues(u)}
           }`,
-          ),
-        }),
-      ),
-      store: each(
-        4,
-        (i) => `if (mine[${i}] < p.queries) {
+            ),
+          }),
+        ),
+        store: each(
+          4,
+          (i) => `if (mine[${i}] < p.queries) {
     let at = ${states ? `((image * p.queries + mine[${i}]) * p.heads + head) * (p.head + ${4 / loads}u)` : windows ? `(${pixel(`mine[${i}]`)} * p.heads + head) * p.head` : `q_at + mine[${i}] * stride`};
     ${each(channels, (n) => `y_four(at, chunk + ${n * across}u + x, y${i}_${n} / total[${i}]);`)}
     ${states ? `if (chunk + x == 0u) { ${statistics(`largest[${i}], total[${i}]`)} }` : ''}
   }`,
-      ),
-      store_four:
-        loads === 4
-          ? 'if (quad < p.quads) { y_store(at + quad, v); }'
-          : 'for (var i = 0u; i < 4u; i++) { if (4u * quad + i < p.head) { y_store(at + 4u * quad + i, v[i]); } }',
-    }),
-  });
-}
+        ),
+        store_four:
+          loads === 4
+            ? 'if (quad < p.quads) { y_store(at + quad, v); }'
+            : 'for (var i = 0u; i < 4u; i++) { if (4u * quad + i < p.head) { y_store(at + 4u * quad + i, v[i]); } }',
+      }),
+    });
+  },
+);
 
 /** The kernel, with places for what varies. */
 const TEXT = `

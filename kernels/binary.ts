@@ -3,7 +3,7 @@
  * a, b f32 | f16; y f32. One pipeline for every function: which one is a uniform.
  */
 import { apply, type Op } from '../core/op.ts';
-import { type DType, elementType, shader } from '../core/shader.ts';
+import { type DType, elementType, remembered, shader } from '../core/shader.ts';
 import type { Tensor } from '../core/tensor.ts';
 import { numbered, runAlong, U32 } from './axes.ts';
 import { broadcastShape, walkOver } from './broadcast.ts';
@@ -90,7 +90,7 @@ function slopes(fn: 'add' | 'sub' | 'mul' | 'div' | 'max' | 'min', g: Tensor, a:
   }
 }
 
-function binaryShader(loads: 1 | 4, a: DType, b: DType) {
+const binaryShader = remembered((loads: 1 | 4, a: DType, b: DType) => {
   const type = elementType({ dtype: 'f32', width: loads });
   return shader({
     name: `binary ${a} ${b} x${loads}`,
@@ -140,4 +140,4 @@ fn run(id: u32, group: u32, local: u32) {
   }
 }`,
   });
-}
+});

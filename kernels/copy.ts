@@ -5,7 +5,7 @@
  */
 import { ShapeError } from '../core/errors.ts';
 import { apply, type Lowering, type Op, type Operand } from '../core/op.ts';
-import { type DType, elementType, shader } from '../core/shader.ts';
+import { type DType, elementType, remembered, shader } from '../core/shader.ts';
 import { describe, sizeOf, type Tensor } from '../core/tensor.ts';
 import { numbered, runAlong } from './axes.ts';
 import { reshape } from './reshape.ts';
@@ -277,7 +277,7 @@ function lowerCopy(to: Lowering, x: Operand, y: Operand, start: number, axes: Co
   });
 }
 
-function copyShader(loads: 1 | 4, x: DType) {
+const copyShader = remembered((loads: 1 | 4, x: DType) => {
   const type = elementType({ dtype: 'f32', width: loads });
   const [u32, i32] = [new Array<'u32'>(4).fill('u32'), new Array<'i32'>(4).fill('i32')];
   return shader({
@@ -324,4 +324,4 @@ fn run(id: u32, group: u32, local: u32) {
   }
 }`,
   });
-}
+});

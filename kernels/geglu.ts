@@ -4,7 +4,7 @@
  */
 import { ShapeError } from '../core/errors.ts';
 import { apply, type Op, width } from '../core/op.ts';
-import { type DType, elementType, shader } from '../core/shader.ts';
+import { type DType, elementType, remembered, shader } from '../core/shader.ts';
 import { describe, sizeOf, type Tensor } from '../core/tensor.ts';
 import { activationWgsl } from './activation.ts';
 import { gegluGradient } from './geglu-gradient.ts';
@@ -44,7 +44,7 @@ export const gegluOp: Op<null, { x: Tensor }> = {
 };
 
 /** A workgroup has a row: so no thread divides, which is dear. */
-function gegluShader(loads: 1 | 4, x: DType, threads: number) {
+const gegluShader = remembered((loads: 1 | 4, x: DType, threads: number) => {
   return shader({
     name: `geglu ${x} x${loads}`,
     bindings: {
@@ -63,4 +63,4 @@ fn run(id: u32, group: u32, local: u32) {
   }
 }`,
   });
-}
+});

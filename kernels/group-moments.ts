@@ -7,7 +7,7 @@
  */
 import { ShapeError } from '../core/errors.ts';
 import { apply, type Lowering, type Op, type Operand } from '../core/op.ts';
-import { type DType, elementType, shader } from '../core/shader.ts';
+import { type DType, elementType, remembered, shader } from '../core/shader.ts';
 import { describe, sizeOf, type Tensor } from '../core/tensor.ts';
 import { channelSpans, loadsWithin } from './channel-spans.ts';
 import { ROW_THREADS, rowTree } from './rows.ts';
@@ -86,7 +86,7 @@ const SLICE = `
   let size = max(min((g % p.groups + 1u) * p.per_group, p.span_end), low) - low;
   let base = (image * p.pixels + first) * p.stride + low - p.span_first;`;
 
-function slicesShader(x: DType) {
+const slicesShader = remembered((x: DType) => {
   return shader({
     name: `groupNorm slices ${x}`,
     bindings: {
@@ -127,13 +127,13 @@ fn run(id: u32, group: u32, local: u32) {
   }
 }`,
   });
-}
+});
 
 /**
  * The same with a slice to a thread alone: small enough to be read twice, so that its mean is known before its squares are summed. Channels are in
  * loads.
  */
-function slicesAloneShader(x: DType, loads: 1 | 4) {
+const slicesAloneShader = remembered((x: DType, loads: 1 | 4) => {
   const type = elementType({ dtype: 'f32', width: loads });
   const total = (parts: string) => (loads === 4 ? `dot(${parts}, vec4<f32>(1.0))` : parts);
   const walk = (body: string) => `
@@ -161,7 +161,7 @@ fn run(slot: u32, group: u32, local: u32) {
   partial_store(p.offset + slot, vec4<f32>(mean, ${total('square')}, count, 0.0));
 }`,
   });
-}
+});
 
 const momentsShader = shader({
   name: 'groupNorm moments',

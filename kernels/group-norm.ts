@@ -8,7 +8,7 @@
  */
 import { ShapeError } from '../core/errors.ts';
 import { apply, type Lowering, type Op, type Operand } from '../core/op.ts';
-import { type DType, elementType, shader, when } from '../core/shader.ts';
+import { type DType, elementType, remembered, shader, when } from '../core/shader.ts';
 import { describe, type OperandsOf, type OpTensor, type Scalar, sameShape, sizeOf, type Tensor } from '../core/tensor.ts';
 import { type Activation, activationWgsl } from './activation.ts';
 import { channelSpans, loadsWithin, touched } from './channel-spans.ts';
@@ -156,7 +156,7 @@ function lowerNormalize(
 }
 
 /** A thread has its channels of a run of pixels, so that it divides and reads what belongs to a channel only once. `raw`: with a modulation. */
-function normalizeShader(loads: 1 | 4, sameGroup: boolean, x: DType, activation: Activation, raw?: DType) {
+const normalizeShader = remembered((loads: 1 | 4, sameGroup: boolean, x: DType, activation: Activation, raw?: DType) => {
   const type = elementType({ dtype: 'f32', width: loads }) as 'f32' | 'vec4<f32>';
   const lane = (i: number) => `one(image, channel + ${i}u)`;
   const read = { dtype: 'f32', width: loads } as const;
@@ -226,4 +226,4 @@ fn run(id: u32, group: u32, local: u32) {
   }
 }`,
   });
-}
+});

@@ -7,7 +7,7 @@
  * saves loads and is slower all the same: the loop's machine code must fit the first-level instruction cache (32 KB), and a load is 2 KB of it.
  */
 import { fill } from '../core/fill.ts';
-import { each, shader } from '../core/shader.ts';
+import { each, remembered, shader } from '../core/shader.ts';
 import { epilogueWgsl } from './epilogue.ts';
 import { MATMUL_PARAMS, type MatmulVariant, matmulBindings, matmulName, PIXEL, type Tile } from './matmul-variant.ts';
 
@@ -22,7 +22,7 @@ export function subgroupTile(lanes: number, gated: boolean): Tile {
  */
 export const handRound = (lanes: number) => (lanes === 8 ? 'subgroupShuffle' : 'subgroupBroadcast');
 
-export function subgroupMatmul(lanes: number, variant: MatmulVariant) {
+export const subgroupMatmul = remembered((lanes: number, variant: MatmulVariant) => {
   const { inWidth, lowRank, epilogue, windowed, turned } = variant;
   /** A lane's four columns of sums are then two values and their gates. */
   const gated = epilogue.activation === 'geglu';
@@ -93,7 +93,7 @@ export function subgroupMatmul(lanes: number, variant: MatmulVariant) {
         : 'finish4(batch, row + r, column, sums[r]);',
     }),
   });
-}
+});
 
 /** The kernel, with places for what varies. */
 const TEXT = `

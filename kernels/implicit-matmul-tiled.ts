@@ -9,7 +9,7 @@
  */
 import type { TileSize } from '../core/adapter.ts';
 import { fill } from '../core/fill.ts';
-import { each, shader } from '../core/shader.ts';
+import { each, remembered, shader } from '../core/shader.ts';
 import { epilogueWgsl } from './epilogue.ts';
 import { MATMUL_PARAMS, type MatmulVariant, matmulBindings, matmulName, PIXEL, type Tile } from './matmul-variant.ts';
 import { TILES } from './tile-choice.ts';
@@ -22,7 +22,7 @@ const DEPTH = 16;
 
 const four = (line: (i: number) => string) => each(4, line);
 
-export function tiledMatmul(variant: MatmulVariant, size: TileSize) {
+export const tiledMatmul = remembered((variant: MatmulVariant, size: TileSize) => {
   const { inWidth, lowRank, epilogue, windowed, turned } = variant;
   /** The window's elements in a tile, in loads. */
   const depth = DEPTH / inWidth;
@@ -83,7 +83,7 @@ export function tiledMatmul(variant: MatmulVariant, size: TileSize) {
         : each(2, (j) => `finish4(slice, row, column + ${4 * across * j}u, sums[2u * i + ${j}u]);`),
     }),
   });
-}
+});
 
 /** The kernel, with places for what varies. */
 const TEXT = `

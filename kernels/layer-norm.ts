@@ -4,7 +4,7 @@
  */
 import { ShapeError } from '../core/errors.ts';
 import { apply, type Op, width } from '../core/op.ts';
-import { type DType, elementType, shader } from '../core/shader.ts';
+import { type DType, elementType, remembered, shader } from '../core/shader.ts';
 import { constant, describe, sameShape, sizeOf, type Tensor } from '../core/tensor.ts';
 import { mul } from './binary.ts';
 import { layerNormGradient } from './layer-norm-gradient.ts';
@@ -53,7 +53,7 @@ export const layerNormOp: Op<{ eps: number }, { x: Tensor; gamma: Tensor; beta: 
 };
 
 /** A workgroup, or a thread alone, has a row. */
-function layerNormShader(x: DType, loads: 1 | 4, alone: boolean) {
+const layerNormShader = remembered((x: DType, loads: 1 | 4, alone: boolean) => {
   const type = elementType({ dtype: 'f32', width: loads });
   const total = (parts: string) => (loads === 4 ? `dot(${parts}, vec4<f32>(1.0))` : parts);
   const walk = `for (var c = ${alone ? '0u' : 'local'}; c < p.columns; c += ${alone ? 1 : ROW_THREADS}u)`;
@@ -88,4 +88,4 @@ fn run(id: u32, group: u32, local: u32) {
   ${walk} { y_store(at + c, (x_load(at + c) - mean) * scale * gamma_load(c) + beta_load(c)); }
 }`,
   });
-}
+});

@@ -3,7 +3,7 @@
  * x (..., L) f32 | f16; y (..., L) f32. The row is read three times and never held.
  */
 import { apply, type Lowering, type Op, type Operand } from '../core/op.ts';
-import { type DType, shader } from '../core/shader.ts';
+import { type DType, remembered, shader } from '../core/shader.ts';
 import { sizeOf, type Tensor } from '../core/tensor.ts';
 import { ROW_THREADS, rowTree } from './rows.ts';
 import { softmaxGradient } from './softmax-gradient.ts';
@@ -36,7 +36,7 @@ export function lowerSoftmax(to: Lowering, x: Operand, y: Operand, scale: number
   to.dispatch({ shader: softmaxShader(x.dtype), operands: { x, y }, params: { rows, columns, scale }, threads: rows * ROW_THREADS });
 }
 
-function softmaxShader(x: DType) {
+const softmaxShader = remembered((x: DType) => {
   return shader({
     name: `softmax ${x}`,
     bindings: {
@@ -60,4 +60,4 @@ fn run(id: u32, group: u32, local: u32) {
   for (var c = local; c < p.columns; c += ${ROW_THREADS}u) { y_store(row + c, exp(p.scale * (x_load(row + c) - largest)) / total); }
 }`,
   });
-}
+});

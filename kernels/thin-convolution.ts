@@ -8,7 +8,7 @@
  */
 import type { AdapterFacts } from '../core/adapter.ts';
 import type { Lowering } from '../core/op.ts';
-import { type DType, each, elementType, shader } from '../core/shader.ts';
+import { type DType, each, elementType, remembered, shader } from '../core/shader.ts';
 import { sizeOf } from '../core/shape.ts';
 import { lowerTranspose } from './copy.ts';
 import {
@@ -95,7 +95,7 @@ export function lowerByTaps(to: Lowering, convolution: ImplicitMatmul): void {
 }
 
 /** products (N, H, W, O, kh, kw) -> y (N, OH, OW, O). A thread adds up those of four columns of a result. */
-function tapSumsShader(epilogue: Epilogue) {
+const tapSumsShader = remembered((epilogue: Epilogue) => {
   return shader({
     name: `sum of taps ${epilogueName(epilogue)}`,
     bindings: { products: { dtype: 'f32', width: 1 }, ...epilogueBindings(epilogue) },
@@ -118,7 +118,7 @@ fn run(id: u32, group: u32, local: u32) {
   finish4(0u, row, column, sums);
 }`,
   });
-}
+});
 
 /** Elements of a window that a lane keeps at most, of each of so many rows. */
 const KEPT = 36;
@@ -154,7 +154,7 @@ export function lowerKeptWindows(to: Lowering, convolution: ImplicitMatmul): voi
 }
 
 /** x (N, H, W, C), w (kh kw C, O) -> y (N, OH, OW, O). A lane has ROWS rows of the result, of which it makes four columns at a time. */
-function keptWindowsShader(lanes: number, x: DType, width: 1 | 4, epilogue: Epilogue) {
+const keptWindowsShader = remembered((lanes: number, x: DType, width: 1 | 4, epilogue: Epilogue) => {
   const loads = Math.ceil(KEPT / lanes);
   const biased = epilogue.column === 'add';
   const rows = (line: (r: number) => string) => each(ROWS, line);
@@ -196,4 +196,4 @@ fn run(id: u32, group: u32, local: u32) {
   }
 }`,
   });
-}
+});

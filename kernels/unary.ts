@@ -3,7 +3,7 @@
  * x, y of one shape, f32 | f16. One pipeline for every function: which one is a uniform.
  */
 import { apply, type Op } from '../core/op.ts';
-import { type DType, elementType, shader } from '../core/shader.ts';
+import { type DType, elementType, remembered, shader } from '../core/shader.ts';
 import { type Scalar, sizeOf, type Tensor } from '../core/tensor.ts';
 import { activationWgsl } from './activation.ts';
 import { tanhWgsl, trigonometryWgsl } from './functions.ts';
@@ -107,7 +107,7 @@ export const unaryOp: Op<UnaryAttrs, { x: Tensor }> = {
   },
 };
 
-function unaryShader(loads: 1 | 4, x: DType, y: DType) {
+const unaryShader = remembered((loads: 1 | 4, x: DType, y: DType) => {
   const type = elementType({ dtype: 'f32', width: loads }) as 'f32' | 'vec4<f32>';
   return shader({
     name: `unary ${x} -> ${y} x${loads}`,
@@ -146,4 +146,4 @@ fn run(id: u32, group: u32, local: u32) {
   y_store(id, v);
 }`,
   });
-}
+});

@@ -4,7 +4,7 @@
  * pixels; where the result is small they are cut into slices, whose sums a second dispatch adds up.
  */
 import { apply, type Op } from '../core/op.ts';
-import { elementType, shader } from '../core/shader.ts';
+import { elementType, remembered, shader } from '../core/shader.ts';
 import { type Shape, sizeOf, type Tensor } from '../core/tensor.ts';
 import { reshape } from './reshape.ts';
 import { lowerSum } from './sum-axis.ts';
@@ -86,7 +86,7 @@ export const weightGradientOp: Op<Taps, { g: Tensor; x: Tensor }> = {
 
 const join = (count: number, line: (i: number) => string) => Array.from({ length: count }, (_, i) => line(i)).join('\n      ');
 
-function weightGradientShader({ g, x, loadsG, loadsX }: Loads) {
+const weightGradientShader = remembered(({ g, x, loadsG, loadsX }: Loads) => {
   const type = elementType({ dtype: 'f32', width: loadsX });
   const columns = TILE / loadsX;
   const factor = (i: number) => (loadsG === 4 ? `g${Math.floor(i / 4)}[${i % 4}]` : `g${i}`);
@@ -150,4 +150,4 @@ fn run(id: u32, group: u32, local: u32) {
   )}
 }`,
   });
-}
+});

@@ -6,7 +6,7 @@
  * do lane by lane. On them loops are bounded by a uniform, because a driver unrolls other loops and their text is dear to compile.
  */
 import { fill } from '../core/fill.ts';
-import { type DType, each, shader } from '../core/shader.ts';
+import { type DType, each, remembered, shader } from '../core/shader.ts';
 import { EPILOGUE_PARAMS, type Epilogue, epilogueBindings, epilogueName, epilogueWgsl } from './epilogue.ts';
 import { PIXEL } from './matmul-variant.ts';
 
@@ -67,7 +67,7 @@ export const RESULT_FLOPS = 2 * PATCH * TILE * (PATCH + TILE);
  * Rows are columns of the result; or turned, channels, and the windows are turned by half a turn: `first_tap` is then 8, `tap_step` -1, else 0 and 1. A thread
  * transforms four windows; `passes` is 6.
  */
-export function windowsShader(w: DType, unrolled: boolean) {
+export const windowsShader = remembered((w: DType, unrolled: boolean) => {
   return shader({
     name: `winograd windows ${w}`,
     bindings: {
@@ -98,7 +98,7 @@ fn run(id: u32, group: u32, local: u32) {
   }
 }`,
   });
-}
+});
 
 const transpose = (matrix: number[][]) => matrix[0].map((_, i) => matrix.map((row) => row[i]));
 
@@ -106,7 +106,7 @@ const transpose = (matrix: number[][]) => matrix[0].map((_, i) => matrix.map((ro
 export const sharers = (unrolled: boolean) => (unrolled ? 2 : 1);
 
 /** Pixels (N, H, W, C) under tiles from number `first` on -> (36, tiles, C). A thread transforms four channels of a tile, or shares in it; `passes` is 6. */
-export function pixelsShader(x: DType, unrolled: boolean) {
+export const pixelsShader = remembered((x: DType, unrolled: boolean) => {
   const columns = PATCH / sharers(unrolled);
   return shader({
     name: `winograd pixels ${x}`,
@@ -158,7 +158,7 @@ export function pixelsShader(x: DType, unrolled: boolean) {
       sums: Array.from({ length: PATCH * columns }, (_, i) => `s${i}`).join(', '),
     }),
   });
-}
+});
 
 /** $store where a store's text is dear. */
 const STORE_IN_A_LOOP = `let sums = array<vec4<f32>, $points>($sums);
@@ -191,7 +191,7 @@ fn run(id: u32, group: u32, local: u32) {
 }`;
 
 /** Products (36, tiles, columns) -> results (N, OH, OW, O) and what a convolution ends in. A thread makes four columns of a tile; `passes` is 6, `side` 4. */
-export function resultsShader(epilogue: Epilogue, unrolled: boolean) {
+export const resultsShader = remembered((epilogue: Epilogue, unrolled: boolean) => {
   return shader({
     name: `winograd results ${epilogueName(epilogue)}`,
     bindings: { m: { dtype: 'f32', width: 4 }, ...epilogueBindings(epilogue) },
@@ -226,7 +226,7 @@ export function resultsShader(epilogue: Epilogue, unrolled: boolean) {
       rows_of_tile: bound(TILE, unrolled, 'side'),
     }),
   });
-}
+});
 
 /** The transform of products, with places for what varies. */
 const RESULTS = `

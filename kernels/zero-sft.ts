@@ -5,7 +5,7 @@
  */
 import { ShapeError } from '../core/errors.ts';
 import { apply, type Op } from '../core/op.ts';
-import { elementType, shader } from '../core/shader.ts';
+import { elementType, remembered, shader } from '../core/shader.ts';
 import { describe, type Scalar, sameShape, sizeOf, type Tensor } from '../core/tensor.ts';
 import { mul, sub } from './binary.ts';
 import { affine } from './unary.ts';
@@ -53,7 +53,7 @@ fn modulate(x: ${type}, gamma: ${type}, beta: ${type}, raw: ${type}) -> ${type} 
 }`;
 }
 
-function modulateShader(loads: 1 | 4) {
+const modulateShader = remembered((loads: 1 | 4) => {
   const read = { dtype: 'f32', width: loads } as const;
   return shader({
     name: `modulate x${loads}`,
@@ -66,4 +66,4 @@ fn run(id: u32, group: u32, local: u32) {
   if (id < p.count) { y_store(id, modulate(x_load(id), gamma_load(id), beta_load(id), raw_load(id))); }
 }`,
   });
-}
+});
