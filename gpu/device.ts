@@ -5,6 +5,7 @@
 import { type AdapterFacts, MATRIX_FEATURE, type Machine, type MatrixUnit, type Schedule } from '../core/adapter.ts';
 import type { DebugOptions } from '../core/debug.ts';
 import { DeviceError, MemoryError, UserError } from '../core/errors.ts';
+import type { Plan } from '../core/plan.ts';
 import { present, type ShaderSpec, shaderSource } from '../core/shader.ts';
 import { unitName } from '../kernels/matrices.ts';
 import type { Buffers, MemoryUse } from './buffers.ts';
@@ -176,6 +177,7 @@ export class Device implements Buffers {
   /** By the shader's text, and by the shader, so that texts are made once. */
   private readonly pipelines = new Map<string, Promise<GPUComputePipeline>>();
   private readonly pipelineOf = new WeakMap<ShaderSpec, Promise<GPUComputePipeline>>();
+  private readonly unfinished = new Set<Promise<GPUComputePipeline>>();
   /** Time in which at least one pipeline was being compiled, and the pipelines that are. */
   private readonly compiling = { ms: 0, pending: 0, since: 0 };
   private failure: DeviceError | null = null;
@@ -260,9 +262,23 @@ export class Device implements Buffers {
         throw new DeviceError(`The kernel ${spec.name} does not compile on this adapter: ${why || error.message}`);
       });
       this.pipelines.set(code, pipeline);
+      const begun = pipeline;
+      this.unfinished.add(begun);
+      const settled = () => void this.unfinished.delete(begun);
+      begun.then(settled, settled);
     }
     this.pipelineOf.set(spec, pipeline);
     return pipeline;
+  }
+
+  /** Begins to compile what a program will need; what does not compile is told when the program is made. */
+  prepare({ dispatches }: Plan): void {
+    for (const { shader } of dispatches) this.pipeline(shader).catch(() => undefined);
+  }
+
+  /** Whether a pipeline that `pipeline` gave is still being compiled. */
+  isCompiling(pipeline: Promise<GPUComputePipeline>): boolean {
+    return this.unfinished.has(pipeline);
   }
 
   /** How many distinct pipelines this device has compiled. */

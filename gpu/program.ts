@@ -115,18 +115,12 @@ function printParts({ printed }: Device, { parts, print }: DebugOptions, outputs
   for (const text of shaderTexts(shaders, printed)) print(text);
 }
 
-/** The pipeline of every dispatch; the device's observer is told as those that are new are compiled. */
+/** The pipeline of every dispatch; the device's observer is told as those that are not ready are compiled. */
 async function pipelinesOf(device: Device, { dispatches }: Plan): Promise<GPUComputePipeline[]> {
   const { observer } = device.clock;
-  const before = device.pipelineCount;
-  const fresh = new Set<Promise<GPUComputePipeline>>();
-  const all = dispatches.map(({ shader }) => {
-    const count = device.pipelineCount;
-    const pipeline = device.pipeline(shader);
-    if (device.pipelineCount > count) fresh.add(pipeline);
-    return pipeline;
-  });
-  const total = device.pipelineCount - before;
+  const all = dispatches.map(({ shader }) => device.pipeline(shader));
+  const fresh = new Set(all.filter((pipeline) => device.isCompiling(pipeline)));
+  const total = fresh.size;
   let done = 0;
   if (observer && total > 0) {
     await observer.compiling(0, total);

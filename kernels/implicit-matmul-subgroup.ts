@@ -121,15 +121,20 @@ fn run(id: u32, group: u32, local: u32) {
   }
 }`;
 
-/** $sum_over_x over a row of x: a window of one pixel, wherever it lies. */
+/** $sum_over_x over a row of x: a window of one pixel, wherever it lies. Its loop ends at its foot: one that ends at its head, drivers go through once more, with all lanes masked. */
 const OVER_ROW = `
   let tap = 0u;
   $start_of_tap
   $starts_in_x
-  for (var c = 0u; c < p.channels; c++) {
+  var c = 0u;
+  loop {
     $load_row
     $load_w
         $accumulate
+    continuing {
+      c++;
+      break if c >= p.channels;
+    }
   }`;
 
 /** $sum_over_x over a window of the image; outside it x is zero. */
@@ -140,10 +145,15 @@ const OVER_WINDOW = `
     for (var kx = 0u; kx < p.kw; kx++) {
       $start_of_tap
       $places
-      for (var c = 0u; c < p.channels; c++) {
+      var c = 0u;
+      loop {
         $load_window
         $load_w
         $accumulate
+        continuing {
+          c++;
+          break if c >= p.channels;
+        }
       }
       tap += p.channels;
     }

@@ -66,6 +66,8 @@ export interface ForecastSettings {
   /** Free memory of the machine in bytes, where it is known: software adapters compute in it. */
   freeMemory?: number | null;
   speeds?: Speeds | null;
+  /** Is given every program's plan, in order of use. */
+  planned?(plan: Plan): void;
 }
 
 /** The program itself: Node, its code and Dawn, measured with the demo model. */
@@ -86,7 +88,7 @@ export function forecastRestore<K extends Kind>(
   model: K['model'],
   size: Framed,
   options: K['options'],
-  { memory, freeMemory = null, speeds = null }: ForecastSettings = {},
+  { memory, freeMemory = null, speeds = null, planned }: ForecastSettings = {},
 ): Forecast {
   const { device } = model;
   const { framed: photo } = framed(size, options);
@@ -110,6 +112,7 @@ export function forecastRestore<K extends Kind>(
   simulated([...whole.values()], null);
   const stages = inOrder.map((stage) => whole.get(stage) ?? planOf(stage));
   const forecasts = simulated(stages, speeds);
+  if (planned) for (const { programs } of stages) for (const { plan } of programs) planned(plan);
   const peakGpuBytes = Math.max(...forecasts.map(({ gpuBytes }) => gpuBytes));
   const hostBytes = Math.max(...forecasts.map(({ hostBytes }) => hostBytes));
   const sampling = forecasts.find(({ stage }) => stage === 'sample');

@@ -5,6 +5,7 @@
 
 import { DeviceError, factsOf, MemoryError, UserError } from '../core/errors.ts';
 import { parameters } from '../core/module.ts';
+import type { Plan } from '../core/plan.ts';
 import { sentence } from '../core/text.ts';
 import { type Device, type OpenOptions, openDevice } from '../gpu/device.ts';
 import { keepPace, recallPace } from '../gpu/kept-pace.ts';
@@ -298,9 +299,10 @@ export class Restorer<K extends Kind = SupirKind> {
       this.losses.progressed();
     };
     const run = async () => {
-      const { budget } = this.forecastPiece(piece);
-      this.device.residency.budget = budget;
-      const meter = work.meterFor(i, () => this.forecastPieces(pieces.slice(i), this.speeds), this.speeds);
+      // All stages' shaders begin to compile here, while weights are read and the first stages run.
+      const forecast = this.forecastPiece(piece, this.speeds, (plan) => this.device.prepare(plan));
+      this.device.residency.budget = forecast.budget;
+      const meter = work.meterFor(i, () => [forecast, ...this.forecastPieces(pieces.slice(i + 1), this.speeds)], this.speeds);
       const events = { ...settings, step };
       const restored = await restorePiece(method, model, photo, piece, division, events, { resume: last, results: results[i], meter });
       this.speeds = learnt(this.speeds, meter.speeds);
@@ -458,9 +460,13 @@ export class Restorer<K extends Kind = SupirKind> {
     });
   }
 
-  private forecastPiece({ asked, options }: Piece<K['options']>, speeds: Speeds | null = this.speeds): Forecast {
+  private forecastPiece(
+    { asked, options }: Piece<K['options']>,
+    speeds: Speeds | null = this.speeds,
+    planned?: (plan: Plan) => void,
+  ): Forecast {
     const { method, model } = this.opened;
-    const settings = { memory: this.memory, freeMemory: this.host.freeMemory(), speeds };
+    const settings = { memory: this.memory, freeMemory: this.host.freeMemory(), speeds, planned };
     return forecastRestore(method, model, asked, options, settings);
   }
 

@@ -94,14 +94,14 @@ export function forecastAutoencoder(
   tiling: VaeTiling,
   budget: number,
 ): AutoencoderForecast {
-  const { how, weighed, output, tiles } = choose(device, half, build, shape, tiling, { budget, taken: 0 });
+  const { how, weighed, output, tiles, whole } = choose(device, half, build, shape, tiling, { budget, taken: 0 });
   if (tiles) return { how, weighed, tiles: tiles.tiles, hostBytes: tiles.hostBytes, programs: tiles.programs };
   return {
     how,
     weighed,
     tiles: 1,
     hostBytes: 0,
-    programs: [{ plan: plan({ output }, device.facts, device.gpu.limits), runs: 1, beside: 0 }],
+    programs: [{ plan: whole ?? plan({ output }, device.facts, device.gpu.limits), runs: 1, beside: 0 }],
   };
 }
 
@@ -116,6 +116,8 @@ interface Chosen extends TilingChoice {
   output: Tensor;
   /** Null where it runs whole. */
   tiles: TilePlan | null;
+  /** Of the whole, where that was planned to choose it. */
+  whole?: Plan;
 }
 
 /**
@@ -138,7 +140,8 @@ function choose(device: Device, half: Half, build: BuildGraph, shape: Shape, til
   }
   if (tiling.how === 'published') return isLarge ? chosen('published', tiled(kinds())) : chosen('whole', null);
   if (tiling.how === 'exact') return chosen('exact', exact());
-  if (fitsWhole(device, output, Math.min(tiling.mostWhole, memory.budget / 2))) return chosen('whole', null);
+  const whole = planWithin(device, output, Math.min(tiling.mostWhole, memory.budget / 2));
+  if (whole) return { ...chosen('whole', null), whole };
   if (!isLarge) return chosen('exact', exact());
   const published = kinds();
   const weighed = { exact: gflopOf([{ output, count: 1 }]), published: gflopOf(published) };
@@ -166,11 +169,13 @@ export function memoryOf({ tileBytes }: VaeTiling, { budget, taken }: Memory): P
   return { tileBytes: Math.min(tileBytes, all / 24), budget: all - taken };
 }
 
-function fitsWhole(device: Device, output: Tensor, most: number): boolean {
+/** The plan of the whole, if it fits the adapter and has at most so many bytes of intermediates. */
+function planWithin(device: Device, output: Tensor, most: number): Plan | null {
   try {
-    return plan({ output }, device.facts, device.gpu.limits).bytes.intermediates <= most;
+    const whole = plan({ output }, device.facts, device.gpu.limits);
+    return whole.bytes.intermediates <= most ? whole : null;
   } catch (error) {
-    if (error instanceof ShapeError) return false;
+    if (error instanceof ShapeError) return null;
     throw error;
   }
 }
