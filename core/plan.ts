@@ -147,7 +147,7 @@ export function planGraph(outputs: Record<string, Tensor>, facts: AdapterFacts, 
         const operands = inOrder<Operand>(shader.bindings, given, title) as Value[];
         const params = inOrder<Scalar | boolean>(shader.params, numbers, title);
         for (const param of params) if (typeof param === 'object') result.scalars.add(param.name);
-        const moved = operands.reduce((sum, operand) => sum + storageBytes(operand.dtype, sizeOf(operand.shape)), 0);
+        const moved = [...new Set(operands)].reduce((sum, operand) => sum + storageBytes(operand.dtype, sizeOf(operand.shape)), 0);
         result.dispatches.push({
           shader,
           operands,
