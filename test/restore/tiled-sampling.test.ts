@@ -1,6 +1,7 @@
 /** Restoring with the demo model in latent tiles: no seams, memory of a tile, one prompt a tile; and the samplers and noises to choose from. */
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
+import { planText } from '../../core/debug.ts';
 import { UserError } from '../../core/errors.ts';
 import { TorchRandom } from '../../core/random.ts';
 import { watch } from '../../core/scope.ts';
@@ -10,12 +11,13 @@ import { fromUnit } from '../../image/image.ts';
 import { measureSeams } from '../../image/seams.ts';
 import { add } from '../../kernels/binary.ts';
 import { concat } from '../../kernels/copy.ts';
+import { plan } from '../../kernels/fusion.ts';
 import { timestepEmbedding } from '../../models/timestep-embedding.ts';
 import type { ZeroSFT } from '../../models/zero-sft.ts';
 import { chooseOptions, type GivenOptions } from '../../restore/choose-options.ts';
 import { images, textInputs, type Values } from '../../restore/networks.ts';
 import type { RestoreEvents } from '../../restore/stage.ts';
-import { restoreImages } from '../../restore/supir.ts';
+import { restoreImages, SUPIR } from '../../restore/supir.ts';
 import { SupirModel } from '../../restore/supir-model.ts';
 import { samplingWindows, tiledDenoiser } from '../../restore/tiled-denoiser.ts';
 import { cropWindow, tiledNetwork } from '../../sampler/tiles.ts';
@@ -126,6 +128,20 @@ test('a step that reuses is, by hand, the blocks of the latent’s own size with
   assert.ok(same(reused.positive, (await uncached.network(second)).positive) > 1e-3, 'the features are those of the step before');
   for (const each of [denoiser, uncached]) each.dispose();
   assert.is(device.memory.bytes, before);
+});
+
+test('where no step reuses, the plan is that of the networks alone', () => {
+  const planOf = (given: GivenOptions) => {
+    const options = chooseOptions({ ...OPTIONS, ...given }, model.config);
+    const stage = SUPIR.stages(options).find(({ name }) => name === 'sample')!;
+    const size = { width: 48, height: 32 };
+    const { reuses, programs } = stage.plan({ model, options, size, photo: size, budget: 1e9 });
+    return { reuses, text: planText(programs[0].plan), beside: programs[0].beside };
+  };
+  const alone = plan(model.networks.denoiserGraph([1, 8, 12, 16], 77, 2), device.facts, device.gpu.limits);
+  assert.equal(planOf({}), { reuses: undefined, text: planText(alone), beside: undefined });
+  assert.equal(planOf({ cache: 0 }), planOf({}));
+  assert.is.not(planOf({ cache: 0.5 }).text, planText(alone));
 });
 
 test('every window reuses features of its own, and gives them back', async () => {
