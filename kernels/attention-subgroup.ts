@@ -16,7 +16,7 @@ import { WINDOW_PARAMS, WINDOW_WGSL } from './window-place.ts';
  */
 export function queriesPerLane(lanes: number, vectors: number): number {
   const share = Math.min(lanes, 8);
-  return Math.min(Math.floor(1.5 * share), Math.floor((16 * share) / vectors));
+  return Math.min(share, Math.floor((16 * share) / vectors));
 }
 
 /** Load i of the keys or values r to r + 3, or in the second four r + 4 to r + 7, as a, b, c and d on every lane. */
@@ -37,7 +37,7 @@ export const subgroupAttention = remembered(
   (lanes: number, vectors: number, { q, k, v }: DTypes<'q' | 'k' | 'v'>, states: boolean, windows: LaneWindows | null = null) => {
     const mine = windows?.mine ?? queriesPerLane(lanes, vectors);
     // Keys of one pass over the results, in fours: more text, and fewer times that the results are scaled again.
-    const fours = vectors <= 8 && lanes % 8 === 0 ? 2 : 1;
+    const fours = vectors <= (windows ? 8 : 4) && lanes % 8 === 0 ? 2 : 1;
     const perQuery = (line: (j: number) => string) => each(mine, line);
     const eachFour = (line: (four: number) => string) => each(fours, line);
     return shader({
