@@ -44,19 +44,29 @@ function windowParams({ image, window }: ImplicitMatmul) {
   return { h, width: w, oh, ow, ...window, zoom };
 }
 
+/** The foot of a loop. One that ends at its head, drivers of processors go through once more, with all lanes masked. */
+const endsAfter = (index: string, count: string) => `continuing {
+        ${index}++;
+        break if ${index} >= p.${count};
+      }`;
+
 /** WGSL that walks through the taps of `row`: `pixel` is x's under the tap, if it is `inside`. Below zero numbers wrap around, to more than any size. */
 const overTaps = (body: string) => `
   let out_line = row / p.ow;
   let image = out_line / p.oh;
-  for (var ky = 0u; ky < p.kh; ky++) {
+  var ky = 0u;
+  loop {
     let y = (out_line - image * p.oh) * p.stride + ky - p.top;
     let line = (image * (p.h >> p.zoom) + (y >> p.zoom)) * (p.width >> p.zoom);
-    for (var kx = 0u; kx < p.kw; kx++) {
+    var kx = 0u;
+    loop {
       let x = (row - out_line * p.ow) * p.stride + kx - p.left;
       let inside = y < p.h && x < p.width;
       let pixel = select(0u, line + (x >> p.zoom), inside);
       ${body}
+      ${endsAfter('kx', 'kw')}
     }
+    ${endsAfter('ky', 'kh')}
   }`;
 
 const tapsOf = ({ window }: ImplicitMatmul) => window.kh * window.kw;
@@ -175,14 +185,18 @@ fn run(id: u32, group: u32, local: u32) {
   // What a window is shorter than the array stays zero.
   var kept: array<f32, ${ROWS * KEPT}>;
   // Bounds of loops are not constants: drivers would unroll them.
-  for (var i = 0u; i < p.of_lane; i++) {
+  var i = 0u;
+  loop {
     let row = min(first + i * ${lanes}u, end - 1u);
     var to = i * ${KEPT}u;
-    ${overTaps(`for (var c = 0u; c < p.channels; c++) {
+    ${overTaps(`var c = 0u;
+      loop {
         let v = select(${elementType({ dtype: 'f32', width })}(0.0), x_load(pixel * p.channels + c), inside);
         ${each(width, (j) => `kept[to + ${j}u] = v${width === 4 ? `[${j}]` : ''};`)}
         to += ${width}u;
+        ${endsAfter('c', 'channels')}
       }`)}
+    ${endsAfter('i', 'of_lane')}
   }
   let fours = p.columns / 4u;
   ${each(loads, (i) => `let at${i} = min(${i * lanes}u + local, p.k - 1u) * fours;`)}
