@@ -31,7 +31,7 @@ export interface Dispatch<P extends Params = Params, B extends Bindings = Bindin
   params: ParamValues<NoInfer<P>>;
   /** Threads wanted; whole workgroups are started and the shader masks the rest. */
   threads: number;
-  /** Floating-point operations it computes; without it, the operation's first dispatch counts as computing all of `Op.flops`. */
+  /** Floating-point operations it computes; where no dispatch of an operation tells any, the first counts as computing all of `Op.flops`. */
   flops?: number;
 }
 

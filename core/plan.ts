@@ -135,8 +135,10 @@ export function planGraph(outputs: Record<string, Tensor>, facts: AdapterFacts, 
     const read = inputsOf(tensor);
     const weight = read.find((input) => input.source.kind === 'parameter');
     const title = `${source.op.name} ${read.map((input) => showShape(input.shape)).join(' ')}${weight ? ` [${describe(weight)}]` : ''}`;
-    let flops = source.op.flops?.(source.inputs, tensor, source.attrs) ?? 0;
+    const flops = source.op.flops?.(source.inputs, tensor, source.attrs) ?? 0;
     result.flops += flops;
+    const before = result.dispatches.length;
+    let told = false;
     source.op.lower(inputs, output, source.attrs, {
       facts,
       scratch(name: string, scratchShape: Shape, scratchType: DType = 'f32') {
@@ -155,12 +157,13 @@ export function planGraph(outputs: Record<string, Tensor>, facts: AdapterFacts, 
           threads,
           label: title,
           module: tensor.module,
-          flops: own ?? flops,
+          flops: own ?? 0,
           bytes: moved,
         });
-        flops = 0;
+        told ||= own !== undefined;
       },
     });
+    if (!told && result.dispatches.length > before) result.dispatches[before].flops = flops;
     values.set(tensor, output);
   }
 

@@ -28,7 +28,7 @@ test('a graph: a line for each tensor, its inputs by name', () => {
     `graph: 4 operations
   %0 = input x -> (3, 4) f32
   %1 = weight layer.weight -> (8, 4) f16
-  %2 = linear(x: %0, w: %1) {activation:none,batched:false} -> (3, 8) f32
+  %2 = linear(x: %0, w: %1) {activation:none,batched:false,turned:false} -> (3, 8) f32
   %3 = unary(x: %2) {fn:silu,scale:1,shift:0,dtype:f32} -> (3, 8) f32
   %4 = binary(a: %3, b: %3) {fn:add} -> (3, 8) f32
   %5 = unary(x: %4) {fn:affine,scale:2,shift:1,dtype:f32} -> (3, 8) f32
