@@ -6,7 +6,6 @@ import { UserError } from '../core/errors.ts';
 import { isRecord } from '../core/json.ts';
 import { shown } from '../core/text.ts';
 import { thumbnail } from '../image/compose.ts';
-import { encodeJpeg } from '../image/encode.ts';
 import type { Image } from '../image/image.ts';
 
 /** What a picture shows. Throws UserError where no caption is to be had, the signal's reason when aborted. */
@@ -121,6 +120,7 @@ export function captionServer(server: CaptionServer): Captioner {
     signal?.throwIfAborted();
     if (hopeless) throw hopeless;
     try {
+      const { encodeJpeg } = await import('../image/encode.ts');
       const jpeg = encodeJpeg(thumbnail(image, SIDE), QUALITY);
       const picture = { type: 'image_url', image_url: { url: `data:image/jpeg;base64,${base64(jpeg)}` } };
       const messages = [{ role: 'user', content: [{ type: 'text', text: QUESTION }, picture] }];

@@ -2,7 +2,6 @@
 
 import type { UserError, Warning } from '../core/errors.ts';
 import { decode, imageFormat } from '../image/decode.ts';
-import { encodePng } from '../image/encode.ts';
 import type { Image } from '../image/image.ts';
 import { coloursOf } from '../image/metadata.ts';
 import { opaque } from '../image/opaque.ts';
@@ -20,7 +19,7 @@ import type { CallContext } from './call-context.ts';
 import type { Explorer } from './engine-explore.ts';
 import { findFaces } from './engine-faces.ts';
 import type { EngineModel } from './engine-model.ts';
-import { bitmapOf } from './pictures.ts';
+import { bitmapOf, encoding } from './pictures.ts';
 import type { Calls, DifferenceTo, GivenOptions, RestoreEvent, RestoreJob, RestoreResult } from './protocol.ts';
 import { maskOfStrokes } from './strokes.ts';
 
@@ -53,6 +52,7 @@ export class EngineRuns {
     { emit, signal }: CallContext<RestoreEvent>,
   ): Promise<RestoreResult> {
     const begun = performance.now();
+    const { encodePng } = await encoding(); // before the work, so that it cannot fail for this
     const whole = await decode(new Uint8Array(await file.arrayBuffer()), name);
     const restorer = await this.model.restorer();
     restorer.memory = memory ?? undefined;
@@ -152,6 +152,7 @@ export class EngineRuns {
   /** A photo that the browser does not show, as a PNG that it does. Throws UserError where it cannot be decoded here either. */
   async decodePhoto(file: Blob, name: string): Promise<{ png: Blob; width: number; height: number }> {
     const photo = await decode(new Uint8Array(await file.arrayBuffer()), name);
+    const { encodePng } = await encoding();
     return { png: new Blob([encodePng(photo, { stored: true })], { type: 'image/png' }), width: photo.width, height: photo.height };
   }
 

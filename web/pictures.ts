@@ -1,13 +1,18 @@
 /** Images of the library as bitmaps, which travel to the page without a copy and are drawn without decoding. */
-import { encodePng } from '../image/encode.ts';
 import type { Image } from '../image/image.ts';
 import { coloursOf } from '../image/metadata.ts';
 import type { Values } from '../restore/networks.ts';
 
+/** What writes picture files, which is large, and not needed by who only looks. */
+export const encoding = () => import('../image/encode.ts');
+
 /** An image as a bitmap that shows its colours: the browser reads a profile where there is one, as it does in the photo's own file. */
-export function bitmapOf(image: Image): Promise<ImageBitmap> {
+export async function bitmapOf(image: Image): Promise<ImageBitmap> {
   const colours = coloursOf(image);
-  if (colours.metadata) return createImageBitmap(new Blob([encodePng({ ...image, ...colours }, { stored: true })], { type: 'image/png' }));
+  if (colours.metadata) {
+    const { encodePng } = await encoding();
+    return createImageBitmap(new Blob([encodePng({ ...image, ...colours }, { stored: true })], { type: 'image/png' }));
+  }
   const { width, height, data, alpha } = image;
   const rgba = new Uint8ClampedArray(width * height * 4);
   for (let i = 0; i < width * height; i++) {

@@ -175,7 +175,10 @@ test('a GPU that says nothing of its memory is tried once, and not again where t
   assert.is(restorer.forecast(photo, options).budgetFrom, 'given');
   restorer.memory = undefined;
   restorer.device.card = { bytes: 1e5, why: 'it is very small', mayTry: false };
-  assert.throws(() => restorer.forecast(photo, options), /does not fit: 100 kB .* How much the GPU has is an estimate: it is very small\.$/);
+  assert.throws(
+    () => restorer.forecast(photo, options),
+    /does not fit: 100 kB .* How much the GPU has is an estimate: it is very small\.$/,
+  );
   await restorer.close();
 });
 
