@@ -7,7 +7,7 @@ import type { AdapterFacts } from '../core/adapter.ts';
 import type { Lowering, Operand } from '../core/op.ts';
 import { sizeOf } from '../core/shape.ts';
 import { lowerRows, lowerTranspose } from './copy.ts';
-import { lowerImplicitMatmul } from './implicit-matmul.ts';
+import { lowerImplicitMatmul, plainRows } from './implicit-matmul.ts';
 import { lowerSoftmax } from './softmax.ts';
 
 /** Channels of a head up to which its queries and results stay in the cache (attention-subgroup.ts). */
@@ -43,8 +43,7 @@ export function wideAttention({ q, k, v }: Readonly<Record<'q' | 'k' | 'v', Oper
       rows,
       columns: w.shape[1],
       channels: inner,
-      image: { h: 1, w: rows, oh: 1, ow: rows },
-      window: { kh: 1, kw: 1, stride: 1, top: 0, left: 0 },
+      ...plainRows(rows),
       batch: images,
       activation: 'none',
     });

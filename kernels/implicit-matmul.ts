@@ -37,6 +37,24 @@ export interface ImplicitMatmul extends EpilogueOperands {
   activations?: boolean;
 }
 
+/** The image and window of a matmul whose `rows` of x are read as they are. */
+export function plainRows(rows: number): Pick<ImplicitMatmul, 'image' | 'window'> {
+  return { image: { h: 1, w: rows, oh: 1, ow: rows }, window: { kh: 1, kw: 1, stride: 1, top: 0, left: 0 } };
+}
+
+/** Values of WINDOW_PARAMS. */
+export function windowParams({ image, window }: Pick<ImplicitMatmul, 'image' | 'window'>) {
+  const { h, w, oh, ow, zoom = 0 } = image;
+  return { h, width: w, oh, ow, ...window, zoom };
+}
+
+/** Whether a window of x is not a row of it as it lies. */
+export function isWindowed({ image, window }: Pick<ImplicitMatmul, 'image' | 'window'>): boolean {
+  const { h, w, oh, ow, zoom } = image;
+  const { kh, kw, stride, top, left } = window;
+  return kh * kw * stride > 1 || Boolean(zoom) || top !== 0 || left !== 0 || oh !== h || ow !== w;
+}
+
 /** Emits an implicit matmul, in the schedule of the adapter: one dispatch, or where that would leave a GPU idle some parts of it and their sum. */
 export function lowerImplicitMatmul(to: Lowering, m: ImplicitMatmul): void {
   const { rows, columns, batch } = m;
@@ -71,8 +89,7 @@ export function adaptersAsResidual(to: Lowering, m: ImplicitMatmul): ImplicitMat
     rows: m.rows,
     columns: m.columns,
     channels: up.shape[1],
-    image: { h: 1, w: m.rows, oh: 1, ow: m.rows },
-    window: { kh: 1, kw: 1, stride: 1, top: 0, left: 0 },
+    ...plainRows(m.rows),
     batch: 1,
     activation: 'none',
   });
@@ -83,7 +100,7 @@ export function adaptersAsResidual(to: Lowering, m: ImplicitMatmul): ImplicitMat
 const ALIGNED = 32;
 
 function emit(to: Lowering, m: ImplicitMatmul, extent: Extent, { parts, part }: { parts: number; part: number }): void {
-  const { kh, kw, stride, top, left } = m.window;
+  const { kh, kw } = m.window;
   const gated = m.activation === 'geglu';
   const turned = m.turned ?? false;
   const subgroup = to.facts.schedule === 'subgroup';
@@ -94,8 +111,7 @@ function emit(to: Lowering, m: ImplicitMatmul, extent: Extent, { parts, part }: 
     epilogue: epilogueOf(m, gated && subgroup ? 1 : width(m.output.shape), subgroup),
     lowRank: Boolean(m.t),
     turned,
-    windowed:
-      kh * kw * stride > 1 || Boolean(m.image.zoom) || top !== 0 || left !== 0 || m.image.oh !== m.image.h || m.image.ow !== m.image.w,
+    windowed: isWindowed(m),
   };
   const lanes = to.facts.subgroupSizes[0];
   const unit = to.facts.schedule === 'matrix' && suitsMatrices(variant, m.activations ?? false) ? to.facts.matrixUnit : undefined;
@@ -118,16 +134,7 @@ function emit(to: Lowering, m: ImplicitMatmul, extent: Extent, { parts, part }: 
       part: part / variant.inWidth,
       x_batch: sizeOf(m.x.shape) / variant.inWidth / m.batch,
       w_batch: sizeOf(m.w.shape) / variant.inWidth / m.batch,
-      h: m.image.h,
-      width: m.image.w,
-      oh: m.image.oh,
-      ow: m.image.ow,
-      kh,
-      kw,
-      stride,
-      top,
-      left,
-      zoom: m.image.zoom ?? 0,
+      ...windowParams(m),
       rank: m.up ? m.up.shape[1] / 4 : 0,
       ...epilogueParams(m, m.rows),
     },

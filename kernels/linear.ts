@@ -11,7 +11,7 @@ import { describe, sameShape, showShape, sizeOf, type Tensor } from '../core/ten
 import { rowsOf } from './conv2d.ts';
 import { permute } from './copy.ts';
 import type { LastActivation } from './epilogue.ts';
-import { lowerImplicitMatmul } from './implicit-matmul.ts';
+import { lowerImplicitMatmul, plainRows } from './implicit-matmul.ts';
 import { BARE, checkLowRank, type LayerInputs, unscaled } from './low-rank.ts';
 import { sumRows } from './sum-axis.ts';
 import { rowsGradient } from './weight-gradient.ts';
@@ -70,8 +70,7 @@ export const linearOp: Op<LinearAttrs, LayerInputs> = {
       rows,
       columns: output.shape[output.shape.length - 1],
       channels: x.shape[x.shape.length - 1],
-      image: { h: 1, w: rows, oh: 1, ow: rows },
-      window: { kh: 1, kw: 1, stride: 1, top: 0, left: 0 },
+      ...plainRows(rows),
       batch,
       turned: attrs.turned,
       activations: attrs.batched,

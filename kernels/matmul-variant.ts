@@ -24,6 +24,20 @@ export interface Tile {
   columns: number;
 }
 
+/** Uniform parameters of where a result's window lies. */
+export const WINDOW_PARAMS = {
+  h: 'u32',
+  width: 'u32',
+  oh: 'u32',
+  ow: 'u32',
+  kh: 'u32',
+  kw: 'u32',
+  stride: 'u32',
+  top: 'u32',
+  left: 'u32',
+  zoom: 'u32',
+} as const;
+
 /** Uniform parameters of every schedule. */
 export const MATMUL_PARAMS = {
   rows: 'u32',
@@ -37,16 +51,7 @@ export const MATMUL_PARAMS = {
   part: 'u32',
   x_batch: 'u32', // elements of x and w in one batch, in loads
   w_batch: 'u32',
-  h: 'u32',
-  width: 'u32',
-  oh: 'u32',
-  ow: 'u32',
-  kh: 'u32',
-  kw: 'u32',
-  stride: 'u32',
-  top: 'u32',
-  left: 'u32',
-  zoom: 'u32',
+  ...WINDOW_PARAMS,
   rank: 'u32', // of t and up, in loads of four
   ...EPILOGUE_PARAMS,
 } as const;

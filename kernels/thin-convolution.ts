@@ -21,28 +21,10 @@ import {
   epilogueParams,
   epilogueWgsl,
 } from './epilogue.ts';
-import { adaptersAsResidual, type ImplicitMatmul, lowerImplicitMatmul } from './implicit-matmul.ts';
+import { adaptersAsResidual, type ImplicitMatmul, lowerImplicitMatmul, plainRows, windowParams } from './implicit-matmul.ts';
 import { handRound } from './implicit-matmul-subgroup.ts';
+import { WINDOW_PARAMS } from './matmul-variant.ts';
 import { TILES } from './tile-choice.ts';
-
-/** Uniform parameters of where a result's window lies. */
-const WINDOW_PARAMS = {
-  h: 'u32',
-  width: 'u32',
-  oh: 'u32',
-  ow: 'u32',
-  kh: 'u32',
-  kw: 'u32',
-  stride: 'u32',
-  top: 'u32',
-  left: 'u32',
-  zoom: 'u32',
-} as const;
-
-function windowParams({ image, window }: ImplicitMatmul) {
-  const { h, w, oh, ow, zoom = 0 } = image;
-  return { h, width: w, oh, ow, ...window, zoom };
-}
 
 /** The foot of a loop. One that ends at its head, drivers of processors go through once more, with all lanes masked. */
 const endsAfter = (index: string, count: string) => `continuing {
@@ -91,8 +73,7 @@ export function lowerByTaps(to: Lowering, convolution: ImplicitMatmul): void {
   lowerImplicitMatmul(to, {
     ...{ x: m.x, w: m.w, bias: null, residual: null, output: products, activation: 'none' },
     ...{ rows: pixels, columns, channels: m.channels, batch: 1 },
-    image: { h: 1, w: pixels, oh: 1, ow: pixels },
-    window: { kh: 1, kw: 1, stride: 1, top: 0, left: 0 },
+    ...plainRows(pixels),
   });
   const fours = Math.ceil(m.columns / 4);
   to.dispatch({

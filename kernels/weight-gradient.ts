@@ -6,17 +6,12 @@
 import { apply, type Op } from '../core/op.ts';
 import { elementType, remembered, shader } from '../core/shader.ts';
 import { type Shape, sizeOf, type Tensor } from '../core/tensor.ts';
+import { type ImplicitMatmul, isWindowed } from './implicit-matmul.ts';
 import { reshape } from './reshape.ts';
 import { lowerSum } from './sum-axis.ts';
 import { type Loads, rowsOf, SIZES, subgroupWeightGradient } from './weight-gradient-subgroup.ts';
 
-interface Taps {
-  kh: number;
-  kw: number;
-  stride: number;
-  top: number;
-  left: number;
-}
+type Taps = ImplicitMatmul['window'];
 
 /** g (N, OH, OW, O), x (N, H, W, C) -> dw (O, kh, kw, C). */
 export function weightGradient(g: Tensor, x: Tensor, window: Taps): Tensor {
@@ -61,9 +56,8 @@ export const weightGradientOp: Op<Taps, { g: Tensor; x: Tensor }> = {
     const count = tiles * slices;
     const sizes = { ...window, oh, ow, h, width: w, outs: o, channels: c, pixels, per_slice: Math.ceil(pixels / slices), count, tiles };
     if (subgroups) {
-      const windowed = kh * kw * window.stride > 1 || window.top !== 0 || window.left !== 0 || oh !== h || ow !== w;
       to.dispatch({
-        shader: subgroupWeightGradient(lanes, rows, types, windowed),
+        shader: subgroupWeightGradient(lanes, rows, types, isWindowed({ image: { h, w, oh, ow }, window })),
         operands: { g, x, y: sums },
         params: { ...sizes, column_tiles: across, columns: kh * kw * c },
         threads: count * lanes,

@@ -11,7 +11,7 @@
 import type { AdapterFacts } from '../core/adapter.ts';
 import type { Lowering, Operand } from '../core/op.ts';
 import { epilogueOf, epilogueOperands, epilogueParams } from './epilogue.ts';
-import { adaptersAsResidual, type ImplicitMatmul, lowerImplicitMatmul } from './implicit-matmul.ts';
+import { adaptersAsResidual, type ImplicitMatmul, lowerImplicitMatmul, plainRows } from './implicit-matmul.ts';
 import { TILES } from './tile-choice.ts';
 import {
   PATCH,
@@ -118,8 +118,7 @@ export function lowerWinograd(to: Lowering, convolution: ImplicitMatmul, part = 
       rows: tileRange.count,
       columns: columnRange.count,
       channels,
-      image: { h: 1, w: tileRange.count, oh: 1, ow: tileRange.count },
-      window: { kh: 1, kw: 1, stride: 1, top: 0, left: 0 },
+      ...plainRows(tileRange.count),
       batch: POINTS,
       activation: 'none',
     });
