@@ -13,8 +13,9 @@ import { LoraStack } from '../models/lora.ts';
 import { Supir } from '../models/supir.ts';
 import { BasicTransformerBlock } from '../models/transformer.ts';
 import { newAdapters } from '../train/lora.ts';
+import { attachSynthetic } from './checkout.ts';
 import { median } from './median.ts';
-import { attachSynthetic, configOf, denoiserInputs } from './unet.ts';
+import { configOf, denoiserInputs } from './unet.ts';
 import { type Worker, workClock } from './work-clock.ts';
 
 export interface LoraBenchOptions {

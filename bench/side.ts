@@ -1,13 +1,13 @@
 /**
  * One side of `npm run bench -- against`: runs the benchmark's cases, which are this checkout's, on the library of another, which is an argument, in a
- * process of its own. Of the other checkout only what it exports is used, and files that have stayed where they were.
+ * process of its own. See checkout.ts.
  */
-import { pathToFileURL } from 'node:url';
-import type * as Library from '../index.ts';
 import { CASES, draw, errorAgainstF64 } from './cases.ts';
+import { attachSynthetic, checkoutAt } from './checkout.ts';
 import { median } from './median.ts';
 import { ours } from './ours.ts';
 import { denoiserInputs } from './unet.ts';
+import { workClock } from './work-clock.ts';
 
 /** A figure of one side, of one process: milliseconds of the CPU and by the clock, medians of its rounds. */
 export interface SideResult {
@@ -19,37 +19,23 @@ export interface SideResult {
 }
 
 const [checkout, what, pattern = '', rounds = '3'] = process.argv.slice(2);
-const of = <T>(file: string): Promise<T> => import(pathToFileURL(`${checkout}/${file}`).href);
-const library = await of<typeof Library>('index.ts');
-const { host } = await of<typeof import('../host/node.ts')>('host/node.ts');
+const { library, host, weights } = await checkoutAt(checkout);
 const device = await library.openDevice({ gpu: await host.gpu(), settle: host.settle });
+const clock = workClock(device, 'CPU');
 
 /** Medians of `rounds` runs after a first, in which drivers compile. */
 async function timed(run: () => Promise<unknown>): Promise<Omit<SideResult, 'name'>> {
   await host.settle(run());
   const times: { cpu: number; wall: number }[] = [];
   for (let round = 0; round < Number(rounds); round++) {
-    const [used, begun] = [process.cpuUsage(), performance.now()];
-    await host.settle(run());
-    const { user, system } = process.cpuUsage(used);
-    times.push({ cpu: (user + system) / 1000, wall: performance.now() - begun });
+    const begun = performance.now();
+    const cpu = await clock.time(() => host.settle(run()));
+    times.push({ cpu, wall: performance.now() - begun });
   }
   return { cpuMs: median(times.map(({ cpu }) => cpu)), wallMs: median(times.map(({ wall }) => wall)) };
 }
 
 const report = (result: SideResult) => console.log(JSON.stringify(result));
-
-/** Synthetic weights for a network of the other checkout. */
-async function withWeights<T extends object>(root: T, prefix: string): Promise<T> {
-  const { attach } = await of<typeof import('../weights/attach.ts')>('weights/attach.ts');
-  const { syntheticCheckpoint } = await of<typeof import('../weights/synthetic.ts')>('weights/synthetic.ts');
-  const specs = [...library.parameters(root)].map(([path, { shape, kind }]) => {
-    const vector = path.endsWith('.bias') ? 'bias' : 'norm_weight';
-    return [`${prefix}${path}`, { shape, kind: kind === 'vector' ? vector : 'matrix' }] as const;
-  });
-  attach(root, prefix, syntheticCheckpoint({ model: Object.fromEntries(specs) }, ['model']));
-  return root;
-}
 
 const sides: Record<string, () => Promise<void>> = {
   async ops() {
@@ -67,7 +53,7 @@ const sides: Record<string, () => Promise<void>> = {
   async unet() {
     const config = library.SUPIR_SDXL;
     const supir = new library.Supir(config);
-    await withWeights(supir.model, 'model.');
+    attachSynthetic(supir.model, 'model.', weights);
     const latent = 32;
     const program = await library.compile(
       device,

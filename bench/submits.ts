@@ -7,8 +7,9 @@ import { openDevice } from '../gpu/device.ts';
 import { compile } from '../gpu/program.ts';
 import { host } from '../host/node.ts';
 import { Supir } from '../models/supir.ts';
+import { attachSynthetic } from './checkout.ts';
 import { median } from './median.ts';
-import { attachSynthetic, configOf, denoiserInputs } from './unet.ts';
+import { configOf, denoiserInputs } from './unet.ts';
 import { type Worker, workClock } from './work-clock.ts';
 
 export interface SubmitsOptions {

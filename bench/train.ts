@@ -16,8 +16,9 @@ import { DenoisingTask, type TrainingImage } from '../train/denoising.ts';
 import { LoraTraining } from '../train/lora-training.ts';
 import { NetworkTraining } from '../train/network-training.ts';
 import type { Task, Training, TrainingItem } from '../train/training.ts';
+import { attachSynthetic } from './checkout.ts';
 import { median } from './median.ts';
-import { attachSynthetic, configOf } from './unet.ts';
+import { configOf } from './unet.ts';
 import { type Worker, workClock } from './work-clock.ts';
 
 export interface TrainBenchOptions {

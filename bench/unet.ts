@@ -3,7 +3,6 @@
  * that no checkpoint is needed. The published sizes take 8 GB of memory, DiffBIR's 2.5 GB.
  */
 import { availableParallelism } from 'node:os';
-import { parameters } from '../core/module.ts';
 import { TorchRandom } from '../core/random.ts';
 import type { Tensor } from '../core/tensor.ts';
 import { openDevice } from '../gpu/device.ts';
@@ -14,8 +13,7 @@ import { parseConfig, SUPIR_SDXL, type SupirConfig, type UnetConfig } from '../m
 import { DiffBir } from '../models/diffbir.ts';
 import { SD21 } from '../models/stable-diffusion.ts';
 import { Supir } from '../models/supir.ts';
-import { attach } from '../weights/attach.ts';
-import { type SyntheticSpec, syntheticCheckpoint } from '../weights/synthetic.ts';
+import { attachSynthetic } from './checkout.ts';
 import { median } from './median.ts';
 import { type Worker, workClock } from './work-clock.ts';
 
@@ -178,15 +176,6 @@ export async function configOf(folder: string | undefined): Promise<SupirConfig>
   if (folder === undefined) return SUPIR_SDXL;
   const path = `${folder}/config.json`;
   return parseConfig(JSON.parse(new TextDecoder().decode(await host.readFile(path))), path);
-}
-
-/** Gives every weight below `root` values that keep activations near 1: matrices by their fan in, norms' scales around 1, biases small. */
-export function attachSynthetic(root: object, prefix: string): void {
-  const specs = [...parameters(root)].map(([path, { shape, kind }]): [string, SyntheticSpec] => {
-    const vector = path.endsWith('.bias') ? 'bias' : 'norm_weight';
-    return [`${prefix}${path}`, { shape, kind: kind === 'vector' ? vector : 'matrix' }];
-  });
-  attach(root, prefix, syntheticCheckpoint({ model: Object.fromEntries(specs) }, ['model']));
 }
 
 /** The figures as lines for a person. */

@@ -2,8 +2,8 @@
  * `npm run bench -- vae`: the autoencoder's decoder or one of its encoders on a picture, whole or in tiles, with synthetic weights: time, traffic between
  * processor and GPU, and waiting. Another checkout's library may be measured in place of this one's.
  */
-import { pathToFileURL } from 'node:url';
 import { TorchRandom } from '../core/random.ts';
+import { attachSynthetic, checkoutAt } from './checkout.ts';
 import { countTraffic, type Traffic } from './traffic.ts';
 import { configOf } from './unet.ts';
 import { type Worker, workClock } from './work-clock.ts';
@@ -39,31 +39,14 @@ export interface VaeResult {
   values: number[];
 }
 
-/** The parts of a library that this needs. */
-async function partsOf(folder: string | undefined) {
-  const root = folder === undefined ? new URL('../', import.meta.url) : new URL(`${pathToFileURL(folder).href}/`);
-  const part = <T>(path: string): Promise<T> => import(new URL(path, root).href);
-  const [library, tiledVae, attaching, synthetic, node] = await Promise.all([
-    part<typeof import('../index.ts')>('index.ts'),
-    part<typeof import('../restore/tiled-vae.ts')>('restore/tiled-vae.ts'),
-    part<typeof import('../weights/attach.ts')>('weights/attach.ts'),
-    part<typeof import('../weights/synthetic.ts')>('weights/synthetic.ts'),
-    part<typeof import('../host/node.ts')>('host/node.ts'),
-  ]);
-  return { ...library, ...tiledVae, ...attaching, ...synthetic, host: node.host };
-}
-
 export async function benchVae({ config: folder, latent, half, tiling, rounds, library, memory }: VaeOptions): Promise<VaeResult> {
   const config = await configOf(folder);
-  const { openDevice, Supir, parameters, attach, syntheticCheckpoint, runAutoencoder, VAE_TILING, host } = await partsOf(library);
-  const device = await openDevice({ gpu: await host.gpu(), settle: host.settle });
+  const { library: from, host, part, weights } = await checkoutAt(library);
+  const { runAutoencoder, VAE_TILING } = await part<typeof import('../restore/tiled-vae.ts')>('restore/tiled-vae.ts');
+  const device = await from.openDevice({ gpu: await host.gpu(), settle: host.settle });
   if (memory !== undefined) device.residency.budget = memory;
-  const vae = new Supir(config).first_stage_model;
-  const specs = [...parameters(vae)].map(([path, { shape, kind }]) => {
-    const vector = path.endsWith('.bias') ? 'bias' : 'norm_weight';
-    return [path, { shape, kind: kind === 'vector' ? vector : 'matrix' }] as const;
-  });
-  attach(vae, '', syntheticCheckpoint({ vae: Object.fromEntries(specs) }, ['vae']));
+  const vae = new from.Supir(config).first_stage_model;
+  attachSynthetic(vae, '', weights);
 
   const factor = 2 ** (config.vae.ch_mult.length - 1);
   const shape = half === 'decoder' ? [1, latent, latent, config.vae.z_channels] : [1, factor * latent, factor * latent, 3];
