@@ -198,6 +198,7 @@ function* graphs(): Generator<Tensor> {
   for (const dtype of FLOATS) {
     const thin = (c: number, o: number) => (bias: boolean) =>
       conv2d(of([2, 5, 7, c], dtype), of([o, 2, 2, c]), bias ? of([o]) : null, { padding: 1 });
+    for (const o of [2, 3]) yield thin(20, o)(true);
     for (const layer of [thin(32, 8), thin(20, 5), thin(5, 20), thin(4, 20)]) {
       if (dtype === 'f32') yield* epilogues(layer, of);
       else yield layer(true);

@@ -10,7 +10,7 @@ import type { AdapterFacts } from '../core/adapter.ts';
 import type { Lowering } from '../core/op.ts';
 import { type DType, each, elementType, remembered, shader } from '../core/shader.ts';
 import { sizeOf } from '../core/shape.ts';
-import { lowerTranspose } from './copy.ts';
+import { lowerRows, lowerTranspose } from './copy.ts';
 import {
   EPILOGUE_PARAMS,
   type Epilogue,
@@ -32,10 +32,12 @@ const endsAfter = (index: string, count: string) => `continuing {
         break if ${index} >= p.${count};
       }`;
 
-/** WGSL that walks through the taps of `row`: `pixel` is x's under the tap, if it is `inside`. Below zero numbers wrap around, to more than any size. */
+/** WGSL of where `row` lies, which takes divisions. */
+const ofRow = `let out_line = row / p.ow;
+  let image = out_line / p.oh;`;
+
+/** WGSL that walks through the taps of a row: `pixel` is x's under the tap, if it is `inside`. Below zero numbers wrap around, to more than any size. */
 const overTaps = (body: string) => `
-  let out_line = row / p.ow;
-  let image = out_line / p.oh;
   var ky = 0u;
   loop {
     let y = (out_line - image * p.oh) * p.stride + ky - p.top;
@@ -68,45 +70,54 @@ export function lowerByTaps(to: Lowering, convolution: ImplicitMatmul): void {
   const m = adaptersAsResidual(to, convolution);
   const taps = tapsOf(m);
   const pixels = sizeOf(m.x.shape) / m.channels;
-  const columns = taps * m.columns;
-  const products = to.scratch('products with taps', [pixels, columns]);
+  const { channels } = m;
+  // The products are stored in fours; those beyond the taps are of no account.
+  const all = taps * m.columns;
+  const stored = 4 * Math.ceil(all / 4);
+  const windows = to.scratch('windows', [1, stored, channels]);
+  lowerRows(to, { ...m.w, shape: [1, all, channels] }, windows, 0, 0);
+  const products = to.scratch('products with taps', [pixels, stored]);
   lowerImplicitMatmul(to, {
-    ...{ x: m.x, w: m.w, bias: null, residual: null, output: products, activation: 'none' },
-    ...{ rows: pixels, columns, channels: m.channels, batch: 1 },
+    ...{ x: m.x, w: windows, bias: null, residual: null, output: products, activation: 'none' },
+    ...{ rows: pixels, columns: stored, channels, batch: 1 },
     ...plainRows(pixels),
   });
-  const fours = Math.ceil(m.columns / 4);
+  const step = [4, 3, 2, 1].find((n) => m.columns % n === 0)!;
   to.dispatch({
-    shader: tapSumsShader(epilogueOf(m, m.columns % 4 === 0 ? 4 : 1)),
+    shader: tapSumsShader(step, epilogueOf(m, 1)),
     operands: { products, ...epilogueOperands(m) },
-    params: { rows: m.rows, columns: m.columns, fours, taps, ...windowParams(m), ...epilogueParams(m, m.rows) },
-    threads: m.rows * fours,
-    flops: m.rows * columns,
+    params: { rows: m.rows, columns: m.columns, taps, stored, ...windowParams(m), ...epilogueParams(m, m.rows) },
+    threads: m.rows,
+    flops: m.rows * all,
   });
 }
 
-/** products (N, H, W, O, kh, kw) -> y (N, OH, OW, O). A thread adds up those of four columns of a result. */
-const tapSumsShader = remembered((epilogue: Epilogue) => {
+/** products (N, H, W, O kh kw and some more) -> y (N, OH, OW, O). A thread adds up those of a pixel of the result, `step` columns at a time. */
+const tapSumsShader = remembered((step: number, epilogue: Epilogue) => {
+  const columns = (line: (j: number) => string) => each(step, line);
   return shader({
-    name: `sum of taps ${epilogueName(epilogue)}`,
+    name: `sum of taps x${step} ${epilogueName(epilogue)}`,
     bindings: { products: { dtype: 'f32', width: 1 }, ...epilogueBindings(epilogue) },
-    params: { rows: 'u32', columns: 'u32', fours: 'u32', taps: 'u32', ...WINDOW_PARAMS, ...EPILOGUE_PARAMS },
+    params: { rows: 'u32', columns: 'u32', taps: 'u32', stored: 'u32', ...WINDOW_PARAMS, ...EPILOGUE_PARAMS },
     workgroup: 64,
     code: `
 ${epilogueWgsl(epilogue)}
-fn run(id: u32, group: u32, local: u32) {
-  let row = id / p.fours;
+fn run(row: u32, group: u32, local: u32) {
   if (row >= p.rows) { return; }
-  let column = 4u * (id - row * p.fours);
-  // Columns beyond the edge repeat the last one; finish drops them.
-  ${each(4, (j) => `let of${j} = min(column + ${j}u, p.columns - 1u) * p.taps;`)}
-  var sums = vec4<f32>(0.0);
-  var tap = 0u;
-  ${overTaps(`let at = pixel * p.columns * p.taps + tap;
-      let all = vec4<f32>(${Array.from({ length: 4 }, (_, j) => `products_load(at + of${j})`).join(', ')});
-      sums += select(vec4<f32>(0.0), all, inside);
-      tap++;`)}
-  finish4(0u, row, column, sums);
+  var column = 0u;
+  ${ofRow}
+  loop {
+    ${columns((j) => `var sum${j} = 0.0;`)}
+    var at = column * p.taps;
+    ${overTaps(`let place = pixel * p.stored + at;
+      ${columns((j) => `sum${j} += select(0.0, products_load(place + ${j}u * p.taps), inside);`)}
+      at++;`)}
+    ${columns((j) => `finish(0u, row, column + ${j}u, sum${j});`)}
+    continuing {
+      column += ${step}u;
+      break if column >= p.columns;
+    }
+  }
 }`,
   });
 });
@@ -170,6 +181,7 @@ fn run(id: u32, group: u32, local: u32) {
   loop {
     let row = min(first + i * ${lanes}u, end - 1u);
     var to = i * ${KEPT}u;
+    ${ofRow}
     ${overTaps(`var c = 0u;
       loop {
         let v = select(${elementType({ dtype: 'f32', width })}(0.0), x_load(pixel * p.channels + c), inside);

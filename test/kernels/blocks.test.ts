@@ -76,6 +76,7 @@ test('conv2d: windows, strides and paddings', async () => {
       [[2, 5, 7, 96], [64, 3, 3], { padding: 1 }],
       [[1, 6, 9, 32], [96, 3, 2], { padding: [0, 1, 0, 1] as [number, number, number, number], stride: 2 }],
       [[3, 5, 7, 160], [32, 1, 1], {}],
+      [[1, 5, 7, 64], [5, 3, 3], { padding: 1 }],
     ] as const) {
       const [x, bias] = [draw(shape), draw([o])];
       const w = blockWeight(draw([o, kh, kw, shape[3]], { std: 0.1 }), dtype);
