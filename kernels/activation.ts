@@ -11,7 +11,7 @@
 export type Activation = 'none' | 'silu' | 'gelu' | 'quickGelu';
 
 /** WGSL of `erf`, `silu`, `gelu`, `quickGelu` and `sigmoid(x: type) -> type`. */
-export function activationWgsl(type: 'f32' | 'vec4<f32>'): string {
+export function activationWgsl(type: 'f32' | 'vec2<f32>' | 'vec4<f32>'): string {
   return `
 fn erf(x: ${type}) -> ${type} {
   let a = abs(x);

@@ -3,7 +3,7 @@
  * and a residual sum. With geglu as the activation a column of the result has two sums, a value and a gate (see geglu.ts).
  *
  * On GPUs the steps that there are are part of the shader, so that loads need not wait for branches. CPU drivers skip what no lane takes, and compile for
- * long: there uniforms tell the steps, and one text has them all.
+ * long: there uniforms tell the steps, and one text has them all (told-epilogue.ts).
  */
 import type { Operand } from '../core/op.ts';
 import { elementType, when } from '../core/shader.ts';
@@ -24,9 +24,9 @@ export interface EpilogueOperands {
 }
 
 /** The values of the uniforms that tell the steps are their places in these. */
-const COLUMNS = ['none', 'add', 'scale'] as const;
-const RESIDUALS = ['none', 'before', 'after'] as const;
-const ACTIVATIONS = ['none', 'silu', 'gelu', 'quickGelu'] as const satisfies readonly Activation[];
+export const COLUMNS = ['none', 'add', 'scale'] as const;
+export const RESIDUALS = ['none', 'before', 'after'] as const;
+export const ACTIVATIONS = ['none', 'silu', 'gelu', 'quickGelu'] as const satisfies readonly Activation[];
 
 interface Steps {
   column: (typeof COLUMNS)[number];
@@ -93,7 +93,6 @@ export const EPILOGUE_PARAMS = {
   column_step: 'u32',
   residual_step: 'u32',
   activation_step: 'u32',
-  four: 'u32', // 4, as a bound of which compilers do not know that
 } as const;
 
 export function epilogueParams(m: EpilogueOperands, rows: number) {
@@ -105,68 +104,43 @@ export function epilogueParams(m: EpilogueOperands, rows: number) {
     column_step: COLUMNS.indexOf(column),
     residual_step: RESIDUALS.indexOf(residual),
     activation_step: activation === 'geglu' ? 0 : ACTIVATIONS.indexOf(activation),
-    four: 4,
   };
 }
 
 /** Rows for which `image_share` tells the image of a row without a division, which is dear: f32 is exact enough up to here. */
 export const MOST_ROWS_OF_IMAGES = 2 ** 20;
 
+/** WGSL of where the values of `row`'s image begin in a bias. */
+export const IMAGE_OF_ROW = 'u32((f32(row) + 0.5) * p.image_share) * p.bias_step';
+
 /**
- * WGSL of `finish4(batch, row, column, sums: vec4<f32>)`: the last steps and the store of four columns; what lies outside is dropped.
- * With geglu both it and `finish`, for `width` columns, take values and gates.
+ * WGSL of `finish4(batch, row, column, sums: vec4<f32>)`, of steps that are part of the shader: they and the store of four columns; what lies outside is
+ * dropped. With geglu both it and `finish`, for `width` columns, take values and gates.
  */
-export function epilogueWgsl(epilogue: Epilogue): string {
-  const { told, column, activation, width } = epilogue;
+export function epilogueWgsl({ column, residual, activation, width }: Epilogue): string {
   const type = elementType({ dtype: 'f32', width }) as 'f32' | 'vec4<f32>';
-  const parts = activation === 'geglu' ? ['value', 'gate'] : ['value'];
+  const gated = activation === 'geglu';
+  const parts = gated ? ['value', 'gate'] : ['value'];
   const parameters = (of: string) => parts.map((part) => `${part}: ${of}`).join(', ');
+  const bias = (at: string) =>
+    ({ none: '', add: ` + bias_load((of_image + ${at}) / ${width}u)`, scale: ` * scale_load((${at}) / ${width}u)` })[column];
   return `
-${told || activation !== 'none' ? activationWgsl(type) : ''}
+${activation === 'none' ? '' : activationWgsl(type)}
 fn finish(batch: u32, row: u32, column: u32, ${parameters(type)}) {
   if (row >= p.rows || column >= p.columns) { return; }
   let i = ((batch * p.rows + row) * p.columns + column) / ${width}u;
-  ${column !== 'add' ? '' : 'let of_image = u32((f32(row) + 0.5) * p.image_share) * p.bias_step;'}
-  var v = value;
-  ${told ? toldSteps(epilogue, type) : fixedSteps(epilogue)}
+  ${column === 'add' ? `let of_image = ${IMAGE_OF_ROW};` : ''}
+  var v = value${bias('column')};
+  ${residual === 'before' ? 'v += residual_load(i);' : ''}
+  ${gated ? `v *= gelu(gate${bias('p.columns + column')});` : activation === 'none' ? '' : `v = ${activation}(v);`}
+  ${residual === 'after' ? 'v += residual_load(i);' : ''}
   y_store(i, v);
 }
 fn finish4(batch: u32, row: u32, column: u32, ${parameters('vec4<f32>')}) {
   ${
     width === 4
       ? `finish(batch, row, column, ${parts.join(', ')});`
-      : `for (var j = 0u; j < ${told ? 'p.four' : '4u'}; j++) { finish(batch, row, column + j, ${parts.map((part) => `${part}[j]`).join(', ')}); }`
+      : `for (var j = 0u; j < 4u; j++) { finish(batch, row, column + j, ${parts.map((part) => `${part}[j]`).join(', ')}); }`
   }
 }`;
-}
-
-function fixedSteps({ column, residual, activation, width }: Epilogue): string {
-  const bias = (at: string) =>
-    ({ none: '', add: ` + bias_load((of_image + ${at}) / ${width}u)`, scale: ` * scale_load((${at}) / ${width}u)` })[column];
-  return `v = v${bias('column')};
-  ${residual === 'before' ? 'v += residual_load(i);' : ''}
-  ${activation === 'geglu' ? `v *= gelu(gate${bias('p.columns + column')});` : activation === 'none' ? '' : `v = ${activation}(v);`}
-  ${residual === 'after' ? 'v += residual_load(i);' : ''}`;
-}
-
-function toldSteps({ activation, width }: Epilogue, type: string): string {
-  const step = (steps: readonly string[], name: string) => `${steps.indexOf(name)}u`;
-  const column = (of: string, at: string) => `if (p.column_step != 0u) {
-    let factor = bias_load((of_image + ${at}) / ${width}u);
-    ${of} = select(${of} + factor, ${of} * factor, p.column_step == ${step(COLUMNS, 'scale')});
-  }`;
-  const activate =
-    activation === 'geglu'
-      ? `var g = gate;
-  ${column('g', 'p.columns + column')}
-  v *= gelu(g);`
-      : ACTIVATIONS.slice(1)
-          .map((name) => `if (p.activation_step == ${step(ACTIVATIONS, name)}) { v = ${name}(v); }`)
-          .join('\n  ');
-  return `${column('v', 'column')}
-  var residual_sum = ${type}(0.0);
-  if (p.residual_step != 0u) { residual_sum = residual_load(i); }
-  if (p.residual_step == ${step(RESIDUALS, 'before')}) { v += residual_sum; }
-  ${activate}
-  if (p.residual_step == ${step(RESIDUALS, 'after')}) { v += residual_sum; }`;
 }

@@ -8,8 +8,8 @@
  */
 import { fill } from '../core/fill.ts';
 import { each, remembered, shader } from '../core/shader.ts';
-import { epilogueWgsl } from './epilogue.ts';
 import { MATMUL_PARAMS, type MatmulVariant, matmulBindings, matmulName, PIXEL, type Tile } from './matmul-variant.ts';
+import { toldEpilogueWgsl } from './told-epilogue.ts';
 
 /** What one workgroup computes: enough rows for every lane to load one. */
 export function subgroupTile(lanes: number, gated: boolean): Tile {
@@ -49,7 +49,7 @@ export const subgroupMatmul = remembered((lanes: number, variant: MatmulVariant)
     workgroup: lanes,
     subgroups: true,
     code: fill(TEXT, {
-      finish_functions: epilogueWgsl(epilogue),
+      finish_function: toldEpilogueWgsl(epilogue),
       pixel: windowed ? PIXEL : '',
       ...{ rows, columns, columns_of_lane: columns / lanes, row_count: `${rows}` },
       columns_of_w: each(4, (j) => `let o${j} = ${gated && j > 1 ? `o${j - 2} + p.columns` : `min(column + ${j}u, p.columns - 1u)`};`),
@@ -88,16 +88,13 @@ export const subgroupMatmul = remembered((lanes: number, variant: MatmulVariant)
       load_t: perLoad((i) => `let v${i} = t_load(r${i} * p.rank + c);`),
       load_up: each(4, (j) => `let u${j} = up_load(o${j} * p.rank + c);`),
       accumulate_ranks: accumulate(4),
-      finish: gated
-        ? each(2, (j) => `finish(batch, row + r, column + ${j}u, sums[r][${j}], sums[r][${j + 2}]);`)
-        : 'finish4(batch, row + r, column, sums[r]);',
     }),
   });
 });
 
 /** The kernel, with places for what varies. */
 const TEXT = `
-$finish_functions
+$finish_function
 $pixel
 fn run(id: u32, group: u32, local: u32) {
   let tiles = p.row_tiles * p.column_tiles;
@@ -107,7 +104,7 @@ fn run(id: u32, group: u32, local: u32) {
   let row_tile = tile / p.column_tiles;
   let row = row_tile * $rows;
   let column = (tile - row_tile * p.column_tiles) * $columns + $columns_of_lane * local;
-  // Rows and columns beyond the edge repeat the last one; finish drops them.
+  // Rows and columns beyond the edge repeat the last one; their sums are dropped.
   $columns_of_w
   $starts_in_w
   $rows_of_x
@@ -117,7 +114,7 @@ fn run(id: u32, group: u32, local: u32) {
   // The bound is not a constant: compilers would unroll the loop and compile its body once for every row.
   let known = min($rows, p.rows - row);
   for (var r = 0u; r < known; r++) {
-    $finish
+    finish4(batch, row + r, column, sums[r]);
   }
 }`;
 

@@ -9,6 +9,7 @@ import { fill } from '../core/fill.ts';
 import { type DType, each, remembered, shader } from '../core/shader.ts';
 import { EPILOGUE_PARAMS, type Epilogue, epilogueBindings, epilogueName, epilogueWgsl } from './epilogue.ts';
 import { PIXEL } from './matmul-variant.ts';
+import { toldEpilogueWgsl } from './told-epilogue.ts';
 
 /** Side of a tile of results, of the pixels under it, and of a window. */
 export const TILE = 4;
@@ -212,7 +213,7 @@ export const resultsShader = remembered((epilogue: Epilogue, unrolled: boolean) 
     },
     workgroup: 64,
     code: fill(RESULTS, {
-      finish_functions: epilogueWgsl(epilogue),
+      finish_function: epilogue.told ? toldEpilogueWgsl(epilogue) : epilogueWgsl(epilogue),
       factors: columnsWgsl(AT),
       side: TILE,
       patch: PATCH,
@@ -230,7 +231,7 @@ export const resultsShader = remembered((epilogue: Epilogue, unrolled: boolean) 
 
 /** The transform of products, with places for what varies. */
 const RESULTS = `
-$finish_functions
+$finish_function
 $factors
 fn run(id: u32, group: u32, local: u32) {
   if (id >= p.count) { return; }
@@ -251,7 +252,7 @@ fn run(id: u32, group: u32, local: u32) {
   let sums = array<vec4<f32>, $results>($sums);
   for (var i = 0u; i < $rows_of_tile; i++) {
     for (var j = 0u; j < $rows_of_tile; j++) {
-      if (top + i < p.oh && left + j < p.ow) { finish(0u, (image * p.oh + top + i) * p.ow + left + j, column, sums[$side * i + j]); }
+      if (top + i < p.oh && left + j < p.ow) { finish4(0u, (image * p.oh + top + i) * p.ow + left + j, column, sums[$side * i + j]); }
     }
   }
 }`;
