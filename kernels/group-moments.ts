@@ -10,10 +10,10 @@ import { apply, type Lowering, type Op, type Operand } from '../core/op.ts';
 import { type DType, elementType, remembered, shader } from '../core/shader.ts';
 import { describe, sizeOf, type Tensor } from '../core/tensor.ts';
 import { channelSpans, loadsWithin } from './channel-spans.ts';
-import { ROW_THREADS, rowTree } from './rows.ts';
+import { ALONE_THREADS, ROW_THREADS, rowTree } from './rows.ts';
 
-/** Elements that one thread of the first dispatch sums at most; more pixels make more slices. */
-const PER_THREAD = 256;
+/** Elements that one thread of the first dispatch sums at most, in a workgroup and alone; more pixels make more slices. */
+const [PER_THREAD, PER_THREAD_ALONE] = [256, 512];
 
 /** Mean and variance of every group of x (N, ..., C). -> (N, groups, 2). Throws ShapeError. */
 export function groupMoments(x: Tensor, groups: number): Tensor {
@@ -48,7 +48,8 @@ export function lowerMoments(to: Lowering, x: Operand, moments: Operand, groups:
   const perGroup = channels / groups;
   const alone = to.facts.schedule === 'subgroup';
   const threads = alone ? 1 : ROW_THREADS;
-  const perSlice = Math.ceil(pixels / Math.ceil((pixels * perGroup) / (threads * PER_THREAD)));
+  const most = alone ? PER_THREAD_ALONE : ROW_THREADS * PER_THREAD;
+  const perSlice = Math.ceil(pixels / Math.ceil((pixels * perGroup) / most));
   const slices = Math.ceil(pixels / perSlice);
   const spans = channelSpans([x]);
   const partial = to.scratch('slice moments', [spans.length * slices, count, 4]);
@@ -130,35 +131,53 @@ fn run(id: u32, group: u32, local: u32) {
 });
 
 /**
- * The same with a slice to a thread alone: small enough to be read twice, so that its mean is known before its squares are summed. Channels are in
- * loads.
+ * The same with a slice to a thread alone, which reads it once: the means so far and the squared deviations from them go along (Welford 1962), of
+ * differences from the slice's first element, so that a large mean does not round them. Channels are in loads. Loops end at their foot: drivers go once
+ * more through those that end at their head, with all lanes masked.
  */
 const slicesAloneShader = remembered((x: DType, loads: 1 | 4) => {
   const type = elementType({ dtype: 'f32', width: loads });
-  const total = (parts: string) => (loads === 4 ? `dot(${parts}, vec4<f32>(1.0))` : parts);
-  const walk = (body: string) => `
-  for (var pixel = 0u; pixel < end - first; pixel++) {
-    for (var c = 0u; c < size; c++) {
-      let v = x_load(base + pixel * p.stride + c);
-      ${body}
-    }
-  }`;
+  const average = (parts: string) => (loads === 4 ? `dot(${parts}, vec4<f32>(0.25))` : parts);
   const shared = slicesShader(x);
   return shader({
     ...shared,
     name: `groupNorm slices ${x} x${loads} alone`,
     bindings: { x: { dtype: x, width: loads }, partial: shared.bindings.partial },
+    workgroup: ALONE_THREADS,
     code: `
 fn run(slot: u32, group: u32, local: u32) {
   if (slot >= p.slots) { return; }
   ${SLICE}
-  let count = f32((end - first) * size * ${loads}u);
-  var sum = ${type}(0.0);
-  ${walk('sum += v;')}
-  let mean = ${total('sum')} / count;
-  var square = ${type}(0.0);
-  ${walk('square += (v - mean) * (v - mean);')}
-  partial_store(p.offset + slot, vec4<f32>(mean, ${total('square')}, count, 0.0));
+  var n = 0.0;
+  var means = ${type}(0.0);
+  var squares = ${type}(0.0);
+  var about = 0.0;
+  if (size > 0u) {
+    about = x_load(base)${loads === 4 ? '.x' : ''};
+    var at = base;
+    let behind = base + (end - first) * p.stride;
+    loop {
+      var c = 0u;
+      loop {
+        let d = x_load(at + c) - about;
+        n += 1.0;
+        let apart = d - means;
+        means += apart / n;
+        squares += apart * (d - means);
+        continuing {
+          c++;
+          break if c >= size;
+        }
+      }
+      continuing {
+        at += p.stride;
+        break if at >= behind;
+      }
+    }
+  }
+  let mean = ${average('means')};
+  let between = means - mean;
+  partial_store(p.offset + slot, vec4<f32>(about + mean, ${average('squares + n * between * between')} * ${loads}.0, n * ${loads}.0, 0.0));
 }`,
   });
 });

@@ -16,6 +16,7 @@ import { slice } from './copy.ts';
 import { checkGroups, groupMoments, lowerMoments } from './group-moments.ts';
 import { groupNormGradient, groupNormSums } from './group-norm-gradient.ts';
 import { reshape } from './reshape.ts';
+import { ALONE_THREADS } from './rows.ts';
 import { sumAxis } from './sum-axis.ts';
 import { modulationWgsl } from './zero-sft.ts';
 
@@ -101,8 +102,9 @@ function checkAffine(name: string, x: Tensor, gamma: Tensor, beta: Tensor): void
     throw new ShapeError(`${name}: ${describe(gamma)} and ${describe(beta)} must match the last axis of ${describe(x)} and be f32.`);
 }
 
-/** Pixels of a run that one thread normalises: few on GPUs, which want many threads. */
-const RUN = { subgroup: 16, tiled: 4, matrix: 4 };
+/** Pixels of a run that one thread normalises, and threads of a workgroup: GPUs want many threads, each of which takes a CPU driver as long as some loads. */
+const RUN = { subgroup: 32, tiled: 4, matrix: 4 };
+const THREADS = { subgroup: ALONE_THREADS, tiled: 64, matrix: 64 };
 
 function lowerNormalize(
   to: Lowering,
@@ -115,14 +117,22 @@ function lowerNormalize(
   const channels = x.shape[x.shape.length - 1];
   const pixels = sizeOf(x.shape) / images / channels;
   const perGroup = channels / groups;
-  const runs = Math.ceil(pixels / RUN[to.facts.schedule]);
+  const { schedule } = to.facts;
+  const runs = Math.ceil(pixels / RUN[schedule]);
   for (const { first, end, sources } of channelSpans(raw ? [x, raw] : [x])) {
     const [inX, inRaw] = sources;
     const loads = loadsWithin(end - first, first, channels, ...sources.flatMap(({ stride, start }) => [stride, start]));
     const part = (operand: Operand) => touched(operand, end - first);
     const count = (images * runs * (end - first)) / loads;
     to.dispatch({
-      shader: normalizeShader(loads, loads === 1 || perGroup % 4 === 0, inX.operand.dtype, activation, inRaw?.operand.dtype),
+      shader: normalizeShader(
+        THREADS[schedule],
+        loads,
+        loads === 1 || perGroup % 4 === 0,
+        inX.operand.dtype,
+        activation,
+        inRaw?.operand.dtype,
+      ),
       operands: {
         x: inX.operand,
         moments,
@@ -156,14 +166,14 @@ function lowerNormalize(
 }
 
 /** A thread has its channels of a run of pixels, so that it divides and reads what belongs to a channel only once. `raw`: with a modulation. */
-const normalizeShader = remembered((loads: 1 | 4, sameGroup: boolean, x: DType, activation: Activation, raw?: DType) => {
+const normalizeShader = remembered((workgroup: number, loads: 1 | 4, sameGroup: boolean, x: DType, activation: Activation, raw?: DType) => {
   const type = elementType({ dtype: 'f32', width: loads }) as 'f32' | 'vec4<f32>';
   const lane = (i: number) => `one(image, channel + ${i}u)`;
   const read = { dtype: 'f32', width: loads } as const;
   const step = raw ? `modulated, raw ${raw}` : activation === 'none' ? '' : activation;
-  const normal = '(x_load(row * p.x_stride + p.x_start + column) - mean) * scale * factor + shift';
+  const normal = '(x_load(at_x) - mean) * scale * factor + shift';
   const result = raw
-    ? `modulate(${normal}, sft_gamma_load(i), sft_beta_load(i), raw_load(row * p.raw_stride + p.raw_start + column))`
+    ? `modulate(${normal}, sft_gamma_load(i), sft_beta_load(i), raw_load(at_raw))`
     : `${activation === 'none' ? '' : activation}(${normal})`;
   return shader({
     name: `groupNorm apply ${x} x${loads}${sameGroup ? '' : ' across groups'}${step && ` ${step}`}`,
@@ -191,7 +201,7 @@ const normalizeShader = remembered((loads: 1 | 4, sameGroup: boolean, x: DType, 
       x_start: 'u32',
       ...when(Boolean(raw), { raw_stride: 'u32', raw_start: 'u32', scale: 'f32' }),
     },
-    workgroup: 64,
+    workgroup,
     code: `
 ${raw ? modulationWgsl(type) : activation === 'none' ? '' : activationWgsl(type)}
 // Mean and 1 / std of the channel's group.
@@ -217,12 +227,21 @@ fn run(id: u32, group: u32, local: u32) {
   }
   let factor = gamma_load(c);
   let shift = beta_load(c);
-  let first = run_number * p.per_run;
-  let end = min(first + p.per_run, p.pixels);
-  for (var pixel = first; pixel < end; pixel++) {
-    let row = image * p.pixels + pixel;
-    let i = row * p.y_stride + c;
+  let first = image * p.pixels + run_number * p.per_run;
+  let behind = min(first + p.per_run, (image + 1u) * p.pixels);
+  var i = first * p.y_stride + c;
+  var at_x = first * p.x_stride + p.x_start + column;
+  ${raw ? 'var at_raw = first * p.raw_stride + p.raw_start + column;' : ''}
+  var row = first;
+  loop {
     y_store(i, ${result});
+    continuing {
+      i += p.y_stride;
+      at_x += p.x_stride;
+      ${raw ? 'at_raw += p.raw_stride;' : ''}
+      row++;
+      break if row >= behind;
+    }
   }
 }`,
   });

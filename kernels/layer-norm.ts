@@ -1,14 +1,14 @@
 /**
  * layerNorm: y = (x - mean) / sqrt(var + eps) * gamma + beta over the last axis. (Ba et al. 2016)
- * x (..., C) f32 | f16; gamma, beta (C) f32; y (..., C) f32. The variance is taken about the mean in a second read, so it cannot cancel.
+ * x (..., C) f32 | f16; gamma, beta (C) f32; y (..., C) f32. The variance is taken about the mean, so it cannot cancel.
  */
 import { ShapeError } from '../core/errors.ts';
 import { apply, type Op, width } from '../core/op.ts';
-import { type DType, elementType, remembered, shader } from '../core/shader.ts';
+import { type DType, each, elementType, remembered, shader } from '../core/shader.ts';
 import { constant, describe, sameShape, sizeOf, type Tensor } from '../core/tensor.ts';
 import { mul } from './binary.ts';
 import { layerNormGradient } from './layer-norm-gradient.ts';
-import { ROW_THREADS, rowAlone, rowTree } from './rows.ts';
+import { ALONE_THREADS, ROW_THREADS, rowTree } from './rows.ts';
 import { sumRows } from './sum-axis.ts';
 
 /** x (..., C), gamma and beta (C). -> x's shape. Throws ShapeError. */
@@ -32,10 +32,10 @@ export const layerNormOp: Op<{ eps: number }, { x: Tensor; gamma: Tensor; beta: 
     const alone = to.facts.schedule === 'subgroup';
     const loads = width(x.shape);
     to.dispatch({
-      shader: layerNormShader(x.dtype, loads, alone),
+      shader: alone ? layerNormAloneShader(x.dtype, loads) : layerNormShader(x.dtype, loads),
       operands: { x, gamma, beta, y: output },
       params: { rows, columns: columns / loads, eps },
-      threads: rows * (alone ? 1 : ROW_THREADS),
+      threads: alone ? Math.ceil(rows / ROWS_ALONE) : rows * ROW_THREADS,
     });
   },
 
@@ -52,13 +52,16 @@ export const layerNormOp: Op<{ eps: number }, { x: Tensor; gamma: Tensor; beta: 
   },
 };
 
-/** A workgroup, or a thread alone, has a row. */
-const layerNormShader = remembered((x: DType, loads: 1 | 4, alone: boolean) => {
+/** Rows of a thread alone, which share its loads of gamma and beta. */
+const ROWS_ALONE = 2;
+
+/** A workgroup has a row. */
+const layerNormShader = remembered((x: DType, loads: 1 | 4) => {
   const type = elementType({ dtype: 'f32', width: loads });
   const total = (parts: string) => (loads === 4 ? `dot(${parts}, vec4<f32>(1.0))` : parts);
-  const walk = `for (var c = ${alone ? '0u' : 'local'}; c < p.columns; c += ${alone ? 1 : ROW_THREADS}u)`;
+  const walk = `for (var c = local; c < p.columns; c += ${ROW_THREADS}u)`;
   return shader({
-    name: `layerNorm ${x} x${loads}${alone ? ' alone' : ''}`,
+    name: `layerNorm ${x} x${loads}`,
     bindings: {
       x: { dtype: x, width: loads },
       gamma: { dtype: 'f32', width: loads },
@@ -68,10 +71,9 @@ const layerNormShader = remembered((x: DType, loads: 1 | 4, alone: boolean) => {
     params: { rows: 'u32', columns: 'u32', eps: 'f32' },
     workgroup: ROW_THREADS,
     code: `
-${alone ? rowAlone('sum', 'f32') : rowTree('sum', 'f32', (a, b) => `${a} + ${b}`)}
+${rowTree('sum', 'f32', (a, b) => `${a} + ${b}`)}
 fn run(id: u32, group: u32, local: u32) {
-  let row = ${alone ? 'id' : 'group'};
-  let at = min(row, p.rows - 1u) * p.columns;
+  let at = min(group, p.rows - 1u) * p.columns;
   let count = f32(p.columns * ${loads}u);
   // About the first element, so that a large mean does not round the sum.
   let about = x_load(at)${loads === 4 ? '.x' : ''};
@@ -84,8 +86,65 @@ fn run(id: u32, group: u32, local: u32) {
     part += d * d;
   }
   let scale = 1.0 / sqrt(combine_sum(local, ${total('part')}) / count + p.eps);
-  if (row >= p.rows) { return; }
+  if (group >= p.rows) { return; }
   ${walk} { y_store(at + c, (x_load(at + c) - mean) * scale * gamma_load(c) + beta_load(c)); }
+}`,
+  });
+});
+
+/**
+ * A thread alone reads its rows once for their moments: the means so far and the squared deviations from them go along (Welford 1962), of differences
+ * from the row's first element, so that a large mean does not round them.
+ */
+const layerNormAloneShader = remembered((x: DType, loads: 1 | 4) => {
+  const type = elementType({ dtype: 'f32', width: loads });
+  const average = (parts: string) => (loads === 4 ? `dot(${parts}, vec4<f32>(0.25))` : parts);
+  const rows = (line: (i: number) => string) => each(ROWS_ALONE, line);
+  return shader({
+    ...layerNormShader(x, loads),
+    name: `layerNorm ${x} x${loads} alone`,
+    workgroup: ALONE_THREADS,
+    code: `
+fn run(id: u32, group: u32, local: u32) {
+  let row = id * ${ROWS_ALONE}u;
+  if (row >= p.rows) { return; }
+  ${rows(
+    (i) => `let at${i} = min(row + ${i}u, p.rows - 1u) * p.columns;
+  let about${i} = x_load(at${i})${loads === 4 ? '.x' : ''};
+  var means${i} = ${type}(0.0);
+  var squares${i} = ${type}(0.0);`,
+  )}
+  var n = 0.0;
+  var c = 0u;
+  loop {
+    n += 1.0;
+    ${rows(
+      (i) => `let d${i} = x_load(at${i} + c) - about${i};
+    let apart${i} = d${i} - means${i};
+    means${i} += apart${i} / n;
+    squares${i} += apart${i} * (d${i} - means${i});`,
+    )}
+    continuing {
+      c++;
+      break if c >= p.columns;
+    }
+  }
+  ${rows(
+    (i) => `let mean${i} = ${average(`means${i}`)};
+  let between${i} = means${i} - mean${i};
+  let variance${i} = ${average(`squares${i} / n + between${i} * between${i}`)};
+  let scale${i} = 1.0 / sqrt(variance${i} + p.eps);`,
+  )}
+  c = 0u;
+  loop {
+    let factor = gamma_load(c);
+    let shift = beta_load(c);
+    ${rows((i) => `y_store(at${i} + c, (x_load(at${i} + c) - about${i} - mean${i}) * scale${i} * factor + shift);`)}
+    continuing {
+      c++;
+      break if c >= p.columns;
+    }
+  }
 }`,
   });
 });

@@ -6,6 +6,9 @@
 /** Threads that share one row. */
 export const ROW_THREADS = 64;
 
+/** Threads of a workgroup where each has rows to itself: few, so that all cores have a part of a small tensor. */
+export const ALONE_THREADS = 16;
+
 /** WGSL of `combine_<name>(local, value) -> type`: every thread of the workgroup gets the combination of all values. */
 export function rowTree(name: string, type: string, combine: (a: string, b: string) => string): string {
   return `
