@@ -4,8 +4,9 @@
  */
 import type { AdapterFacts } from '../core/adapter.ts';
 import { type FusionRule, fuse, rule } from '../core/fuse.ts';
-import { apply } from '../core/op.ts';
+import { apply, isOp } from '../core/op.ts';
 import { type Plan, type PlanLimits, type PlanOptions, planGraph } from '../core/plan.ts';
+import { within } from '../core/scope.ts';
 import { sameShape } from '../core/shape.ts';
 import type { OpTensor, Tensor } from '../core/tensor.ts';
 import type { Activation } from './activation.ts';
@@ -18,7 +19,7 @@ import { groupMoments } from './group-moments.ts';
 import { type GroupNorm, groupNormOp, normalizeGroupsOp } from './group-norm.ts';
 import { linearOp } from './linear.ts';
 import type { LayerInputs } from './low-rank.ts';
-import { reshape } from './reshape.ts';
+import { reshape, reshapeOp } from './reshape.ts';
 import { type UnaryAttrs, unaryOp } from './unary.ts';
 import { modulateOp } from './zero-sft.ts';
 
@@ -42,9 +43,18 @@ const biasOfImages = rule(conv2dOp, binaryOp, (producer, sum, input) => {
   const value = otherOf(sum, input);
   const [n, h, w, o] = shape;
   if (value.dtype !== 'f32' || h * w === 1 || !sameShape(value.shape, [n, 1, 1, o]) || n * h * w > MOST_ROWS_OF_IMAGES) return null;
-  const ofImages = reshape(value, [n, o]);
-  return apply(conv2dOp, { ...inputs, bias: inputs.bias ? add(ofImages, inputs.bias) : ofImages }, attrs);
+  const bias = inputs.bias ? withBias(value, inputs.bias) : value;
+  return apply(conv2dOp, { ...inputs, bias: reshape(bias, [n, o]) }, attrs);
 });
+
+/** value (..., O) + bias (O). What a linear layer made has the sum of both biases as its own: of weights, so that it is computed once. */
+function withBias(value: Tensor, bias: Tensor): Tensor {
+  if (isOp(value, reshapeOp)) return reshape(withBias(value.source.inputs.x, bias), value.shape);
+  if (!isOp(value, linearOp)) return add(value, bias);
+  const { inputs, attrs } = value.source;
+  const joins = inputs.bias !== null && attrs.activation === 'none' && !inputs.scale;
+  return joins ? within(value.module, () => apply(linearOp, { ...inputs, bias: add(inputs.bias!, bias) }, attrs)) : add(value, bias);
+}
 
 /** Whether a convolution may end in something more: Winograd's adds adapters as a residual, before the activation. */
 const canEnd = ({ source: { inputs, attrs } }: Conv2d) => !(inputs.t && attrs.activation !== 'none');

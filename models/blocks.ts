@@ -14,7 +14,7 @@ import { Upsample } from './upsample.ts';
 
 /** What every block of a network sees beside its input. */
 export interface Conditioning {
-  /** (N, E) embedded timestep and vector. */
+  /** (N, E) silu of the embedded timestep and vector, which every block reads. */
   emb: Tensor;
   /** (N, L, D) text tokens. */
   context: Tensor;
@@ -30,7 +30,7 @@ export class ResBlock extends Module {
   constructor(inChannels: number, outChannels: number, embChannels: number, groups: number) {
     super();
     this.in_layers = new Sequential(new GroupNorm(inChannels, groups), silu, new Conv2d(inChannels, outChannels, 3));
-    this.emb_layers = new Sequential(silu, new Linear(embChannels, outChannels));
+    this.emb_layers = new Sequential(identity, new Linear(embChannels, outChannels));
     this.out_layers = new Sequential(new GroupNorm(outChannels, groups), silu, identity, new Conv2d(outChannels, outChannels, 3));
     if (inChannels !== outChannels) this.skip_connection = new Conv2d(inChannels, outChannels, 1);
   }
@@ -112,10 +112,13 @@ export class UnetEncoder extends NetworkModule {
     );
   }
 
-  /** timestep (N, model_channels) sinusoidal embedding, vector (N, adm_in_channels) or null -> (N, 4 model_channels) */
+  /**
+   * timestep (N, model_channels) sinusoidal embedding, vector (N, adm_in_channels) or null -> (N, 4 model_channels), behind the activation with which every
+   * block begins to read it, so that it is computed once
+   */
   embed(timestep: Tensor, vector: Tensor | null): Tensor {
     const emb = this.time_embed.forward(timestep);
-    return this.label_emb && vector ? add(emb, this.label_emb[0].forward(vector)) : emb;
+    return silu(this.label_emb && vector ? add(emb, this.label_emb[0].forward(vector)) : emb);
   }
 }
 
