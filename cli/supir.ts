@@ -3,44 +3,39 @@ import { Command } from 'commander';
 import { DeviceError, UserError } from '../core/errors.ts';
 import { shownMessage } from '../core/text.ts';
 import { host, useGpu, useUnchecked } from '../host/node.ts';
-import { captionCommand } from './caption.ts';
-import { convertCommand } from './convert.ts';
-import { degradeCommand } from './degrade.ts';
-import { doctorCommand } from './doctor-command.ts';
-import { evaluateCommand } from './evaluate.ts';
-import { inspectCommand } from './inspect.ts';
 import { forgetInterrupts, Interrupted } from './interrupt.ts';
 import { words } from './messages.ts';
 import { PartialFailure } from './partial-failure.ts';
-import { planCommand } from './plan.ts';
-import { reportCommand } from './report.ts';
-import { restoreCommand } from './restore.ts';
-import { serveCommand } from './serve/command.ts';
-import { shadersCommand } from './shaders.ts';
-import { trainCommand } from './train.ts';
-import { verifyCommand } from './verify.ts';
+
+/** The commands by name. Each is loaded when it is meant: what others import takes longer to load than some commands to run. */
+const COMMANDS: Readonly<Record<string, () => Promise<Command>>> = {
+  restore: async () => (await import('./restore.ts')).restoreCommand(),
+  plan: async () => (await import('./plan.ts')).planCommand(),
+  doctor: async () => (await import('./doctor-command.ts')).doctorCommand(),
+  verify: async () => (await import('./verify.ts')).verifyCommand(),
+  inspect: async () => (await import('./inspect.ts')).inspectCommand(),
+  convert: async () => (await import('./convert.ts')).convertCommand(),
+  degrade: async () => (await import('./degrade.ts')).degradeCommand(),
+  caption: async () => (await import('./caption.ts')).captionCommand(),
+  evaluate: async () => (await import('./evaluate.ts')).evaluateCommand(),
+  train: async () => (await import('./train.ts')).trainCommand(),
+  shaders: async () => (await import('./shaders.ts')).shadersCommand(),
+  report: async () => (await import('./report.ts')).reportCommand(),
+  serve: async () => (await import('./serve/command.ts')).serveCommand(),
+};
 
 /** Commands that use the GPU. */
 const COMPUTING = ['restore', 'plan', 'verify', 'evaluate', 'train', 'doctor', 'serve'];
 
-function program(): Command {
+/** The program with the command that the arguments name; with all of them where they name none. */
+async function programFor(args: readonly string[]): Promise<Command> {
+  const name = args.find((arg) => !arg.startsWith('-')) ?? '';
+  const meant = Object.hasOwn(COMMANDS, name) ? [COMMANDS[name]] : Object.values(COMMANDS);
   const program = new Command('supir')
     .description('Photo restoration with SUPIR on WebGPU.')
     .option('--debug', 'print the stack of an error')
-    .configureHelp({ sortSubcommands: true })
-    .addCommand(restoreCommand())
-    .addCommand(planCommand())
-    .addCommand(doctorCommand())
-    .addCommand(verifyCommand())
-    .addCommand(inspectCommand())
-    .addCommand(convertCommand())
-    .addCommand(degradeCommand())
-    .addCommand(captionCommand())
-    .addCommand(evaluateCommand())
-    .addCommand(trainCommand())
-    .addCommand(shadersCommand())
-    .addCommand(reportCommand())
-    .addCommand(serveCommand());
+    .configureHelp({ sortSubcommands: true });
+  for (const command of await Promise.all(meant.map((make) => make()))) program.addCommand(command);
   for (const command of [program, ...program.commands]) command.exitOverride();
   for (const command of program.commands.filter((each) => COMPUTING.includes(each.name())))
     command
@@ -56,7 +51,7 @@ function program(): Command {
 
 /** Runs the command that the arguments name, and gives the exit code. It ends no process, but for a second signal to stop. */
 export async function runSupir(args: readonly string[]): Promise<number> {
-  const supir = program();
+  const supir = await programFor(args);
   process.exitCode = undefined; // commands set it
   try {
     host.debug?.(); // refuses what SUPIR_DEBUG cannot print, before any work
