@@ -47,6 +47,8 @@ export function* gradientGraphs(of: (shape: Shape, dtype?: DType) => Tensor, cha
         }
       }
     }
+    const [image, window] = [of([1, 16, 16, 32], dtype), of([32, 3, 3, 32])];
+    yield* by(conv2d(image, window, null, { padding: 1 }), [window]);
     // A shader for every width of heads that are held in registers; wider ones are products of matrices.
     for (const width of [...Array.from({ length: 17 }, (_, i) => i + 1), ...Array.from({ length: 13 }, (_, i) => 20 + 4 * i), 68]) {
       const [q, k, v] = [of([1, 2, width], dtype), of([1, 3, width], dtype), of([1, 3, width], dtype)];

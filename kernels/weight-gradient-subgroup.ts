@@ -4,7 +4,19 @@
  * implicit-matmul-subgroup.ts a load serves some 30 multiply-adds; here they are an outer product, for both operands lie along the sum.
  */
 import { fill } from '../core/fill.ts';
-import { type DType, each, shader } from '../core/shader.ts';
+import type { Lowering, Operand } from '../core/op.ts';
+import { type DType, each, remembered, shader } from '../core/shader.ts';
+import { type ImplicitMatmul, isWindowed } from './implicit-matmul.ts';
+
+/** What is multiplied, g (N, OH, OW, O) and x (N, H, W, C), how x is seen under the window, and where the result is. */
+export interface WeightGradient {
+  g: Operand;
+  x: Operand;
+  window: ImplicitMatmul['window'];
+  /** (slices, O, kh, kw, C): pixels are cut into slices, each with a result. */
+  output: Operand;
+  slices: number;
+}
 
 /** Element types of both operands, and how many channels a load moves. */
 export interface Loads {
@@ -33,8 +45,46 @@ export const SIZES = {
   left: 'u32',
 } as const;
 
+/** Values of SIZES, for `tiles` parts of the result. */
+export function sizesOf({ g, x, window, slices }: WeightGradient, tiles: number) {
+  const [n, oh, ow, outs] = g.shape;
+  const [, h, width, channels] = x.shape;
+  const pixels = n * oh * ow;
+  const per_slice = Math.ceil(pixels / slices);
+  return { ...window, oh, ow, h, width, outs, channels, pixels, per_slice, count: tiles * slices, tiles };
+}
+
+export function loadsOf({ g, x }: WeightGradient): Loads {
+  const [loadsG, loadsX] = [g, x].map(({ shape }) => (shape[3] % 4 === 0 ? 4 : 1)) as (1 | 4)[];
+  return { g: g.dtype, x: x.dtype, loadsG, loadsX };
+}
+
+/** Parts of the result, one for a workgroup. */
+export function subgroupTiles(lanes: number, { g, x, window }: Pick<WeightGradient, 'g' | 'x' | 'window'>) {
+  const rows = rowsOf(g.shape[3]);
+  const columns = window.kh * window.kw * x.shape[3];
+  const across = Math.ceil(columns / (4 * lanes));
+  return { rows, columns, across, count: Math.ceil(g.shape[3] / rows) * across };
+}
+
+/** Emits the dispatch; with `adds` its sums are added to what the output holds. */
+export function lowerOnSubgroups(to: Lowering, m: WeightGradient, adds = false): void {
+  const { g, x, window, output } = m;
+  const lanes = to.facts.subgroupSizes[0];
+  const { rows, columns, across, count } = subgroupTiles(lanes, m);
+  const sizes = sizesOf(m, count);
+  const { oh, ow, h, width: w } = sizes;
+  to.dispatch({
+    shader: subgroupWeightGradient(lanes, rows, loadsOf(m), isWindowed({ image: { h, w, oh, ow }, window })),
+    operands: { g, x, y: output },
+    params: { ...sizes, column_tiles: across, columns, adds },
+    threads: sizes.count * lanes,
+    flops: 2 * sizes.pixels * g.shape[3] * columns,
+  });
+}
+
 /** Output channels of a workgroup: of some numbers the one that leaves fewest idle. */
-export function rowsOf(outs: number): number {
+function rowsOf(outs: number): number {
   const computed = (rows: number) => rows * Math.ceil(outs / rows);
   return [32, 48, 24].reduce((best, rows) => (computed(rows) < computed(best) ? rows : best));
 }
@@ -42,7 +92,7 @@ export function rowsOf(outs: number): number {
 /** Pixels that are taken in at a time. */
 const PIXELS = 2;
 
-export function subgroupWeightGradient(lanes: number, rows: number, { g, x, loadsG, loadsX }: Loads, windowed: boolean) {
+const subgroupWeightGradient = remembered((lanes: number, rows: number, { g, x, loadsG, loadsX }: Loads, windowed: boolean) => {
   /** Four output channels each that a lane loads of a pixel. */
   const quads = Math.ceil(rows / 4 / lanes);
   const perPixel = (line: (n: number) => string) => each(PIXELS, line);
@@ -54,6 +104,7 @@ export function subgroupWeightGradient(lanes: number, rows: number, { g, x, load
   const perLoad = (line: (j: number) => string) => each(4 / loadsX, line);
   const loadOfX = (n: number, j: number) => `x_load(select(0u, a${n}_${j} + c${j}, in${n}_${j}))`;
   const zero = loadsX === 4 ? 'vec4<f32>(0.0)' : '0.0';
+  const stored = (at: string, sum: string) => `var sum = ${sum}; if (p.adds != 0u) { sum += y_load(${at}); } y_store(${at}, sum);`;
   const row = (r: number) => {
     const [quad, from] = [Math.floor(r / 4 / lanes), Math.floor(r / 4) % lanes];
     const value = (n: number) => `subgroupShuffle(v${n}_${quad}.${'xyzw'[r % 4]}, ${from}u) * x${n}`;
@@ -64,9 +115,9 @@ export function subgroupWeightGradient(lanes: number, rows: number, { g, x, load
     bindings: {
       g: { dtype: g, width: loadsG },
       x: { dtype: x, width: loadsX },
-      y: { dtype: 'f32', width: loadsX, write: true },
+      y: { dtype: 'f32', width: loadsX, write: true, read: true },
     },
-    params: { ...SIZES, column_tiles: 'u32', columns: 'u32' },
+    params: { ...SIZES, column_tiles: 'u32', columns: 'u32', adds: 'u32' },
     workgroup: lanes,
     subgroups: true,
     code: fill(TEXT, {
@@ -98,11 +149,11 @@ export function subgroupWeightGradient(lanes: number, rows: number, { g, x, load
       accumulate: each(rows, row),
       store:
         loadsX === 4
-          ? 'if (column < p.columns) { y_store((at + column) / 4u, sums[r]); }'
-          : 'for (var j = 0u; j < 4u; j++) { if (column + j < p.columns) { y_store(at + column + j, sums[r][j]); } }',
+          ? `if (column < p.columns) { ${stored('(at + column) / 4u', 'sums[r]')} }`
+          : `for (var j = 0u; j < 4u; j++) { if (column + j < p.columns) { ${stored('at + column + j', 'sums[r][j]')} } }`,
     }),
   });
-}
+});
 
 /** The kernel, with places for what varies. */
 const TEXT = `

@@ -6,10 +6,11 @@
 import { apply, type Op } from '../core/op.ts';
 import { elementType, remembered, shader } from '../core/shader.ts';
 import { type Shape, sizeOf, type Tensor } from '../core/tensor.ts';
-import { type ImplicitMatmul, isWindowed } from './implicit-matmul.ts';
+import type { ImplicitMatmul } from './implicit-matmul.ts';
 import { reshape } from './reshape.ts';
 import { lowerSum } from './sum-axis.ts';
-import { type Loads, rowsOf, SIZES, subgroupWeightGradient } from './weight-gradient-subgroup.ts';
+import { type Loads, loadsOf, lowerOnSubgroups, SIZES, sizesOf, subgroupTiles } from './weight-gradient-subgroup.ts';
+import { lowerWinogradGradient, suitsWinogradGradient } from './winograd-gradient.ts';
 
 type Taps = ImplicitMatmul['window'];
 
@@ -39,35 +40,29 @@ export const weightGradientOp: Op<Taps, { g: Tensor; x: Tensor }> = {
   },
 
   lower({ g, x }, output, window, to) {
-    const [n, oh, ow, o] = g.shape;
-    const [, h, w, c] = x.shape;
-    const { kh, kw } = window;
-    const pixels = n * oh * ow;
     const subgroups = to.facts.schedule === 'subgroup';
     const lanes = to.facts.subgroupSizes[0];
-    const [loadsG, loadsX] = [o, c].map((channels) => (channels % 4 === 0 ? 4 : 1)) as (1 | 4)[];
-    const types = { g: g.dtype, x: x.dtype, loadsG, loadsX };
-    const rows = rowsOf(o);
-    const across = Math.ceil((kh * kw * c) / (4 * lanes));
-    const tiles = subgroups ? Math.ceil(o / rows) * across : Math.ceil(o / TILE) * Math.ceil(c / TILE) * kh * kw;
+    if (subgroups && suitsWinogradGradient({ g, x, window }, lanes)) {
+      lowerWinogradGradient(to, { g, x, window, output });
+      return;
+    }
+    const [n, oh, ow, o] = g.shape;
+    const c = x.shape[3];
+    const tiles = subgroups
+      ? subgroupTiles(lanes, { g, x, window }).count
+      : Math.ceil(o / TILE) * Math.ceil(c / TILE) * window.kh * window.kw;
     const worker = subgroups ? 'subgroups' : 'threads';
-    const slices = Math.max(1, Math.min(Math.ceil(pixels / PIXELS[worker]), Math.ceil(ENOUGH[worker] / tiles)));
+    const slices = Math.max(1, Math.min(Math.ceil((n * oh * ow) / PIXELS[worker]), Math.ceil(ENOUGH[worker] / tiles)));
     const sums = slices === 1 ? output : to.scratch('sums of slices', [slices, ...output.shape] as Shape);
-    const count = tiles * slices;
-    const sizes = { ...window, oh, ow, h, width: w, outs: o, channels: c, pixels, per_slice: Math.ceil(pixels / slices), count, tiles };
+    const m = { g, x, window, output: sums, slices };
     if (subgroups) {
-      to.dispatch({
-        shader: subgroupWeightGradient(lanes, rows, types, isWindowed({ image: { h, w, oh, ow }, window })),
-        operands: { g, x, y: sums },
-        params: { ...sizes, column_tiles: across, columns: kh * kw * c },
-        threads: count * lanes,
-      });
+      lowerOnSubgroups(to, m);
     } else {
       to.dispatch({
-        shader: weightGradientShader(types),
+        shader: weightGradientShader(loadsOf(m)),
         operands: { g, x, y: sums },
-        params: { ...sizes, out_tiles: Math.ceil(o / TILE) },
-        threads: count,
+        params: { ...sizesOf(m, tiles), out_tiles: Math.ceil(o / TILE) },
+        threads: tiles * slices,
       });
     }
     if (slices > 1) lowerSum(to, sums, output, 1, slices);

@@ -1,6 +1,7 @@
 /**
  * The transforms of Winograd's convolution F(4x4, 3x3): windows and pixels to 36 points, G g G^T and B^T d B, and products of points to
- * results, A^T m A. The points of interpolation are 0, +-sqrt(1/2), +-sqrt(2) and infinity. (Lavin & Gray 2016)
+ * results, A^T m A; and for the derivative by the window, of results to points, A y A^T, and of products to windows, G^T m G. The points of
+ * interpolation are 0, +-sqrt(1/2), +-sqrt(2) and infinity. (Lavin & Gray 2016)
  *
  * The first product is taken a row at a time, and each row adds its share to the second one: no array is indexed by a loop, which CPU drivers
  * do lane by lane. On them loops are bounded by a uniform, because a driver unrolls other loops and their text is dear to compile.
@@ -101,16 +102,52 @@ fn run(id: u32, group: u32, local: u32) {
   });
 });
 
+/**
+ * Products (36, O, C) -> derivatives by windows (O, 3, 3, C). A thread makes those of four channels; `passes` is 6.
+ */
+export const windowGradientsShader = remembered(() =>
+  shader({
+    name: 'winograd gradient of windows',
+    bindings: {
+      m: { dtype: 'f32', width: 4 },
+      out: { dtype: 'f32', width: 4, write: true },
+    },
+    params: { count: 'u32', channels: 'u32', passes: 'u32' },
+    workgroup: 64,
+    code: `
+${columnsWgsl(transpose(G))}
+fn run(id: u32, group: u32, local: u32) {
+  if (id >= p.count) { return; }
+  ${each(WINDOW * WINDOW, (i) => `var s${i} = vec4<f32>(0.0);`)}
+  for (var j = 0u; j < p.passes; j++) {
+    ${each(PATCH, (i) => `let m${i} = m_load((${PATCH * i}u + j) * p.count + id);`)}
+    ${transpose(G)
+      .map((factors, y) => `let r${y} = ${combine(factors, 'm')};`)
+      .join(' ')}
+    ${each(WINDOW * WINDOW, (n) => `s${n} += FACTORS[j][${n % WINDOW}] * r${Math.floor(n / WINDOW)};`)}
+  }
+  let row = id / p.channels;
+  let at = row * 9u * p.channels + id - row * p.channels;
+  ${each(WINDOW * WINDOW, (n) => `out_store(at + ${n}u * p.channels, s${n});`)}
+}`,
+  }),
+);
+
 const transpose = (matrix: number[][]) => matrix[0].map((_, i) => matrix.map((row) => row[i]));
 
 /** Threads that share a tile's four channels: on GPUs, whose registers are dear, two make half of the points' columns each. */
 export const sharers = (unrolled: boolean) => (unrolled ? 2 : 1);
 
-/** Pixels (N, H, W, C) under tiles from number `first` on -> (36, tiles, C). A thread transforms four channels of a tile, or shares in it; `passes` is 6. */
-export const pixelsShader = remembered((x: DType, unrolled: boolean) => {
+/**
+ * Pixels (N, H, W, C) under tiles from number `first` on, or results' derivatives in them, -> (36, tiles, C). A thread transforms four channels of a tile, or
+ * shares in it; `passes` is 6, of results 4; `points` is 36.
+ */
+export const pixelsShader = remembered((x: DType, unrolled: boolean, of: 'pixels' | 'results' = 'pixels') => {
   const columns = PATCH / sharers(unrolled);
+  const matrix = of === 'pixels' ? BT : transpose(AT);
+  const [{ length: side }] = matrix;
   return shader({
-    name: `winograd pixels ${x}`,
+    name: `winograd ${of === 'pixels' ? 'pixels' : 'gradient of results'} ${x}`,
     bindings: {
       x: { dtype: x, width: 4 },
       out: { dtype: 'f32', width: 4, write: true },
@@ -127,18 +164,19 @@ export const pixelsShader = remembered((x: DType, unrolled: boolean) => {
       left: 'u32',
       zoom: 'u32',
       passes: 'u32',
+      points: 'u32',
     },
     workgroup: 64,
     code: fill(PIXELS, {
-      factors: columnsWgsl(BT),
+      factors: columnsWgsl(matrix),
       pixel: PIXEL,
       index: unrolled ? 'group * 32u + local % 32u' : 'id',
       first_column: unrolled ? `local / 32u * ${columns}u` : '0u',
       side: TILE,
       no_sums: each(PATCH * columns, (i) => `var s${i} = vec4<f32>(0.0);`),
-      passes: bound(PATCH, unrolled),
+      passes: bound(side, unrolled),
       load_row: each(
-        PATCH,
+        side,
         (j) => `let x${j} = left + ${j};
     let inside${j} = in_rows && x${j} >= 0 && x${j} < i32(p.width);
     let d${j} = select(vec4<f32>(0.0), x_load(select(0u, pixel(image, u32(y), u32(x${j})) * p.channels + channel, inside${j})), inside${j});`,
@@ -146,7 +184,7 @@ export const pixelsShader = remembered((x: DType, unrolled: boolean) => {
       transform_row: each(
         columns,
         (j) =>
-          `let r${j} = ${unrolled ? `select(${combine(BT[j], 'd')}, ${combine(BT[j + columns], 'd')}, first_column > 0u)` : combine(BT[j], 'd')};`,
+          `let r${j} = ${unrolled ? `select(${combine(matrix[j], 'd')}, ${combine(matrix[j + columns], 'd')}, first_column > 0u)` : combine(matrix[j], 'd')};`,
       ),
       add_to_sums: each(PATCH * columns, (n) => `s${n} += FACTORS[i][${Math.floor(n / columns)}] * r${n % columns};`),
       store: unrolled
@@ -163,7 +201,7 @@ export const pixelsShader = remembered((x: DType, unrolled: boolean) => {
 
 /** $store where a store's text is dear. */
 const STORE_IN_A_LOOP = `let sums = array<vec4<f32>, $points>($sums);
-  for (var i = 0u; i < p.passes * p.passes; i++) { out_store(i * p.count + index, sums[i]); }`;
+  for (var i = 0u; i < p.points; i++) { out_store(i * p.count + index, sums[i]); }`;
 
 /** The transform of pixels, with places for what varies. */
 const PIXELS = `

@@ -102,6 +102,7 @@ export function lowerWinograd(to: Lowering, convolution: ImplicitMatmul, part = 
         left: window.left,
         zoom: image.zoom ?? 0,
         passes: PATCH,
+        points: POINTS,
       },
       threads: Math.ceil((count * channels) / 128) * 32 * sharers(unrolled),
       flops: count * channels * PATCH_FLOPS,

@@ -2,6 +2,7 @@
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { UserError } from '../../core/errors.ts';
+import { apply } from '../../core/op.ts';
 import { constant, type Tensor } from '../../core/tensor.ts';
 import { evaluate } from '../../gpu/program.ts';
 import { attention } from '../../kernels/attention.ts';
@@ -9,7 +10,7 @@ import { add, div, equal, greater, less, maximum, minimum, mul, sub } from '../.
 import { conv2d } from '../../kernels/conv2d.ts';
 import { concat, pad, permute, repeat, slice, upsampleNearest } from '../../kernels/copy.ts';
 import { depthToSpace } from '../../kernels/depth-to-space.ts';
-import { beforeGradient } from '../../kernels/fusion.ts';
+import { beforeGradient, plan } from '../../kernels/fusion.ts';
 import { gatherRows } from '../../kernels/gather-rows.ts';
 import { geglu } from '../../kernels/geglu.ts';
 import { gradient } from '../../kernels/gradient.ts';
@@ -37,13 +38,16 @@ import {
   square,
   tanh,
 } from '../../kernels/unary.ts';
+import { weightGradientOp } from '../../kernels/weight-gradient.ts';
 import { where } from '../../kernels/where.ts';
 import { windowAttention } from '../../kernels/window-attention.ts';
+import { lowerWinogradGradient } from '../../kernels/winograd-gradient.ts';
 import { modulate } from '../../kernels/zero-sft.ts';
 import * as reference from '../../verify/reference.ts';
 import { sampler, type Values } from '../../verify/sample.ts';
 import { check } from '../support/check.ts';
 import { testDevice } from '../support/device.ts';
+import { FACTS, LIMITS } from '../support/facts.ts';
 import { checkGradient } from '../support/gradient.ts';
 
 const refused = (text: RegExp) => (error: Error) => error instanceof UserError && text.test(error.message);
@@ -142,6 +146,41 @@ test('convolutions: strides, odd windows, one-sided padding, channels by four an
       (a, b, c) => reference.conv2d(a, b, c, options),
       accuracy,
     );
+  }
+});
+
+test('the derivative by a window by Winograd: odd sizes and uneven padding, f32 and f16, and in many parts', async () => {
+  const draw = sampler(31);
+  // As in winograd.ts, transforming rounds too.
+  const ulps = 4 + 6;
+  for (const dtype of ['f32', 'f16'] as const) {
+    const [x, w, g] = [draw([3, 14, 9, 36], { dtype }), draw([40, 3, 3, 36]), draw([3, 15, 8, 40])];
+    const padding: [number, number, number, number] = [1, 2, 0, 1];
+    const [dw] = gradient(conv2d(x.tensor, w.tensor, null, { padding }), [w.tensor], { upstream: g.tensor });
+    const names = plan({ dw }, { ...FACTS, schedule: 'subgroup', subgroupSizes: [8, 8] }, LIMITS).dispatches.map(
+      ({ shader }) => shader.name,
+    );
+    assert.ok(names.includes('winograd gradient of windows'), names.join());
+    const expected = reference.build(w.shape, ([o, ky, kx, c]) => {
+      let sum = 0;
+      for (let n = 0; n < 3; n++)
+        for (let y = 0; y < 15; y++)
+          for (let z = 0; z < 8; z++) {
+            const [iy, ix] = [y + ky - 1, z + kx];
+            if (iy >= 0 && iy < 14 && ix < 9) sum += reference.at(g, [n, y, z, o]) * reference.at(x, [n, iy, ix, c]);
+          }
+      return sum;
+    });
+    await check(`by Winograd, ${dtype}`, dw, expected, { terms: 360, ulps });
+    const window = { kh: 3, kw: 3, stride: 1, top: 1, left: 0 };
+    const inParts: typeof weightGradientOp = {
+      ...weightGradientOp,
+      lower(inputs, output, attrs, to) {
+        if (to.facts.schedule === 'subgroup') lowerWinogradGradient(to, { ...inputs, output, window }, 1);
+        else weightGradientOp.lower!(inputs, output, attrs, to);
+      },
+    };
+    await check(`in parts, ${dtype}`, apply(inParts, { g: g.tensor, x: x.tensor }, window), expected, { terms: 360, ulps });
   }
 });
 
