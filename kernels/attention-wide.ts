@@ -12,12 +12,14 @@ import { lowerSoftmax } from './softmax.ts';
 
 /** Channels of a head up to which its queries and results stay in the cache (attention-subgroup.ts). */
 export const WIDEST_HEAD = 128;
+/** Channels of one head from which on products of matrices are the quicker way. */
+const WIDE = 96;
 /** Bytes of a block's scores at most, where 32 queries have no more. */
 const BLOCK = 2 ** 22;
 
 /** Whether an adapter computes heads of `perHead` channels, `heads` of them, by `wideAttention`. */
 export function onMatmuls({ schedule }: AdapterFacts, heads: number, perHead: number): boolean {
-  return schedule === 'subgroup' && heads === 1 && perHead > WIDEST_HEAD;
+  return schedule === 'subgroup' && heads === 1 && perHead >= WIDE;
 }
 
 /** q (N, ..., d), k and v (N, ..., d); output q's shape. */

@@ -55,14 +55,17 @@ const overTaps = (body: string) => `
 
 const tapsOf = ({ window }: ImplicitMatmul) => window.kh * window.kw;
 
-/** Whether products of pixels and taps are the better way, of weights that are not turned: fewer than x has channels, and in fewer columns of tiles than the results of all taps. */
+/**
+ * Whether products of pixels and taps are the better way, of weights that are not turned: no more than x has channels or a tile has columns, and in fewer
+ * columns of tiles than the results of all taps.
+ */
 export function hasFewOutputs(m: ImplicitMatmul): boolean {
   const taps = tapsOf(m);
-  const computed = (columns: number) => TILES.small.columns * Math.ceil(columns / TILES.small.columns);
+  const tile = TILES.small.columns;
+  const computed = (columns: number) => tile * Math.ceil(columns / tile);
   const pixels = sizeOf(m.x.shape) / m.channels;
-  return (
-    !m.turned && taps > 1 && taps * m.columns <= m.channels && pixels * computed(taps * m.columns) < m.rows * taps * computed(m.columns)
-  );
+  const all = taps * m.columns;
+  return !m.turned && taps > 1 && all <= Math.max(m.channels, tile) && pixels * computed(all) < m.rows * taps * computed(m.columns);
 }
 
 /** Emits a convolution as products of pixels and taps, and their sums. */
