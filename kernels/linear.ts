@@ -29,8 +29,8 @@ export function linear(x: Tensor, w: Tensor, bias: Tensor | null = null): Tensor
   return apply(linearOp, { ...BARE, x, w, bias }, { activation: 'none', batched: false, turned: false });
 }
 
-/** x (..., O) as the derivative by the result of a linear layer of w (O, I). -> (..., I), the derivative by its input */
-function turnedLinear(x: Tensor, w: Tensor): Tensor {
+/** x (..., O) times w (O, I), such as the derivative by the result of a linear layer of w. -> (..., I) */
+export function turnedLinear(x: Tensor, w: Tensor): Tensor {
   return apply(linearOp, { ...BARE, x, w }, { activation: 'none', batched: false, turned: true });
 }
 

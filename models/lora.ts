@@ -3,9 +3,11 @@
  * 2021, arXiv 2106.09685) Networks know nothing of it: the traced graph is rewritten. Adapters of one weight are stacked by their ranks, so
  * that any number of them costs what one of the sum of their ranks costs, and their part of the sum is taken by the layer's own kernel
  * (kernels/low-rank.ts). Scales are numbers or scalars of the program, so that they change without a new plan; W stays as it is. With
- * B = 0 the result is that of the graph without, bit for bit.
+ * B = 0 the result is that of the graph without, bit for bit. In training, where an adapter's rank is not low beside its layer's width, x is multiplied by
+ * W + s B A, which is computed at every step.
  */
 
+import { isBlocks } from '../core/blocks.ts';
 import { UserError } from '../core/errors.ts';
 import { inputsOf, topological } from '../core/graph.ts';
 import { Parameter } from '../core/module.ts';
@@ -13,12 +15,13 @@ import { isOp, type OpTensor, withInputs } from '../core/op.ts';
 import { within } from '../core/scope.ts';
 import { describe, type Scalar, type Shape, sizeOf, type Tensor } from '../core/tensor.ts';
 import type { Device } from '../gpu/device.ts';
-import { add } from '../kernels/binary.ts';
+import { add, mul } from '../kernels/binary.ts';
 import { conv2dOp } from '../kernels/conv2d.ts';
 import { concat, pad } from '../kernels/copy.ts';
-import { linear, linearOp } from '../kernels/linear.ts';
+import { linear, linearOp, turnedLinear } from '../kernels/linear.ts';
 import { lowRankDown, withLowRank } from '../kernels/low-rank.ts';
 import { type RankScale, rankScales } from '../kernels/rank-scales.ts';
+import { reshape } from '../kernels/reshape.ts';
 import type { Lora } from '../weights/lora.ts';
 import type { Matrix } from '../weights/lora-delta.ts';
 import type { LoraTarget } from '../weights/lora-names.ts';
@@ -202,12 +205,31 @@ function sharedScales(): (list: readonly Scaled[], rank: (adapter: Adapter) => n
   };
 }
 
+/**
+ * Whether adapters are better added to their layer's weight: when they are in training, if multiplying all rows of x by them and taking their derivatives is
+ * dearer than multiplying them with one another and taking W's.
+ */
+function addsToWeight({ shape }: Tensor, w: Tensor, { plain, windowed, dense }: Stack): boolean {
+  const inTraining = plain.every(({ adapter }) => adapter.factors.every(({ changes }) => changes === 'every run'));
+  if (!inTraining || windowed.length + dense.length > 0 || isBlocks(w.dtype)) return false;
+  const rank = plain.reduce((sum, { adapter }) => sum + paddedRank(adapter), 0);
+  const outs = w.shape[0];
+  const [rows, columns] = [sizeOf(shape) / outs, w.size / outs];
+  return outs * columns * (3 * rank + rows) < 3 * rows * rank * (outs + columns);
+}
+
 /** A layer's result with the adapters of its weight. */
 function adapted(layer: OpTensor<unknown>, weight: Parameter, stack: Stack, scales: ReturnType<typeof sharedScales>): Tensor {
   if (!isOp(layer, linearOp) && !isOp(layer, conv2dOp))
     throw new UserError(`${describe(layer)} reads the weight ${weight.name} and is no linear layer or convolution: it cannot be adapted.`);
-  const { x } = layer.source.inputs;
+  const { x, w } = layer.source.inputs;
   const { plain, down, windowed, up, dense } = stack;
+  if (down && up && addsToWeight(layer, w, stack)) {
+    const scale = scales(plain, paddedRank);
+    const rows = (factor: Tensor) => reshape(factor, [factor.shape[0], factor.size / factor.shape[0]]);
+    const change = turnedLinear(scale ? mul(up, scale) : up, rows(down));
+    return withInputs(layer as OpTensor<unknown>, (input) => (input === w ? reshape(add(change, rows(w)), w.shape) : input));
+  }
   const ts = down ? [lowRankDown(layer, x, down, scales(plain, paddedRank))] : [];
   for (const { scaled, down, mid } of windowed) ts.push(lowRankDown(layer, linear(x, down), mid, scales([scaled], paddedRank)));
   const y = up ? withLowRank(layer, ts.length > 1 ? concat(ts, -1) : ts[0], up) : layer;

@@ -6,6 +6,7 @@ import { Parameter, parameters } from '../../core/module.ts';
 import { input, type Shape, scalar, type Tensor } from '../../core/tensor.ts';
 import { compile } from '../../gpu/program.ts';
 import { permute } from '../../kernels/copy.ts';
+import { gradient } from '../../kernels/gradient.ts';
 import { silu } from '../../kernels/unary.ts';
 import { Conv2d, Linear } from '../../models/layers.ts';
 import { type AppliedLora, adaptersOf, LoraStack } from '../../models/lora.ts';
@@ -34,14 +35,14 @@ function file(tensors: Arrays) {
 const scalarOf = (value: number) => ({ shape: [], data: [value] });
 
 /** A convolution of stride 2 and a linear layer behind it, as if they were the UNet's. */
-async function network(dtype: 'f16' | 'f32' = 'f32') {
+async function network(dtype: 'f16' | 'f32' = 'f32', shape: Shape = [2, 5, 6, 5]) {
   const draw = sampler(1);
   const module = { conv: new Conv2d(5, 12, 3, { stride: 2 }), proj: new Linear(12, 7) };
   const tensors = Object.fromEntries(
     [...parameters(module)].map(([path, { shape }]) => [`model.diffusion_model.${path}`, draw(shape, { std: 0.3 })]),
   );
   attach(module, 'model.diffusion_model.', new Checkpoint([await file(tensors)]), { dtype });
-  const x = draw([2, 5, 6, 5]);
+  const x = draw([...shape]);
   const graph = () => ({ y: silu(module.proj.forward(silu(module.conv.forward(input('x', x.shape))))) });
   return { module, weights: [...parameters(module)].map(([, p]) => p), graph, x: Float32Array.from(x.data) };
 }
@@ -372,6 +373,43 @@ test('parts of a weight: query, key and value one after the other, stacked and o
   }
   assert.is(device.residency.bufferOf(module.conv.weight), undefined, 'given back to be read again');
   device.residency.releaseAll(module);
+});
+
+test("adapters in training whose ranks are not low are added to the weight, and result and derivatives are those of the layer's sum", async () => {
+  const device = await testDevice();
+  for (const dtype of ['f32', 'f16'] as const) {
+    const { module, weights, graph, x } = await network(dtype, [2, 9, 10, 5]);
+    const lora = await readLora(await file(loraTensors(21, 16)), weights);
+    const outcome = async (changes: 'seldom' | 'every run') => {
+      const adapters = adaptersOf(lora).map((adapter) => ({ ...adapter, strength: 0.4 }));
+      const factors = adapters.flatMap((adapter) => adapter.factors);
+      for (const factor of factors) factor.changes = changes;
+      const stack = new LoraStack([{ adapters, scale: 1 }]);
+      const { y } = stack.apply(graph());
+      const upstream = sampler(22)(y.shape).tensor;
+      const derivatives = gradient(
+        y,
+        factors.map(({ tensor }) => tensor),
+        { upstream },
+      );
+      const outputs: Record<string, Tensor> = { y, ...Object.fromEntries(derivatives.map((derivative, i) => [`d${i}`, derivative])) };
+      const program = await compile(device, outputs);
+      const results = await program.run({ x });
+      program.dispose();
+      stack.release(device);
+      return { results, inSum: program.plan.dispatches.some(({ shader }) => shader.name.includes('low rank')) };
+    };
+    const [summed, added] = [await outcome('seldom'), await outcome('every run')];
+    assert.ok(summed.inSum && !added.inSum);
+    for (const [name, values] of Object.entries(summed.results)) {
+      const largest = Math.max(...values.map(Math.abs));
+      assert.ok(
+        largest > 0.1 && apart(added.results[name], values) < 1e-5 * largest,
+        `${name}: ${apart(added.results[name], values)} of ${largest}`,
+      );
+    }
+    device.residency.releaseAll(module);
+  }
 });
 
 test('merged over weights in blocks: rounded to blocks again', async () => {
