@@ -14,6 +14,8 @@ export type Storage =
 
 export interface Value extends Operand {
   storage: Storage;
+  /** The byte of the storage at which it begins: that of a view, else absent. */
+  begins?: number;
 }
 
 export interface PlannedDispatch {

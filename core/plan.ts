@@ -128,7 +128,8 @@ export function planGraph(outputs: Record<string, Tensor>, facts: AdapterFacts, 
       continue;
     }
     if (!source.op.lower) {
-      values.set(tensor, { ...places[0], shape, dtype, label });
+      const [{ begins = 0 }] = places;
+      values.set(tensor, { ...places[0], shape, dtype, label, begins: begins + (source.op.begins?.(source.attrs) ?? 0) });
       continue;
     }
     const output: Value = { shape, dtype, label, storage: source.op.inPlace ? places[0].storage : pooled(check(label, bytes)) };

@@ -64,6 +64,8 @@ export interface Op<Attrs, I extends Inputs = Inputs> {
   infer(inputs: I, attrs: Attrs): { shape: Shape; dtype: DType };
   /** Emits the dispatches that fill `output`. Absent for views, which share their first input's storage. */
   lower?(inputs: OperandsOf<I>, output: Operand, attrs: Attrs, to: Lowering): void;
+  /** Of a view, where it begins in its first input: a byte whose number is a multiple of 256. Default 0. */
+  begins?(attrs: Attrs): number;
   /** Whether `lower` changes its first input where it lies, a weight that nothing else of the program reads but after it: the result is that input, changed. */
   readonly inPlace?: boolean;
   /** The inputs that `lower` takes in parts too. */

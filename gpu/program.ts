@@ -165,7 +165,7 @@ export class Program<Names extends string> {
   private outdated = true;
   private uploads = 0;
   /** Results that come back, each with its place in `staging`; and those that stay. */
-  private outputs: { name: Names; value: Value; buffer: GPUBuffer; offset: number }[] = [];
+  private outputs: { name: Names; value: Value; buffer: GPUBuffer; from: number; offset: number }[] = [];
   private readonly keptBuffers = new Map<string, GPUBuffer>();
   private running: Promise<unknown> = Promise.resolve();
 
@@ -196,9 +196,13 @@ export class Program<Names extends string> {
       if (storage.kind === 'input') this.inputs.set(storage.name, buffer);
       else if (storage.kind === 'constant') this.write(buffer, storage.data);
     }
-    const placeOf = ({ storage }: Value, dispatch: number): { buffer: GPUBuffer; offset: number } => {
-      if (storage.kind === 'parameter') return weights.at(storage.parameter, dispatch);
-      return { buffer: storage.kind === 'pooled' ? slots[storage.slot] : fixed.get(storage)!, offset: 0 };
+    const placeOf = ({ storage, begins = 0 }: Value, dispatch: number): { buffer: GPUBuffer; offset: number; size: number } => {
+      const size = storage.bytes - begins;
+      if (storage.kind === 'parameter') {
+        const { buffer, offset } = weights.at(storage.parameter, dispatch);
+        return { buffer, offset: offset + begins, size };
+      }
+      return { buffer: storage.kind === 'pooled' ? slots[storage.slot] : fixed.get(storage)!, offset: begins, size };
     };
 
     this.params = new ArrayBuffer(plan.bytes.params);
@@ -208,7 +212,7 @@ export class Program<Names extends string> {
       const { bytes, firstGroup } = paramBytes(dispatch.shader);
       const entries = dispatch.operands.map((operand, binding) => ({
         binding: binding + 1,
-        resource: { ...placeOf(operand, i), size: operand.storage.bytes },
+        resource: placeOf(operand, i),
       }));
       const uniform = {
         binding: 0,
@@ -226,12 +230,12 @@ export class Program<Names extends string> {
 
     let size = 0;
     for (const [name, value] of plan.outputs) {
-      const { buffer } = placeOf(value, plan.dispatches.length);
+      const { buffer, offset: from } = placeOf(value, plan.dispatches.length);
       if (name === this.reused || this.kept.includes(name)) {
         this.keptBuffers.set(name, buffer);
         continue;
       }
-      this.outputs.push({ name: name as Names, value, buffer, offset: size });
+      this.outputs.push({ name: name as Names, value, buffer, from, offset: size });
       size += storageBytes(value.dtype, sizeOf(value.shape));
     }
     if (size > 0) this.staging = this.own('results', plan.bytes.results, GPU_MAP_READ | GPU_COPY_DST);
@@ -281,7 +285,9 @@ export class Program<Names extends string> {
     const outputs = this.outputs.filter(({ value: { storage } }) => !made || storage.kind !== 'pooled' || made.has(storage));
     this.copy([
       ...to.map(({ name, at, bytes, buffer, offset }): Copy => [this.bufferOf(name, this.keptBuffers), at, buffer, offset, bytes]),
-      ...outputs.map(({ value, buffer, offset }): Copy => [buffer, 0, staging!, offset, storageBytes(value.dtype, sizeOf(value.shape))]),
+      ...outputs.map(
+        ({ value, buffer, from, offset }): Copy => [buffer, from, staging!, offset, storageBytes(value.dtype, sizeOf(value.shape))],
+      ),
     ]);
     this.hasRun = true;
     if (!reuse) {

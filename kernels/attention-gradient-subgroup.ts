@@ -23,20 +23,22 @@ const dots = (mine: number, vectors: number, array: string, sums: string, i: num
 
 const weighted = (w: string) => `(${w}.x * a + ${w}.y * b + ${w}.z * c + ${w}.w * d)`;
 
-const PARAMS = {
-  groups: 'u32',
-  blocks: 'u32',
+/** Uniform parameters of both schedules. */
+export const WALK = {
+  count: 'u32', // workers: subgroups, or threads
+  blocks: 'u32', // of owned tokens, in a head of an image
   queries: 'u32',
   keys: 'u32',
   heads: 'u32',
   scale: 'f32',
   causal: 'u32',
-  held: 'u32',
+  held: 'u32', // loads of a worker's owned tokens
+  behind: 'u32', // where the second result begins, in loads
 } as const;
 
 /** Which head, image and owned tokens a workgroup has. */
 const place = (lanes: number, mine: number, vectors: number) => `
-  if (group >= p.groups) { return; }
+  if (group >= p.count) { return; }
   let head = (group / p.blocks) % p.heads;
   let image = group / (p.blocks * p.heads);
   let first = (group % p.blocks) * ${lanes * mine}u;
@@ -46,81 +48,29 @@ const place = (lanes: number, mine: number, vectors: number) => `
   let k_at = image * p.keys * stride + head_at;
   let s_at = (image * p.heads + head) * p.queries;`;
 
-/** (N, heads, Lq, 2): the logarithm of each query's sum and D = sum g y. */
-export function subgroupStatistics(lanes: number, vectors: number, dtypes: DTypes<'g' | 'y' | 'q' | 'k'>) {
-  const mine = tokensPerLane(vectors);
-  return shader({
-    name: `attentionStatistics ${vectors * 4} ${dtypes.g} ${dtypes.y} ${dtypes.q} ${dtypes.k} subgroup ${lanes}`,
-    bindings: {
-      g: { dtype: dtypes.g, width: 4 },
-      y: { dtype: dtypes.y, width: 4 },
-      q: { dtype: dtypes.q, width: 4 },
-      k: { dtype: dtypes.k, width: 4 },
-      stats: { dtype: 'f32', width: 1, write: true },
-    },
-    params: PARAMS,
-    workgroup: lanes,
-    subgroups: true,
-    code: `
-fn run(id: u32, group: u32, local: u32) {
-  ${place(lanes, mine, vectors)}
-  var q: array<vec4<f32>, ${vectors * mine}>;
-  var d: array<f32, ${mine}>;
-  for (var i = 0u; i < p.held; i++) {
-    let at = q_at + min(first + (i / ${vectors}u) * ${lanes}u + local, p.queries - 1u) * stride + i % ${vectors}u;
-    q[i] = p.scale * q_load(at);
-    d[i / ${vectors}u] += dot(g_load(at), y_load(at));
-  }
-  ${each(mine, (j) => `let limit${j} = select(p.keys, min(first + ${j * lanes}u + local + 1u, p.keys), p.causal == 1u);`)}
-  ${each(mine, (j) => `var largest${j} = -3.4e38; var total${j} = 0.0;`)}
-  let end = select(p.keys, min(first + ${lanes * mine}u, p.keys), p.causal == 1u);
-  for (var block = 0u; block < end; block += ${lanes}u) {
-    let at = k_at + min(block + local, p.keys - 1u) * stride;
-    ${each(vectors, (i) => `let k${i} = k_load(at + ${i}u);`)}
-    for (var r = 0u; r < ${lanes}u; r += 4u) {
-      let keys = vec4<u32>(block + r) + vec4<u32>(0u, 1u, 2u, 3u);
-      ${each(mine, (j) => `var s${j} = vec4<f32>(0.0);`)}
-      ${each(vectors, (i) => `{ ${fromLanes('k', i)} ${dots(mine, vectors, 'q', 's', i)} }`)}
-      ${each(
-        mine,
-        (j) => `s${j} = select(vec4<f32>(-3.4e38), s${j}, keys < vec4<u32>(limit${j}));
-      let now${j} = max(largest${j}, max(max(s${j}.x, s${j}.y), max(s${j}.z, s${j}.w)));
-      let w${j} = exp(s${j} - vec4<f32>(now${j}));
-      total${j} = total${j} * exp(largest${j} - now${j}) + (w${j}.x + w${j}.y + w${j}.z + w${j}.w);
-      largest${j} = now${j};`,
-      )}
-    }
-  }
-  ${each(
-    mine,
-    (j) => `if (first + ${j * lanes}u + local < p.queries) {
-    let at = 2u * (s_at + first + ${j * lanes}u + local);
-    stats_store(at, largest${j} + log(total${j}));
-    stats_store(at + 1u, d[${j}]);
-  }`,
-  )}
-}`,
-  });
-}
-
-function bindings({ q, k, v }: DTypes<'q' | 'k' | 'v'>) {
+export function queryBindings(width: 1 | 4, { q, k, v }: DTypes<'q' | 'k' | 'v'>) {
   return {
-    g: { dtype: 'f32', width: 4 },
-    stats: { dtype: 'f32', width: 1 },
-    q: { dtype: q, width: 4 },
-    k: { dtype: k, width: 4 },
-    v: { dtype: v, width: 4 },
-    y: { dtype: 'f32', width: 4, write: true },
+    g: { dtype: 'f32', width },
+    a: { dtype: 'f32', width },
+    q: { dtype: q, width },
+    k: { dtype: k, width },
+    v: { dtype: v, width },
+    y: { dtype: 'f32', width, write: true },
   } as const;
 }
 
-/** A lane owns queries and gives dq; keys and values are handed round. */
+export function keyBindings(width: 1 | 4, types: DTypes<'q' | 'k' | 'v'>) {
+  const { a: stats, ...others } = queryBindings(width, types);
+  return { ...others, stats };
+}
+
+/** A lane owns queries and gives dq and statistics; keys and values are handed round. */
 export function subgroupQueryGradient(lanes: number, vectors: number, dtypes: DTypes<'q' | 'k' | 'v'>) {
   const mine = tokensPerLane(vectors);
   return shader({
     name: `attentionQueryGradient ${vectors * 4} ${dtypes.q} ${dtypes.k} ${dtypes.v} subgroup ${lanes}`,
-    bindings: bindings(dtypes),
-    params: PARAMS,
+    bindings: queryBindings(4, dtypes),
+    params: WALK,
     workgroup: lanes,
     subgroups: true,
     code: `
@@ -129,15 +79,16 @@ fn run(id: u32, group: u32, local: u32) {
   var q: array<vec4<f32>, ${vectors * mine}>;
   var g: array<vec4<f32>, ${vectors * mine}>;
   var y: array<vec4<f32>, ${vectors * mine}>;
-  var l: array<f32, ${mine}>;
+  var largest: array<f32, ${mine}>;
+  var total: array<f32, ${mine}>;
   var d: array<f32, ${mine}>;
   for (var i = 0u; i < p.held; i++) {
-    let query = min(first + (i / ${vectors}u) * ${lanes}u + local, p.queries - 1u);
-    q[i] = p.scale * q_load(q_at + query * stride + i % ${vectors}u);
-    g[i] = g_load(q_at + query * stride + i % ${vectors}u);
+    let at = q_at + min(first + (i / ${vectors}u) * ${lanes}u + local, p.queries - 1u) * stride + i % ${vectors}u;
+    q[i] = p.scale * q_load(at);
+    g[i] = g_load(at);
     y[i] = vec4<f32>(0.0);
-    l[i / ${vectors}u] = stats_load(2u * (s_at + query));
-    d[i / ${vectors}u] = stats_load(2u * (s_at + query) + 1u);
+    largest[i / ${vectors}u] = -3.4e38;
+    d[i / ${vectors}u] += dot(g[i], a_load(at));
   }
   ${each(mine, (j) => `let limit${j} = select(p.keys, min(first + ${j * lanes}u + local + 1u, p.keys), p.causal == 1u);`)}
   let end = select(p.keys, min(first + ${lanes * mine}u, p.keys), p.causal == 1u);
@@ -153,15 +104,32 @@ fn run(id: u32, group: u32, local: u32) {
       ${each(
         mine,
         (j) =>
-          `let w${j} = select(vec4<f32>(0.0), exp(s${j} - vec4<f32>(l[${j}])), keys < vec4<u32>(limit${j})) * (t${j} - vec4<f32>(d[${j}]));`,
+          `s${j} = select(vec4<f32>(-3.4e38), s${j}, keys < vec4<u32>(limit${j}));
+      let now${j} = max(max(s${j}.x, s${j}.y), max(s${j}.z, s${j}.w));
+      // What was summed so far shrinks where a larger score comes.
+      if (now${j} > largest[${j}]) {
+        let factor = exp(largest[${j}] - now${j});
+        largest[${j}] = now${j};
+        total[${j}] *= factor;
+        ${each(vectors, (i) => `y[${j * vectors + i}] *= factor;`)}
+      }
+      let e${j} = exp(s${j} - vec4<f32>(largest[${j}]));
+      total[${j}] += e${j}.x + e${j}.y + e${j}.z + e${j}.w;
+      let w${j} = e${j} * (t${j} - vec4<f32>(d[${j}]));`,
       )}
       ${each(vectors, (i) => `{ ${fromLanes('k', i)} ${each(mine, (j) => `y[${j * vectors + i}] += ${weighted(`w${j}`)};`)} }`)}
     }
   }
   for (var i = 0u; i < p.held; i++) {
     let query = first + (i / ${vectors}u) * ${lanes}u + local;
-    if (query < p.queries) { y_store(q_at + query * stride + i % ${vectors}u, p.scale * y[i]); }
+    if (query < p.queries) { y_store(q_at + query * stride + i % ${vectors}u, (p.scale / total[i / ${vectors}u]) * y[i]); }
   }
+  ${each(
+    mine,
+    (j) => `if (first + ${j * lanes}u + local < p.queries) {
+    y_store(p.behind + s_at + first + ${j * lanes}u + local, vec4<f32>(largest[${j}] + log(total[${j}]), d[${j}], 0.0, 0.0));
+  }`,
+  )}
 }`,
   });
 }
@@ -171,8 +139,8 @@ export function subgroupKeyValueGradient(lanes: number, vectors: number, dtypes:
   const mine = tokensPerLane(vectors);
   return shader({
     name: `attentionKeyValueGradient ${vectors * 4} ${dtypes.q} ${dtypes.k} ${dtypes.v} subgroup ${lanes}`,
-    bindings: bindings(dtypes),
-    params: { ...PARAMS, images: 'u32' },
+    bindings: keyBindings(4, dtypes),
+    params: WALK,
     workgroup: lanes,
     subgroups: true,
     code: `
@@ -194,8 +162,9 @@ fn run(id: u32, group: u32, local: u32) {
   for (var block = select(0u, (first / ${lanes}u) * ${lanes}u, p.causal == 1u); block < p.queries; block += ${lanes}u) {
     let query = min(block + local, p.queries - 1u);
     let at = q_at + query * stride;
-    let l = stats_load(2u * (s_at + query));
-    let d = stats_load(2u * (s_at + query) + 1u);
+    let stats = stats_load(s_at + query);
+    let l = stats.x;
+    let d = stats.y;
     ${each(vectors, (i) => `let q${i} = q_load(at + ${i}u);`)}
     ${each(vectors, (i) => `let g${i} = g_load(at + ${i}u);`)}
     for (var r = 0u; r < ${lanes}u; r += 4u) {
@@ -214,13 +183,12 @@ fn run(id: u32, group: u32, local: u32) {
       ${each(vectors, (i) => `{ ${fromLanes('g', i)} ${each(mine, (j) => `dv[${j * vectors + i}] += ${weighted(`w${j}`)};`)} }`)}
     }
   }
-  let behind = p.images * p.keys * stride;
   for (var i = 0u; i < p.held; i++) {
     let key = first + (i / ${vectors}u) * ${lanes}u + local;
     if (key < p.keys) {
       let at = k_at + key * stride + i % ${vectors}u;
       y_store(at, p.scale * dk[i]);
-      y_store(behind + at, dv[i]);
+      y_store(p.behind + at, dv[i]);
     }
   }
 }`,

@@ -8,14 +8,12 @@
 import { USUAL_TILES } from '../core/adapter.ts';
 import { ShapeError } from '../core/errors.ts';
 import { apply, type Lowering, type Op, type Operand } from '../core/op.ts';
-import { describe, type Shape, sizeOf, type Tensor } from '../core/tensor.ts';
+import { describe, sizeOf, type Tensor } from '../core/tensor.ts';
 import { attentionGradient, inRegisters } from './attention-gradient.ts';
 import { queriesPerLane, subgroupAttention } from './attention-subgroup.ts';
 import { attentionTile, loopLengths, tiledAttention, tileQueries } from './attention-tiled.ts';
 import { onMatmuls, WIDEST_HEAD, wideAttention } from './attention-wide.ts';
 import { wideAttentionGradient } from './attention-wide-gradient.ts';
-import { slice } from './copy.ts';
-import { reshape } from './reshape.ts';
 import { MANY } from './tile-choice.ts';
 
 export interface AttentionAttrs {
@@ -49,9 +47,7 @@ export const attentionOp: Op<AttentionAttrs, { q: Tensor; k: Tensor; v: Tensor }
     const { q, k, v } = result.source.inputs;
     const { attrs } = result.source;
     if (!inRegisters(q, attrs.heads)) return wideAttentionGradient({ g: upstream, q, k, v }, attrs);
-    const { dq, dkv } = attentionGradient(upstream, result, q, k, v, attrs);
-    const half = (i: number, shape: Shape) => reshape(slice(reshape(dkv, [2, k.size]), 0, i, i + 1), shape);
-    return { q: dq, k: half(0, k.shape), v: half(1, v.shape) };
+    return attentionGradient({ g: upstream, a: result, q, k, v }, attrs);
   },
 
   flops({ q, k }, _output, { causal }) {
