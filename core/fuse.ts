@@ -24,35 +24,42 @@ export function rule<P, PI extends Inputs, C, CI extends Inputs>(
   return { producer, consumer, join } as unknown as FusionRule;
 }
 
+/** The same graph with every operation replaced by what `change` makes of it, whose inputs have been replaced; keys and shapes of the outputs stay. */
+export function rewrite<Outputs extends Record<string, Tensor>>(
+  outputs: Outputs,
+  change: (rewritten: OpTensor<unknown>, original: OpTensor<unknown>) => Tensor,
+): Outputs {
+  const replacement = new Map<Tensor, Tensor>();
+  for (const tensor of topological(Object.values(outputs))) {
+    const replaced =
+      tensor.source.kind === 'op'
+        ? change(
+            withInputs(tensor as OpTensor<unknown>, (input) => replacement.get(input)!),
+            tensor as OpTensor<unknown>,
+          )
+        : tensor;
+    replacement.set(tensor, replaced);
+  }
+  return Object.fromEntries(Object.entries(outputs).map(([name, tensor]) => [name, replacement.get(tensor)!])) as Outputs;
+}
+
 /** The same graph with neighbours fused; keys and shapes of the outputs stay. */
-export function fuse(outputs: Record<string, Tensor>, rules: readonly FusionRule[]): Record<string, Tensor> {
+export function fuse<Outputs extends Record<string, Tensor>>(outputs: Outputs, rules: readonly FusionRule[]): Outputs {
   const readers = new Map<Tensor, number>();
   const count = (tensor: Tensor) => readers.set(tensor, (readers.get(tensor) ?? 0) + 1);
-  const order = topological(Object.values(outputs));
-  for (const tensor of order) inputsOf(tensor).forEach(count);
+  for (const tensor of topological(Object.values(outputs))) inputsOf(tensor).forEach(count);
   Object.values(outputs).forEach(count);
 
-  const replacement = new Map<Tensor, Tensor>();
-  for (const tensor of order) {
-    if (tensor.source.kind !== 'op') {
-      replacement.set(tensor, tensor);
-      continue;
-    }
-    const rewritten = withInputs(tensor as OpTensor<unknown>, (input) => replacement.get(input)!);
-    let result: Tensor = rewritten;
+  return rewrite(outputs, (rewritten, { source }) => {
     // The operand computed last comes first: the other one is then ready to be read as the residual.
-    for (const [name, input] of Object.entries(tensor.source.inputs).reverse()) {
+    for (const [name, input] of Object.entries(source.inputs).reverse()) {
       const producer = rewritten.source.inputs[name];
       if (!input || readers.get(input) !== 1 || producer?.source.kind !== 'op') continue;
       const fused = firstFusion(rules, producer as OpTensor<unknown>, rewritten, name);
-      if (fused) {
-        result = fused;
-        break;
-      }
+      if (fused) return fused;
     }
-    replacement.set(tensor, result);
-  }
-  return Object.fromEntries(Object.entries(outputs).map(([name, tensor]) => [name, replacement.get(tensor)!]));
+    return rewritten;
+  });
 }
 
 function firstFusion(rules: readonly FusionRule[], first: OpTensor<unknown>, second: OpTensor<unknown>, input: string): Tensor | null {

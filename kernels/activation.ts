@@ -10,15 +10,15 @@
 
 export type Activation = 'none' | 'silu' | 'gelu' | 'quickGelu';
 
-/** WGSL of `erf`, `silu`, `gelu`, `quickGelu` and `sigmoid(x: type) -> type`. */
+/** WGSL of `erf`, `silu`, `gelu`, `quickGelu` and `sigmoid(x: type) -> type`; and of `erf_of(x, e)` where e = exp(-x x) is at hand. */
 export function activationWgsl(type: 'f32' | 'vec2<f32>' | 'vec4<f32>'): string {
   return `
-fn erf(x: ${type}) -> ${type} {
-  let a = abs(x);
-  let t = ${type}(1.0) / (${type}(1.0) + 0.3275911 * a);
+fn erf_of(x: ${type}, e: ${type}) -> ${type} {
+  let t = ${type}(1.0) / (${type}(1.0) + 0.3275911 * abs(x));
   let poly = ((((1.061405429 * t - 1.453152027) * t + 1.421413741) * t - 0.284496736) * t + 0.254829592) * t;
-  return sign(x) * (${type}(1.0) - poly * exp(-a * a));
+  return sign(x) * (${type}(1.0) - poly * e);
 }
+fn erf(x: ${type}) -> ${type} { return erf_of(x, exp(-x * x)); }
 fn gelu(x: ${type}) -> ${type} { return 0.5 * x * (${type}(1.0) + erf(x * 0.70710678118654752)); }
 fn silu(x: ${type}) -> ${type} { return x / (${type}(1.0) + exp(min(-x, ${type}(87.0)))); }
 fn quickGelu(x: ${type}) -> ${type} { return x / (${type}(1.0) + exp(min(-1.702 * x, ${type}(87.0)))); }

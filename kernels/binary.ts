@@ -11,7 +11,7 @@ import { sumTo } from './sum-axis.ts';
 import { affine } from './unary.ts';
 import { unaryGradient } from './unary-gradient.ts';
 
-const FUNCTIONS = ['add', 'sub', 'mul', 'div', 'max', 'min', 'greater', 'less', 'equal'] as const;
+const FUNCTIONS = ['add', 'sub', 'mul', 'div', 'max', 'min', 'greater', 'less', 'equal', 'addProduct'] as const;
 export type BinaryFunction = (typeof FUNCTIONS)[number];
 
 export interface BinaryAttrs {
@@ -26,6 +26,8 @@ export const mul = binary('mul');
 export const div = binary('div');
 export const maximum = binary('max');
 export const minimum = binary('min');
+/** a + a b. */
+export const addProduct = binary('addProduct');
 /** 1 where a > b, else 0; comparisons have no derivative. */
 export const greater = binary('greater');
 /** 1 where a < b, else 0. */
@@ -71,7 +73,13 @@ export const binaryOp: Op<BinaryAttrs, { a: Tensor; b: Tensor }> = {
 };
 
 /** The derivatives by both operands, in the result's shape. Where max and min have equal operands, all of it goes to b. */
-function slopes(fn: 'add' | 'sub' | 'mul' | 'div' | 'max' | 'min', g: Tensor, a: Tensor, b: Tensor, result: Tensor): [Tensor, Tensor] {
+function slopes(
+  fn: Exclude<BinaryFunction, 'greater' | 'less' | 'equal'>,
+  g: Tensor,
+  a: Tensor,
+  b: Tensor,
+  result: Tensor,
+): [Tensor, Tensor] {
   switch (fn) {
     case 'add':
       return [g, g];
@@ -79,6 +87,8 @@ function slopes(fn: 'add' | 'sub' | 'mul' | 'div' | 'max' | 'min', g: Tensor, a:
       return [g, affine(g, -1, 0)];
     case 'mul':
       return [mul(g, b), mul(g, a)];
+    case 'addProduct':
+      return [addProduct(g, b), mul(g, a)];
     case 'div': {
       const byA = div(g, b);
       return [byA, affine(mul(byA, result), -1, 0)];
@@ -134,7 +144,8 @@ fn run(id: u32, group: u32, local: u32) {
       case 5u: { v = min(a, b); }
       case 6u: { v = select(${type}(0.0), ${type}(1.0), a > b); }
       case 7u: { v = select(${type}(0.0), ${type}(1.0), a < b); }
-      default: { v = select(${type}(0.0), ${type}(1.0), a == b); }
+      case 8u: { v = select(${type}(0.0), ${type}(1.0), a == b); }
+      default: { v = a + a * b; }
     }
     y_store(first + i, v);
   }

@@ -27,6 +27,7 @@ export function* gradientGraphs(of: (shape: Shape, dtype?: DType) => Tensor, cha
       yield* by(silu(x), [x]);
       yield* by(softmax(x), [x]);
       yield* by(layerNorm(x, gamma, beta), [x, gamma, beta]);
+      yield* by(add(x, layerNorm(x, gamma, beta)), [x]);
       for (const groups of [1, 2, 4, 8, 5]) {
         if (c % groups !== 0) continue;
         const norm = groupNorm(x, gamma, beta, groups);

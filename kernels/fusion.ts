@@ -3,7 +3,7 @@
  * here is only how the graph is rewritten. The walk over the graph is core/fuse.ts.
  */
 import type { AdapterFacts } from '../core/adapter.ts';
-import { type FusionRule, fuse, rule } from '../core/fuse.ts';
+import { type FusionRule, fuse, rewrite, rule } from '../core/fuse.ts';
 import { apply, isOp } from '../core/op.ts';
 import { type Plan, type PlanLimits, type PlanOptions, planGraph } from '../core/plan.ts';
 import { within } from '../core/scope.ts';
@@ -17,6 +17,7 @@ import { MOST_ROWS_OF_IMAGES } from './epilogue.ts';
 import { gegluOp } from './geglu.ts';
 import { groupMoments } from './group-moments.ts';
 import { type GroupNorm, groupNormOp, normalizeGroupsOp } from './group-norm.ts';
+import { layerNormGradientOp } from './layer-norm-gradient.ts';
 import { linearOp } from './linear.ts';
 import type { LayerInputs } from './low-rank.ts';
 import { reshape, reshapeOp } from './reshape.ts';
@@ -122,19 +123,27 @@ const normEnds: FusionRule[] = [
   }),
 ];
 
-/** Of a norm that is to be differentiated, forward and backward pass share the moments, and what its activation is given is made again, not kept. */
-const sharedMoments = rule(groupNormOp, unaryOp, (norm, consumer) => {
-  const activated = activatedNorm(norm, consumer);
-  if (!activated) return null;
-  const { inputs, attrs } = activated.source;
-  return apply(groupNormOp, { ...inputs, moments: groupMoments(inputs.x, attrs.groups) }, attrs);
-});
-
-/** The graph of `outputs` as it is best differentiated. */
+/**
+ * The graph of `outputs` as it is best differentiated: what norms' activations are given is made again in the backward pass, not kept, and both passes share
+ * the moments.
+ */
 export const beforeGradient = <Outputs extends Record<string, Tensor>>(outputs: Outputs): Outputs =>
-  fuse(outputs, [sharedMoments]) as Outputs;
+  rewrite(fuse(outputs, [rule(groupNormOp, unaryOp, activatedNorm)]), (tensor) => {
+    if (!isOp(tensor, groupNormOp) || tensor.source.inputs.moments) return tensor;
+    const { inputs, attrs } = tensor.source;
+    return within(tensor.module, () => apply(groupNormOp, { ...inputs, moments: groupMoments(inputs.x, attrs.groups) }, attrs));
+  });
 
-export const FUSION_RULES: readonly FusionRule[] = [zoomedConvolution, biasOfImages, ...layerEnds, ...normEnds];
+/** A norm's derivative and what comes to the same tensor around it. */
+const gradientEnds: FusionRule[] = [
+  rule(layerNormGradientOp, binaryOp, (producer, sum, input) => {
+    const { inputs, attrs } = producer.source;
+    const residual = residualOf(producer, sum, input);
+    return residual?.dtype === 'f32' && !inputs.residual ? apply(layerNormGradientOp, { ...inputs, residual }, attrs) : null;
+  }),
+];
+
+export const FUSION_RULES: readonly FusionRule[] = [zoomedConvolution, biasOfImages, ...layerEnds, ...normEnds, ...gradientEnds];
 
 /** The graph of `outputs`, fused. */
 export const fused = (outputs: Record<string, Tensor>): Record<string, Tensor> => fuse(outputs, FUSION_RULES);

@@ -3,9 +3,10 @@
  * g (..., H) f32; x (..., 2 H) f32 | f16, value then gate; dx (..., 2 H) f32.
  */
 import { apply, type Op, width } from '../core/op.ts';
-import { type DType, elementType, shader } from '../core/shader.ts';
+import { type DType, elementType, remembered, shader } from '../core/shader.ts';
 import { sizeOf, type Tensor } from '../core/tensor.ts';
 import { activationWgsl } from './activation.ts';
+import { threadsOfRow } from './rows.ts';
 import { slopeWgsl } from './unary-gradient.ts';
 
 export function gegluGradient(g: Tensor, x: Tensor): Tensor {
@@ -21,18 +22,20 @@ export const gegluGradientOp: Op<null, { g: Tensor; x: Tensor }> = {
 
   lower({ g, x }, output, _attrs, to) {
     const loads = width(g.shape);
-    const count = sizeOf(g.shape) / loads;
     const half = g.shape[g.shape.length - 1] / loads;
+    const rows = sizeOf(g.shape) / loads / half;
+    const threads = threadsOfRow(to.facts);
     to.dispatch({
-      shader: gegluGradientShader(loads, x.dtype),
+      shader: gegluGradientShader(loads, x.dtype, threads),
       operands: { g, x, y: output },
-      params: { count, half_width: half },
-      threads: count,
+      params: { rows, half_width: half },
+      threads: rows * threads,
     });
   },
 };
 
-function gegluGradientShader(loads: 1 | 4, x: DType) {
+/** A workgroup has a row, as in geglu.ts. */
+const gegluGradientShader = remembered((loads: 1 | 4, x: DType, threads: number) => {
   const type = elementType({ dtype: 'f32', width: loads }) as 'f32' | 'vec4<f32>';
   return shader({
     name: `gegluGradient ${x} x${loads}`,
@@ -41,18 +44,21 @@ function gegluGradientShader(loads: 1 | 4, x: DType) {
       x: { dtype: x, width: loads },
       y: { dtype: 'f32', width: loads, write: true },
     },
-    params: { count: 'u32', half_width: 'u32' },
-    workgroup: 64,
+    params: { rows: 'u32', half_width: 'u32' },
+    workgroup: threads,
     code: `
 ${activationWgsl(type)}
 ${slopeWgsl(type)}
 fn run(id: u32, group: u32, local: u32) {
-  if (id >= p.count) { return; }
-  let value = (id / p.half_width) * 2u * p.half_width + id % p.half_width;
-  let gate = x_load(value + p.half_width);
-  let g = g_load(id);
-  y_store(value, g * gelu(gate));
-  y_store(value + p.half_width, g * x_load(value) * gelu_slope(gate));
+  if (group >= p.rows) { return; }
+  for (var c = local; c < p.half_width; c += ${threads}u) {
+    let value = group * 2u * p.half_width + c;
+    let gate = x_load(value + p.half_width);
+    let g = g_load(group * p.half_width + c);
+    let slopes = gelu_and_slope(gate);
+    y_store(value, g * gate * slopes[0]);
+    y_store(value + p.half_width, g * x_load(value) * slopes[1]);
+  }
 }`,
   });
-}
+});

@@ -8,7 +8,7 @@ import { type DType, elementType, remembered, shader } from '../core/shader.ts';
 import { describe, sizeOf, type Tensor } from '../core/tensor.ts';
 import { activationWgsl } from './activation.ts';
 import { gegluGradient } from './geglu-gradient.ts';
-import { ROW_THREADS } from './rows.ts';
+import { threadsOfRow } from './rows.ts';
 
 /** x (..., 2 H) -> (..., H). Throws ShapeError when the last axis is odd. */
 export function geglu(x: Tensor): Tensor {
@@ -28,8 +28,7 @@ export const gegluOp: Op<null, { x: Tensor }> = {
     const loads = width(output.shape);
     const half = output.shape[output.shape.length - 1] / loads;
     const rows = sizeOf(output.shape) / loads / half;
-    // On CPU drivers, which run a subgroup to its end before the next, one goes through a row from its beginning to its end.
-    const threads = to.facts.schedule === 'subgroup' ? to.facts.subgroupSizes[0] : ROW_THREADS;
+    const threads = threadsOfRow(to.facts);
     to.dispatch({
       shader: gegluShader(loads, x.dtype, threads),
       operands: { x, y: output },

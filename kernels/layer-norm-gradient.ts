@@ -1,31 +1,31 @@
 /**
- * layerNormGradient: dx = s (h - mean(h) - n mean(h n)) with h = g gamma, n = (x - mean) s, s = 1 / sqrt(var + eps), means over the last axis.
- * g (..., C) f32; x (..., C) f32 | f16; gamma (C) f32; dx (..., C) f32.
+ * layerNormGradient: dx = s (h - mean(h) - n mean(h n)) + residual with h = g gamma, n = (x - mean) s, s = 1 / sqrt(var + eps), means over the last axis.
+ * g (..., C) f32; x (..., C) f32 | f16; gamma (C) f32; dx and residual, which may be absent, (..., C) f32.
  */
 import { apply, type Op, width } from '../core/op.ts';
-import { type DType, elementType, shader } from '../core/shader.ts';
+import { type DType, elementType, remembered, shader, when } from '../core/shader.ts';
 import { sizeOf, type Tensor } from '../core/tensor.ts';
 import { ROW_THREADS, rowAlone, rowTree } from './rows.ts';
 
 export function layerNormGradient(g: Tensor, x: Tensor, gamma: Tensor, attrs: { eps: number }): Tensor {
-  return apply(layerNormGradientOp, { g, x, gamma }, attrs);
+  return apply(layerNormGradientOp, { g, x, gamma, residual: null }, attrs);
 }
 
-export const layerNormGradientOp: Op<{ eps: number }, { g: Tensor; x: Tensor; gamma: Tensor }> = {
+export const layerNormGradientOp: Op<{ eps: number }, { g: Tensor; x: Tensor; gamma: Tensor; residual: Tensor | null }> = {
   name: 'layerNormGradient',
 
   infer({ x }) {
     return { shape: x.shape, dtype: 'f32' };
   },
 
-  lower({ g, x, gamma }, output, { eps }, to) {
+  lower({ g, x, gamma, residual }, output, { eps }, to) {
     const columns = x.shape[x.shape.length - 1];
     const rows = sizeOf(x.shape) / columns;
     const alone = to.facts.schedule === 'subgroup';
     const loads = width(x.shape);
     to.dispatch({
-      shader: layerNormGradientShader(x.dtype, loads, alone),
-      operands: { g, x, gamma, y: output },
+      shader: layerNormGradientShader(x.dtype, loads, alone, residual !== null),
+      operands: { g, x, gamma, residual, y: output },
       params: { rows, columns: columns / loads, eps },
       threads: rows * (alone ? 1 : ROW_THREADS),
     });
@@ -33,17 +33,18 @@ export const layerNormGradientOp: Op<{ eps: number }, { g: Tensor; x: Tensor; ga
 };
 
 /** A workgroup, or a thread alone, has a row. */
-function layerNormGradientShader(x: DType, loads: 1 | 4, alone: boolean) {
+const layerNormGradientShader = remembered((x: DType, loads: 1 | 4, alone: boolean, added: boolean) => {
   const type = elementType({ dtype: 'f32', width: loads });
   const total = (parts: string) => (loads === 4 ? `dot(${parts}, vec4<f32>(1.0))` : parts);
   const walk = `for (var c = ${alone ? '0u' : 'local'}; c < p.columns; c += ${alone ? 1 : ROW_THREADS}u)`;
   const combine = (name: string, kind: string) => (alone ? rowAlone(name, kind) : rowTree(name, kind, (a, b) => `${a} + ${b}`));
   return shader({
-    name: `layerNormGradient ${x} x${loads}${alone ? ' alone' : ''}`,
+    name: `layerNormGradient ${x} x${loads}${added ? ' + residual' : ''}${alone ? ' alone' : ''}`,
     bindings: {
       g: { dtype: 'f32', width: loads },
       x: { dtype: x, width: loads },
       gamma: { dtype: 'f32', width: loads },
+      ...when(added, { residual: { dtype: 'f32', width: loads } } as const),
       y: { dtype: 'f32', width: loads, write: true },
     },
     params: { rows: 'u32', columns: 'u32', eps: 'f32' },
@@ -75,7 +76,10 @@ fn run(id: u32, group: u32, local: u32) {
   }
   let means = combine_sums(local, vec2<f32>(${total('part')}, ${total('product')} * scale)) / count;
   if (row >= p.rows) { return; }
-  ${walk} { y_store(at + c, scale * (g_load(at + c) * gamma_load(c) - means.x - (x_load(at + c) - mean) * scale * means.y)); }
+  ${walk} {
+    let dx = scale * (g_load(at + c) * gamma_load(c) - means.x - (x_load(at + c) - mean) * scale * means.y);
+    y_store(at + c, dx${added ? ' + residual_load(at + c)' : ''});
+  }
 }`,
   });
-}
+});

@@ -2,12 +2,17 @@
  * What the kernels that reduce a row share: one workgroup a row, each thread a strided part of it, then a tree in workgroup memory. In the
  * subgroup schedule, where barriers are dear and neighbouring threads gain nothing from neighbouring loads, a thread has a row to itself.
  */
+import type { AdapterFacts } from '../core/adapter.ts';
 
 /** Threads that share one row. */
 export const ROW_THREADS = 64;
 
 /** Threads of a workgroup where each has rows to itself: few, so that all cores have a part of a small tensor. */
 export const ALONE_THREADS = 16;
+
+/** Threads that go along a row of an elementwise kernel. CPU drivers run a subgroup to its end before the next: there one goes from beginning to end. */
+export const threadsOfRow = ({ schedule, subgroupSizes }: AdapterFacts): number =>
+  schedule === 'subgroup' ? subgroupSizes[0] : ROW_THREADS;
 
 /** WGSL of `combine_<name>(local, value) -> type`: every thread of the workgroup gets the combination of all values. */
 export function rowTree(name: string, type: string, combine: (a: string, b: string) => string): string {

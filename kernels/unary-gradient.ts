@@ -50,12 +50,16 @@ export const unaryGradientOp: Op<{ fn: Sloped; slope: Scalar }, { g: Tensor; x: 
   },
 };
 
-/** WGSL of `gelu_slope(x)`; needs activationWgsl's `erf`. */
+/** WGSL of `gelu_and_slope(x)`, of which gelu(x) = x [0], and of `gelu_slope(x)`; needs activationWgsl's `erf_of`. */
 export function slopeWgsl(type: 'f32' | 'vec4<f32>'): string {
   return `
-fn gelu_slope(x: ${type}) -> ${type} {
-  return 0.5 * (${type}(1.0) + erf(x * 0.70710678118654752)) + x * exp(-0.5 * x * x) * 0.39894228040143268;
-}`;
+fn gelu_and_slope(x: ${type}) -> array<${type}, 2> {
+  let u = x * 0.70710678118654752;
+  let e = exp(-u * u);
+  let share = 0.5 * (${type}(1.0) + erf_of(u, e));
+  return array<${type}, 2>(share, share + x * e * 0.39894228040143268);
+}
+fn gelu_slope(x: ${type}) -> ${type} { return gelu_and_slope(x)[1]; }`;
 }
 
 function unaryGradientShader(loads: 1 | 4, x: DType) {

@@ -7,7 +7,7 @@ import { ShapeError } from '../core/errors.ts';
 import { apply, type Op } from '../core/op.ts';
 import { elementType, remembered, shader } from '../core/shader.ts';
 import { describe, type Scalar, sameShape, sizeOf, type Tensor } from '../core/tensor.ts';
-import { mul, sub } from './binary.ts';
+import { addProduct, mul, sub } from './binary.ts';
 import { affine } from './unary.ts';
 
 /** All tensors of one shape. Throws ShapeError otherwise. */
@@ -41,7 +41,7 @@ export const modulateOp: Op<{ scale: Scalar }, { x: Tensor; gamma: Tensor; beta:
     // At a scale of 1, as in training, raw has no part in the result.
     const whole = attrs.scale === 1;
     const scaled = whole ? upstream : affine(upstream, attrs.scale, 0);
-    return { x: mul(scaled, affine(gamma, 1, 1)), gamma: mul(scaled, x), beta: scaled, raw: whole ? null : sub(upstream, scaled) };
+    return { x: addProduct(scaled, gamma), gamma: mul(scaled, x), beta: scaled, raw: whole ? null : sub(upstream, scaled) };
   },
 };
 

@@ -9,7 +9,8 @@
 
 import { isBlocks } from '../core/blocks.ts';
 import { UserError } from '../core/errors.ts';
-import { inputsOf, topological } from '../core/graph.ts';
+import { rewrite } from '../core/fuse.ts';
+import { inputsOf } from '../core/graph.ts';
 import { Parameter } from '../core/module.ts';
 import { isOp, type OpTensor, withInputs } from '../core/op.ts';
 import { within } from '../core/scope.ts';
@@ -113,19 +114,12 @@ export class LoraStack {
   apply<Outputs extends Record<string, Tensor>>(outputs: Outputs): Outputs {
     if (this.stacks.size === 0) return outputs;
     const scales = sharedScales();
-    const replacement = new Map<Tensor, Tensor>();
-    for (const tensor of topological(Object.values(outputs))) {
-      if (tensor.source.kind !== 'op') {
-        replacement.set(tensor, tensor);
-        continue;
-      }
-      const result = withInputs(tensor as OpTensor<unknown>, (input) => replacement.get(input)!);
-      const weight = inputsOf(result)
+    return rewrite(outputs, (tensor) => {
+      const weight = inputsOf(tensor)
         .flatMap(({ source }) => (source.kind === 'parameter' ? [source.parameter] : []))
         .find((w) => this.stacks.has(w));
-      replacement.set(tensor, weight ? within(tensor.module, () => adapted(result, weight, this.stacks.get(weight)!, scales)) : result);
-    }
-    return Object.fromEntries(Object.entries(outputs).map(([name, tensor]) => [name, replacement.get(tensor)!])) as Outputs;
+      return weight ? within(tensor.module, () => adapted(tensor, weight, this.stacks.get(weight)!, scales)) : tensor;
+    });
   }
 
   /** Frees the adapters' GPU buffers. They are filled again when next needed. */

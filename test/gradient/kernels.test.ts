@@ -6,7 +6,7 @@ import { apply } from '../../core/op.ts';
 import { constant, type Tensor } from '../../core/tensor.ts';
 import { evaluate } from '../../gpu/program.ts';
 import { attention } from '../../kernels/attention.ts';
-import { add, div, equal, greater, less, maximum, minimum, mul, sub } from '../../kernels/binary.ts';
+import { add, addProduct, div, equal, greater, less, maximum, minimum, mul, sub } from '../../kernels/binary.ts';
 import { conv2d } from '../../kernels/conv2d.ts';
 import { concat, pad, permute, repeat, slice, upsampleNearest } from '../../kernels/copy.ts';
 import { depthToSpace } from '../../kernels/depth-to-space.ts';
@@ -110,6 +110,7 @@ test('sums, products and quotients, broadcast', async () => {
     await checkGradient('add', operands(), add, (x, y) => reference.broadcast(x, y, (p, q) => p + q), terms);
     await checkGradient('sub', operands(), sub, (x, y) => reference.broadcast(x, y, (p, q) => p - q), terms);
     await checkGradient('mul', operands(), mul, (x, y) => reference.broadcast(x, y, (p, q) => p * q), terms);
+    await checkGradient('addProduct', operands(), addProduct, (x, y) => reference.broadcast(x, y, (p, q) => p + p * q), terms);
     await checkGradient('div', operands(), div, (x, y) => reference.broadcast(x, y, (p, q) => p / q), terms);
     await checkGradient('max', [draw(a), draw(b)], maximum, (x, y) => reference.broadcast(x, y, Math.max), terms);
     await checkGradient('min', [draw(a), draw(b)], minimum, (x, y) => reference.broadcast(x, y, Math.min), terms);
@@ -244,6 +245,14 @@ test('norms', async () => {
       inputs,
       (x, g, b) => layerNorm(x, g, b),
       (x, g, b) => reference.layerNorm(x, g, b, 1e-5),
+      [{ terms: 60, ulps: 16 }],
+    );
+    // As around a residual branch.
+    await checkGradient(
+      `layerNorm beside what it reads, ${shape}`,
+      inputs,
+      (x, g, b) => add(x, layerNorm(x, g, b)),
+      (x, g, b) => reference.add(x, reference.layerNorm(x, g, b, 1e-5)),
       [{ terms: 60, ulps: 16 }],
     );
   }

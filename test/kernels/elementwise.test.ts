@@ -171,6 +171,7 @@ test('binary functions, of f32 and f16', async () => {
     ['div', binary.div, (a, b) => a / b, 5],
     ['maximum', binary.maximum, Math.max, 0],
     ['minimum', binary.minimum, Math.min, 0],
+    ['addProduct', binary.addProduct, (a, b) => a + a * b, 2],
   ];
   const b = draw([3, 1, 4], { mean: 8 });
   for (const a of [draw([2, 3, 5, 4]), draw([2, 3, 5, 4], { dtype: 'f16' })])

@@ -38,7 +38,7 @@ function rule<Attrs, I extends Inputs>(
 }
 
 const BINARY: Record<BinaryFunction, (a: number, b: number) => number> = {
-  ...{ add: (a, b) => a + b, sub: (a, b) => a - b, mul: (a, b) => a * b, div: (a, b) => a / b },
+  ...{ add: (a, b) => a + b, sub: (a, b) => a - b, mul: (a, b) => a * b, div: (a, b) => a / b, addProduct: (a, b) => a + a * b },
   ...{ max: Math.max, min: Math.min, greater: (a, b) => Number(a > b), less: (a, b) => Number(a < b), equal: (a, b) => Number(a === b) },
 };
 
