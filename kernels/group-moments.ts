@@ -12,8 +12,10 @@ import { describe, sizeOf, type Tensor } from '../core/tensor.ts';
 import { channelSpans, loadsWithin } from './channel-spans.ts';
 import { ALONE_THREADS, ROW_THREADS, rowTree } from './rows.ts';
 
-/** Elements that one thread of the first dispatch sums at most, in a workgroup and alone; more pixels make more slices. */
-const [PER_THREAD, PER_THREAD_ALONE] = [256, 512];
+/** Elements that one thread of a workgroup sums at most; more pixels make more slices. */
+const PER_THREAD = 256;
+/** The same of a thread alone: a share of its group, within bounds. */
+const ALONE = { share: 1 / 16, least: 512, most: 4096 };
 
 /** Mean and variance of every group of x (N, ..., C). -> (N, groups, 2). Throws ShapeError. */
 export function groupMoments(x: Tensor, groups: number): Tensor {
@@ -42,14 +44,22 @@ export function checkGroups(name: string, x: Tensor, groups: number): void {
 }
 
 export function lowerMoments(to: Lowering, x: Operand, moments: Operand, groups: number): void {
+  const { partial, slices } = lowerSlices(to, x, groups);
+  const count = x.shape[0] * groups;
+  to.dispatch({ shader: momentsShader, operands: { partial, moments }, params: { count, slices }, threads: count });
+}
+
+/** The first dispatch alone, for a kernel that merges: partial (slices, N groups, 4) as MERGE reads them. */
+export function lowerSlices(to: Lowering, x: Operand, groups: number): { partial: Operand; slices: number } {
   const count = x.shape[0] * groups;
   const channels = x.shape[x.shape.length - 1];
   const pixels = sizeOf(x.shape) / x.shape[0] / channels;
   const perGroup = channels / groups;
+  const elements = pixels * perGroup;
   const alone = to.facts.schedule === 'subgroup';
   const threads = alone ? 1 : ROW_THREADS;
-  const most = alone ? PER_THREAD_ALONE : ROW_THREADS * PER_THREAD;
-  const perSlice = Math.ceil(pixels / Math.ceil((pixels * perGroup) / most));
+  const most = alone ? Math.min(ALONE.most, Math.max(ALONE.least, ALONE.share * elements)) : ROW_THREADS * PER_THREAD;
+  const perSlice = Math.ceil(pixels / Math.ceil(elements / most));
   const slices = Math.ceil(pixels / perSlice);
   const spans = channelSpans([x]);
   const partial = to.scratch('slice moments', [spans.length * slices, count, 4]);
@@ -74,7 +84,7 @@ export function lowerMoments(to: Lowering, x: Operand, moments: Operand, groups:
       threads: slices * count * threads,
     });
   }
-  to.dispatch({ shader: momentsShader, operands: { partial, moments }, params: { count, slices: spans.length * slices }, threads: count });
+  return { partial, slices: spans.length * slices };
 }
 
 /** What the slices' shaders begin with: the first pixel of a slice, the end behind its last, and its group's channels in the span. */
@@ -182,22 +192,18 @@ fn run(slot: u32, group: u32, local: u32) {
   });
 });
 
-const momentsShader = shader({
-  name: 'groupNorm moments',
-  bindings: {
-    partial: { dtype: 'f32', width: 4 },
-    moments: { dtype: 'f32', width: 1, write: true },
-  },
-  params: { count: 'u32', slices: 'u32' },
-  workgroup: 64,
-  code: `
-fn run(id: u32, group: u32, local: u32) {
-  if (id >= p.count) { return; }
+/** Uniform parameters of MERGE: slices, and groups of all images. */
+export const MERGE_PARAMS = { slices: 'u32', count: 'u32' } as const;
+
+/** WGSL of `merged(g)`: mean and variance of a group, from its slices in `partial`. */
+export const MERGE = `
+fn merged(g: u32) -> vec2<f32> {
   var elements = 0.0;
   var mean = 0.0;
   var square = 0.0;
-  for (var i = 0u; i < p.slices; i++) {
-    let slice = partial_load(i * p.count + id);
+  var i = 0u;
+  loop {
+    let slice = partial_load(i * p.count + g);
     let n = slice.z;
     // Without elements there is no mean.
     if (n > 0.0) {
@@ -206,8 +212,28 @@ fn run(id: u32, group: u32, local: u32) {
       elements += n;
       mean += apart * (n / elements);
     }
+    continuing {
+      i++;
+      break if i >= p.slices;
+    }
   }
-  moments_store(2u * id, mean);
-  moments_store(2u * id + 1u, square / elements);
+  return vec2<f32>(mean, square / elements);
+}`;
+
+const momentsShader = shader({
+  name: 'groupNorm moments',
+  bindings: {
+    partial: { dtype: 'f32', width: 4 },
+    moments: { dtype: 'f32', width: 1, write: true },
+  },
+  params: MERGE_PARAMS,
+  workgroup: 64,
+  code: `
+${MERGE}
+fn run(id: u32, group: u32, local: u32) {
+  if (id >= p.count) { return; }
+  let moments = merged(id);
+  moments_store(2u * id, moments.x);
+  moments_store(2u * id + 1u, moments.y);
 }`,
 });

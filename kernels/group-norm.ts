@@ -13,7 +13,7 @@ import { describe, type OperandsOf, type OpTensor, type Scalar, sameShape, sizeO
 import { type Activation, activationWgsl } from './activation.ts';
 import { channelSpans, loadsWithin, touched } from './channel-spans.ts';
 import { slice } from './copy.ts';
-import { checkGroups, groupMoments, lowerMoments } from './group-moments.ts';
+import { checkGroups, groupMoments, lowerMoments, lowerSlices, MERGE, MERGE_PARAMS } from './group-moments.ts';
 import { groupNormGradient, groupNormSums } from './group-norm-gradient.ts';
 import { reshape } from './reshape.ts';
 import { ALONE_THREADS } from './rows.ts';
@@ -64,9 +64,16 @@ export const groupNormOp: Op<GroupNormAttrs, GroupNormInputs> = {
 
   lower(inputs, output, attrs, to) {
     const { x } = inputs;
-    const moments = inputs.moments ?? to.scratch('moments', [x.shape[0], attrs.groups, 2]);
-    if (!inputs.moments) lowerMoments(to, x, moments, attrs.groups);
-    lowerNormalize(to, { ...inputs, moments }, output, attrs, attrs.modulation);
+    const { groups, modulation } = attrs;
+    if (!inputs.moments && to.facts.schedule === 'subgroup') {
+      // A dispatch more costs a CPU driver as much as all threads' merging.
+      const { partial, slices } = lowerSlices(to, x, groups);
+      lowerNormalize(to, { ...inputs, moments: partial }, output, attrs, modulation, slices);
+      return;
+    }
+    const moments = inputs.moments ?? to.scratch('moments', [x.shape[0], groups, 2]);
+    if (!inputs.moments) lowerMoments(to, x, moments, groups);
+    lowerNormalize(to, { ...inputs, moments }, output, attrs, modulation);
   },
 
   gradient({ source: { inputs, attrs } }, upstream) {
@@ -104,38 +111,41 @@ function checkAffine(name: string, x: Tensor, gamma: Tensor, beta: Tensor): void
 
 /** Pixels of a run that one thread normalises, and threads of a workgroup: GPUs want many threads, each of which takes a CPU driver as long as some loads. */
 const RUN = { subgroup: 32, tiled: 4, matrix: 4 };
+/** The least pixels of a run for every slice whose moments its thread merges. */
+const RUN_OF_SLICE = 4;
 const THREADS = { subgroup: ALONE_THREADS, tiled: 64, matrix: 64 };
 
+/** `slices`: what `moments` are yet to be merged of; 0 where they are. */
 function lowerNormalize(
   to: Lowering,
   { x, moments, gamma, beta, sftGamma, sftBeta, raw }: OperandsOf<NormInputs> & Modulation<Operand>,
   output: Operand,
   { groups, eps, activation }: Attrs,
   modulation: Scalar | null,
+  slices = 0,
 ): void {
   const [images] = x.shape;
   const channels = x.shape[x.shape.length - 1];
   const pixels = sizeOf(x.shape) / images / channels;
   const perGroup = channels / groups;
   const { schedule } = to.facts;
-  const runs = Math.ceil(pixels / RUN[schedule]);
   for (const { first, end, sources } of channelSpans(raw ? [x, raw] : [x])) {
     const [inX, inRaw] = sources;
     const loads = loadsWithin(end - first, first, channels, ...sources.flatMap(({ stride, start }) => [stride, start]));
     const part = (operand: Operand) => touched(operand, end - first);
+    const sameGroup = loads === 1 || perGroup % 4 === 0;
+    const runs = Math.ceil(pixels / Math.max(RUN[schedule], RUN_OF_SLICE * slices * (sameGroup ? 1 : 4)));
     const count = (images * runs * (end - first)) / loads;
     to.dispatch({
       shader: normalizeShader(
-        THREADS[schedule],
-        loads,
-        loads === 1 || perGroup % 4 === 0,
+        { workgroup: THREADS[schedule], loads, sameGroup, merges: slices > 0 },
         inX.operand.dtype,
         activation,
         inRaw?.operand.dtype,
       ),
       operands: {
         x: inX.operand,
-        moments,
+        ...(slices > 0 ? { partial: moments } : { moments }),
         gamma: part(gamma),
         beta: part(beta),
         sft_gamma: sftGamma && part(sftGamma),
@@ -144,7 +154,7 @@ function lowerNormalize(
         y: part(output),
       },
       params: {
-        count,
+        threads: count,
         groups,
         per_group: perGroup,
         pixels,
@@ -159,14 +169,25 @@ function lowerNormalize(
         raw_stride: inRaw && inRaw.stride / loads,
         raw_start: inRaw && inRaw.start / loads,
         scale: modulation,
+        ...when(slices > 0, { slices, count: images * groups }),
       },
       threads: count,
     });
   }
 }
 
+interface NormalizeVariant {
+  workgroup: number;
+  loads: 1 | 4;
+  /** Whether the channels of a load are of one group. */
+  sameGroup: boolean;
+  /** Whether a thread merges the moments of slices. */
+  merges: boolean;
+}
+
 /** A thread has its channels of a run of pixels, so that it divides and reads what belongs to a channel only once. `raw`: with a modulation. */
-const normalizeShader = remembered((workgroup: number, loads: 1 | 4, sameGroup: boolean, x: DType, activation: Activation, raw?: DType) => {
+const normalizeShader = remembered((how: NormalizeVariant, x: DType, activation: Activation, raw?: DType) => {
+  const { workgroup, loads, sameGroup, merges } = how;
   const type = elementType({ dtype: 'f32', width: loads }) as 'f32' | 'vec4<f32>';
   const lane = (i: number) => `one(image, channel + ${i}u)`;
   const read = { dtype: 'f32', width: loads } as const;
@@ -176,17 +197,18 @@ const normalizeShader = remembered((workgroup: number, loads: 1 | 4, sameGroup: 
     ? `modulate(${normal}, sft_gamma_load(i), sft_beta_load(i), raw_load(at_raw))`
     : `${activation === 'none' ? '' : activation}(${normal})`;
   return shader({
-    name: `groupNorm apply ${x} x${loads}${sameGroup ? '' : ' across groups'}${step && ` ${step}`}`,
+    name: `groupNorm apply ${x} x${loads}${sameGroup ? '' : ' across groups'}${merges ? ' merging' : ''}${step && ` ${step}`}`,
     bindings: {
       x: { dtype: x, width: loads },
-      moments: { dtype: 'f32', width: 1 },
+      ...when(!merges, { moments: { dtype: 'f32', width: 1 } }),
+      ...when(merges, { partial: { dtype: 'f32', width: 4 } }),
       gamma: read,
       beta: read,
       ...when(Boolean(raw), { sft_gamma: read, sft_beta: read, raw: { dtype: raw ?? 'f32', width: loads } }),
       y: { ...read, write: true },
     },
     params: {
-      count: 'u32',
+      threads: 'u32',
       groups: 'u32',
       per_group: 'u32',
       pixels: 'u32',
@@ -200,17 +222,20 @@ const normalizeShader = remembered((workgroup: number, loads: 1 | 4, sameGroup: 
       x_stride: 'u32',
       x_start: 'u32',
       ...when(Boolean(raw), { raw_stride: 'u32', raw_start: 'u32', scale: 'f32' }),
+      ...when(merges, MERGE_PARAMS),
     },
     workgroup,
     code: `
 ${raw ? modulationWgsl(type) : activation === 'none' ? '' : activationWgsl(type)}
+${merges ? MERGE : ''}
 // Mean and 1 / std of the channel's group.
 fn one(image: u32, channel: u32) -> vec2<f32> {
   let g = image * p.groups + channel / p.per_group;
-  return vec2<f32>(moments_load(2u * g), 1.0 / sqrt(moments_load(2u * g + 1u) + p.eps));
+  let m = ${merges ? 'merged(g)' : 'vec2<f32>(moments_load(2u * g), moments_load(2u * g + 1u))'};
+  return vec2<f32>(m.x, 1.0 / sqrt(m.y + p.eps));
 }
 fn run(id: u32, group: u32, local: u32) {
-  if (id >= p.count) { return; }
+  if (id >= p.threads) { return; }
   let column = id % p.columns;
   let run_number = (id / p.columns) % p.runs;
   let image = id / (p.columns * p.runs);
