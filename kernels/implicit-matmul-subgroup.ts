@@ -65,9 +65,10 @@ export const subgroupMatmul = remembered((lanes: number, variant: MatmulVariant)
       starts_in_x: perLoad((i) => `let a${i} = batch * p.x_batch + r${i} * p.channels;`),
       load_row: perLoad((i) => `let v${i} = x_load(a${i} + c);`),
       corners: perLoad(
-        (i) => `let n${i} = r${i} / (p.oh * p.ow);
-  let top${i} = i32(((r${i} / p.ow) % p.oh) * p.stride) - i32(p.top);
-  let left${i} = i32((r${i} % p.ow) * p.stride) - i32(p.left);`,
+        (i) => `let line${i} = r${i} / p.ow;
+  let n${i} = line${i} / p.oh;
+  let top${i} = i32((line${i} - n${i} * p.oh) * p.stride) - i32(p.top);
+  let left${i} = i32((r${i} - line${i} * p.ow) * p.stride) - i32(p.left);`,
       ),
       places: perLoad(
         (i) => `let y${i} = top${i} + i32(ky);
@@ -113,8 +114,13 @@ fn run(id: u32, group: u32, local: u32) {
   $sum_over_ranks
   // The bound is not a constant: compilers would unroll the loop and compile its body once for every row.
   let known = min($rows, p.rows - row);
-  for (var r = 0u; r < known; r++) {
+  var r = 0u;
+  loop {
     finish4(batch, row + r, column, sums[r]);
+    continuing {
+      r++;
+      break if r >= known;
+    }
   }
 }`;
 
@@ -138,8 +144,10 @@ const OVER_ROW = `
 const OVER_WINDOW = `
   $corners
   var tap = 0u;
-  for (var ky = 0u; ky < p.kh; ky++) {
-    for (var kx = 0u; kx < p.kw; kx++) {
+  var ky = 0u;
+  loop {
+    var kx = 0u;
+    loop {
       $start_of_tap
       $places
       var c = 0u;
@@ -152,7 +160,15 @@ const OVER_WINDOW = `
           break if c >= p.channels;
         }
       }
-      tap += p.channels;
+      continuing {
+        tap += p.channels;
+        kx++;
+        break if kx >= p.kw;
+      }
+    }
+    continuing {
+      ky++;
+      break if ky >= p.kh;
     }
   }`;
 
