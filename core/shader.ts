@@ -156,5 +156,20 @@ export function storageBytes(dtype: DType, count: number): number {
   return Math.max(16, Math.ceil(bytes / 16) * 16);
 }
 
+/**
+ * WGSL of a loop through `body` for each `index` from 0 below `count`, which is above 0, by `step`. It ends at its foot: drivers of processors go once more
+ * through a loop that ends at its head, with all lanes masked.
+ */
+export const loopBelow = (index: string, count: string, body: string, step = '1u') => `{
+  var ${index} = 0u;
+  loop {
+    ${body}
+    continuing {
+      ${index} += ${step};
+      break if ${index} >= ${count};
+    }
+  }
+}`;
+
 /** Lines of WGSL, one for each number below `count`. */
 export const each = (count: number, line: (i: number) => string): string => Array.from({ length: count }, (_, i) => line(i)).join('\n');

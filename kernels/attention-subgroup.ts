@@ -7,7 +7,7 @@
  * costs a CPU driver some 25 ms to compile, whereas arithmetic costs almost nothing.
  */
 import { fill } from '../core/fill.ts';
-import { type DTypes, each, remembered, shader, when } from '../core/shader.ts';
+import { type DTypes, each, loopBelow, remembered, shader, when } from '../core/shader.ts';
 import { WINDOW_PARAMS, WINDOW_WGSL } from './window-place.ts';
 
 /**
@@ -116,17 +116,21 @@ fn run(id: u32, group: u32, local: u32) {
   $place
   var q: array<vec4<f32>, $held>;
   var y: array<vec4<f32>, $held>;
-  for (var i = 0u; i < p.held; i++) {
-    let query = min(first + (i / $vectors) * $lanes + local, p.queries - 1u);
+  ${loopBelow(
+    'i',
+    'p.held',
+    `let query = min(first + (i / $vectors) * $lanes + local, p.queries - 1u);
     q[i] = p.scale * $query;
-    y[i] = vec4<f32>(0.0);
-  }
+    y[i] = vec4<f32>(0.0);`,
+  )}
   // A query may see the keys below its limit.
   $limits
   $no_statistics
   let end = select(p.keys, min(first + $own, p.keys), p.causal == 1u);
-  for (var block = 0u; block < end; block += $lanes) {
-    let key = min(block + local, p.keys - 1u);
+  ${loopBelow(
+    'block',
+    'end',
+    `let key = min(block + local, p.keys - 1u);
     let at = $key_at;
     $load_keys
     $load_values
@@ -138,13 +142,16 @@ fn run(id: u32, group: u32, local: u32) {
       $add_to_scores
       $weights
       $add_to_results
-    }
-  }
+    }`,
+    '$lanes',
+  )}
   let totals = array<f32, $mine>($totals);
-  for (var i = 0u; i < p.held; i++) {
-    let query = first + (i / $vectors) * $lanes + local;
-    if (query < p.queries) { $store }
-  }$store_statistics
+  ${loopBelow(
+    'i',
+    'p.held',
+    `let query = first + (i / $vectors) * $lanes + local;
+    if (query < p.queries) { $store }`,
+  )}$store_statistics
 }`;
 
 /** Where the tokens of a sequence lie: one after the other. */
@@ -211,7 +218,10 @@ const WEIGHTS = `$hide_unseen
 /** $store_statistics of each query, where they are kept. */
 const STATISTICS = `
   let most = array<f32, $mine>($largest);
-  for (var i = 0u; i < p.held; i += $vectors) {
-    let query = first + (i / $vectors) * $lanes + local;
-    if (query < p.queries) { y_store($result + $vectors, vec4<f32>(most[i / $vectors], totals[i / $vectors], 0.0, 0.0)); }
-  }`;
+  ${loopBelow(
+    'i',
+    'p.held',
+    `let query = first + (i / $vectors) * $lanes + local;
+    if (query < p.queries) { y_store($result + $vectors, vec4<f32>(most[i / $vectors], totals[i / $vectors], 0.0, 0.0)); }`,
+    '$vectors',
+  )}`;

@@ -8,7 +8,7 @@
  */
 import type { AdapterFacts } from '../core/adapter.ts';
 import type { Lowering } from '../core/op.ts';
-import { type DType, each, elementType, remembered, shader } from '../core/shader.ts';
+import { type DType, each, elementType, loopBelow, remembered, shader } from '../core/shader.ts';
 import { sizeOf } from '../core/shape.ts';
 import { lowerRows, lowerTranspose } from './copy.ts';
 import {
@@ -26,32 +26,26 @@ import { handRound } from './implicit-matmul-subgroup.ts';
 import { WINDOW_PARAMS } from './matmul-variant.ts';
 import { TILES } from './tile-choice.ts';
 
-/** The foot of a loop. One that ends at its head, drivers of processors go through once more, with all lanes masked. */
-const endsAfter = (index: string, count: string) => `continuing {
-        ${index}++;
-        break if ${index} >= p.${count};
-      }`;
-
 /** WGSL of where `row` lies, which takes divisions. */
 const ofRow = `let out_line = row / p.ow;
   let image = out_line / p.oh;`;
 
 /** WGSL that walks through the taps of a row: `pixel` is x's under the tap, if it is `inside`. Below zero numbers wrap around, to more than any size. */
-const overTaps = (body: string) => `
-  var ky = 0u;
-  loop {
-    let y = (out_line - image * p.oh) * p.stride + ky - p.top;
+const overTaps = (body: string) =>
+  loopBelow(
+    'ky',
+    'p.kh',
+    `let y = (out_line - image * p.oh) * p.stride + ky - p.top;
     let line = (image * (p.h >> p.zoom) + (y >> p.zoom)) * (p.width >> p.zoom);
-    var kx = 0u;
-    loop {
-      let x = (row - out_line * p.ow) * p.stride + kx - p.left;
+    ${loopBelow(
+      'kx',
+      'p.kw',
+      `let x = (row - out_line * p.ow) * p.stride + kx - p.left;
       let inside = y < p.h && x < p.width;
       let pixel = select(0u, line + (x >> p.zoom), inside);
-      ${body}
-      ${endsAfter('kx', 'kw')}
-    }
-    ${endsAfter('ky', 'kh')}
-  }`;
+      ${body}`,
+    )}`,
+  );
 
 const tapsOf = ({ window }: ImplicitMatmul) => window.kh * window.kw;
 
@@ -107,20 +101,18 @@ const tapSumsShader = remembered((step: number, epilogue: Epilogue) => {
 ${epilogueWgsl(epilogue)}
 fn run(row: u32, group: u32, local: u32) {
   if (row >= p.rows) { return; }
-  var column = 0u;
   ${ofRow}
-  loop {
-    ${columns((j) => `var sum${j} = 0.0;`)}
+  ${loopBelow(
+    'column',
+    'p.columns',
+    `${columns((j) => `var sum${j} = 0.0;`)}
     var at = column * p.taps;
     ${overTaps(`let place = pixel * p.stored + at;
       ${columns((j) => `sum${j} += select(0.0, products_load(place + ${j}u * p.taps), inside);`)}
       at++;`)}
-    ${columns((j) => `finish(0u, row, column + ${j}u, sum${j});`)}
-    continuing {
-      column += ${step}u;
-      break if column >= p.columns;
-    }
-  }
+    ${columns((j) => `finish(0u, row, column + ${j}u, sum${j});`)}`,
+    `${step}u`,
+  )}
 }`,
   });
 });
@@ -180,30 +172,34 @@ fn run(id: u32, group: u32, local: u32) {
   // What a window is shorter than the array stays zero.
   var kept: array<f32, ${ROWS * KEPT}>;
   // Bounds of loops are not constants: drivers would unroll them.
-  var i = 0u;
-  loop {
-    let row = min(first + i * ${lanes}u, end - 1u);
+  ${loopBelow(
+    'i',
+    'p.of_lane',
+    `let row = min(first + i * ${lanes}u, end - 1u);
     var to = i * ${KEPT}u;
     ${ofRow}
-    ${overTaps(`var c = 0u;
-      loop {
-        let v = select(${elementType({ dtype: 'f32', width })}(0.0), x_load(pixel * p.channels + c), inside);
+    ${overTaps(
+      loopBelow(
+        'c',
+        'p.channels',
+        `let v = select(${elementType({ dtype: 'f32', width })}(0.0), x_load(pixel * p.channels + c), inside);
         ${each(width, (j) => `kept[to + ${j}u] = v${width === 4 ? `[${j}]` : ''};`)}
-        to += ${width}u;
-        ${endsAfter('c', 'channels')}
-      }`)}
-    ${endsAfter('i', 'of_lane')}
-  }
+        to += ${width}u;`,
+      ),
+    )}`,
+  )}
   let fours = p.columns / 4u;
   ${each(loads, (i) => `let at${i} = min(${i * lanes}u + local, p.k - 1u) * fours;`)}
   ${rows((r) => `let row${r} = select(p.rows, first + ${r * lanes}u, first + ${r * lanes}u < end);`)}
-  for (var four = 0u; four < fours; four++) {
-    let start = ${biased ? 'bias_load(of_image * p.bias_step / 4u + four)' : 'vec4<f32>(0.0)'};
+  ${loopBelow(
+    'four',
+    'fours',
+    `let start = ${biased ? 'bias_load(of_image * p.bias_step / 4u + four)' : 'vec4<f32>(0.0)'};
     ${rows((r) => `var s${r} = start;`)}
     ${each(loads, (i) => `let w${i} = w_load(at${i} + four);`)}
     ${each(KEPT, (j) => `{ let v = ${handRound(lanes)}(w${Math.floor(j / lanes)}, ${j % lanes}u); ${rows((r) => `s${r} += kept[${r * KEPT + j}] * v;`)} }`)}
-    ${rows((r) => `finish4(0u, row${r}, 4u * four, s${r});`)}
-  }
+    ${rows((r) => `finish4(0u, row${r}, 4u * four, s${r});`)}`,
+  )}
 }`,
   });
 });

@@ -7,7 +7,7 @@
  * do lane by lane. On them loops are bounded by a uniform, because a driver unrolls other loops and their text is dear to compile.
  */
 import { fill } from '../core/fill.ts';
-import { type DType, each, remembered, shader } from '../core/shader.ts';
+import { type DType, each, loopBelow, remembered, shader } from '../core/shader.ts';
 import { EPILOGUE_PARAMS, type Epilogue, epilogueBindings, epilogueName, epilogueWgsl } from './epilogue.ts';
 import { PIXEL } from './matmul-variant.ts';
 import { toldEpilogueWgsl } from './told-epilogue.ts';
@@ -56,8 +56,9 @@ function columnsWgsl(matrix: number[][]): string {
   return `const FACTORS = array<${type}, ${columns.length}>(${columns.join(', ')});`;
 }
 
-/** A loop's bound: a constant, or the uniform of that name. */
-const bound = (count: number, unrolled: boolean, uniform = 'passes') => (unrolled ? `${count}u` : `p.${uniform}`);
+/** WGSL of a loop through `body` for each `index` below `count`, which is a constant, or where drivers shall not unroll it the uniform of that name. */
+const loop = (index: string, count: number, uniform: 'passes' | 'side', unrolled: boolean, body: string) =>
+  unrolled ? `for (var ${index} = 0u; ${index} < ${count}u; ${index}++) { ${body} }` : loopBelow(index, `p.${uniform}`, body);
 
 /** Floating-point operations of the transforms, for one channel of a window, of a patch and of a tile. */
 export const WINDOW_FLOPS = 2 * WINDOW * PATCH * (WINDOW + PATCH);
@@ -94,10 +95,14 @@ fn run(id: u32, group: u32, local: u32) {
   let row = id / p.across;
   let at = (p.first_row + row) * 9u * p.width + p.offset + id - row * p.across;
   ${each(WINDOW * WINDOW, (tap) => `let g${tap} = w_load(at + u32(p.first_tap + ${tap} * p.tap_step) * p.width);`)}
-  for (var j = 0u; j < ${bound(PATCH, unrolled)}; j++) {
-    ${each(WINDOW, (y) => `let r${y} = FACTORS[j][0] * g${3 * y} + FACTORS[j][1] * g${3 * y + 1} + FACTORS[j][2] * g${3 * y + 2};`)}
-    ${each(PATCH, (i) => `out_store((${PATCH * i}u + j) * p.count + id, ${combine(G[i], 'r')});`)}
-  }
+  ${loop(
+    'j',
+    PATCH,
+    'passes',
+    unrolled,
+    `${each(WINDOW, (y) => `let r${y} = FACTORS[j][0] * g${3 * y} + FACTORS[j][1] * g${3 * y + 1} + FACTORS[j][2] * g${3 * y + 2};`)}
+    ${each(PATCH, (i) => `out_store((${PATCH * i}u + j) * p.count + id, ${combine(G[i], 'r')});`)}`,
+  )}
 }`,
   });
 });
@@ -119,13 +124,15 @@ ${columnsWgsl(transpose(G))}
 fn run(id: u32, group: u32, local: u32) {
   if (id >= p.count) { return; }
   ${each(WINDOW * WINDOW, (i) => `var s${i} = vec4<f32>(0.0);`)}
-  for (var j = 0u; j < p.passes; j++) {
-    ${each(PATCH, (i) => `let m${i} = m_load((${PATCH * i}u + j) * p.count + id);`)}
+  ${loopBelow(
+    'j',
+    'p.passes',
+    `${each(PATCH, (i) => `let m${i} = m_load((${PATCH * i}u + j) * p.count + id);`)}
     ${transpose(G)
       .map((factors, y) => `let r${y} = ${combine(factors, 'm')};`)
       .join(' ')}
-    ${each(WINDOW * WINDOW, (n) => `s${n} += FACTORS[j][${n % WINDOW}] * r${Math.floor(n / WINDOW)};`)}
-  }
+    ${each(WINDOW * WINDOW, (n) => `s${n} += FACTORS[j][${n % WINDOW}] * r${Math.floor(n / WINDOW)};`)}`,
+  )}
   let row = id / p.channels;
   let at = row * 9u * p.channels + id - row * p.channels;
   ${each(WINDOW * WINDOW, (n) => `out_store(at + ${n}u * p.channels, s${n});`)}
@@ -174,7 +181,7 @@ export const pixelsShader = remembered((x: DType, unrolled: boolean, of: 'pixels
       first_column: unrolled ? `local / 32u * ${columns}u` : '0u',
       side: TILE,
       no_sums: each(PATCH * columns, (i) => `var s${i} = vec4<f32>(0.0);`),
-      passes: bound(side, unrolled),
+      sum_rows: loop('i', side, 'passes', unrolled, ROW_OF_PIXELS),
       load_row: each(
         side,
         (j) => `let x${j} = left + ${j};
@@ -201,7 +208,14 @@ export const pixelsShader = remembered((x: DType, unrolled: boolean, of: 'pixels
 
 /** $store where a store's text is dear. */
 const STORE_IN_A_LOOP = `let sums = array<vec4<f32>, $points>($sums);
-  for (var i = 0u; i < p.points; i++) { out_store(i * p.count + index, sums[i]); }`;
+  ${loopBelow('i', 'p.points', 'out_store(i * p.count + index, sums[i]);')}`;
+
+/** Row i of the pixels under a tile. */
+const ROW_OF_PIXELS = `let y = top + i32(i);
+    let in_rows = y >= 0 && y < i32(p.h);
+    $load_row
+    $transform_row
+    $add_to_sums`;
 
 /** The transform of pixels, with places for what varies. */
 const PIXELS = `
@@ -219,13 +233,7 @@ fn run(id: u32, group: u32, local: u32) {
   let top = i32((tile_row - image * p.down) * $side) - i32(p.top);
   let left = i32((tile - tile_row * p.across) * $side) - i32(p.left);
   $no_sums
-  for (var i = 0u; i < $passes; i++) {
-    let y = top + i32(i);
-    let in_rows = y >= 0 && y < i32(p.h);
-    $load_row
-    $transform_row
-    $add_to_sums
-  }
+  $sum_rows
   $store
 }`;
 
@@ -256,16 +264,24 @@ export const resultsShader = remembered((epilogue: Epilogue, unrolled: boolean) 
       side: TILE,
       patch: PATCH,
       no_sums: each(TILE * TILE, (i) => `var s${i} = vec4<f32>(0.0);`),
-      passes: bound(PATCH, unrolled),
+      sum_rows: loop('i', PATCH, 'passes', unrolled, ROW_OF_PRODUCTS),
       load_row: each(PATCH, (j) => `let m${j} = m_load(at + ${j}u * p.count);`),
       transform_row: each(TILE, (j) => `let r${j} = ${combine(AT[j], 'm')};`),
       add_to_sums: each(TILE * TILE, (n) => `s${n} += FACTORS[i][${Math.floor(n / TILE)}] * r${n % TILE};`),
       results: `${TILE * TILE}`,
       sums: Array.from({ length: TILE * TILE }, (_, i) => `s${i}`).join(', '),
-      rows_of_tile: bound(TILE, unrolled, 'side'),
+      finish_tile: loop('i', TILE, 'side', unrolled, loop('j', TILE, 'side', unrolled, FINISH_RESULT)),
     }),
   });
 });
+
+/** Row i of a tile's products, and a result. */
+const ROW_OF_PRODUCTS = `let at = i * $patch * p.count + id;
+    $load_row
+    $transform_row
+    $add_to_sums`;
+const FINISH_RESULT =
+  'if (top + i < p.oh && left + j < p.ow) { finish4(0u, (image * p.oh + top + i) * p.ow + left + j, column, sums[$side * i + j]); }';
 
 /** The transform of products, with places for what varies. */
 const RESULTS = `
@@ -281,16 +297,7 @@ fn run(id: u32, group: u32, local: u32) {
   let top = (tile_row - image * p.down) * $side;
   let left = (tile - tile_row * p.across) * $side;
   $no_sums
-  for (var i = 0u; i < $passes; i++) {
-    let at = i * $patch * p.count + id;
-    $load_row
-    $transform_row
-    $add_to_sums
-  }
+  $sum_rows
   let sums = array<vec4<f32>, $results>($sums);
-  for (var i = 0u; i < $rows_of_tile; i++) {
-    for (var j = 0u; j < $rows_of_tile; j++) {
-      if (top + i < p.oh && left + j < p.ow) { finish4(0u, (image * p.oh + top + i) * p.ow + left + j, column, sums[$side * i + j]); }
-    }
-  }
+  $finish_tile
 }`;
