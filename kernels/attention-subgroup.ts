@@ -19,9 +19,9 @@ export function queriesPerLane(lanes: number, vectors: number): number {
   return Math.min(share, Math.floor((16 * share) / vectors));
 }
 
-/** Load i of the keys or values r to r + 3, or in the second four r + 4 to r + 7, as a, b, c and d on every lane. */
-const fromLanes = (name: 'k' | 'v', i: number, four: number) =>
-  ['a', 'b', 'c', 'd'].map((to, n) => `let ${to}${four} = subgroupShuffle(${name}${i}, r + ${4 * four + n}u);`).join(' ');
+/** WGSL of lane r + n's `value`, on every lane. Of four lanes r is always zero, and a broadcast is much quicker than a shuffle there. */
+const fromLane = (lanes: number, value: string, n: number) =>
+  lanes === 4 ? `subgroupBroadcast(${value}, ${n}u)` : `subgroupShuffle(${value}, r + ${n}u)`;
 
 /** Attention within windows (window-attention.ts): queries of a lane, and whether heads begin and end between fours. */
 export interface LaneWindows {
@@ -40,6 +40,9 @@ export const subgroupAttention = remembered(
     const fours = vectors <= (windows ? 8 : 4) && lanes % 8 === 0 ? 2 : 1;
     const perQuery = (line: (j: number) => string) => each(mine, line);
     const eachFour = (line: (four: number) => string) => each(fours, line);
+    /** Load i of the keys or values r to r + 3, or in the second four r + 4 to r + 7, as a, b, c and d on every lane. */
+    const fromLanes = (name: 'k' | 'v', i: number, four: number) =>
+      ['a', 'b', 'c', 'd'].map((to, n) => `let ${to}${four} = ${fromLane(lanes, `${name}${i}`, 4 * four + n)};`).join(' ');
     return shader({
       name: `attention ${vectors * 4} ${q} ${k} ${v} subgroup ${lanes}${states ? ' states' : ''}${windows ? ` windows x${mine}${windows.ragged ? ' ragged' : ''}` : ''}`,
       bindings: {
@@ -58,7 +61,7 @@ export const subgroupAttention = remembered(
       // held is vectors x queriesPerLane: as a constant it would make compilers unroll the loops that use it.
       code: fill(TEXT, {
         ...{ vectors, lanes, own: lanes * mine, step: 4 * fours, held: `${vectors * mine}`, mine: `${mine}` },
-        ...(windows ? placesOfWindows(mine, fours, windows.ragged) : SEQUENCES),
+        ...(windows ? placesOfWindows(lanes, mine, fours, windows.ragged) : SEQUENCES),
         limits: perQuery((j) => `let limit${j} = select(p.keys, min(first + ${j * lanes}u + local + 1u, p.keys), p.causal == 1u);`),
         no_statistics: perQuery((j) => `var largest${j} = -3.4e38; var total${j} = 0.0;`),
         load_keys: each(vectors, (i) => `let k${i} = k_load(at + ${i}u);`),
@@ -168,7 +171,7 @@ const SEQUENCES = {
 };
 
 /** Where those of windows lie: \`image\` is the number of a window. Of each query the bias's row and the region, of the keys at hand their regions. */
-function placesOfWindows(mine: number, fours: number, ragged: boolean) {
+function placesOfWindows(lanes: number, mine: number, fours: number, ragged: boolean) {
   return {
     helpers: `${WINDOW_WGSL}
 fn first_scores(row: u32, key: u32, same: vec4<bool>) -> vec4<f32> {
@@ -193,7 +196,7 @@ fn first_scores(row: u32, key: u32, same: vec4<bool>) -> vec4<f32> {
     key_at: 'pixel_of(window, key) * p.stride + p.third + head_at',
     value_at: 'at + p.third',
     of_key: 'let region = region_of(window, key);',
-    of_fours: each(fours, (f) => `let regions${f} = vec4<u32>(${list(4, (n) => `subgroupShuffle(region, r + ${4 * f + n}u)`)});`),
+    of_fours: each(fours, (f) => `let regions${f} = vec4<u32>(${list(4, (n) => fromLane(lanes, 'region', 4 * f + n))});`),
   };
 }
 

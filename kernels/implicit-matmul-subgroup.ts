@@ -11,9 +11,12 @@ import { each, remembered, shader } from '../core/shader.ts';
 import { MATMUL_PARAMS, type MatmulVariant, matmulBindings, matmulName, PIXEL, type Tile } from './matmul-variant.ts';
 import { toldEpilogueWgsl } from './told-epilogue.ts';
 
-/** What one workgroup computes: enough rows for every lane to load one. */
+/**
+ * What one workgroup computes: enough rows for every lane to load one, and of four lanes not more than 16: the one driver that always has so few
+ * (SwiftShader) compiles a text of 32 for minutes, and of 16 in a moment.
+ */
 export function subgroupTile(lanes: number, gated: boolean): Tile {
-  return { rows: Math.max(32, lanes), columns: (gated ? 2 : 4) * lanes };
+  return { rows: Math.max(Math.min(32, 4 * lanes), lanes), columns: (gated ? 2 : 4) * lanes };
 }
 
 /**
