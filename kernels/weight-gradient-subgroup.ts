@@ -7,6 +7,7 @@ import { fill } from '../core/fill.ts';
 import type { Lowering, Operand } from '../core/op.ts';
 import { type DType, each, remembered, shader } from '../core/shader.ts';
 import { type ImplicitMatmul, isWindowed } from './implicit-matmul.ts';
+import { handRound } from './implicit-matmul-subgroup.ts';
 
 /** What is multiplied, g (N, OH, OW, O) and x (N, H, W, C), how x is seen under the window, and where the result is. */
 export interface WeightGradient {
@@ -61,7 +62,7 @@ export function loadsOf({ g, x }: WeightGradient): Loads {
 
 /** Parts of the result, one for a workgroup. */
 export function subgroupTiles(lanes: number, { g, x, window }: Pick<WeightGradient, 'g' | 'x' | 'window'>) {
-  const rows = rowsOf(g.shape[3]);
+  const rows = rowsOf(lanes, g.shape[3]);
   const columns = window.kh * window.kw * x.shape[3];
   const across = Math.ceil(columns / (4 * lanes));
   return { rows, columns, across, count: Math.ceil(g.shape[3] / rows) * across };
@@ -83,10 +84,10 @@ export function lowerOnSubgroups(to: Lowering, m: WeightGradient, adds = false):
   });
 }
 
-/** Output channels of a workgroup: of some numbers the one that leaves fewest idle. */
-function rowsOf(outs: number): number {
+/** Output channels of a workgroup: of some numbers the one that leaves fewest idle; of four lanes half as many, as in implicit-matmul-subgroup.ts. */
+function rowsOf(lanes: number, outs: number): number {
   const computed = (rows: number) => rows * Math.ceil(outs / rows);
-  return [32, 48, 24].reduce((best, rows) => (computed(rows) < computed(best) ? rows : best));
+  return (lanes < 8 ? [16, 24, 12] : [32, 48, 24]).reduce((best, rows) => (computed(rows) < computed(best) ? rows : best));
 }
 
 /** Pixels that are taken in at a time. */
@@ -107,7 +108,7 @@ const subgroupWeightGradient = remembered((lanes: number, rows: number, { g, x, 
   const stored = (at: string, sum: string) => `var sum = ${sum}; if (p.adds != 0u) { sum += y_load(${at}); } y_store(${at}, sum);`;
   const row = (r: number) => {
     const [quad, from] = [Math.floor(r / 4 / lanes), Math.floor(r / 4) % lanes];
-    const value = (n: number) => `subgroupShuffle(v${n}_${quad}.${'xyzw'[r % 4]}, ${from}u) * x${n}`;
+    const value = (n: number) => `${handRound(lanes)}(v${n}_${quad}.${'xyzw'[r % 4]}, ${from}u) * x${n}`;
     return `sums[${r}] += ${Array.from({ length: PIXELS }, (_, n) => value(n)).join(' + ')};`;
   };
   return shader({
@@ -185,7 +186,7 @@ fn run(id: u32, group: u32, local: u32) {
 /** Where pixel n sees load j of x, and whether that lies inside. */
 const underWindow = (n: number, j: number, loads: number) => `let y${n}_${j} = i32(oy * p.stride) + dy${j};
     let x${n}_${j} = i32(ox * p.stride) + dx${j};
-    let in${n}_${j} = known${n} && y${n}_${j} >= 0 && y${n}_${j} < i32(p.h) && x${n}_${j} >= 0 && x${n}_${j} < i32(p.width);
+    let in${n}_${j} = known${n} & (u32(y${n}_${j}) < p.h) & (u32(x${n}_${j}) < p.width);
     let a${n}_${j} = ((image * p.h + u32(y${n}_${j})) * p.width + u32(x${n}_${j})) * (p.channels / ${loads}u);`;
 
 /** From pixel n to the next. */
