@@ -79,17 +79,15 @@ fn run(id: u32, group: u32, local: u32) {
   var q: array<vec4<f32>, ${vectors * mine}>;
   var g: array<vec4<f32>, ${vectors * mine}>;
   var y: array<vec4<f32>, ${vectors * mine}>;
-  var largest: array<f32, ${mine}>;
-  var total: array<f32, ${mine}>;
   var d: array<f32, ${mine}>;
   for (var i = 0u; i < p.held; i++) {
     let at = q_at + min(first + (i / ${vectors}u) * ${lanes}u + local, p.queries - 1u) * stride + i % ${vectors}u;
     q[i] = p.scale * q_load(at);
     g[i] = g_load(at);
     y[i] = vec4<f32>(0.0);
-    largest[i / ${vectors}u] = -3.4e38;
     d[i / ${vectors}u] += dot(g[i], a_load(at));
   }
+  ${each(mine, (j) => `var largest${j} = -3.4e38; var total${j} = 0.0; let d${j} = d[${j}];`)}
   ${each(mine, (j) => `let limit${j} = select(p.keys, min(first + ${j * lanes}u + local + 1u, p.keys), p.causal == 1u);`)}
   let end = select(p.keys, min(first + ${lanes * mine}u, p.keys), p.causal == 1u);
   for (var block = 0u; block < end; block += ${lanes}u) {
@@ -107,27 +105,28 @@ fn run(id: u32, group: u32, local: u32) {
           `s${j} = select(vec4<f32>(-3.4e38), s${j}, keys < vec4<u32>(limit${j}));
       let now${j} = max(max(s${j}.x, s${j}.y), max(s${j}.z, s${j}.w));
       // What was summed so far shrinks where a larger score comes.
-      if (now${j} > largest[${j}]) {
-        let factor = exp(largest[${j}] - now${j});
-        largest[${j}] = now${j};
-        total[${j}] *= factor;
+      if (now${j} > largest${j}) {
+        let factor = exp(largest${j} - now${j});
+        largest${j} = now${j};
+        total${j} *= factor;
         ${each(vectors, (i) => `y[${j * vectors + i}] *= factor;`)}
       }
-      let e${j} = exp(s${j} - vec4<f32>(largest[${j}]));
-      total[${j}] += e${j}.x + e${j}.y + e${j}.z + e${j}.w;
-      let w${j} = e${j} * (t${j} - vec4<f32>(d[${j}]));`,
+      let e${j} = exp(s${j} - vec4<f32>(largest${j}));
+      total${j} += e${j}.x + e${j}.y + e${j}.z + e${j}.w;
+      let w${j} = e${j} * (t${j} - vec4<f32>(d${j}));`,
       )}
       ${each(vectors, (i) => `{ ${fromLanes('k', i)} ${each(mine, (j) => `y[${j * vectors + i}] += ${weighted(`w${j}`)};`)} }`)}
     }
   }
+  let factors = array<f32, ${mine}>(${Array.from({ length: mine }, (_, j) => `p.scale / total${j}`).join(', ')});
   for (var i = 0u; i < p.held; i++) {
     let query = first + (i / ${vectors}u) * ${lanes}u + local;
-    if (query < p.queries) { y_store(q_at + query * stride + i % ${vectors}u, (p.scale / total[i / ${vectors}u]) * y[i]); }
+    if (query < p.queries) { y_store(q_at + query * stride + i % ${vectors}u, factors[i / ${vectors}u] * y[i]); }
   }
   ${each(
     mine,
     (j) => `if (first + ${j * lanes}u + local < p.queries) {
-    y_store(p.behind + s_at + first + ${j * lanes}u + local, vec4<f32>(largest[${j}] + log(total[${j}]), d[${j}], 0.0, 0.0));
+    y_store(p.behind + s_at + first + ${j * lanes}u + local, vec4<f32>(largest${j} + log(total${j}), d${j}, 0.0, 0.0));
   }`,
   )}
 }`,

@@ -32,7 +32,9 @@ export function* gradientGraphs(of: (shape: Shape, dtype?: DType) => Tensor, cha
         if (c % groups !== 0) continue;
         const norm = groupNorm(x, gamma, beta, groups);
         yield* by(norm, [x, gamma, beta]);
-        yield* by(beforeGradient({ y: silu(norm) }).y, [x, gamma, beta]);
+        const activated = beforeGradient({ y: silu(norm) }).y;
+        yield* by(activated, [x, gamma, beta]);
+        for (const branch of [norm, activated]) yield* by(add(x, branch), [x]);
       }
       const pairs = of([3, 2 * c], dtype);
       yield* by(geglu(pairs), [pairs]);

@@ -4,7 +4,7 @@
  */
 import type { AdapterFacts } from '../core/adapter.ts';
 import { type FusionRule, fuse, rewrite, rule } from '../core/fuse.ts';
-import { apply, isOp } from '../core/op.ts';
+import { apply, isOp, type Op } from '../core/op.ts';
 import { type Plan, type PlanLimits, type PlanOptions, planGraph } from '../core/plan.ts';
 import { within } from '../core/scope.ts';
 import { sameShape } from '../core/shape.ts';
@@ -17,6 +17,7 @@ import { MOST_ROWS_OF_IMAGES } from './epilogue.ts';
 import { gegluOp } from './geglu.ts';
 import { groupMoments } from './group-moments.ts';
 import { type GroupNorm, groupNormOp, normalizeGroupsOp } from './group-norm.ts';
+import { groupNormGradientOp } from './group-norm-gradient.ts';
 import { layerNormGradientOp } from './layer-norm-gradient.ts';
 import { linearOp } from './linear.ts';
 import type { LayerInputs } from './low-rank.ts';
@@ -134,14 +135,15 @@ export const beforeGradient = <Outputs extends Record<string, Tensor>>(outputs: 
     return within(tensor.module, () => apply(groupNormOp, { ...inputs, moments: groupMoments(inputs.x, attrs.groups) }, attrs));
   });
 
-/** A norm's derivative and what comes to the same tensor around it. */
-const gradientEnds: FusionRule[] = [
-  rule(layerNormGradientOp, binaryOp, (producer, sum, input) => {
+/** A norm's derivative, and what comes to the same tensor around it. */
+const gradientEnds = [layerNormGradientOp, groupNormGradientOp].map((gradientOp) => {
+  const op = gradientOp as unknown as Op<unknown, { residual: Tensor | null }>;
+  return rule(op, binaryOp, (producer, sum, input) => {
     const { inputs, attrs } = producer.source;
     const residual = residualOf(producer, sum, input);
-    return residual?.dtype === 'f32' && !inputs.residual ? apply(layerNormGradientOp, { ...inputs, residual }, attrs) : null;
-  }),
-];
+    return residual?.dtype === 'f32' && !inputs.residual ? apply(op, { ...inputs, residual }, attrs) : null;
+  });
+});
 
 export const FUSION_RULES: readonly FusionRule[] = [zoomedConvolution, biasOfImages, ...layerEnds, ...normEnds, ...gradientEnds];
 

@@ -1,11 +1,12 @@
 /**
  * The gradients of groupNorm, y = act(gamma n + beta) with n = (x - mean) s, s = 1 / sqrt(var + eps). With g the derivative by y and h = g act'(...):
  *   sums of a channel's pixels in an image: of h, and of h n. Those of h over all images are beta's derivative, the others gamma's;
- *   dx = s (gamma h - mean(gamma h) - n mean(gamma h n)), means over an image's group of channels, which are made of the same sums.
- * g (N, ..., C) f32; x (N, ..., C) f32 | f16; moments (N, groups, 2) f32 as groupMoments gives them; gamma, beta (C) f32; sums (N, 2, C), dx x's shape, f32.
+ *   dx = s (gamma h - mean(gamma h) - n mean(gamma h n)) + residual, means over an image's group of channels, which are made of the same sums.
+ * g (N, ..., C) f32; x (N, ..., C) f32 | f16; moments (N, groups, 2) f32 as groupMoments gives them; gamma, beta (C) f32; sums (N, 2, C); dx and
+ * residual, which may be absent, x's shape, f32.
  */
 import { apply, type Op } from '../core/op.ts';
-import { type DType, elementType, shader } from '../core/shader.ts';
+import { type DType, elementType, shader, when } from '../core/shader.ts';
 import { type OperandsOf, sizeOf, type Tensor } from '../core/tensor.ts';
 import { type Activation, activationWgsl } from './activation.ts';
 import { lowerSum } from './sum-axis.ts';
@@ -50,10 +51,10 @@ export const groupNormSumsOp: Op<Attrs, SumInputs> = {
 
 /** dx, given what groupNormSums gave. */
 export function groupNormGradient(inputs: SumInputs & { sums: Tensor }, attrs: Attrs): Tensor {
-  return apply(groupNormGradientOp, inputs, attrs);
+  return apply(groupNormGradientOp, { ...inputs, residual: null }, attrs);
 }
 
-export const groupNormGradientOp: Op<Attrs, SumInputs & { sums: Tensor }> = {
+export const groupNormGradientOp: Op<Attrs, SumInputs & { sums: Tensor; residual: Tensor | null }> = {
   name: 'groupNormGradient',
 
   infer({ x }) {
@@ -72,7 +73,7 @@ export const groupNormGradientOp: Op<Attrs, SumInputs & { sums: Tensor }> = {
     });
     const threads = (images * runs * channels) / loads;
     to.dispatch({
-      shader: applyShader(loads, sameGroup, inputs.x.dtype, attrs.activation),
+      shader: applyShader(loads, sameGroup, inputs.x.dtype, attrs.activation, inputs.residual !== null),
       operands: { ...inputs, means, y: output },
       params: { ...params, count: threads },
       threads,
@@ -200,11 +201,16 @@ fn run(id: u32, group: u32, local: u32) {
   });
 }
 
-function applyShader(loads: 1 | 4, sameGroup: boolean, x: DType, activation: Activation) {
+function applyShader(loads: 1 | 4, sameGroup: boolean, x: DType, activation: Activation, added: boolean) {
   const type = elementType({ dtype: 'f32', width: loads }) as 'f32' | 'vec4<f32>';
   return shader({
-    name: `groupNormGradient ${TITLE(loads, sameGroup, x, activation)}`,
-    bindings: { ...bindings(loads, x), means: { dtype: 'f32', width: 1 }, y: { dtype: 'f32', width: loads, write: true } },
+    name: `groupNormGradient ${TITLE(loads, sameGroup, x, activation)}${added ? ' + residual' : ''}`,
+    bindings: {
+      ...bindings(loads, x),
+      means: { dtype: 'f32', width: 1 },
+      ...when(added, { residual: { dtype: 'f32', width: loads } } as const),
+      y: { dtype: 'f32', width: loads, write: true },
+    },
     params: PARAMS,
     workgroup: 64,
     code: `
@@ -215,7 +221,7 @@ fn run(id: u32, group: u32, local: u32) {
   for (var pixel = first; pixel < end; pixel++) {
     let i = (image * p.pixels + pixel) * p.columns + c;
     let n = (x_load(i) - moments0) * scale;
-    y_store(i, scale * (factor * derivative(g_load(i), n, factor, shift) - means0 - n * means1));
+    y_store(i, scale * (factor * derivative(g_load(i), n, factor, shift) - means0 - n * means1)${added ? ' + residual_load(i)' : ''});
   }
 }`,
   });

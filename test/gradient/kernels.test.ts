@@ -224,6 +224,14 @@ test('norms', async () => {
     await checkGradient(`groupNorm, ${shape} in ${groups}`, inputs, f, (x, g, b) => reference.groupNorm(x, g, b, groups, 1e-5), [
       { terms: 60, ulps: 16 },
     ]);
+    // As around a residual branch.
+    await checkGradient(
+      `groupNorm beside what it reads, ${shape} in ${groups}`,
+      inputs,
+      (x, ...affine) => add(x, f(x, ...affine)),
+      (x, g, b) => reference.add(x, reference.groupNorm(x, g, b, groups, 1e-5)),
+      [{ terms: 60, ulps: 16 }],
+    );
     // With an activation, as trainings differentiate it.
     const activated = (...[x, gamma, beta]: Tensor[]) => beforeGradient({ y: silu(groupNorm(x, gamma, beta, groups)) }).y;
     await checkGradient(
