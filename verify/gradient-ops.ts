@@ -74,7 +74,7 @@ function block(name: string, config: Config, weights: Record<string, { shape: re
       return one(new Downsample(channels('op.weight', 0)));
     case 'resblock': {
       const module = new ResBlock(config.channels, config.out_channels, config.emb_channels, GROUPS);
-      return { module, forward: ({ x, emb }) => module.forward(x, { emb, context: emb }) };
+      return { module, forward: ({ x, emb }) => module.forward(x, { emb: silu(emb), context: emb }) };
     }
     case 'zero_sft': {
       const module = new ZeroSFT(config.label_nc, config.norm_nc, config.concat_channels, SFT_HIDDEN, GROUPS);
