@@ -131,7 +131,8 @@ fn run(id: u32, group: u32, local: u32) {
   let i0 = first / (p.n3 * p.n2 * p.n1);
   let a_at = i0 * p.a0 + i1 * p.a1 + i2 * p.a2 + i3 * p.a3;
   let b_at = i0 * p.b0 + i1 * p.b1 + i2 * p.b2 + i3 * p.b3;
-  for (var i = 0u; i < p.run; i++) {
+  var i = 0u;
+  loop {
     let a = a_load(a_at + i * p.a3);
     let b = b_load(b_at + i * p.b3);
     var v: ${type};
@@ -148,6 +149,10 @@ fn run(id: u32, group: u32, local: u32) {
       default: { v = a + a * b; }
     }
     y_store(first + i, v);
+    continuing {
+      i++;
+      break if i >= p.run;
+    }
   }
 }`,
   });

@@ -316,11 +316,16 @@ fn run(id: u32, group: u32, local: u32) {
   let row = vec3<u32>(select(vec3<i32>(0), i.xyz, in_rows));
   let x_at = row.x * p.from0 + row.y * p.from1 + row.z * p.from2;
   let y_at = p.start + o0 * p.to0 + o1 * p.to1 + o2 * p.to2 + o3 * p.to3;
-  for (var n = 0u; n < p.run; n++) {
+  var n = 0u;
+  loop {
     let column = i.w + i32(n);
     let inside = in_rows && t.w + i32(n) >= 0 && column < p.limit3;
     let v = x_load(x_at + u32(select(0, column, inside)) * p.from3);
     y_store(y_at + n * p.to3, select(${type}(0.0), ${type}(v), inside));
+    continuing {
+      n++;
+      break if n >= p.run;
+    }
   }
 }`,
   });

@@ -6,6 +6,7 @@ import { apply, type Op } from '../core/op.ts';
 import { type DType, elementType, remembered, shader } from '../core/shader.ts';
 import { type Scalar, sizeOf, type Tensor } from '../core/tensor.ts';
 import { activationWgsl } from './activation.ts';
+import { runAlong } from './axes.ts';
 import { tanhWgsl, trigonometryWgsl } from './functions.ts';
 import { unaryGradient } from './unary-gradient.ts';
 
@@ -89,11 +90,13 @@ export const unaryOp: Op<UnaryAttrs, { x: Tensor }> = {
     // Rows do not matter here, and buffers end on whole words, so an f16 result may overrun into the padding.
     const size = sizeOf(x.shape);
     const loads = output.dtype === 'f16' || size % 4 === 0 ? 4 : 1;
-    const count = Math.ceil(size / loads);
+    const all = Math.ceil(size / loads);
+    const run = runAlong(all, all, to.facts);
+    const count = all / run;
     to.dispatch({
       shader: unaryShader(loads, x.dtype, output.dtype),
       operands: { x, y: output },
-      params: { count, fn_code: FUNCTIONS.indexOf(fn), scale, shift },
+      params: { count, run, fn_code: FUNCTIONS.indexOf(fn), scale, shift },
       threads: count,
     });
   },
@@ -115,7 +118,7 @@ const unaryShader = remembered((loads: 1 | 4, x: DType, y: DType) => {
       x: { dtype: x, width: loads },
       y: { dtype: y, width: loads, write: true },
     },
-    params: { count: 'u32', fn_code: 'u32', scale: 'f32', shift: 'f32' },
+    params: { count: 'u32', run: 'u32', fn_code: 'u32', scale: 'f32', shift: 'f32' },
     workgroup: 64,
     code: `
 ${activationWgsl(type)}
@@ -123,27 +126,35 @@ ${tanhWgsl(type)}
 ${trigonometryWgsl(type)}
 fn run(id: u32, group: u32, local: u32) {
   if (id >= p.count) { return; }
-  let x = ${type}(x_load(id));
-  var v = x;
-  switch (p.fn_code) {
-    case 0u: { v = x * p.scale + p.shift; }
-    case 1u: { v = silu(x); }
-    case 2u: { v = gelu(x); }
-    case 3u: { v = quickGelu(x); }
-    case 4u: { v = exp(x); }
-    case 5u: { v = sigmoid(x); }
-    case 6u: { v = exact_tanh(x); }
-    case 7u: { v = sqrt(x); }
-    case 8u: { v = abs(x); }
-    case 9u: { v = x * x; }
-    case 11u: { v = log(x); }
-    case 12u: { v = select(x, ${type}(0.0), x <= ${type}(0.0)); } // not max: a NaN stays one
-    case 13u: { v = select(x, p.scale * x, x <= ${type}(0.0)); }
-    case 14u: { v = sine(x); }
-    case 15u: { v = cosine(x); }
-    default: {}
+  var i = id * p.run;
+  let behind = i + p.run;
+  loop {
+    let x = ${type}(x_load(i));
+    var v = x;
+    switch (p.fn_code) {
+      case 0u: { v = x * p.scale + p.shift; }
+      case 1u: { v = silu(x); }
+      case 2u: { v = gelu(x); }
+      case 3u: { v = quickGelu(x); }
+      case 4u: { v = exp(x); }
+      case 5u: { v = sigmoid(x); }
+      case 6u: { v = exact_tanh(x); }
+      case 7u: { v = sqrt(x); }
+      case 8u: { v = abs(x); }
+      case 9u: { v = x * x; }
+      case 11u: { v = log(x); }
+      case 12u: { v = select(x, ${type}(0.0), x <= ${type}(0.0)); } // not max: a NaN stays one
+      case 13u: { v = select(x, p.scale * x, x <= ${type}(0.0)); }
+      case 14u: { v = sine(x); }
+      case 15u: { v = cosine(x); }
+      default: {}
+    }
+    y_store(i, v);
+    continuing {
+      i++;
+      break if i >= behind;
+    }
   }
-  y_store(id, v);
 }`,
   });
 });
