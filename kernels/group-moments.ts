@@ -14,8 +14,8 @@ import { ALONE_THREADS, ROW_THREADS, rowTree } from './rows.ts';
 
 /** Elements that one thread of a workgroup sums at most; more pixels make more slices. */
 const PER_THREAD = 256;
-/** The same of a thread alone: a share of its group, within bounds. */
-const ALONE = { share: 1 / 16, least: 512, most: 4096 };
+/** What a thread alone sums: a share of its group, between so many loads. Rounding errors grow with them. */
+const ALONE = { share: 1 / 16, least: 128, most: 1024 };
 
 /** Mean and variance of every group of x (N, ..., C). -> (N, groups, 2). Throws ShapeError. */
 export function groupMoments(x: Tensor, groups: number): Tensor {
@@ -58,14 +58,14 @@ export function lowerSlices(to: Lowering, x: Operand, groups: number): { partial
   const elements = pixels * perGroup;
   const alone = to.facts.schedule === 'subgroup';
   const threads = alone ? 1 : ROW_THREADS;
-  const most = alone ? Math.min(ALONE.most, Math.max(ALONE.least, ALONE.share * elements)) : ROW_THREADS * PER_THREAD;
+  const spans = channelSpans([x]);
+  const loads = alone ? loadsWithin(perGroup, ...spans.flatMap(({ first, end, sources: [{ stride }] }) => [first, end, stride])) : 1;
+  const most = alone ? Math.min(loads * ALONE.most, Math.max(loads * ALONE.least, ALONE.share * elements)) : ROW_THREADS * PER_THREAD;
   const perSlice = Math.ceil(pixels / Math.ceil(elements / most));
   const slices = Math.ceil(pixels / perSlice);
-  const spans = channelSpans([x]);
   const partial = to.scratch('slice moments', [spans.length * slices, count, 4]);
   for (const [i, { first, end, sources }] of spans.entries()) {
     const [{ operand, stride }] = sources;
-    const loads = alone ? loadsWithin(perGroup, first, end, stride) : 1;
     to.dispatch({
       shader: alone ? slicesAloneShader(operand.dtype, loads) : slicesShader(operand.dtype),
       operands: { x: operand, partial },
@@ -142,7 +142,7 @@ fn run(id: u32, group: u32, local: u32) {
 
 /**
  * The same with a slice to a thread alone, which reads it once: the means so far and the squared deviations from them go along (Welford 1962), of
- * differences from the slice's first element, so that a large mean does not round them. Channels are in loads. Loops end at their foot: drivers go once
+ * differences from the slice's first load, so that a large mean does not round them. Channels are in loads. Loops end at their foot: drivers go once
  * more through those that end at their head, with all lanes masked.
  */
 const slicesAloneShader = remembered((x: DType, loads: 1 | 4) => {
@@ -163,7 +163,7 @@ fn run(slot: u32, group: u32, local: u32) {
   var squares = ${type}(0.0);
   var about = 0.0;
   if (size > 0u) {
-    about = x_load(base)${loads === 4 ? '.x' : ''};
+    about = ${average('x_load(base)')};
     var at = base;
     let behind = base + (end - first) * p.stride;
     loop {

@@ -94,7 +94,7 @@ fn run(id: u32, group: u32, local: u32) {
 
 /**
  * A thread alone reads its rows once for their moments: the means so far and the squared deviations from them go along (Welford 1962), of differences
- * from the row's first element, so that a large mean does not round them.
+ * from the row's first load, so that a large mean does not round them.
  */
 const layerNormAloneShader = remembered((x: DType, loads: 1 | 4) => {
   const type = elementType({ dtype: 'f32', width: loads });
@@ -110,7 +110,7 @@ fn run(id: u32, group: u32, local: u32) {
   if (row >= p.rows) { return; }
   ${rows(
     (i) => `let at${i} = min(row + ${i}u, p.rows - 1u) * p.columns;
-  let about${i} = x_load(at${i})${loads === 4 ? '.x' : ''};
+  let about${i} = ${average(`x_load(at${i})`)};
   var means${i} = ${type}(0.0);
   var squares${i} = ${type}(0.0);`,
   )}
