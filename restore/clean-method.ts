@@ -16,7 +16,7 @@ import { cleanWith } from './cleaner.ts';
 import { cleanedSizes, cleaningPlan, factorOf } from './cleaning.ts';
 import { cleanPicture } from './diffbir.ts';
 import { assessCleaner, cleanerTitle } from './diffbir-files.ts';
-import { type DiffBirFolder, openDiffBirFolder } from './diffbir-model.ts';
+import { type DiffBirFolder, folderConfig, openDiffBirFolder } from './diffbir-model.ts';
 import { CLEAN_OPTIONS, type CleanChoice } from './diffbir-options.ts';
 import { Model, type ModelConfig } from './model.ts';
 import type { Values } from './networks.ts';
@@ -29,7 +29,7 @@ interface CleanConfig extends ModelConfig {
 /** Throws UserError where there is no cleaner in the folder. */
 function configOf({ cleaner, others }: DiffBirFolder, path: string): CleanConfig {
   if (!cleaner) {
-    const what = others.map(({ name, what }) => `${shown(name)}: ${what}`).join(' ');
+    const what = others.map(({ name, what }) => `${shown(name)}: ${what()}`).join(' ');
     throw new UserError(
       `${shown(path)} holds no cleaner: neither an ESRGAN or BSRNet, nor a SwinIR or SCUNet of DiffBIR.${what ? ` ${what}` : ''}`,
     );
@@ -132,10 +132,11 @@ export const CLEANER: Method<CleanKind> = {
   joined: () => null, // DiffBIR's joins them
   async recognises(access, path) {
     try {
+      if (await folderConfig(access, path)) return false;
       const folder = await openDiffBirFolder(access, path);
       await folder.close();
       const isAlone = !folder.base && !folder.control && !folder.others.some(({ isOfModel }) => isOfModel);
-      return folder.config === null && folder.cleaner !== null && isAlone;
+      return folder.cleaner !== null && isAlone;
     } catch {
       return false; // who opens it in earnest tells why
     }

@@ -29,7 +29,7 @@ import { cachedRuns, reusedWhere, tracedDenoiser } from './deep-features.ts';
 import { cleanPicture, diffusionOf, finishPicture, latentWindows, sampleDiffBir, sampleLatent, stepsTaken, type Tiles } from './diffbir.ts';
 import { assessDiffBir, joinedDiffBir } from './diffbir-files.ts';
 import { guidanceGraph, guidanceTo } from './diffbir-guidance.ts';
-import { configOf, DIFFBIR_V21, type DiffBirConfig, DiffBirModel, openDiffBirFolder } from './diffbir-model.ts';
+import { configOf, DIFFBIR_V21, type DiffBirConfig, DiffBirModel, folderConfig, openDiffBirFolder } from './diffbir-model.ts';
 import { DIFFBIR_OPTIONS, DIFFBIR_PRESETS, type DiffBirChoice } from './diffbir-options.ts';
 import type { Values } from './networks.ts';
 import { idleStrength, isCached, vaeTilingOf } from './options.ts';
@@ -344,9 +344,10 @@ export const DIFFBIR: Method<DiffBirKind> = {
   joined: joinedDiffBir,
   async recognises(access, path) {
     try {
+      const config = await folderConfig(access, path);
+      if (config) return config.method === 'DiffBIR';
       const folder = await openDiffBirFolder(access, path);
       await folder.close();
-      if (folder.config) return folder.config.method === 'DiffBIR';
       const isOfSupir = folder.cleaner === null && folder.others.some(({ isOfModel }) => isOfModel);
       return folder.control !== null || (folder.base !== null && !isOfSupir);
     } catch {

@@ -41,7 +41,7 @@ export interface DiffBirFolder {
   control: TensorFile | null;
   cleaner: NonNullable<DiffBirFile['cleaner']> | null;
   /** Files that are none of them, with what they are, and whether SUPIR could use them. */
-  others: { name: string; what: string; isOfModel: boolean }[];
+  others: { name: string; what: () => string; isOfModel: boolean }[];
   /** Closes its files, but those that hold the parts that are kept. */
   close(...kept: PartName[]): Promise<void>;
 }
@@ -50,14 +50,15 @@ export interface DiffBirFolder {
 export async function openDiffBirFolder(access: FolderAccess, path: string): Promise<DiffBirFolder> {
   if (isWeights(path)) return sorted(path, null, [await openWeights(access, path)], []);
   const names = await access.list(path);
-  const config = names.includes('config.json') ? await readConfig(access, path) : null;
-
+  const config = await folderConfig(access, path);
   const loose = names.some(isWeights) ? await openFolder(access, path, false) : [];
   const components = loose.some((file) => diffBirFile(file).base) ? [] : await openComponents(access, path);
   return sorted(path, config, loose, components);
 }
 
-async function readConfig(access: FolderAccess, path: string): Promise<Record<string, unknown>> {
+/** What a folder's config.json holds; null where there is none. */
+export async function folderConfig(access: FolderAccess, path: string): Promise<Record<string, unknown> | null> {
+  if (isWeights(path) || !(await access.list(path)).includes('config.json')) return null;
   const source = await access.fileSource(`${path}/config.json`);
   try {
     if (source.size > CONFIG_LIMITS.bytes) return {};
@@ -98,7 +99,7 @@ async function sorted(
       if (control) take('control', file, control);
       if (cleaner) take('cleaner', file, cleaner);
       if (!base && !control && !cleaner)
-        folder.others.push({ name: file.name, what: refusal ?? `It is a ${recognize(file).title}.`, isOfModel: isOfModel(file) });
+        folder.others.push({ name: file.name, what: () => refusal ?? `It is a ${recognize(file).title}.`, isOfModel: isOfModel(file) });
     }
     return folder;
   } catch (error) {
@@ -208,7 +209,7 @@ export const DIFFBIR_V21: DiffBirConfig = {
 };
 
 function checkParts({ path, base, control, cleaner, others }: DiffBirFolder) {
-  const beside = others.length > 0 ? ` Of no use for it: ${others.map(({ name, what }) => `${shown(name)} (${what})`).join(', ')}` : '';
+  const beside = others.length > 0 ? ` Of no use for it: ${others.map(({ name, what }) => `${shown(name)} (${what()})`).join(', ')}` : '';
   const where = shown(path);
   if (!base)
     throw new UserError(
