@@ -50,8 +50,8 @@ const overTaps = (body: string) =>
 const tapsOf = ({ window }: ImplicitMatmul) => window.kh * window.kw;
 
 /**
- * Whether products of pixels and taps are the better way, of weights that are not turned: no more than x has channels or a tile has columns, and in fewer
- * columns of tiles than the results of all taps.
+ * Whether products of pixels and taps are the better way, of weights that are not turned: no more than a pixel of x and its result have channels, so that
+ * they take no memory to speak of, and in fewer columns of tiles than the results of all taps.
  */
 export function hasFewOutputs(m: ImplicitMatmul): boolean {
   const taps = tapsOf(m);
@@ -59,7 +59,7 @@ export function hasFewOutputs(m: ImplicitMatmul): boolean {
   const computed = (columns: number) => tile * Math.ceil(columns / tile);
   const pixels = sizeOf(m.x.shape) / m.channels;
   const all = taps * m.columns;
-  return !m.turned && taps > 1 && all <= Math.max(m.channels, tile) && pixels * computed(all) < m.rows * taps * computed(m.columns);
+  return !m.turned && taps > 1 && all <= m.channels + m.columns && pixels * computed(all) < m.rows * taps * computed(m.columns);
 }
 
 /** Emits a convolution as products of pixels and taps, and their sums. */
