@@ -1,7 +1,7 @@
 /**
- * `npm run bench -- against <checkout> ops|unet|vae|train|demo`: another checkout of this project, built or not but with its node_modules, beside
+ * `npm run bench -- against <checkout> ops|unet|vae|train|demo|page`: another checkout of this project, built or not but with its node_modules, beside
  * this one. Whole processes take turns, each begins afresh, and medians over the processes are told. The cases are this checkout's; trainings and
- * restorations go by the command lines of both, with the other's demo model.
+ * restorations go by the command lines and pages of both, with the other's demo model.
  */
 import { spawn } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
@@ -92,6 +92,7 @@ function measures(before: string, pattern: string): Record<string, Measure> {
   };
   const model = join(before, 'demo');
   const photos = join(model, 'photos');
+  const page: Measure = async (checkout) => [JSON.parse((await run(HERE, [join(HERE, 'bench/page.ts'), checkout, before])).output)];
   const supir = (checkout: string, folder: string, args: string[], env = {}) =>
     run(checkout, [join(checkout, 'cli/main.ts'), ...args.map((arg) => arg.replace('OUT', folder))], env);
 
@@ -126,7 +127,7 @@ function measures(before: string, pattern: string): Record<string, Measure> {
     }
     return results;
   };
-  return { ops: library('ops'), unet: library('unet'), vae, train, demo };
+  return { ops: library('ops'), unet: library('unet'), vae, train, demo, page };
 }
 
 async function inTemporaryFolder<T>(work: (folder: string) => Promise<T>): Promise<T> {

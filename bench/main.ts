@@ -18,7 +18,7 @@ npm run bench -- lora                   the same without and with adapters on ev
 npm run bench -- train                  a step of training adapters, or with --vae the autoencoder, beside the forward pass, and its memory
 npm run bench -- submits                how long submits take beside their budget, what cutting costs, and the same bits
 npm run bench -- gpu [part of a name]   kernels compiled for AMD GPUs by Mesa's RADV: registers, spills, waves, share of arithmetic
-npm run bench -- against <checkout> ops|unet|vae|train|demo [part of a name]
+npm run bench -- against <checkout> ops|unet|vae|train|demo|page [part of a name]
                                         another checkout of this project beside this one, whole processes taking turns
   --rounds <n>        runs whose median counts (default 5; others 3)
   --config <folder>   others: sizes of that folder's config.json, such as demo (default: the published model's, 8 GB)
@@ -63,7 +63,7 @@ const { values, positionals } = parseArgs({
 });
 const memory = values.memory === undefined ? {} : { memory: Number(values.memory) * 1e9 };
 const [what = '', pattern = ''] = positionals;
-const AGAINST = ['ops', 'unet', 'vae', 'train', 'demo'];
+const AGAINST = ['ops', 'unet', 'vae', 'train', 'demo', 'page'];
 
 function line({ operation, library, ms, wallMs, gflops, error, failure }: OpResult): string {
   const name = `${operation.padEnd(36)} ${library.padEnd(31)}`;

@@ -64,13 +64,12 @@ export class PageDriver {
     page.on('pageerror', (error) => this.errors.push(error.message));
   }
 
-  static async open(): Promise<PageDriver> {
-    const site = await buildSite();
+  /** Opens the page in a new browser; by default this checkout's. */
+  static async open(given?: Site): Promise<PageDriver> {
+    const site = given ?? (await buildSite());
     const server = await serveFiles(async (path) => site.get(path), { headers: PAGE_HEADERS });
     const browser = await launchChromium();
     const context: BrowserContext = await browser.newContext({ viewport: { width: 1280, height: 900 }, reducedMotion: 'reduce' });
-    // SwiftShader takes minutes to compile the subgroup schedule, and seconds for this one.
-    await context.addInitScript(() => sessionStorage.getItem('chosen') ?? localStorage.setItem('schedule', 'tiled'));
     const page = await context.newPage();
     page.setDefaultTimeout(15 * 60_000); // software drivers compile for minutes on a busy machine
     const driver = new PageDriver(site, server, browser, page);
