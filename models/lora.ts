@@ -199,9 +199,12 @@ function sharedScales(): (list: readonly Scaled[], rank: (adapter: Adapter) => n
   };
 }
 
+/** Columns of a result that kernels compute at least. */
+const TILE = 32;
+
 /**
  * Whether adapters are better added to their layer's weight: when they are in training, if multiplying all rows of x by them and taking their derivatives is
- * dearer than multiplying them with one another and taking W's.
+ * dearer than multiplying them with one another and taking W's. What has `rank` columns is computed in whole tiles.
  */
 function addsToWeight({ shape }: Tensor, w: Tensor, { plain, windowed, dense }: Stack): boolean {
   const inTraining = plain.every(({ adapter }) => adapter.factors.every(({ changes }) => changes === 'every run'));
@@ -209,7 +212,9 @@ function addsToWeight({ shape }: Tensor, w: Tensor, { plain, windowed, dense }: 
   const rank = plain.reduce((sum, { adapter }) => sum + paddedRank(adapter), 0);
   const outs = w.shape[0];
   const [rows, columns] = [sizeOf(shape) / outs, w.size / outs];
-  return outs * columns * (3 * rank + rows) < 3 * rows * rank * (outs + columns);
+  // x down^T, its result by up^T, and two derivatives; or up down, its derivatives, and that of W.
+  const products = rank + 2 * TILE * Math.ceil(rank / TILE);
+  return outs * columns * (products + rows) < rows * (outs + columns) * products;
 }
 
 /** A layer's result with the adapters of its weight. */
