@@ -50,7 +50,7 @@ async function restoreIn({ page }: PageDriver, button: string): Promise<void> {
 }
 
 async function inPage(): Promise<Took> {
-  const driver = await PageDriver.open();
+  const driver = await PageDriver.open({ schedule: 'auto' });
   await driver.page.waitForSelector('text=/demo, 6/');
   await driver.drop([{ name: 'photo.png', type: 'image/png', bytes: encodePng(await photo()) }]);
   await driver.set('steps', '1');
@@ -68,7 +68,7 @@ async function firstPicture(checkout: string, model: string): Promise<Took> {
   const { buildSite }: { buildSite(): Promise<Site> } = await import(pathToFileURL(join(checkout, 'scripts/web-site.ts')).href);
   const site = await buildSite();
   for (const path of site.keys()) if (/^demo.*(json|safetensors)$/.test(path)) site.set(path, readFileSync(join(model, path)));
-  const driver = await PageDriver.open(site);
+  const driver = await PageDriver.open({ site, schedule: 'auto' });
   await driver.page.waitForSelector('text=/demo, 6/');
   await driver.drop([{ name: 'photo.jpg', type: 'image/jpeg', bytes: await host.readFile(PHOTO) }]);
   await restoreIn(driver, 'Restore');

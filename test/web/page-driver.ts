@@ -64,12 +64,17 @@ export class PageDriver {
     page.on('pageerror', (error) => this.errors.push(error.message));
   }
 
-  /** Opens the page in a new browser; by default this checkout's. */
-  static async open(given?: Site): Promise<PageDriver> {
+  /**
+   * Opens the page in a new browser; by default this checkout's in the tiled schedule, in which SwiftShader takes its time, so that what the page shows for
+   * a moment can be waited for.
+   */
+  static async open({ site: given, schedule = 'tiled' }: { site?: Site; schedule?: 'tiled' | 'auto' } = {}): Promise<PageDriver> {
     const site = given ?? (await buildSite());
     const server = await serveFiles(async (path) => site.get(path), { headers: PAGE_HEADERS });
     const browser = await launchChromium();
     const context: BrowserContext = await browser.newContext({ viewport: { width: 1280, height: 900 }, reducedMotion: 'reduce' });
+    if (schedule !== 'auto')
+      await context.addInitScript((tiled) => sessionStorage.getItem('chosen') ?? localStorage.setItem('schedule', tiled), schedule);
     const page = await context.newPage();
     page.setDefaultTimeout(15 * 60_000); // software drivers compile for minutes on a busy machine
     const driver = new PageDriver(site, server, browser, page);

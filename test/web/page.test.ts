@@ -43,10 +43,13 @@ test('a schedule that the adapter cannot run is explained, and another one can b
   await driver.show('adapter');
   await driver.page.waitForSelector('section[aria-label="Facts"] .help:has-text("cannot run the matrix schedule")');
   assert.ok(await driver.page.isDisabled('label:has-text("matrix (experimental)") input'));
-  await driver.page.evaluate(() => localStorage.setItem('schedule', 'matrix')); // chosen on another adapter
+  await driver.page.evaluate(() => {
+    localStorage.setItem('schedule', 'matrix'); // chosen on another adapter
+    sessionStorage.setItem('chosen', '');
+  });
   await driver.page.reload();
   await driver.page.waitForSelector('.problem-card:has-text("cannot run the matrix schedule")');
-  await driver.page.click('.problem-card label:has-text("subgroup")');
+  await driver.page.click('.problem-card label:has-text("tiled")');
   await driver.page.waitForSelector('section[aria-label="Facts"]');
   await driver.show('restore');
   await driver.page.waitForSelector('text=/demo, 6\\.\\d+ M parameters/');
@@ -61,7 +64,7 @@ test('the GPU is checked kernel by kernel until somebody stops that, and the rep
   await driver.page.click('section[aria-label="Check"] summary');
   assert.match(
     (await driver.page.textContent('section[aria-label="Check"] pre'))!,
-    /schedules {4}subgroup \(chosen\)\nkernels {6}\d+ checks, 0 wrong/,
+    /schedules {4}tiled \(chosen\)\nkernels {6}\d+ checks, 0 wrong/,
   );
   await driver.show('restore');
 });
