@@ -43,8 +43,11 @@ export interface PaceOptions {
 /** Cautious first guesses, per second: of an integrated GPU, and of two cores. */
 const GPU_GUESS: Work = { flops: 5e11, bytes: 3e10 };
 const CPU_GUESS: Work = { flops: 2e10, bytes: 5e9 };
-/** Dispatches of a submit at most: the GPU begins with the first while the next are recorded, which takes some microseconds each. */
-const MOST_DISPATCHES = 128;
+/**
+ * Dispatches of a submit at most: the GPU begins with the first while the next are recorded, which takes some microseconds each. Drivers that compute on the
+ * processor have nothing to begin with meanwhile, and stand still between two submits.
+ */
+const MOST_DISPATCHES = { gpu: 128, cpu: Number.POSITIVE_INFINITY };
 /** Seconds of a submit while the program is seen: the screen is drawn between two, so it moves some thirty times a second. */
 const SEEN = 1 / 30;
 /** Some browsers tell the end of a submit only when they look for it next: a submit takes so many such round trips at least. */
@@ -69,6 +72,7 @@ export class Pace {
   /** Seconds in which the end of nothing is told. */
   roundTrip = 0;
   private readonly guess: Work;
+  private readonly mostDispatches: number;
   private readonly screen: Screen | undefined;
   /** Measured over guessed time. */
   private slowness = 1;
@@ -81,6 +85,7 @@ export class Pace {
     this.seconds = seconds;
     this.usualSeconds = seconds;
     this.guess = software ? CPU_GUESS : GPU_GUESS;
+    this.mostDispatches = MOST_DISPATCHES[software ? 'cpu' : 'gpu'];
   }
 
   /** Whether the screen has its turn between two submits. */
@@ -140,7 +145,7 @@ export class Pace {
     let current: Portion[] = [];
     let planned = 0;
     const seconds = this.limit;
-    const longest = Number.isFinite(seconds) ? MOST_DISPATCHES : work.length;
+    const longest = Number.isFinite(seconds) ? this.mostDispatches : work.length;
     const close = () => {
       if (current.length > 0) submits.push(current);
       current = [];

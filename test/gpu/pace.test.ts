@@ -202,8 +202,9 @@ test('a time that holds not even one workgroup makes submits of one each, and on
 
 test('of many short dispatches the first are submitted while the others are recorded', () => {
   const work = Array.from({ length: 300 }, () => ({ flops: 1, bytes: 1, groups: 2 }));
-  const lengths = (seconds: number) => new Pace({ software: false, seconds }).submits(work, MOST).map(({ length }) => length);
+  const lengths = (seconds: number, software = false) => new Pace({ software, seconds }).submits(work, MOST).map(({ length }) => length);
   assert.equal(lengths(0.25), [128, 128, 44]);
+  assert.equal(lengths(0.25, true), [300]); // a processor has nothing to begin with meanwhile
   assert.equal(lengths(Number.POSITIVE_INFINITY), [300]);
 });
 
