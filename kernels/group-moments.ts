@@ -7,7 +7,7 @@
  */
 import { ShapeError } from '../core/errors.ts';
 import { apply, type Lowering, type Op, type Operand } from '../core/op.ts';
-import { type DType, elementType, remembered, shader } from '../core/shader.ts';
+import { type DType, elementType, loopBelow, remembered, shader } from '../core/shader.ts';
 import { describe, sizeOf, type Tensor } from '../core/tensor.ts';
 import { channelSpans, loadsWithin } from './channel-spans.ts';
 import { ALONE_THREADS, ROW_THREADS, rowTree } from './rows.ts';
@@ -201,9 +201,10 @@ fn merged(g: u32) -> vec2<f32> {
   var elements = 0.0;
   var mean = 0.0;
   var square = 0.0;
-  var i = 0u;
-  loop {
-    let slice = partial_load(i * p.count + g);
+  ${loopBelow(
+    'i',
+    'p.slices',
+    `let slice = partial_load(i * p.count + g);
     let n = slice.z;
     // Without elements there is no mean.
     if (n > 0.0) {
@@ -211,12 +212,8 @@ fn merged(g: u32) -> vec2<f32> {
       square += slice.y + apart * apart * (elements * n / (elements + n));
       elements += n;
       mean += apart * (n / elements);
-    }
-    continuing {
-      i++;
-      break if i >= p.slices;
-    }
-  }
+    }`,
+  )}
   return vec2<f32>(mean, square / elements);
 }`;
 

@@ -4,7 +4,7 @@
  */
 import { ShapeError } from '../core/errors.ts';
 import { apply, type Op, width } from '../core/op.ts';
-import { type DType, each, elementType, remembered, shader } from '../core/shader.ts';
+import { type DType, each, elementType, loopBelow, remembered, shader } from '../core/shader.ts';
 import { constant, describe, sameShape, sizeOf, type Tensor } from '../core/tensor.ts';
 import { mul } from './binary.ts';
 import { layerNormGradient } from './layer-norm-gradient.ts';
@@ -115,36 +115,30 @@ fn run(id: u32, group: u32, local: u32) {
   var squares${i} = ${type}(0.0);`,
   )}
   var n = 0.0;
-  var c = 0u;
-  loop {
-    n += 1.0;
+  ${loopBelow(
+    'c',
+    'p.columns',
+    `n += 1.0;
     ${rows(
       (i) => `let d${i} = x_load(at${i} + c) - about${i};
     let apart${i} = d${i} - means${i};
     means${i} += apart${i} / n;
     squares${i} += apart${i} * (d${i} - means${i});`,
-    )}
-    continuing {
-      c++;
-      break if c >= p.columns;
-    }
-  }
+    )}`,
+  )}
   ${rows(
     (i) => `let mean${i} = ${average(`means${i}`)};
   let between${i} = means${i} - mean${i};
   let variance${i} = ${average(`squares${i} / n + between${i} * between${i}`)};
   let scale${i} = 1.0 / sqrt(variance${i} + p.eps);`,
   )}
-  c = 0u;
-  loop {
-    let factor = gamma_load(c);
+  ${loopBelow(
+    'c',
+    'p.columns',
+    `let factor = gamma_load(c);
     let shift = beta_load(c);
-    ${rows((i) => `y_store(at${i} + c, (x_load(at${i} + c) - about${i} - mean${i}) * scale${i} * factor + shift);`)}
-    continuing {
-      c++;
-      break if c >= p.columns;
-    }
-  }
+    ${rows((i) => `y_store(at${i} + c, (x_load(at${i} + c) - about${i} - mean${i}) * scale${i} * factor + shift);`)}`,
+  )}
 }`,
   });
 });

@@ -3,7 +3,7 @@
  * x (..., L) f32 | f16; y (..., L) f32. A row is never held: a workgroup reads it three times, a thread alone twice.
  */
 import { apply, type Lowering, type Op, type Operand, width } from '../core/op.ts';
-import { type DType, elementType, remembered, shader } from '../core/shader.ts';
+import { type DType, elementType, loopBelow, remembered, shader } from '../core/shader.ts';
 import { sizeOf, type Tensor } from '../core/tensor.ts';
 import { ALONE_THREADS, ROW_THREADS, rowTree } from './rows.ts';
 import { softmaxGradient } from './softmax-gradient.ts';
@@ -90,30 +90,20 @@ fn run(id: u32, group: u32, local: u32) {
   let at = id * p.columns;
   var most = ${type}(-3.4e38);
   var sums = ${type}(0.0);
-  var c = 0u;
-  loop {
-    let v = ${type}(x_load(at + c));
+  ${loopBelow(
+    'c',
+    'p.columns',
+    `let v = ${type}(x_load(at + c));
     if (${any}) {
       let now = max(most, v);
       sums *= exp(p.scale * (most - now));
       most = now;
     }
-    sums += exp(p.scale * (v - most));
-    continuing {
-      c++;
-      break if c >= p.columns;
-    }
-  }
+    sums += exp(p.scale * (v - most));`,
+  )}
   let largest = ${most};
   let total = ${total};
-  c = 0u;
-  loop {
-    y_store(at + c, exp(p.scale * (${type}(x_load(at + c)) - largest)) / total);
-    continuing {
-      c++;
-      break if c >= p.columns;
-    }
-  }
+  ${loopBelow('c', 'p.columns', `y_store(at + c, exp(p.scale * (${type}(x_load(at + c)) - largest)) / total);`)}
 }`,
   });
 });
