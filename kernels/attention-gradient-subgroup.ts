@@ -4,6 +4,7 @@
  * once, one a lane, and handed round four at a time. The formulas stand in attention-gradient.ts.
  */
 import { type DTypes, each, shader } from '../core/shader.ts';
+import { fromLane } from './attention-subgroup.ts';
 
 /** Queries or keys of one lane; fewer for wide heads, whose arrays would leave the cache. */
 export function tokensPerLane(vectors: number): number {
@@ -11,11 +12,11 @@ export function tokensPerLane(vectors: number): number {
 }
 
 /** Load i of the four tokens from r on, as a, b, c and d on every lane. */
-const fromLanes = (name: string, i: number) =>
-  ['a', 'b', 'c', 'd'].map((to, n) => `let ${to} = subgroupShuffle(${name}${i}, r + ${n}u);`).join(' ');
+const fromLanes = (lanes: number, name: string, i: number) =>
+  ['a', 'b', 'c', 'd'].map((to, n) => `let ${to} = ${fromLane(lanes, `${name}${i}`, n)};`).join(' ');
 
 /** One number of each of the four tokens from r on. */
-const numbers = (name: string) => `vec4<f32>(${[0, 1, 2, 3].map((n) => `subgroupShuffle(${name}, r + ${n}u)`).join(', ')})`;
+const numbers = (lanes: number, name: string) => `vec4<f32>(${[0, 1, 2, 3].map((n) => fromLane(lanes, name, n)).join(', ')})`;
 
 /** Adds the dot products of array element i of every owned token with a, b, c and d to `sums`. */
 const dots = (mine: number, vectors: number, array: string, sums: string, i: number) =>
@@ -97,8 +98,8 @@ fn run(id: u32, group: u32, local: u32) {
     for (var r = 0u; r < ${lanes}u; r += 4u) {
       let keys = vec4<u32>(block + r) + vec4<u32>(0u, 1u, 2u, 3u);
       ${each(mine, (j) => `var s${j} = vec4<f32>(0.0); var t${j} = vec4<f32>(0.0);`)}
-      ${each(vectors, (i) => `{ ${fromLanes('k', i)} ${dots(mine, vectors, 'q', 's', i)} }`)}
-      ${each(vectors, (i) => `{ ${fromLanes('v', i)} ${dots(mine, vectors, 'g', 't', i)} }`)}
+      ${each(vectors, (i) => `{ ${fromLanes(lanes, 'k', i)} ${dots(mine, vectors, 'q', 's', i)} }`)}
+      ${each(vectors, (i) => `{ ${fromLanes(lanes, 'v', i)} ${dots(mine, vectors, 'g', 't', i)} }`)}
       ${each(
         mine,
         (j) =>
@@ -115,7 +116,7 @@ fn run(id: u32, group: u32, local: u32) {
       total${j} += e${j}.x + e${j}.y + e${j}.z + e${j}.w;
       let w${j} = e${j} * (t${j} - vec4<f32>(d${j}));`,
       )}
-      ${each(vectors, (i) => `{ ${fromLanes('k', i)} ${each(mine, (j) => `y[${j * vectors + i}] += ${weighted(`w${j}`)};`)} }`)}
+      ${each(vectors, (i) => `{ ${fromLanes(lanes, 'k', i)} ${each(mine, (j) => `y[${j * vectors + i}] += ${weighted(`w${j}`)};`)} }`)}
     }
   }
   let factors = array<f32, ${mine}>(${Array.from({ length: mine }, (_, j) => `p.scale / total${j}`).join(', ')});
@@ -168,18 +169,18 @@ fn run(id: u32, group: u32, local: u32) {
     ${each(vectors, (i) => `let g${i} = g_load(at + ${i}u);`)}
     for (var r = 0u; r < ${lanes}u; r += 4u) {
       let queries = vec4<u32>(block + r) + vec4<u32>(0u, 1u, 2u, 3u);
-      let ls = ${numbers('l')};
-      let ds = ${numbers('d')};
+      let ls = ${numbers(lanes, 'l')};
+      let ds = ${numbers(lanes, 'd')};
       ${each(mine, (j) => `var s${j} = vec4<f32>(0.0); var t${j} = vec4<f32>(0.0);`)}
-      ${each(vectors, (i) => `{ ${fromLanes('q', i)} ${dots(mine, vectors, 'k', 's', i)} }`)}
-      ${each(vectors, (i) => `{ ${fromLanes('g', i)} ${dots(mine, vectors, 'v', 't', i)} }`)}
+      ${each(vectors, (i) => `{ ${fromLanes(lanes, 'q', i)} ${dots(mine, vectors, 'k', 's', i)} }`)}
+      ${each(vectors, (i) => `{ ${fromLanes(lanes, 'g', i)} ${dots(mine, vectors, 'v', 't', i)} }`)}
       ${each(
         mine,
         (j) => `let w${j} = select(vec4<f32>(0.0), exp(s${j} - ls), (queries < vec4<u32>(p.queries)) & (queries >= vec4<u32>(from${j})));
       let u${j} = w${j} * (t${j} - ds);`,
       )}
-      ${each(vectors, (i) => `{ ${fromLanes('q', i)} ${each(mine, (j) => `dk[${j * vectors + i}] += ${weighted(`u${j}`)};`)} }`)}
-      ${each(vectors, (i) => `{ ${fromLanes('g', i)} ${each(mine, (j) => `dv[${j * vectors + i}] += ${weighted(`w${j}`)};`)} }`)}
+      ${each(vectors, (i) => `{ ${fromLanes(lanes, 'q', i)} ${each(mine, (j) => `dk[${j * vectors + i}] += ${weighted(`u${j}`)};`)} }`)}
+      ${each(vectors, (i) => `{ ${fromLanes(lanes, 'g', i)} ${each(mine, (j) => `dv[${j * vectors + i}] += ${weighted(`w${j}`)};`)} }`)}
     }
   }
   for (var i = 0u; i < p.held; i++) {

@@ -20,7 +20,7 @@ export function queriesPerLane(lanes: number, vectors: number): number {
 }
 
 /** WGSL of lane r + n's `value`, on every lane. Of four lanes r is always zero, and a broadcast is much quicker than a shuffle there. */
-const fromLane = (lanes: number, value: string, n: number) =>
+export const fromLane = (lanes: number, value: string, n: number) =>
   lanes === 4 ? `subgroupBroadcast(${value}, ${n}u)` : `subgroupShuffle(${value}, r + ${n}u)`;
 
 /** Attention within windows (window-attention.ts): queries of a lane, and whether heads begin and end between fours. */
