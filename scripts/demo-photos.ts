@@ -1,8 +1,8 @@
 /** The demo's photos and how each was damaged; demo/photos/SOURCES.md says where they come from. */
-import { fileURLToPath } from 'node:url';
+import { DEMO } from '../host/demo.ts';
 import type { Degradation } from '../image/degrade.ts';
 
-export const PHOTO_FOLDER = fileURLToPath(new URL('../demo/photos', import.meta.url));
+export const PHOTO_FOLDER = `${DEMO}/photos`;
 
 /** In units of image/degrade.ts. JPEG comes last, so that the damaged photo is that very JPEG file. */
 export const DEGRADATIONS = {

@@ -1,23 +1,14 @@
 /**
- * Compiles `dist`: npm runs this where the package is installed from git, before it is packed, and in a clone. Where the compiler was left out
- * (`npm ci --omit=dev`) there is nothing to do: a clone runs its sources.
+ * Compiles `dist` and checks types: npm runs this where the package is installed from git, before it is packed, and in a clone; `npm run build` does too.
+ * Where the compiler was left out (`npm ci --omit=dev`) an installation goes on: a clone's programs then run from their sources, if Node can
+ * (scripts/start.mjs).
  */
-import { execFileSync } from 'node:child_process';
-import { rmSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
+import { compile, compiler } from './compiled.mjs';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
-
-function compiler() {
-  try {
-    return fileURLToPath(new URL('bin/tsc', import.meta.resolve('typescript/package.json')));
-  } catch {
-    return null;
-  }
+const { problem } = compile(root);
+if (problem !== null) {
+  console.error(problem);
+  if (compiler(root) || process.env.npm_lifecycle_event === 'build') process.exitCode = 1;
 }
-
-const tsc = compiler();
-if (tsc) {
-  rmSync(new URL('../dist', import.meta.url), { recursive: true, force: true });
-  execFileSync(process.execPath, [tsc, '-p', 'tsconfig.build.json'], { cwd: root, stdio: 'inherit' });
-} else console.error('typescript is not installed: dist is not compiled.');

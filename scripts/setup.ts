@@ -9,7 +9,6 @@ import { spawnSync } from 'node:child_process';
 import { copyFileSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { createInterface } from 'node:readline/promises';
-import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import type { Diagnosis } from '../cli/doctor.ts';
 import { BACKPORTS, installAdvice, installation, mend, osRelease } from '../cli/driver-help.ts';
@@ -18,10 +17,8 @@ import { unpackSwiftShader } from './chromium-pack.ts';
 
 /** Asks the doctor, in a process of its own because Dawn loads the Vulkan loader once. */
 function diagnose(environment: Record<string, string> = {}): Diagnosis {
-  const script = fileURLToPath(new URL('./doctor.ts', import.meta.url));
-  const child = spawnSync(process.execPath, ['--import', 'tsx', script, '--json'], {
+  const child = spawnSync(process.execPath, [join(dirname(process.argv[1]), 'start.mjs'), 'cli/main', 'doctor', '--json'], {
     env: { ...process.env, ...environment },
-    cwd: dirname(dirname(script)),
     encoding: 'utf8',
   });
   try {

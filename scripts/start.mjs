@@ -1,0 +1,35 @@
+/**
+ * `node scripts/start.mjs <program> <arguments>`: runs a program of this clone, such as `cli/main`, in this process. It runs what is compiled of it, which
+ * is compiled anew where sources were changed; where that cannot be done, the sources.
+ */
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
+import { fileURLToPath, pathToFileURL } from 'node:url';
+import { compiled } from './compiled.mjs';
+
+const root = fileURLToPath(new URL('..', import.meta.url));
+const [node, , program, ...args] = process.argv;
+const source = join(root, `${program}.ts`);
+// As if the source had been started: programs tell by it how a person calls them.
+process.argv = [node, source, ...args];
+
+const dist = compiled(root);
+if (dist) await import(pathToFileURL(join(dist, `${program}.js`)).href);
+else if ((await readTypeScript()) || process.features.typescript) await import(pathToFileURL(source).href);
+else {
+  const why = existsSync(join(root, 'dist')) ? 'The sources of this clone are not what was compiled' : 'This clone is not compiled';
+  console.error(`${why}, and the compiler is not installed: run \`npm ci\`. Node 22.18 and newer can do without.`);
+  process.exitCode = 1;
+}
+
+/** Teaches this process and those that it will start (host/node-matrices.ts) to read TypeScript; false where tsx is not installed. */
+async function readTypeScript() {
+  try {
+    const { register } = await import('tsx/esm/api');
+    register();
+    process.execArgv.push('--import', import.meta.resolve('tsx'));
+    return true;
+  } catch {
+    return false;
+  }
+}
