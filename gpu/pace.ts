@@ -44,10 +44,10 @@ export interface PaceOptions {
 const GPU_GUESS: Work = { flops: 5e11, bytes: 3e10 };
 const CPU_GUESS: Work = { flops: 2e10, bytes: 5e9 };
 /**
- * Dispatches of a submit at most: the GPU begins with the first while the next are recorded, which takes some microseconds each. Drivers that compute on the
- * processor have nothing to begin with meanwhile, and stand still between two submits.
+ * Dispatches of a submit at most, the first one's and the others': the GPU begins with the first while the next are recorded, which takes some microseconds
+ * each. Drivers that compute on the processor stand still between two submits: a short one to begin with, and all others together.
  */
-const MOST_DISPATCHES = { gpu: 128, cpu: Number.POSITIVE_INFINITY };
+const MOST_DISPATCHES = { gpu: [128, 128], cpu: [32, Number.POSITIVE_INFINITY] } as const;
 /** Seconds of a submit while the program is seen: the screen is drawn between two, so it moves some thirty times a second. */
 const SEEN = 1 / 30;
 /** Some browsers tell the end of a submit only when they look for it next: a submit takes so many such round trips at least. */
@@ -72,7 +72,7 @@ export class Pace {
   /** Seconds in which the end of nothing is told. */
   roundTrip = 0;
   private readonly guess: Work;
-  private readonly mostDispatches: number;
+  private readonly mostDispatches: readonly [first: number, others: number];
   private readonly screen: Screen | undefined;
   /** Measured over guessed time. */
   private slowness = 1;
@@ -145,7 +145,7 @@ export class Pace {
     let current: Portion[] = [];
     let planned = 0;
     const seconds = this.limit;
-    const longest = Number.isFinite(seconds) ? this.mostDispatches : work.length;
+    const [first, others] = Number.isFinite(seconds) ? this.mostDispatches : [work.length, work.length];
     const close = () => {
       if (current.length > 0) submits.push(current);
       current = [];
@@ -157,11 +157,11 @@ export class Pace {
         close();
         const parts = Math.min(each.groups, Math.ceil(cost / seconds));
         const size = Math.min(most, Math.ceil(each.groups / parts));
-        for (let first = 0; first < each.groups; first += size)
-          submits.push([{ dispatch, first, groups: Math.min(size, each.groups - first) }]);
+        for (let from = 0; from < each.groups; from += size)
+          submits.push([{ dispatch, first: from, groups: Math.min(size, each.groups - from) }]);
         continue;
       }
-      if (planned + cost > seconds || current.length === longest) close();
+      if (planned + cost > seconds || current.length === (submits.length > 0 ? others : first)) close();
       current.push({ dispatch, first: 0, groups: each.groups });
       planned += cost;
     }

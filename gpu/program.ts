@@ -130,10 +130,10 @@ async function pipelinesOf(device: Device, { dispatches }: Plan): Promise<GPUCom
 }
 
 /** Plans, runs and frees a single tensor: `await evaluate(device, add(a, b))`. f16 results come back as f32. */
-export async function evaluate(device: Device, tensor: Tensor, inputs: RunInputs = {}, signal?: AbortSignal): Promise<Float32Array> {
-  const program = await compile(device, { tensor }, signal);
+export async function evaluate(device: Device, output: Tensor, inputs: RunInputs = {}, signal?: AbortSignal): Promise<Float32Array> {
+  const program = await compile(device, { output }, signal);
   try {
-    return (await program.run(inputs)).tensor;
+    return (await program.run(inputs)).output;
   } finally {
     program.dispose();
   }

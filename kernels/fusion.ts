@@ -4,6 +4,7 @@
  */
 import type { AdapterFacts } from '../core/adapter.ts';
 import { type FusionRule, fuse, rewrite, rule } from '../core/fuse.ts';
+import { graphKey } from '../core/graph-key.ts';
 import { apply, isOp, type Op } from '../core/op.ts';
 import { type Plan, type PlanLimits, type PlanOptions, planGraph } from '../core/plan.ts';
 import { within } from '../core/scope.ts';
@@ -150,7 +151,19 @@ export const FUSION_RULES: readonly FusionRule[] = [zoomedConvolution, biasOfIma
 /** The graph of `outputs`, fused. */
 export const fused = (outputs: Record<string, Tensor>): Record<string, Tensor> => fuse(outputs, FUSION_RULES);
 
+/** Of each adapter, the last plans that were made for it: a forecast's serve the run, one photo's the next of its size. */
+const plans = new WeakMap<AdapterFacts, Map<string, Plan>>();
+const MOST_PLANS = 16;
+
 /** Fuses the graph of `outputs` and plans it. Throws ShapeError when a tensor exceeds the largest binding, naming it and the limit. */
-export function plan(outputs: Record<string, Tensor>, facts: AdapterFacts, limits: PlanLimits, options?: PlanOptions): Plan {
-  return planGraph(fused(outputs), facts, limits, options);
+export function plan(outputs: Record<string, Tensor>, facts: AdapterFacts, limits: PlanLimits, options: PlanOptions = {}): Plan {
+  const { maxStorageBufferBindingSize, minUniformBufferOffsetAlignment } = limits;
+  const key = `${graphKey(outputs)}\n${JSON.stringify([facts, maxStorageBufferBindingSize, minUniformBufferOffsetAlignment, options])}`;
+  if (!plans.has(facts)) plans.set(facts, new Map());
+  const kept = plans.get(facts)!;
+  const found = kept.get(key) ?? planGraph(fused(outputs), facts, limits, options);
+  kept.delete(key);
+  kept.set(key, found); // the last one
+  if (kept.size > MOST_PLANS) kept.delete(kept.keys().next().value!);
+  return found;
 }

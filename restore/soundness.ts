@@ -3,6 +3,7 @@
  * computed is then zero, or what it was before. So whatever networks give is looked at before it is used.
  */
 import { DeviceError } from '../core/errors.ts';
+import { firstNotFinite } from '../core/finite.ts';
 
 /** What cannot be right: not numbers, the same number everywhere, or to the bit what another input had given. */
 export type Fault = 'not-finite' | 'constant' | 'unchanged';
@@ -29,7 +30,7 @@ export function isConstant(values: ArrayLike<number>): boolean {
 
 /** Throws DeviceError (wrong-values) unless all values are finite. `name` is what they are, for the message. */
 export function checkFinite(stage: string, name: string, values: Float32Array): void {
-  const at = values.findIndex((value) => !Number.isFinite(value));
+  const at = firstNotFinite(values);
   if (at >= 0) throw wrong(stage, 'not-finite', `value ${at + 1} of ${values.length} in ${name} is ${values[at]}`, at, values[at]);
 }
 
@@ -61,4 +62,7 @@ export class AnswerCheck {
   }
 }
 
-const same = (a: Float32Array, b: Float32Array): boolean => a.length === b.length && a.every((value, i) => value === b[i]);
+function same(a: Float32Array, b: Float32Array): boolean {
+  for (let i = 0; i < a.length; i++) if (a[i] !== b[i]) return false;
+  return a.length === b.length;
+}

@@ -3,6 +3,7 @@
  * at the nearest noise level the network was trained with.
  */
 import { UserError } from '../core/errors.ts';
+import { firstNotFinite } from '../core/finite.ts';
 import type { NoiseSchedule } from './schedule.ts';
 
 export interface NetworkInput {
@@ -50,7 +51,7 @@ export async function predict(network: Network, input: NetworkInput): Promise<{ 
     if (predicted.length !== input.x.length) {
       throw new UserError(`The network returned ${predicted.length} values for a latent of ${input.x.length} in its ${branch} branch.`);
     }
-    if (!predicted.every(Number.isFinite)) {
+    if (firstNotFinite(predicted) >= 0) {
       throw new UserError(
         `The network returned values that are not finite at timestep ${input.timestep} (${branch} branch), so the image would be black. Run it with f32 activations, or check the weights and the LoRA scales.`,
       );
