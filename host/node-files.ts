@@ -44,6 +44,11 @@ function openedForReading(key: string, change: 1 | -1): void {
   else reading.delete(key);
 }
 
+let underWay = 0;
+
+/** Whether bytes of a file that is open are being read. */
+export const isReading = (): boolean => underWay > 0;
+
 async function fileSource(path: string): Promise<ByteSource> {
   try {
     // Asked before it is opened: opening a pipe waits for somebody to write into it.
@@ -60,12 +65,17 @@ async function fileSource(path: string): Promise<ByteSource> {
       async read(offset, length, into) {
         checkRange(source, offset, length);
         const bytes = into?.subarray(0, length) ?? new Uint8Array(length);
-        for (let done = 0; done < length; ) {
-          const { bytesRead } = await file.read(bytes, done, Math.min(length - done, 2 ** 30), offset + done).catch((cause) => {
-            throw fileError('read', path, cause);
-          });
-          if (bytesRead === 0) throw new UserError(`Cannot read ${path}: it became shorter while it was read.`);
-          done += bytesRead;
+        underWay++;
+        try {
+          for (let done = 0; done < length; ) {
+            const { bytesRead } = await file.read(bytes, done, Math.min(length - done, 2 ** 30), offset + done).catch((cause) => {
+              throw fileError('read', path, cause);
+            });
+            if (bytesRead === 0) throw new UserError(`Cannot read ${path}: it became shorter while it was read.`);
+            done += bytesRead;
+          }
+        } finally {
+          underWay--;
         }
         return bytes;
       },

@@ -12,7 +12,7 @@ import { fileNotes } from './file-notes.ts';
 import type { Host } from './host.ts';
 import { flagsFor, type ListedAdapter, listAdapters } from './node-adapters.ts';
 import { dawnFolder, useNotedDriver } from './node-driver.ts';
-import { nodeFiles } from './node-files.ts';
+import { isReading, nodeFiles } from './node-files.ts';
 import { EXPERIMENTS, NVIDIA_HALVES, probeApart, withholdsHalves } from './node-matrices.ts';
 import { packageFile } from './node-packages.ts';
 import { oldNode } from './node-version.ts';
@@ -96,7 +96,7 @@ async function binding(): Promise<typeof import('webgpu')> {
  * Dawn polls for finished work in every turn of the event loop while a promise is pending, which burns a core; with a software adapter
  * that core is the GPU. So the thread sleeps between turns, at most a sixteenth of the time waited so far and 2 ms: timers, signals and
  * files are still served hundreds of times a second, and the answer is at most 6 % late. What comes at once is not slept through: systems wake a
- * thread some 0.1 ms after it asked to be, which is several times a whole round trip.
+ * thread some 0.1 ms after it asked to be, which is several times a whole round trip. Nor is it while weights are read, thousands of small ones one after the other.
  */
 const AT_ONCE = 0.25;
 let pending = 0;
@@ -108,7 +108,7 @@ function sleepBetweenTurns(): void {
   sleeping = pending > 0;
   if (!sleeping) return;
   const waited = performance.now() - since;
-  if (waited > AT_ONCE) Atomics.wait(never, 0, 0, Math.min(2, Math.max(0.05, waited / 16)));
+  if (waited > AT_ONCE && !isReading()) Atomics.wait(never, 0, 0, Math.min(2, Math.max(0.05, waited / 16)));
   setImmediate(sleepBetweenTurns);
 }
 

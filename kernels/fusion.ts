@@ -158,7 +158,9 @@ const MOST_PLANS = 16;
 /** Fuses the graph of `outputs` and plans it. Throws ShapeError when a tensor exceeds the largest binding, naming it and the limit. */
 export function plan(outputs: Record<string, Tensor>, facts: AdapterFacts, limits: PlanLimits, options: PlanOptions = {}): Plan {
   const { maxStorageBufferBindingSize, minUniformBufferOffsetAlignment } = limits;
-  const key = `${graphKey(outputs)}\n${JSON.stringify([facts, maxStorageBufferBindingSize, minUniformBufferOffsetAlignment, options])}`;
+  const { kept: staying = [], reused = null, hoisting = true } = options;
+  const beside = [facts, maxStorageBufferBindingSize, minUniformBufferOffsetAlignment, staying, reused, hoisting];
+  const key = `${graphKey(outputs)}\n${JSON.stringify(beside)}`;
   if (!plans.has(facts)) plans.set(facts, new Map());
   const kept = plans.get(facts)!;
   const found = kept.get(key) ?? planGraph(fused(outputs), facts, limits, options);
