@@ -2,7 +2,9 @@
 /** The command line: `npm run -s supir -- <command>`. */
 import './check-node.ts';
 
-import { runSupir } from './supir.ts';
+// Compiled, a stack then tells files and lines of the sources. It counts for modules that are loaded afterwards.
+if (process.argv.includes('--debug')) process.setSourceMapsEnabled(true);
+const { runSupir } = await import('./supir.ts');
 
 /** What is printed is for whoever reads it: should they go away, or the disk behind it be full, the work goes on. */
 let printing: NodeJS.ErrnoException | null = null;

@@ -1,12 +1,9 @@
 /** Pictures from and to files. */
 import { extname } from 'node:path';
 import { host } from '../host/node.ts';
-import { encodeAvif } from '../image/avif-encode.ts';
 import { decode } from '../image/decode.ts';
 import { encodeJpeg, encodePng } from '../image/encode.ts';
 import { type DeepImage, type Image, SIZE_LIMITS } from '../image/image.ts';
-import { encodeTiff } from '../image/tiff.ts';
-import { encodeWebp } from '../image/webp.ts';
 import { RECIPE_KEYWORD, type Recipe } from '../restore/recipe.ts';
 import type { Size } from '../restore/stage.ts';
 
@@ -42,17 +39,17 @@ type Encoder = (
 
 const png: Encoder = (image, _, recipe) => encodePng(image, recipe ? { text: { [RECIPE_KEYWORD]: JSON.stringify(recipe) } } : {});
 const jpeg: Encoder = (image, quality) => encodeJpeg(image as Image, quality);
-const tiff: Encoder = (image) => encodeTiff(image);
+const tiff: Encoder = async (image) => (await import('../image/tiff.ts')).encodeTiff(image);
 
 /** Files that are written, by the ending of their names: how, and whether they hold more than 8 bits. */
 const FORMATS: Readonly<Record<string, { encode: Encoder; isDeep: boolean }>> = {
   png: { encode: png, isDeep: true },
   jpg: { encode: jpeg, isDeep: false },
   jpeg: { encode: jpeg, isDeep: false },
-  webp: { encode: (image, quality) => encodeWebp(image as Image, quality), isDeep: false },
+  webp: { encode: async (image, quality) => (await import('../image/webp.ts')).encodeWebp(image as Image, quality), isDeep: false },
   tif: { encode: tiff, isDeep: true },
   tiff: { encode: tiff, isDeep: true },
-  avif: { encode: encodeAvif, isDeep: true },
+  avif: { encode: async (image, quality) => (await import('../image/avif-encode.ts')).encodeAvif(image, quality), isDeep: true },
 };
 
 /** Formats by name, as --format has them. */

@@ -1,14 +1,9 @@
 /** Image files to images. The format is told from the file's first bytes, never from its name. */
 import { factsOf, UserError } from '../core/errors.ts';
 import type { FileContents } from './file-contents.ts';
-import { readAvifOrHeic } from './heif.ts';
 import { type Image, SIZE_LIMITS, type SizeLimits } from './image.ts';
-import { readJpeg } from './jpeg.ts';
 import { readMetadata } from './metadata.ts';
 import { orient } from './orientation.ts';
-import { readPng } from './png.ts';
-import { readTiff } from './tiff.ts';
-import { readWebp } from './webp.ts';
 
 /** First bytes of formats; ? stands for any byte. */
 const FORMATS: [name: string, signature: string][] = [
@@ -39,13 +34,16 @@ export function imageFormat(bytes: Uint8Array): string | undefined {
   return FORMATS.find(([, signature]) => matches(signature))?.[0];
 }
 
-const readers: Record<string, (bytes: Uint8Array, name: string, limits: SizeLimits) => FileContents | Promise<FileContents>> = {
-  PNG: readPng,
-  JPEG: readJpeg,
-  WebP: readWebp,
-  TIFF: readTiff,
-  AVIF: readAvifOrHeic,
-  HEIC: readAvifOrHeic,
+type Reader = (bytes: Uint8Array, name: string, limits: SizeLimits) => FileContents | Promise<FileContents>;
+
+/** Each is loaded when a file is of its format. */
+const readers: Record<string, () => Promise<Reader>> = {
+  PNG: async () => (await import('./png.ts')).readPng,
+  JPEG: async () => (await import('./jpeg.ts')).readJpeg,
+  WebP: async () => (await import('./webp.ts')).readWebp,
+  TIFF: async () => (await import('./tiff.ts')).readTiff,
+  AVIF: async () => (await import('./heif.ts')).readAvifOrHeic,
+  HEIC: async () => (await import('./heif.ts')).readAvifOrHeic,
 };
 
 /**
@@ -64,12 +62,12 @@ export async function decode(bytes: Uint8Array, name: string, limits: SizeLimits
 async function decodeFile(bytes: Uint8Array, name: string, limits: SizeLimits): Promise<Image> {
   if (bytes.length === 0) throw new UserError(`${name}: the file is empty.`);
   const format = imageFormat(bytes);
-  const read = readers[format ?? ''];
-  if (!read) {
+  const reader = readers[format ?? ''];
+  if (!reader) {
     const what = format ? `${format} files are not read` : 'this is not an image file that is known here';
     throw new UserError(`${name}: ${what}; convert it to PNG, JPEG or WebP.`);
   }
-  const contents = await read(bytes, name, limits);
+  const contents = await (await reader())(bytes, name, limits);
   const { metadata, orientation, notes } = readMetadata(contents);
   const note = [...contents.notes, ...notes].join(' ');
   return { ...orient(contents.image, orientation), ...(metadata ? { metadata } : {}), ...(note ? { note } : {}) };

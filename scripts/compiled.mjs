@@ -1,85 +1,117 @@
 /**
- * `dist`, the compiled program, of which the package is made and which a clone runs: it starts in a fraction of the time that sources take. With it stands
- * a list of the sources as they were, with sizes and times; where these are otherwise now, it is compiled anew. Plain JavaScript, because it runs first.
+ * What is compiled, all of it in `dist`. The package's modules, by TypeScript, when it is made. And the programs, each with all of its own modules in a few files, because
+ * hundreds of them take most of the time in which a program starts: the package's `supir`, and those of a clone, which are compiled anew where one of
+ * their sources was changed (scripts/start.mjs). Plain JavaScript, because it runs first.
  */
 import { spawnSync } from 'node:child_process';
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 
-const CONFIG = 'tsconfig.build.json';
+/** Programs by name. They lie in one folder with what they share, as deep as the modules, from which the demo model's folder and the probe are found. */
+const PROGRAMS = {
+  main: 'cli/main.ts',
+  setup: 'scripts/setup.ts',
+  'restore-demo': 'scripts/restore-demo.ts',
+  'node-matrix-probe': 'host/node-matrix-probe.ts',
+};
 
-/** The list of sources, in `dist`. */
+/** What else decides what is compiled. */
+const SETTINGS = ['package.json', 'tsconfig.json', 'scripts/compiled.mjs'];
+
+/** Beside the programs: their sources, a line each, with size and time. */
 const STAMP = '.sources';
 
-/** Milliseconds after which a folder that a compiler was writing counts as left behind. */
-const ABANDONED = 600_000;
+/** Milliseconds by which a file's time may be late, and after which a folder that was being written counts as left behind. */
+const [LATE, ABANDONED] = [20, 600_000];
 
-/** The path of the TypeScript compiler; null where it is not installed (`npm ci --omit=dev`). */
-export function compiler(root) {
+/** The folder of a package that compiles; null where it is not installed (`npm ci --omit=dev`). */
+export function compiler(root, name = 'typescript') {
   try {
-    return join(dirname(createRequire(join(root, 'package.json')).resolve('typescript/package.json')), 'bin/tsc');
+    return dirname(createRequire(join(root, 'package.json')).resolve(`${name}/package.json`));
   } catch {
     return null;
   }
 }
 
-/** The folder of the compiled program, compiled first where a source was changed, added or deleted; null where that cannot be done. */
-export function compiled(root) {
-  const dist = join(root, 'dist');
-  if (stampOf(dist) === sources(root)) return dist;
-  // Errors of types are no hindrance, and finding them takes longer than all the rest.
-  return compile(root, ['--noCheck']).problem === null ? dist : null;
+/** The folder of the programs, compiled first where a source was changed or deleted; null where that cannot be done. */
+export function programs(root) {
+  const folder = join(root, 'dist', 'cli');
+  return isCurrent(root, folder) || bundle(root, folder) ? folder : null;
 }
 
-/**
- * Compiles `dist` as a whole: it is replaced when all is written, so that of processes that start at once none finds half of it.
- * `problem` is null, or says why it was not replaced.
- */
-export function compile(root, flags = []) {
-  const tsc = compiler(root);
-  if (!tsc) return { problem: 'typescript is not installed: dist is not compiled.' };
-  const stamp = sources(root);
+/** Compiles the package's modules, with types checked, and the programs. Throws Error with what is wrong, and changes nothing then. */
+export function compilePackage(root) {
+  const folder = emptyFolder(root);
+  try {
+    const args = [join(compiler(root), 'bin', 'tsc'), '-p', 'tsconfig.build.json', '--outDir', folder];
+    const { status, signal, stdout, stderr } = spawnSync(process.execPath, args, { cwd: root, encoding: 'utf8' });
+    if (status !== 0) throw new Error(`${stdout}${stderr}`.trim() || `The compiler ended with ${signal ?? status}.`);
+    replace(join(root, 'dist'), folder, root);
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
+  if (!programs(root)) throw new Error('The programs cannot be compiled: esbuild is not installed, or their folder cannot be written.');
+}
+
+/** Whether every source is as it was. */
+function isCurrent(root, folder) {
+  try {
+    return stampOf(folder)
+      .split('\n')
+      .every((line) => line === lineOf(root, line.split('\t')[0]));
+  } catch {
+    return false;
+  }
+}
+
+const stampOf = (folder) => readFileSync(join(folder, STAMP), 'utf8');
+
+function lineOf(root, path) {
+  const { size, mtimeMs } = statSync(join(root, path));
+  return [path, size, mtimeMs].join('\t');
+}
+
+/** Compiles the programs; false where that cannot be done: sources that cannot be read, a checkout that cannot be written, no compiler. */
+function bundle(root, to) {
+  const esbuild = compiler(root, 'esbuild');
+  if (!esbuild) return false;
   let folder = null;
   try {
-    folder = emptyFolder(join(root, 'out'));
-    const fresh = join(folder, 'new');
-    const args = [tsc, '-p', CONFIG, '--outDir', fresh, ...flags];
-    const { status, signal, stdout, stderr } = spawnSync(process.execPath, args, { cwd: root, encoding: 'utf8' });
-    if (status !== 0) return { problem: `${stdout}${stderr}`.trim() || `The compiler ended with ${signal ?? status}.` };
-    writeFileSync(join(fresh, STAMP), stamp);
-    replace(join(root, 'dist'), fresh, join(folder, 'old'), stamp);
-    return { problem: null };
-  } catch (error) {
-    return { problem: error.message }; // a checkout that cannot be written to, a full disk
+    folder = emptyFolder(root);
+    const begun = Date.now();
+    const { metafile } = createRequire(import.meta.url)(esbuild).buildSync({
+      absWorkingDir: root,
+      entryPoints: PROGRAMS,
+      outdir: folder,
+      bundle: true,
+      splitting: true,
+      packages: 'external',
+      platform: 'node',
+      target: 'node20.12',
+      format: 'esm',
+      keepNames: true, // traces have the names of classes
+      sourcemap: true, // stacks, with --debug
+      sourcesContent: false,
+      metafile: true,
+      logLevel: 'silent',
+    });
+    const sources = [...Object.keys(metafile.inputs), ...SETTINGS];
+    const isSettled = sources.every((path) => statSync(join(root, path)).mtimeMs < begun - LATE);
+    // Without a list it is compiled once more the next time.
+    if (isSettled) writeFileSync(join(folder, STAMP), sources.map((path) => lineOf(root, path)).join('\n'));
+    replace(to, folder, root);
+    return true;
+  } catch {
+    return false;
   } finally {
     if (folder) rmSync(folder, { recursive: true, force: true });
   }
 }
 
-function stampOf(dist) {
-  try {
-    return readFileSync(join(dist, STAMP), 'utf8');
-  } catch {
-    return null;
-  }
-}
-
-/** Every source with its size and time. */
-function sources(root) {
-  const { include } = JSON.parse(readFileSync(join(root, CONFIG), 'utf8'));
-  const lines = [];
-  const visit = (path) => {
-    const found = statSync(join(root, path), { throwIfNoEntry: false });
-    if (found?.isDirectory()) for (const name of readdirSync(join(root, path)).sort()) visit(`${path}/${name}`);
-    else if (found) lines.push(`${path} ${found.size} ${found.mtimeMs}`);
-  };
-  for (const path of [CONFIG, 'tsconfig.json', ...include]) visit(path);
-  return lines.join('\n');
-}
-
-/** A new folder among others, of which those are removed that an ended process left. */
-function emptyFolder(among) {
+/** A new folder in `out`, as deep as that of the programs; those that an ended process left there are removed. */
+function emptyFolder(root) {
+  const among = join(root, 'out');
   mkdirSync(among, { recursive: true });
   for (const name of readdirSync(among).filter((each) => each.startsWith('dist-'))) {
     const made = statSync(join(among, name), { throwIfNoEntry: false });
@@ -88,18 +120,24 @@ function emptyFolder(among) {
   return mkdtempSync(join(among, 'dist-'));
 }
 
-/** Puts `fresh` in the place of `dist`, unless another process has put the same there. */
-function replace(dist, fresh, aside, stamp) {
-  for (let tries = 1; stampOf(dist) !== stamp; tries++) {
-    try {
-      renameSync(dist, `${aside}${tries}`);
-    } catch (error) {
-      if (error.code !== 'ENOENT') throw error;
+/** Puts a folder in the place of another, whole: of processes that start at once none finds half of it. */
+function replace(to, fresh, root) {
+  mkdirSync(dirname(to), { recursive: true });
+  const aside = emptyFolder(root);
+  try {
+    for (let tries = 1; ; tries++) {
+      try {
+        renameSync(to, join(aside, String(tries)));
+      } catch (error) {
+        if (error.code !== 'ENOENT') throw error;
+      }
+      try {
+        return renameSync(fresh, to);
+      } catch (error) {
+        if (tries === 9) throw error; // another process was quicker each time
+      }
     }
-    try {
-      renameSync(fresh, dist);
-    } catch (error) {
-      if (!['ENOTEMPTY', 'EEXIST', 'EPERM'].includes(error.code) || tries === 3) throw error; // another process was quicker
-    }
+  } finally {
+    rmSync(aside, { recursive: true, force: true });
   }
 }

@@ -1,14 +1,18 @@
 /**
- * Compiles `dist` and checks types: npm runs this where the package is installed from git, before it is packed, and in a clone; `npm run build` does too.
- * Where the compiler was left out (`npm ci --omit=dev`) an installation goes on: a clone's programs then run from their sources, if Node can
- * (scripts/start.mjs).
+ * Compiles `dist`: npm runs this where the package is installed from git, before it is packed, and in a clone; `npm run build` does too. Where the
+ * compiler was left out (`npm ci --omit=dev`) an installation goes on: a clone's programs run from their sources then, if Node can (scripts/start.mjs).
  */
 import { fileURLToPath } from 'node:url';
-import { compile, compiler } from './compiled.mjs';
+import { compilePackage, compiler } from './compiled.mjs';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
-const { problem } = compile(root);
-if (problem !== null) {
-  console.error(problem);
-  if (compiler(root) || process.env.npm_lifecycle_event === 'build') process.exitCode = 1;
+try {
+  if (compiler(root)) compilePackage(root);
+  else {
+    console.error('typescript is not installed: dist is not compiled.');
+    if (process.env.npm_lifecycle_event === 'build') process.exitCode = 1;
+  }
+} catch (error) {
+  console.error(error.message);
+  process.exitCode = 1;
 }

@@ -2,10 +2,9 @@
  * `node scripts/start.mjs <program> <arguments>`: runs a program of this clone, such as `cli/main`, in this process. It runs what is compiled of it, which
  * is compiled anew where sources were changed; where that cannot be done, the sources.
  */
-import { existsSync } from 'node:fs';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
-import { compiled } from './compiled.mjs';
+import { programs } from './compiled.mjs';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
 const [node, , program, ...args] = process.argv;
@@ -13,12 +12,12 @@ const source = join(root, `${program}.ts`);
 // As if the source had been started: programs tell by it how a person calls them.
 process.argv = [node, source, ...args];
 
-const dist = compiled(root);
-if (dist) await import(pathToFileURL(join(dist, `${program}.js`)).href);
+const folder = programs(root);
+if (folder) await import(pathToFileURL(join(folder, `${basename(program)}.js`)).href);
 else if ((await readTypeScript()) || process.features.typescript) await import(pathToFileURL(source).href);
 else {
-  const why = existsSync(join(root, 'dist')) ? 'The sources of this clone are not what was compiled' : 'This clone is not compiled';
-  console.error(`${why}, and the compiler is not installed: run \`npm ci\`. Node 22.18 and newer can do without.`);
+  console.error('This clone is not compiled, or not as its sources are now, and the compiler is not installed: run `npm ci`.');
+  console.error('Node 22.18 and newer can do without.');
   process.exitCode = 1;
 }
 

@@ -61,9 +61,6 @@ export function torchFile(source: ByteSource, root: PickleValue, find: (storage:
   return new TorchFile(source, tensors);
 }
 
-/** True if a file that begins with these bytes is a zip archive, as PyTorch's are. */
-export const isZip = (start: Uint8Array): boolean => start[0] === 0x50 && start[1] === 0x4b;
-
 export class TorchFile extends IndexedFile<TorchInfo> {
   readonly #source: ByteSource;
 

@@ -9,18 +9,11 @@ import type { ByteSource } from './byte-source.ts';
 import { BREAKS_OFF, PickleList, type PickleNames, type PickleValue, unpickleSeveral } from './pickle.ts';
 import { CURE, type Storage, type Stored, type TorchFile, torchFile, torchNames } from './torch-file.ts';
 
-/** The first pickle: protocol 2, the magic number as an integer of 10 bytes. */
-const START = [0x80, 0x02, 0x8a, 0x0a, 0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19, 0x2e];
 const VERSION = 1001;
 /** Magic number, version, machine, tensors, keys. */
 const PICKLES = 5;
 /** Bytes before a storage: its number of elements. */
 const COUNT = 8;
-
-/** How many bytes `isLegacyTorch` looks at. */
-export const START_LENGTH = START.length;
-
-export const isLegacyTorch = (start: Uint8Array): boolean => START.every((byte, i) => start[i] === byte);
 
 /** Bytes of the pickles that are read at first, and at most; those of a checkpoint have some 200 a tensor. */
 const [FIRST, MOST] = [2 ** 20, 2 ** 26];

@@ -1,13 +1,10 @@
 /**
  * The command line, run in this process with what it prints collected, which takes a fraction of the time; or as a person runs it, as a process of its
- * own. That is bundled once, because to start it from TypeScript takes most of a second of the processor each time;
- * test/cli/without-optional.test.ts starts it from there.
+ * own, compiled; test/cli/without-optional.test.ts starts its sources.
  */
 import { type ChildProcess, spawn } from 'node:child_process';
-import { rmSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { buildSync } from 'esbuild';
 import * as assert from 'uvu/assert';
 import { runSupir } from '../../cli/supir.ts';
 
@@ -21,26 +18,7 @@ export interface Finished {
 
 const root = dirname(dirname(dirname(fileURLToPath(import.meta.url))));
 
-let bundled: string | null = null;
-
-/** The bundle, in a folder as deep as those of a built package. */
-function program(): string {
-  if (bundled) return bundled;
-  const folder = join(root, 'out', `cli-${process.pid}`);
-  const outfile = join(folder, 'main.js');
-  buildSync({
-    entryPoints: [join(root, 'cli', 'main.ts')],
-    bundle: true,
-    packages: 'external',
-    platform: 'node',
-    format: 'esm',
-    outfile,
-    logLevel: 'error',
-  });
-  process.on('exit', () => rmSync(folder, { recursive: true, force: true }));
-  bundled = outfile;
-  return outfile;
-}
+const { programs }: { programs(root: string): string | null } = await import(join(root, 'scripts', 'compiled.mjs'));
 
 export interface RunOptions {
   /** Sees the standard error output so far, whenever it grows; returns a signal to send, once. */
@@ -84,7 +62,7 @@ const LIMIT = 300_000;
 
 /** Starts `supir` as a process of its own, to do things to it. */
 export function startSupir(args: string[], { interrupt }: RunOptions = {}): { child: ChildProcess; finished: Promise<Finished> } {
-  const child = spawn(process.execPath, [program(), ...args], {
+  const child = spawn(process.execPath, [join(programs(root)!, 'main.js'), ...args], {
     cwd: root,
     stdio: ['ignore', 'pipe', 'pipe'],
     timeout: LIMIT,

@@ -6,9 +6,10 @@ import { UserError } from '../../core/errors.ts';
 import { TorchRandom } from '../../core/random.ts';
 import { type ByteSource, bytesSource } from '../../weights/byte-source.ts';
 import { byteLength, DTYPE_BYTES } from '../../weights/dtype.ts';
+import { isLegacyTorch, LEGACY } from '../../weights/open.ts';
 import { elementCount } from '../../weights/tensor-file.ts';
 import { openTorch } from '../../weights/torch-file.ts';
-import { isLegacyTorch, openLegacyTorch, START_LENGTH } from '../../weights/torch-legacy.ts';
+import { openLegacyTorch } from '../../weights/torch-legacy.ts';
 import { encodeLegacyTorch, encodeTorch, encodeZip, pickleTensors, type TorchTensor } from '../weights/torch-writer.ts';
 
 /** Longest message accepted: one paragraph, whatever the file holds. */
@@ -94,8 +95,8 @@ function damaged(random: TorchRandom): Uint8Array<ArrayBuffer> {
   const wrapper = below(2) ? 'state_dict' : undefined;
   if (below(4) === 0) {
     const file = encodeLegacyTorch(tensors, wrapper);
-    const rest = times(1 + below(2), file.slice(START_LENGTH), PICKLE_MUTATIONS, below);
-    return splice(file, START_LENGTH, file.length, rest);
+    const rest = times(1 + below(2), file.slice(LEGACY.length), PICKLE_MUTATIONS, below);
+    return splice(file, LEGACY.length, file.length, rest);
   }
   if (below(3) > 0) {
     const list = times(1 + below(3), pickleTensors(tensors, wrapper), PICKLE_MUTATIONS, below);
