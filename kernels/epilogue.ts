@@ -95,12 +95,15 @@ export const EPILOGUE_PARAMS = {
   activation_step: 'u32',
 } as const;
 
+/** Images that have values of their own in the bias; else 1. */
+export const imagesOf = ({ bias }: EpilogueOperands) => (bias?.shape.length === 2 ? bias.shape[0] : 1);
+
 export function epilogueParams(m: EpilogueOperands, rows: number) {
-  const [images, columns] = m.bias?.shape.length === 2 ? m.bias.shape : [1, 0];
+  const images = imagesOf(m);
   const { column, residual, activation } = stepsOf(m);
   return {
     image_share: images / rows,
-    bias_step: columns,
+    bias_step: images > 1 ? m.bias!.shape[1] : 0,
     column_step: COLUMNS.indexOf(column),
     residual_step: RESIDUALS.indexOf(residual),
     activation_step: activation === 'geglu' ? 0 : ACTIVATIONS.indexOf(activation),

@@ -48,12 +48,14 @@ export const subgroupMatmul = remembered((lanes: number, variant: MatmulVariant)
   return shader({
     name: `${matmulName(variant)} subgroup ${lanes}`,
     bindings: matmulBindings(variant),
-    params: MATMUL_PARAMS,
+    params: { ...MATMUL_PARAMS, tile_rows: 'u32', image_rows: 'u32' },
     workgroup: lanes,
     subgroups: true,
     code: fill(TEXT, {
       finish_function: toldEpilogueWgsl(epilogue),
       pixel: windowed ? PIXEL : '',
+      width: epilogue.width,
+      next_row: NEXT_ROW,
       ...{ rows, columns, columns_of_lane: columns / lanes, row_count: `${rows}` },
       columns_of_w: each(4, (j) => `let o${j} = ${gated && j > 1 ? `o${j - 2} + p.columns` : `min(column + ${j}u, p.columns - 1u)`};`),
       starts_in_w: turned
@@ -63,7 +65,7 @@ export const subgroupMatmul = remembered((lanes: number, variant: MatmulVariant)
   let step = p.kh * p.kw * beside;`
         : each(4, (j) => `let w${j} = batch * p.w_batch + o${j} * p.k;`),
       start_of_tap: turned ? 'let of_tap = batch * p.w_batch + (p.kh * p.kw - 1u - tap / p.channels) * beside;' : '',
-      rows_of_x: perLoad((i) => `let r${i} = min(row + ${i * lanes}u + local, p.rows - 1u);`),
+      rows_of_x: perLoad((i) => `let r${i} = min(first_row + ${i * lanes}u + local, p.rows - 1u);`),
       sum_over_x: windowed ? OVER_WINDOW : OVER_ROW,
       starts_in_x: perLoad((i) => `let a${i} = batch * p.x_batch + r${i} * p.channels;`),
       load_row: perLoad((i) => `let v${i} = x_load(a${i} + c);`),
@@ -106,7 +108,7 @@ fn run(id: u32, group: u32, local: u32) {
   let batch = group / tiles;
   let tile = group - batch * tiles;
   let row_tile = tile / p.column_tiles;
-  let row = row_tile * $rows;
+  let first_row = row_tile * $rows;
   let column = (tile - row_tile * p.column_tiles) * $columns + $columns_of_lane * local;
   // Rows and columns beyond the edge repeat the last one; their sums are dropped.
   $columns_of_w
@@ -115,17 +117,33 @@ fn run(id: u32, group: u32, local: u32) {
   var sums: array<vec4<f32>, $row_count>;
   $sum_over_x
   $sum_over_ranks
-  // The bound is not a constant: compilers would unroll the loop and compile its body once for every row.
-  let known = min($rows, p.rows - row);
-  var r = 0u;
+  if (column >= p.columns) { return; }
+  // The bound is not a constant: compilers would unroll the loops and compile their bodies once for every row.
+  let end = min(first_row + p.tile_rows, p.rows);
+  var row = first_row;
   loop {
-    finish4(batch, row + r, column, sums[r]);
+    let image = row / p.image_rows;
+    take_factors(image * p.bias_step, column);
+    let behind = min(end, (image + 1u) * p.image_rows);
+    var i = ((batch * p.rows + row) * p.columns + column) / $width;
+    if (is_plain()) {
+      loop { finish_plain4(column, i, sums[row - first_row]); $next_row }
+    } else {
+      loop { finish4(column, i, sums[row - first_row]); $next_row }
+    }
     continuing {
-      r++;
-      break if r >= known;
+      break if row >= end;
     }
   }
 }`;
+
+/** $next_row, while there is one of the image at hand in the tile. */
+const NEXT_ROW = `
+        continuing {
+          row++;
+          i += p.columns / $width;
+          break if row >= behind;
+        }`;
 
 /** $sum_over_x over a row of x: a window of one pixel, wherever it lies. Its loop ends at its foot: one that ends at its head, drivers go through once more, with all lanes masked. */
 const OVER_ROW = `

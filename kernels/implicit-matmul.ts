@@ -7,8 +7,9 @@
  * What the schedules share is in matmul-variant.ts; each is in a file of its own.
  */
 import { type Lowering, type Operand, width } from '../core/op.ts';
+import { when } from '../core/shader.ts';
 import { sizeOf } from '../core/tensor.ts';
-import { type EpilogueOperands, epilogueOf, epilogueOperands, epilogueParams } from './epilogue.ts';
+import { type EpilogueOperands, epilogueOf, epilogueOperands, epilogueParams, imagesOf } from './epilogue.ts';
 import { MATRIX_THREADS, matrixMatmul, matrixTile, suitsMatrices } from './implicit-matmul-matrix.ts';
 import { subgroupMatmul, subgroupTile } from './implicit-matmul-subgroup.ts';
 import { tiledMatmul, tiledThreads, tiledTile } from './implicit-matmul-tiled.ts';
@@ -136,6 +137,7 @@ function emit(to: Lowering, m: ImplicitMatmul, extent: Extent, { parts, part }: 
       w_batch: sizeOf(m.w.shape) / variant.inWidth / m.batch,
       ...windowParams(m),
       rank: m.up ? m.up.shape[1] / 4 : 0,
+      ...when(subgroup, { tile_rows: tile.rows, image_rows: m.rows / imagesOf(m) }),
       ...epilogueParams(m, m.rows),
     },
     threads: rowTiles * columnTiles * m.batch * parts * (subgroup ? lanes : unit ? MATRIX_THREADS : tiledThreads(size)),

@@ -270,7 +270,9 @@ export const resultsShader = remembered((epilogue: Epilogue, unrolled: boolean) 
       add_to_sums: each(TILE * TILE, (n) => `s${n} += FACTORS[i][${Math.floor(n / TILE)}] * r${n % TILE};`),
       results: `${TILE * TILE}`,
       sums: Array.from({ length: TILE * TILE }, (_, i) => `s${i}`).join(', '),
-      finish_tile: loop('i', TILE, 'side', unrolled, loop('j', TILE, 'side', unrolled, FINISH_RESULT)),
+      finish_tile: epilogue.told ? TOLD_FINISH : loop('i', TILE, 'side', unrolled, loop('j', TILE, 'side', unrolled, FINISH_RESULT)),
+      finish_plain: toldFinish('finish_plain4'),
+      finish: toldFinish('finish4'),
     }),
   });
 });
@@ -282,6 +284,17 @@ const ROW_OF_PRODUCTS = `let at = i * $patch * p.count + id;
     $add_to_sums`;
 const FINISH_RESULT =
   'if (top + i < p.oh && left + j < p.ow) { finish4(0u, (image * p.oh + top + i) * p.ow + left + j, column, sums[$side * i + j]); }';
+
+/** $finish_tile where uniforms tell the steps. Results beyond the image's edge are left out by the loops' bounds: a branch costs a CPU driver some multiply-adds. */
+const TOLD_FINISH = `take_factors(image * p.bias_step, column);
+  let step = p.columns / 4u;
+  let row_step = p.ow * step;
+  var at = (((image * p.oh + top) * p.ow + left) * p.columns + column) / 4u;
+  let rows = min(p.side, p.oh - top);
+  let in_row = min(p.side, p.ow - left);
+  if (is_plain()) { $finish_plain } else { $finish }`;
+const toldFinish = (finish: string) =>
+  loopBelow('i', 'rows', `${loopBelow('j', 'in_row', `${finish}(column, at + j * step, sums[$side * i + j]);`)} at += row_step;`);
 
 /** The transform of products, with places for what varies. */
 const RESULTS = `
