@@ -2,7 +2,6 @@
 import { extname } from 'node:path';
 import { host } from '../host/node.ts';
 import { decode } from '../image/decode.ts';
-import { encodeJpeg, encodePng } from '../image/encode.ts';
 import { type DeepImage, type Image, SIZE_LIMITS } from '../image/image.ts';
 import { RECIPE_KEYWORD, type Recipe } from '../restore/recipe.ts';
 import type { Size } from '../restore/stage.ts';
@@ -21,35 +20,38 @@ export async function readPicture(path: string, worksOn?: (size: Size) => void):
   return decode(await host.readFile(path), path, { ...SIZE_LIMITS, allows });
 }
 
-/** Looks whether a file can be read, of a large picture only its header. Throws UserError. */
-export async function checkPicture(path: string): Promise<void> {
+/** Looks whether a file can be read: the picture, or null of a large one, whose header is enough. Throws UserError. */
+export async function checkPicture(path: string): Promise<Image | null> {
   const enough = new Error('its size is known');
-  await readPicture(path, () => {
+  return readPicture(path, () => {
     throw enough;
   }).catch((error) => {
     if (error !== enough) throw error;
+    return null;
   });
 }
 
-type Encoder = (
-  image: Image | DeepImage,
-  quality: number,
-  recipe?: Recipe<unknown>,
-) => Uint8Array<ArrayBuffer> | Promise<Uint8Array<ArrayBuffer>>;
+type Encoder = (image: Image | DeepImage, quality: number, recipe?: Recipe<unknown>) => Promise<Uint8Array<ArrayBuffer>>;
 
-const png: Encoder = (image, _, recipe) => encodePng(image, recipe ? { text: { [RECIPE_KEYWORD]: JSON.stringify(recipe) } } : {});
-const jpeg: Encoder = (image, quality) => encodeJpeg(image as Image, quality);
+// Each is loaded when a file is written by it.
+const png: Encoder = async (image, _, recipe) => {
+  const { encodePng } = await import('../image/encode.ts');
+  return encodePng(image, recipe ? { text: { [RECIPE_KEYWORD]: JSON.stringify(recipe) } } : {});
+};
+const jpeg: Encoder = async (image, quality) => (await import('../image/encode.ts')).encodeJpeg(image as Image, quality);
+const webp: Encoder = async (image, quality) => (await import('../image/webp.ts')).encodeWebp(image as Image, quality);
 const tiff: Encoder = async (image) => (await import('../image/tiff.ts')).encodeTiff(image);
+const avif: Encoder = async (image, quality) => (await import('../image/avif-encode.ts')).encodeAvif(image, quality);
 
 /** Files that are written, by the ending of their names: how, and whether they hold more than 8 bits. */
 const FORMATS: Readonly<Record<string, { encode: Encoder; isDeep: boolean }>> = {
   png: { encode: png, isDeep: true },
   jpg: { encode: jpeg, isDeep: false },
   jpeg: { encode: jpeg, isDeep: false },
-  webp: { encode: async (image, quality) => (await import('../image/webp.ts')).encodeWebp(image as Image, quality), isDeep: false },
+  webp: { encode: webp, isDeep: false },
   tif: { encode: tiff, isDeep: true },
   tiff: { encode: tiff, isDeep: true },
-  avif: { encode: async (image, quality) => (await import('../image/avif-encode.ts')).encodeAvif(image, quality), isDeep: true },
+  avif: { encode: avif, isDeep: true },
 };
 
 /** Formats by name, as --format has them. */

@@ -1,5 +1,5 @@
 /** Progress on standard error: a bar over all of the work with the time left on a terminal, a line a stage or part elsewhere. Silent with --quiet and --json. */
-import { Presets, SingleBar } from 'cli-progress';
+import type { SingleBar } from 'cli-progress';
 import type { Progress } from '../restore/progress.ts';
 
 /** What a stage does, and what its parts are. Stages that are not here have their names. */
@@ -16,7 +16,7 @@ const STAGES: Readonly<Record<string, readonly [what: string, part: string]>> = 
 };
 
 export interface ShownProgress {
-  progress(progress: Progress): void;
+  progress(progress: Progress): Promise<void>;
   /** Removes the bar; call it before writing anything else, also after an error. */
   stop(): void;
 }
@@ -30,8 +30,9 @@ export function progress(title: string): ShownProgress {
       bar?.stop();
       bar = null;
     },
-    progress(now) {
+    async progress(now) {
       if (!bar && terminal) {
+        const { Presets, SingleBar } = await import('cli-progress');
         bar = new SingleBar(
           // no gracefulExit: it would take signals away from the command, which ends the work by itself
           { format: `${title} [{bar}] {what}`, clearOnComplete: true, gracefulExit: false, stream: process.stderr },

@@ -11,7 +11,6 @@ import { host } from '../host/node.ts';
 import { checkNotRead } from '../host/node-files.ts';
 import { readTextFile } from '../host/text-file.ts';
 import { thumbnail } from '../image/compose.ts';
-import { encodePng } from '../image/encode.ts';
 import type { Image } from '../image/image.ts';
 import { type Mask, maskOf } from '../image/mask.ts';
 import { readPngText } from '../image/png-chunks.ts';
@@ -122,9 +121,9 @@ async function restore(named: string[], flags: RestoreFlags, given: GivenAny): P
   if (passedOver.length > 0 && !flags.quiet && !flags.json)
     process.stderr.write(`${passedOver.length} pictures were passed over: they are results, or lie where results go.\n`);
   // One photo is read before the model, so that a wrong name is told at once.
-  if (single) await checkPicture(photos[0].input);
+  const checked = single ? await checkPicture(photos[0].input) : null;
 
-  const work = new Work(flags, recipe?.options ?? given, recipe, photos, single, log, captioner);
+  const work = new Work(flags, recipe?.options ?? given, recipe, photos, checked, single, log, captioner);
   const goOn = flags.state === undefined ? 'With --state <folder> it could go on' : 'The same command goes on';
   const interruption = onInterrupt(() => work.shown?.stop(), `no unfinished result was written. ${goOn} from the last step.`);
   const restorer = await Restorer.load(
@@ -242,6 +241,7 @@ class Work {
   private readonly given: GivenAny;
   private readonly recipe: Recipe<CommonOptions> | null;
   private readonly photos: PhotoFile[];
+  private readonly checked: Image | null;
   private readonly single: boolean;
   private readonly log: LogFile | null;
   private readonly captioner: Captioner | null;
@@ -251,6 +251,7 @@ class Work {
     given: GivenAny,
     recipe: Recipe<CommonOptions> | null,
     photos: PhotoFile[],
+    checked: Image | null,
     single: boolean,
     log: LogFile | null,
     captioner: Captioner | null,
@@ -259,6 +260,7 @@ class Work {
     this.given = given;
     this.recipe = recipe;
     this.photos = photos;
+    this.checked = checked;
     this.single = single;
     this.log = log;
     this.captioner = captioner;
@@ -270,7 +272,7 @@ class Work {
     const given = await this.options(photo, restorer);
     const mask = await this.mask(photo);
     const asked = (size: Size) => restorer.forecast({ ...size, name: photo.input }, given, this.speeds, mask);
-    const forecast = asked(await readPicture(photo.input, asked));
+    const forecast = asked(await this.picture(photo, asked));
     if (this.flags.json) this.print({ input: photo.input, output: photo.output, speeds: this.speeds, forecast });
     else for (const line of forecastLines(photo.input, forecast)) console.log(line);
   }
@@ -283,7 +285,7 @@ class Work {
       const isDone = skipExisting && sampleFiles(photo, numSamples).every(({ output }) => existsSync(output));
       const given = isDone ? null : await this.options(photo, restorer).catch(() => null);
       if (given === null || given.prompt !== undefined) continue;
-      const image = await readPicture(photo.input).catch(() => null);
+      const image = await this.picture(photo).catch(() => null);
       if (!image) continue;
       if (!quiet && !json) process.stderr.write(`${this.title(photo)}: asking what it shows\n`);
       const warning = (said: Warning) => {
@@ -324,7 +326,7 @@ class Work {
         : await this.restore(restorer, file, { ...given, seed: seed + i }, signal, samples);
       cells.push({ image: thumbnail(image), label: `seed ${seed + i}` });
     }
-    await host.writeFileAtomic(sheetPath(photo), encodePng(contactSheet(cells)));
+    await writePicture(sheetPath(photo), contactSheet(cells), this.flags.quality);
     return true;
   }
 
@@ -340,7 +342,7 @@ class Work {
     const begun = performance.now();
     // A picture that does not fit is refused before its pixels are decoded.
     const mask = await this.mask(file);
-    const photo = await readPicture(file.input, (size) => void restorer.forecast({ ...size, name: file.input }, given, undefined, mask));
+    const photo = await this.picture(file, (size) => void restorer.forecast({ ...size, name: file.input }, given, undefined, mask));
     const paths = sidePaths(flags, file.output, this.single ? null : flags.output);
     const preview = previews(paths);
     this.shown = flags.quiet || flags.json ? null : progress(this.title(file));
@@ -421,6 +423,11 @@ class Work {
     if (this.recipe || this.given.prompt !== undefined || keyOf(method.options, 'prompt') === undefined) return this.given;
     if (!existsSync(file.caption)) return { ...this.given, ...this.captionOf.get(file.input) };
     return { ...this.given, prompt: captionPrompt(await readTextFile(host, file.caption)) };
+  }
+
+  /** A photo as `readPicture` gives it; where there is but one, as it was read when it was checked. */
+  private async picture({ input }: PhotoFile, worksOn?: (size: Size) => void): Promise<Image> {
+    return this.checked ?? readPicture(input, worksOn);
   }
 
   /** The mask of a photo, where there is one. */

@@ -4,7 +4,6 @@ import { basename, dirname, extname, join, relative } from 'node:path';
 import { UserError } from '../core/errors.ts';
 import { host } from '../host/node.ts';
 import { grid, type Labelled, sideBySide } from '../image/compose.ts';
-import { encodePng } from '../image/encode.ts';
 import type { Image } from '../image/image.ts';
 import { coloursOf } from '../image/metadata.ts';
 import { opaque } from '../image/opaque.ts';
@@ -12,13 +11,11 @@ import { resize } from '../image/resize.ts';
 import type { RestoredPhoto } from '../restore/job.ts';
 import type { RestoreOptions } from '../restore/options.ts';
 import { previewEvents } from '../restore/preview.ts';
-import { changeMap, fidelity, REPORT_MEANING } from '../restore/report.ts';
 import type { RestoreEvents } from '../restore/stage.ts';
 import { matcher, traceTo } from '../restore/trace.ts';
-import { comparePage } from './compare-page.ts';
 import { checkWritable, isFolder, pathKey } from './output-path.ts';
 import { checkOutput, type PhotoFile, withoutEnding } from './photo-files.ts';
-import { writePicture } from './picture-files.ts';
+import { encodePicture, writePicture } from './picture-files.ts';
 
 /** Paths as given, in which {name} stands for the result's name without ending. */
 export interface SideFlags {
@@ -129,7 +126,7 @@ export function checkSideFiles(flags: SideFlags & { numSamples: number; log?: st
 export function previews({ preview, trace, traceTo: folder }: SidePaths): Pick<RestoreEvents, 'picture' | 'step' | 'piece' | 'trace'> {
   const writer = (into: string) => ({
     file: (name: string, bytes: Uint8Array<ArrayBuffer>) => host.writeFileAtomic(join(into, `${name}.safetensors`), bytes),
-    picture: (name: string, image: Image) => host.writeFileAtomic(join(into, `${name}.png`), encodePng(image)),
+    picture: (name: string, image: Image) => writePicture(join(into, `${name}.png`), image, 100),
   });
   return {
     ...(preview === undefined ? {} : previewEvents(writer(preview).picture)),
@@ -141,15 +138,20 @@ export function previews({ preview, trace, traceTo: folder }: SidePaths): Pick<R
 export async function writeSideFiles(paths: SidePaths, file: PhotoFile, result: RestoredPhoto<object>, quality: number): Promise<void> {
   const { photo } = result;
   if (paths.stage1 !== undefined) await writePicture(paths.stage1, result.stage1, quality);
-  if (paths.compare !== undefined) await host.writeFileAtomic(paths.compare, comparison(paths.compare, file, result));
+  if (paths.compare !== undefined) await host.writeFileAtomic(paths.compare, await comparison(paths.compare, file, result));
   if (paths.report === undefined || paths.changeMap === undefined) return;
+  const { changeMap, fidelity, REPORT_MEANING } = await import('../restore/report.ts');
   const { input, output } = file;
   const report = { input, output, changeMap: paths.changeMap, ...fidelity(photo, result.stage1, result.image), meaning: REPORT_MEANING };
   await host.writeFileAtomic(paths.report, new TextEncoder().encode(`${JSON.stringify(report, null, 2)}\n`));
-  await host.writeFileAtomic(paths.changeMap, encodePng(changeMap(photo, result.stage1, result.image)));
+  await writePicture(paths.changeMap, changeMap(photo, result.stage1, result.image), quality);
 }
 
-function comparison(path: string, file: PhotoFile, { photo, image, stage1, options }: RestoredPhoto<object>): Uint8Array<ArrayBuffer> {
+async function comparison(
+  path: string,
+  file: PhotoFile,
+  { photo, image, stage1, options }: RestoredPhoto<object>,
+): Promise<Uint8Array<ArrayBuffer>> {
   const { stage1Only, sampler, steps, cfg, seed }: Partial<RestoreOptions> = options;
   const { width, height } = image;
   const colours = coloursOf(photo);
@@ -160,11 +162,12 @@ function comparison(path: string, file: PhotoFile, { photo, image, stage1, optio
       { image: stage1, label: 'stage 1' },
       { image, label: 'restored' },
     ];
-    return encodePng({ ...sideBySide(stage1Only ? parts.slice(0, 2) : parts), ...colours });
+    return encodePicture('png', { ...sideBySide(stage1Only ? parts.slice(0, 2) : parts), ...colours }, 100);
   }
   const sampled = sampler === undefined ? 'cleaned in one pass' : `${sampler}, ${steps} steps, guidance ${cfg}, seed ${seed}`;
   const how = stage1Only ? 'stage 1 only' : sampled;
   const caption = `Photo ${photo.width} × ${photo.height}, result ${width} × ${height} pixels; ${how}.`;
+  const { comparePage } = await import('./compare-page.ts');
   return new TextEncoder().encode(comparePage({ title: basename(file.input), caption, photo: enlarged, stage1, restored: image }));
 }
 

@@ -27,13 +27,13 @@ export async function fingerprint(
   const sizeOf = (name: string) => file.info(name).end - file.info(name).begin;
   const isWhole = names.reduce((sum, name) => sum + sizeOf(name), 0) <= whole;
   const index = names.map((name) => JSON.stringify([name, file.info(name).dtype, file.info(name).shape])).join('\n');
-  const digests = [await sha256(new TextEncoder().encode(index))];
+  const digests = [await sha256([new TextEncoder().encode(index)])];
   for await (const bytes of inTurn(
     names.flatMap((name) => piecesOf(name, sizeOf(name), isWhole)),
     (piece) => file.bytes(...piece),
   ))
     digests.push(await sha256(bytes));
-  const all = await sha256(new Uint8Array(await new Blob(digests).arrayBuffer()));
+  const all = await sha256(digests);
   return KIND + Array.from(all, (byte) => byte.toString(16).padStart(2, '0')).join('');
 }
 
@@ -50,18 +50,13 @@ function piecesOf(name: string, size: number, isWhole: boolean): Piece[] {
   return pieces;
 }
 
-/** What `read` gives for each, in order, some of them under way at once; small results joined. */
+/** What `read` gives for each, in order, some of them under way at once; small ones together. */
 async function* inTurn(
   pieces: readonly Piece[],
   read: (piece: Piece) => Promise<Uint8Array<ArrayBuffer>>,
-): AsyncGenerator<Uint8Array<ArrayBuffer>> {
+): AsyncGenerator<Uint8Array<ArrayBuffer>[]> {
   const under: Promise<Uint8Array<ArrayBuffer>>[] = [];
-  let [joined, size]: [Uint8Array<ArrayBuffer>[], number] = [[], 0];
-  const flush = async () => {
-    const bytes = new Uint8Array(await new Blob(joined).arrayBuffer());
-    [joined, size] = [[], 0];
-    return bytes;
-  };
+  let [together, size]: [Uint8Array<ArrayBuffer>[], number] = [[], 0];
   let next = 0;
   let ahead = 0;
   try {
@@ -75,16 +70,25 @@ async function* inTurn(
       }
       const bytes = await under.shift()!;
       ahead -= bytes.length;
-      if (size > 0 && size + bytes.length > PIECE) yield await flush();
-      joined.push(bytes);
+      if (size > 0 && size + bytes.length > PIECE) {
+        yield together;
+        [together, size] = [[], 0];
+      }
+      together.push(bytes);
       size += bytes.length;
     }
-    if (size > 0) yield await flush();
+    if (size > 0) yield together;
   } finally {
     await Promise.allSettled(under);
   }
 }
 
-async function sha256(bytes: Uint8Array<ArrayBuffer>): Promise<Uint8Array<ArrayBuffer>> {
+async function sha256(parts: readonly Uint8Array<ArrayBuffer>[]): Promise<Uint8Array<ArrayBuffer>> {
+  const bytes = new Uint8Array(parts.reduce((sum, { length }) => sum + length, 0));
+  let at = 0;
+  for (const part of parts) {
+    bytes.set(part, at);
+    at += part.length;
+  }
   return new Uint8Array(await crypto.subtle.digest('SHA-256', bytes));
 }
