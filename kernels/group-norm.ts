@@ -4,21 +4,22 @@
  * Instead of the activation, a modulation may follow (zero-sft.ts). x and the modulation's raw come whole or in parts.
  *
  * The moments of the groups (group-moments.ts), then the elementwise part, which alone is normalizeGroups: with known moments, an image can be
- * normalised that is only at hand in windows.
+ * normalised that is only at hand in windows. Both at once, where a subgroup can have a group to itself: group-norm-subgroup.ts.
  */
 import { ShapeError } from '../core/errors.ts';
 import { apply, type Lowering, type Op, type Operand } from '../core/op.ts';
 import { type DType, elementType, remembered, shader, when } from '../core/shader.ts';
 import { describe, type OperandsOf, type OpTensor, type Scalar, sameShape, sizeOf, type Tensor } from '../core/tensor.ts';
-import { type Activation, activationWgsl } from './activation.ts';
+import type { Activation } from './activation.ts';
 import { channelSpans, loadsWithin, touched } from './channel-spans.ts';
 import { slice } from './copy.ts';
 import { checkGroups, groupMoments, lowerMoments, lowerSlices, MERGE, MERGE_PARAMS } from './group-moments.ts';
+import { normalized } from './group-norm-ends.ts';
 import { groupNormGradient, groupNormSums } from './group-norm-gradient.ts';
+import { lowerGroupNormSubgroup } from './group-norm-subgroup.ts';
 import { reshape } from './reshape.ts';
 import { ALONE_THREADS } from './rows.ts';
 import { sumAxis } from './sum-axis.ts';
-import { modulationWgsl } from './zero-sft.ts';
 
 interface Attrs {
   groups: number;
@@ -66,6 +67,7 @@ export const groupNormOp: Op<GroupNormAttrs, GroupNormInputs> = {
     const { x } = inputs;
     const { groups, modulation } = attrs;
     if (!inputs.moments && to.facts.schedule === 'subgroup') {
+      if (lowerGroupNormSubgroup(to, inputs, output, attrs)) return;
       // A dispatch more costs a CPU driver as much as all threads' merging.
       const { partial, slices } = lowerSlices(to, x, groups);
       lowerNormalize(to, { ...inputs, moments: partial }, output, attrs, modulation, slices);
@@ -191,13 +193,9 @@ const normalizeShader = remembered((how: NormalizeVariant, x: DType, activation:
   const type = elementType({ dtype: 'f32', width: loads }) as 'f32' | 'vec4<f32>';
   const lane = (i: number) => `one(image, channel + ${i}u)`;
   const read = { dtype: 'f32', width: loads } as const;
-  const step = raw ? `modulated, raw ${raw}` : activation === 'none' ? '' : activation;
-  const normal = '(x_load(at_x) - mean) * scale * factor + shift';
-  const result = raw
-    ? `modulate(${normal}, sft_gamma_load(i), sft_beta_load(i), raw_load(at_raw))`
-    : `${activation === 'none' ? '' : activation}(${normal})`;
+  const { step, functions, result } = normalized(activation, raw, type, '(x_load(at_x) - mean) * scale * factor + shift');
   return shader({
-    name: `groupNorm apply ${x} x${loads}${sameGroup ? '' : ' across groups'}${merges ? ' merging' : ''}${step && ` ${step}`}`,
+    name: `groupNorm apply ${x} x${loads}${sameGroup ? '' : ' across groups'}${merges ? ' merging' : ''}${step}`,
     bindings: {
       x: { dtype: x, width: loads },
       ...when(!merges, { moments: { dtype: 'f32', width: 1 } }),
@@ -226,7 +224,7 @@ const normalizeShader = remembered((how: NormalizeVariant, x: DType, activation:
     },
     workgroup,
     code: `
-${raw ? modulationWgsl(type) : activation === 'none' ? '' : activationWgsl(type)}
+${functions}
 ${merges ? MERGE : ''}
 // Mean and 1 / std of the channel's group.
 fn one(image: u32, channel: u32) -> vec2<f32> {

@@ -1,0 +1,175 @@
+/**
+ * groupNorm of small maps on CPU drivers: a subgroup has a group of channels of an image to itself, reads it for its moments and again, from the cache,
+ * to normalise it. One dispatch: a second one costs such a driver as long as some ten thousand elements take.
+ */
+import type { Lowering, Operand } from '../core/op.ts';
+import { type DType, loopBelow, remembered, shader, when } from '../core/shader.ts';
+import { type Scalar, sizeOf } from '../core/tensor.ts';
+import type { Activation } from './activation.ts';
+import { type ChannelSpan, channelSpans, loadsWithin, touched } from './channel-spans.ts';
+import { MOST_LOADS_ALONE } from './group-moments.ts';
+import { normalized } from './group-norm-ends.ts';
+
+/** What a group norm reads. */
+export interface NormOperands {
+  x: Operand;
+  gamma: Operand;
+  beta: Operand;
+  sftGamma: Operand | null;
+  sftBeta: Operand | null;
+  raw: Operand | null;
+}
+
+export interface NormAttrs {
+  groups: number;
+  eps: number;
+  activation: Activation;
+  modulation: Scalar | null;
+}
+
+/** Emits the group norm, a dispatch for each span of channels, and says so; false where groups are too large, or lie in several spans. */
+export function lowerGroupNormSubgroup(to: Lowering, inputs: NormOperands, output: Operand, attrs: NormAttrs): boolean {
+  const { x, gamma, beta, sftGamma, sftBeta, raw } = inputs;
+  const { groups, eps, activation, modulation } = attrs;
+  const lanes = to.facts.subgroupSizes[0];
+  const [images] = x.shape;
+  const channels = x.shape[x.shape.length - 1];
+  const perGroup = channels / groups;
+  const pixels = sizeOf(x.shape) / images / channels;
+  const spans = channelSpans(raw ? [x, raw] : [x]);
+  if (!spans.every((span) => suits(span, perGroup)) || (Math.ceil(pixels / lanes) * perGroup) / 4 > MOST_LOADS_ALONE) return false;
+  for (const { first, end, sources } of spans) {
+    const [inX, inRaw] = sources;
+    const part = (operand: Operand) => touched(operand, end - first);
+    const count = (images * (end - first)) / perGroup;
+    to.dispatch({
+      shader: subgroupShader(lanes, inX.operand.dtype, activation, inRaw?.operand.dtype),
+      operands: {
+        x: inX.operand,
+        gamma: part(gamma),
+        beta: part(beta),
+        sft_gamma: sftGamma && part(sftGamma),
+        sft_beta: sftBeta && part(sftBeta),
+        raw: inRaw?.operand,
+        y: part(output),
+      },
+      params: {
+        count,
+        groups: (end - first) / perGroup,
+        per_group: perGroup / 4,
+        pixels,
+        eps,
+        first: first / 4,
+        y_stride: channels / 4,
+        x_stride: inX.stride / 4,
+        x_start: inX.start / 4,
+        raw_stride: inRaw && inRaw.stride / 4,
+        raw_start: inRaw && inRaw.start / 4,
+        scale: modulation,
+      },
+      threads: count * lanes,
+    });
+  }
+  return true;
+}
+
+/** Whether the groups of a span lie in it whole, and loads of four in a group. */
+function suits({ first, end, sources }: ChannelSpan, perGroup: number): boolean {
+  const inLoads = loadsWithin(perGroup, first, ...sources.flatMap(({ stride, start }) => [stride, start])) === 4;
+  return inLoads && first % perGroup === 0 && end % perGroup === 0;
+}
+
+/**
+ * Lanes take turns with the pixels. Each has the means so far and the squared deviations from them (Welford 1962), of differences from its first load,
+ * so that a large mean does not round them; then those of all lanes are merged (Chan, Golub & LeVeque 1983).
+ */
+const subgroupShader = remembered((lanes: number, x: DType, activation: Activation, raw?: DType) => {
+  const read = { dtype: 'f32', width: 4 } as const;
+  const { step, functions, result } = normalized(activation, raw, 'vec4<f32>', '(x_load(at_x) - mean) * scale * factor + shift');
+  return shader({
+    name: `groupNorm ${x} x4 subgroup ${lanes}${step}`,
+    bindings: {
+      x: { dtype: x, width: 4 },
+      gamma: read,
+      beta: read,
+      ...when(Boolean(raw), { sft_gamma: read, sft_beta: read, raw: { dtype: raw ?? 'f32', width: 4 } }),
+      y: { ...read, write: true },
+    },
+    params: {
+      count: 'u32',
+      // The span's groups; then in loads: channels of a group, the span's first, all channels, and where the span lies.
+      groups: 'u32',
+      per_group: 'u32',
+      pixels: 'u32',
+      eps: 'f32',
+      first: 'u32',
+      y_stride: 'u32',
+      x_stride: 'u32',
+      x_start: 'u32',
+      ...when(Boolean(raw), { raw_stride: 'u32', raw_start: 'u32', scale: 'f32' }),
+    },
+    workgroup: lanes,
+    subgroups: true,
+    code: `
+${functions}
+fn run(id: u32, group: u32, local: u32) {
+  let g = min(group, p.count - 1u);
+  let image = g / p.groups;
+  let column = (g % p.groups) * p.per_group;
+  let begin = image * p.pixels * p.x_stride + p.x_start + column;
+  var about = 0.0;
+  var n = 0.0;
+  var means = vec4<f32>(0.0);
+  var squares = vec4<f32>(0.0);
+  if (local < p.pixels) {
+    var at = begin + local * p.x_stride;
+    let behind = begin + p.pixels * p.x_stride;
+    about = dot(x_load(at), vec4<f32>(0.25));
+    loop {
+      ${loopBelow(
+        'c',
+        'p.per_group',
+        `let d = x_load(at + c) - about;
+        n += 1.0;
+        let apart = d - means;
+        means += apart / n;
+        squares += apart * (d - means);`,
+      )}
+      continuing {
+        at += ${lanes}u * p.x_stride;
+        break if at >= behind;
+      }
+    }
+  }
+  let apart = dot(means, vec4<f32>(0.25));
+  let within = means - apart;
+  let of_lane = about + apart;
+  let elements = subgroupAdd(n);
+  let mean = subgroupAdd(n * of_lane) / elements;
+  let between = of_lane - mean;
+  let variance = subgroupAdd(dot(squares + n * within * within, vec4<f32>(0.25)) + n * between * between) / elements;
+  if (local >= p.pixels || group >= p.count) { return; }
+  let scale = 1.0 / sqrt(variance + p.eps);
+  ${loopBelow(
+    'c',
+    'p.per_group',
+    `let factor = gamma_load(p.first + column + c);
+    let shift = beta_load(p.first + column + c);
+    let row = image * p.pixels + local;
+    var i = row * p.y_stride + p.first + column + c;
+    let behind = (image + 1u) * p.pixels * p.y_stride;
+    var at_x = begin + local * p.x_stride + c;
+    ${raw ? 'var at_raw = row * p.raw_stride + p.raw_start + column + c;' : ''}
+    loop {
+      y_store(i, ${result});
+      continuing {
+        i += ${lanes}u * p.y_stride;
+        at_x += ${lanes}u * p.x_stride;
+        ${raw ? `at_raw += ${lanes}u * p.raw_stride;` : ''}
+        break if i >= behind;
+      }
+    }`,
+  )}
+}`,
+  });
+});
