@@ -4,13 +4,20 @@ import type { Inputs, Tensor } from './tensor.ts';
 /**
  * Tensors reachable from `outputs`, each after everything it reads: outputs in the order in which the trace made them, and what an operation
  * reads from its first input to its last. Gradient rules put the upstream derivative first, so that a backward pass has done with later layers
- * before it takes up what it needs of earlier ones.
+ * before it takes up what it needs of earlier ones. What lies together in a tensor (Op.holds) comes in the order of the trace too, not when that tensor does.
  */
 export function topological(outputs: Iterable<Tensor>): Tensor[] {
+  const roots = [...outputs];
+  const order = depthFirst(roots);
+  const parts = order.flatMap((tensor) => (tensor.source.kind === 'op' && tensor.source.op.holds ? inputsOf(tensor) : []));
+  return parts.length > 0 ? depthFirst([...roots, ...parts]) : order;
+}
+
+function depthFirst(roots: readonly Tensor[]): Tensor[] {
   const order: Tensor[] = [];
   const seen = new Set<Tensor>();
   // An explicit stack: deep networks would overflow the call stack.
-  const stack = [...outputs].sort((a, b) => b.serial - a.serial).map((tensor) => ({ tensor, expanded: false }));
+  const stack = [...roots].sort((a, b) => b.serial - a.serial).map((tensor) => ({ tensor, expanded: false }));
   while (stack.length) {
     const entry = stack.pop()!;
     if (entry.expanded) order.push(entry.tensor);

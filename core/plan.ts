@@ -68,6 +68,7 @@ export function planGraph(outputs: Record<string, Tensor>, facts: AdapterFacts, 
   const order = topological(Object.values(outputs));
   const values = new Map<Tensor, Place>();
   const inParts = takenInParts(order, Object.values(outputs));
+  const homes = computedInPlace(order, Object.values(outputs));
   const result: Plan = {
     dispatches: [],
     once: 0,
@@ -103,6 +104,13 @@ export function planGraph(outputs: Record<string, Tensor>, facts: AdapterFacts, 
   };
 
   const pooled = (bytes: number): Storage => ({ kind: 'pooled', bytes, slot: -1 });
+  const madeStorage = new Map<Tensor, Storage>();
+  /** Where what an operation computes lies. */
+  const storageOf = (tensor: Tensor): Storage => {
+    let storage = madeStorage.get(tensor);
+    if (!storage) madeStorage.set(tensor, (storage = pooled(check(describe(tensor), storageBytes(tensor.dtype, tensor.size)))));
+    return storage;
+  };
   for (const tensor of order) {
     const { shape, dtype, source } = tensor;
     const label = describe(tensor);
@@ -132,7 +140,9 @@ export function planGraph(outputs: Record<string, Tensor>, facts: AdapterFacts, 
       values.set(tensor, { ...places[0], shape, dtype, label, begins: begins + (source.op.begins?.(source.attrs) ?? 0) });
       continue;
     }
-    const output: Value = { shape, dtype, label, storage: source.op.inPlace ? places[0].storage : pooled(check(label, bytes)) };
+    const { whole, begins } = homes.get(tensor) ?? { whole: tensor };
+    const output: Value = { shape, dtype, label, storage: source.op.inPlace ? places[0].storage : storageOf(whole), begins };
+    if (source.op.holds) for (const [name, input] of Object.entries(inputs)) if (input?.storage === output.storage) inputs[name] = null;
     const read = inputsOf(tensor);
     const weight = read.find((input) => input.source.kind === 'parameter');
     const title = `${source.op.name} ${read.map((input) => showShape(input.shape)).join(' ')}${weight ? ` [${describe(weight)}]` : ''}`;
@@ -239,6 +249,31 @@ function takenInParts(order: readonly Tensor[], outputs: readonly Tensor[]): Set
     for (const [name, input] of Object.entries(inputs)) if (input && !op.inParts?.includes(name)) found.delete(input);
   }
   return found;
+}
+
+/** The tensors that are computed in a place of another, which alone reads them, and their first byte there. */
+function computedInPlace(order: readonly Tensor[], outputs: readonly Tensor[]): Map<Tensor, { whole: Tensor; begins: number }> {
+  const readers = new Map<Tensor, number>();
+  for (const tensor of [...order.flatMap(inputsOf), ...outputs]) readers.set(tensor, (readers.get(tensor) ?? 0) + 1);
+  const found = new Map<Tensor, { whole: Tensor; begins: number }>();
+  for (const whole of order) {
+    const { source } = whole;
+    if (source.kind !== 'op' || !source.op.holds) continue;
+    const begins = source.op.holds(source.attrs);
+    inputsOf(whole).forEach((input, i) => {
+      const made = underView(input, (tensor) => readers.get(tensor) === 1);
+      if (made && made.dtype === 'f32') found.set(made, { whole, begins: begins[i] });
+    });
+  }
+  return found;
+}
+
+/** What an operation computes for a tensor to be seen from its first element on; null where `holds` is not true of it and of all views between. */
+function underView(tensor: Tensor, holds: (tensor: Tensor) => boolean): Tensor | null {
+  if (!holds(tensor) || tensor.source.kind !== 'op') return null;
+  const { op } = tensor.source;
+  if (op.lower) return op.inPlace || op.holds ? null : tensor;
+  return op.begins ? null : underView(inputsOf(tensor)[0], holds);
 }
 
 /**

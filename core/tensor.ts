@@ -66,6 +66,11 @@ export interface Op<Attrs, I extends Inputs = Inputs> {
   lower?(inputs: OperandsOf<I>, output: Operand, attrs: Attrs, to: Lowering): void;
   /** Of a view, where it begins in its first input: a byte whose number is a multiple of 256. Default 0. */
   begins?(attrs: Attrs): number;
+  /**
+   * Of a result that is its inputs one after the other, f32: the byte at which each begins, a multiple of 256. An input that nothing else reads is computed
+   * there, and is null when it comes to `lower`.
+   */
+  holds?(attrs: Attrs): readonly number[];
   /** Whether `lower` changes its first input where it lies, a weight that nothing else of the program reads but after it: the result is that input, changed. */
   readonly inPlace?: boolean;
   /** The inputs that `lower` takes in parts too. */

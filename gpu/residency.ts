@@ -93,11 +93,11 @@ export class Residency {
 
   /**
    * Fills a weight's buffer from values in the checkpoint's order: f16 bit patterns in Uint16Array for f16, which may be given for q8 and q4 too, else
-   * Float32Array. What is stored in blocks is rounded here. Throws ShapeError for other counts and types.
+   * Float32Array. What is stored in blocks is rounded here. A weight may lie in another, from a byte on. Throws ShapeError for other counts and types.
    */
-  upload(weight: Parameter, values: TensorData): void {
+  upload(weight: Parameter, values: TensorData, whole = weight, offset = 0): void {
     const stored = packed(values, weight);
-    this.device.gpu.queue.writeBuffer(this.place(weight), 0, stored);
+    this.device.gpu.queue.writeBuffer(this.place(whole), offset, stored);
     this.uploads++;
   }
 

@@ -223,6 +223,12 @@ export function lowerRows(to: Lowering, x: Operand, y: Operand, from: number, at
   ]);
 }
 
+/** All of x -> as many elements of y from `at` on. */
+export function lowerInto(to: Lowering, x: Operand, y: Operand, at: number): void {
+  const size = sizeOf(x.shape);
+  lowerCopy(to, x, y, at, [{ size, limit: size, before: 0, repeat: 1, inStride: 1, outStride: 1 }]);
+}
+
 interface CopyAxis {
   size: number;
   limit: number;

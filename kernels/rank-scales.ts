@@ -3,8 +3,8 @@
  * ranks; scalars of the program may change between runs. y (R) f32.
  */
 import { apply, type Op } from '../core/op.ts';
-import { shader } from '../core/shader.ts';
 import { constant, type Scalar, type Tensor } from '../core/tensor.ts';
+import { lowerFill } from './fill.ts';
 
 export interface RankScale {
   scale: Scalar;
@@ -31,19 +31,8 @@ export const rankScalesOp: Op<readonly RankScale[], Record<never, never>> = {
   lower(_inputs, output, scales, to) {
     let first = 0;
     for (const { scale, factor, rank } of scales) {
-      to.dispatch({ shader: SHADER, operands: { y: output }, params: { first, count: rank, factor, scale }, threads: rank });
+      lowerFill(to, output, first, rank, scale, factor);
       first += rank;
     }
   },
 };
-
-const SHADER = shader({
-  name: 'rankScales',
-  bindings: { y: { dtype: 'f32', width: 1, write: true } },
-  params: { first: 'u32', count: 'u32', factor: 'f32', scale: 'f32' },
-  workgroup: 64,
-  code: `
-fn run(id: u32, group: u32, local: u32) {
-  if (id < p.count) { y_store(p.first + id, p.factor * p.scale); }
-}`,
-});

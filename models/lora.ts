@@ -4,13 +4,14 @@
  * that any number of them costs what one of the sum of their ranks costs, and their part of the sum is taken by the layer's own kernel
  * (kernels/low-rank.ts). Scales are numbers or scalars of the program, so that they change without a new plan; W stays as it is. With
  * B = 0 the result is that of the graph without, bit for bit. In training, where an adapter's rank is not low beside its layer's width, x is multiplied by
- * W + s B A, which is computed at every step.
+ * W + s B A, which is computed at every step, at once for all adapters whose factors lie one after the other (kernels/weight-part.ts).
  */
 
 import { isBlocks } from '../core/blocks.ts';
 import { UserError } from '../core/errors.ts';
 import { rewrite } from '../core/fuse.ts';
 import { inputsOf } from '../core/graph.ts';
+import { grouped } from '../core/grouped.ts';
 import { Parameter } from '../core/module.ts';
 import { isOp, type OpTensor, withInputs } from '../core/op.ts';
 import { within } from '../core/scope.ts';
@@ -19,10 +20,12 @@ import type { Device } from '../gpu/device.ts';
 import { add, mul } from '../kernels/binary.ts';
 import { conv2dOp } from '../kernels/conv2d.ts';
 import { concat, pad } from '../kernels/copy.ts';
-import { linear, linearOp, turnedLinear } from '../kernels/linear.ts';
+import { linear, linearOp, matmul } from '../kernels/linear.ts';
 import { lowRankDown, withLowRank } from '../kernels/low-rank.ts';
+import { part, together } from '../kernels/part.ts';
 import { type RankScale, rankScales } from '../kernels/rank-scales.ts';
 import { reshape } from '../kernels/reshape.ts';
+import { canFollow, firstOf, wholeOf } from '../kernels/weight-part.ts';
 import type { Lora } from '../weights/lora.ts';
 import type { Matrix } from '../weights/lora-delta.ts';
 import type { LoraTarget } from '../weights/lora-names.ts';
@@ -91,6 +94,8 @@ interface Stack {
 /** LoRAs in force together. */
 export class LoraStack {
   private readonly stacks = new Map<Parameter, Stack>();
+  /** Of a weight with a single adapter, those whose factors lie with that one's, itself among them. */
+  private readonly alike = new Map<Parameter, readonly Scaled[]>();
   private readonly owned = new Set<Parameter>();
 
   constructor(loras: readonly AppliedLora[]) {
@@ -98,13 +103,17 @@ export class LoraStack {
     for (const { adapters, scale } of loras) {
       for (const adapter of adapters) {
         const { parameter } = adapter;
-        for (const factor of adapter.factors) this.owned.add(factor);
+        for (const factor of adapter.factors) this.owned.add(wholeOf(factor));
         const list = byWeight.get(parameter) ?? [];
         list.push({ adapter, scale: typeof scale === 'function' ? scale(parameter.name) : scale });
         byWeight.set(parameter, list);
       }
     }
     for (const [parameter, list] of byWeight) this.stacks.set(parameter, this.stackOf(parameter, list));
+    const single = [...byWeight.values()].filter(isSingle).map(([scaled]) => scaled);
+    for (const list of grouped(single, ({ adapter }) => wholeOf(adapter.factors[1])).values()) {
+      for (const scaled of list) this.alike.set(scaled.adapter.parameter, canChangeTogether(list) ? list : [scaled]);
+    }
   }
 
   /**
@@ -114,11 +123,19 @@ export class LoraStack {
   apply<Outputs extends Record<string, Tensor>>(outputs: Outputs): Outputs {
     if (this.stacks.size === 0) return outputs;
     const scales = sharedScales();
+    const sums = new Map<readonly Scaled[], Tensor>();
+    const changed = (weight: Parameter): Tensor | null => {
+      const list = this.alike.get(weight);
+      if (!list) return null;
+      if (!sums.has(list)) sums.set(list, changedWeights(list, scales));
+      const { storedShape } = weight;
+      return part(sums.get(list)!, sizeOf(storedShape) * list.findIndex(({ adapter }) => adapter.parameter === weight), storedShape);
+    };
     return rewrite(outputs, (tensor) => {
       const weight = inputsOf(tensor)
         .flatMap(({ source }) => (source.kind === 'parameter' ? [source.parameter] : []))
         .find((w) => this.stacks.has(w));
-      return weight ? within(tensor.module, () => adapted(tensor, weight, this.stacks.get(weight)!, scales)) : tensor;
+      return weight ? within(tensor.module, () => adapted(tensor, weight, this.stacks.get(weight)!, scales, changed)) : tensor;
     });
   }
 
@@ -132,7 +149,7 @@ export class LoraStack {
     const [dense, plain, windowed] = [withFactors(1), withFactors(2), withFactors(3)];
     const stack: Stack = { plain, down: null, windowed: [], up: null, dense };
     const [{ adapter }] = list;
-    if (list.length === 1 && plain.length === 1 && adapter.parts === 1) {
+    if (isSingle(list)) {
       // The factors themselves, which may be in training.
       const [down, up] = adapter.factors.map(({ tensor }) => tensor);
       const missing = paddedRank(adapter) - rankOf(adapter);
@@ -188,8 +205,10 @@ const rankOf = ({ factors }: Adapter): number => factors[factors.length - 1].sha
 /** Kernels read ranks in fours. */
 const paddedRank = (adapter: Adapter): number => Math.ceil(rankOf(adapter) / 4) * 4;
 
+type SharedScales = (list: readonly Scaled[], rank: (adapter: Adapter) => number) => Tensor | null;
+
 /** `rankScales`, the same tensor wherever the same is asked for. */
-function sharedScales(): (list: readonly Scaled[], rank: (adapter: Adapter) => number) => Tensor | null {
+function sharedScales(): SharedScales {
   const made = new Map<string, Tensor | null>();
   return (list, rank) => {
     const scales: RankScale[] = list.map(({ adapter, scale }) => ({ scale, factor: adapter.strength, rank: rank(adapter) }));
@@ -197,6 +216,43 @@ function sharedScales(): (list: readonly Scaled[], rank: (adapter: Adapter) => n
     if (!made.has(key)) made.set(key, rankScales(scales));
     return made.get(key)!;
   };
+}
+
+/** Whether there is one adapter, of two factors, for the weight as a whole. */
+const isSingle = (list: readonly Scaled[]) => list.length === 1 && list[0].adapter.factors.length === 2 && list[0].adapter.parts === 1;
+
+/** Whether adapters are all whose factors lie in their weights, in order, and what they add too may lie one after the other. */
+function canChangeTogether(list: readonly Scaled[]): boolean {
+  const [{ adapter, scale }] = list;
+  return (
+    canFollow(sizeOf(adapter.parameter.shape)) &&
+    adapter.factors.every((factor) => sizeOf(wholeOf(factor).shape) === list.length * sizeOf(factor.shape)) &&
+    list.every((each, i) => {
+      const follows = each.adapter.factors.every((factor) => firstOf(factor) === i * sizeOf(factor.shape));
+      return follows && each.scale === scale && each.adapter.strength === adapter.strength;
+    })
+  );
+}
+
+/** W + s B A of adapters that change together. -> (adapters, out, in) */
+function changedWeights(list: readonly Scaled[], scales: SharedScales): Tensor {
+  const [{ adapter }] = list;
+  const n = list.length;
+  const rank = rankOf(adapter);
+  const weights = list.map((each) => each.adapter.parameter.tensor);
+  const [{ size, shape }] = weights;
+  const [down, up] = adapter.factors.map((factor) => (n > 1 ? wholeOf(factor) : factor).tensor);
+  const ups = reshape(up, [n, shape[0], rank]);
+  const scale = scales([list[0]], rankOf);
+  const change = matmul(scale ? mul(ups, scale) : ups, reshape(down, [n, rank, size / shape[0]]));
+  const before =
+    n > 1
+      ? together(
+          weights.map((x, i) => ({ first: i * size, x })),
+          change.shape,
+        )
+      : reshape(weights[0], change.shape);
+  return add(change, before);
 }
 
 /** Columns of a result that kernels compute at least. */
@@ -207,7 +263,7 @@ const TILE = 32;
  * dearer than multiplying them with one another and taking W's. What has `rank` columns is computed in whole tiles.
  */
 function addsToWeight({ shape }: Tensor, w: Tensor, { plain, windowed, dense }: Stack): boolean {
-  const inTraining = plain.every(({ adapter }) => adapter.factors.every(({ changes }) => changes === 'every run'));
+  const inTraining = plain.every(({ adapter }) => adapter.factors.every((factor) => wholeOf(factor).changes === 'every run'));
   if (!inTraining || windowed.length + dense.length > 0 || isBlocks(w.dtype)) return false;
   const rank = plain.reduce((sum, { adapter }) => sum + paddedRank(adapter), 0);
   const outs = w.shape[0];
@@ -217,18 +273,20 @@ function addsToWeight({ shape }: Tensor, w: Tensor, { plain, windowed, dense }: 
   return outs * columns * (products + rows) < rows * (outs + columns) * products;
 }
 
-/** A layer's result with the adapters of its weight. */
-function adapted(layer: OpTensor<unknown>, weight: Parameter, stack: Stack, scales: ReturnType<typeof sharedScales>): Tensor {
+/** A layer's result with the adapters of its weight; `changed` gives a weight to which its adapter is added, if it has a single one. */
+function adapted(
+  layer: OpTensor<unknown>,
+  weight: Parameter,
+  stack: Stack,
+  scales: SharedScales,
+  changed: (weight: Parameter) => Tensor | null,
+): Tensor {
   if (!isOp(layer, linearOp) && !isOp(layer, conv2dOp))
     throw new UserError(`${describe(layer)} reads the weight ${weight.name} and is no linear layer or convolution: it cannot be adapted.`);
   const { x, w } = layer.source.inputs;
   const { plain, down, windowed, up, dense } = stack;
-  if (down && up && addsToWeight(layer, w, stack)) {
-    const scale = scales(plain, paddedRank);
-    const rows = (factor: Tensor) => reshape(factor, [factor.shape[0], factor.size / factor.shape[0]]);
-    const change = turnedLinear(scale ? mul(up, scale) : up, rows(down));
-    return withInputs(layer as OpTensor<unknown>, (input) => (input === w ? reshape(add(change, rows(w)), w.shape) : input));
-  }
+  const sum = addsToWeight(layer, w, stack) ? changed(weight) : null;
+  if (sum) return withInputs(layer as OpTensor<unknown>, (input) => (input === w ? sum : input));
   const ts = down ? [lowRankDown(layer, x, down, scales(plain, paddedRank))] : [];
   for (const { scaled, down, mid } of windowed) ts.push(lowRankDown(layer, linear(x, down), mid, scales([scaled], paddedRank)));
   const y = up ? withLowRank(layer, ts.length > 1 ? concat(ts, -1) : ts[0], up) : layer;

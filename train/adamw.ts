@@ -14,6 +14,7 @@ import { exchange } from '../kernels/exchange.ts';
 import { reshape } from '../kernels/reshape.ts';
 import { sumAxis } from '../kernels/sum-axis.ts';
 import { affine } from '../kernels/unary.ts';
+import { firstOf, wholeOf } from '../kernels/weight-part.ts';
 
 export interface AdamWOptions {
   /** Decay of the moments. Default [0.9, 0.999]. */
@@ -28,7 +29,7 @@ export interface AdamWOptions {
   ema?: number | null;
 }
 
-/** What there is of every weight. */
+/** What there is of every whole. */
 export type Kept = 'weight' | 'first' | 'second' | 'average' | 'gradient';
 
 /** Most bytes that are read at a time. */
@@ -36,6 +37,8 @@ const READ = 2 ** 26;
 
 export class AdamW {
   readonly weights: readonly Parameter[];
+  /** What the weights lie in, which is what is differentiated by and changed: themselves, but for parts of others. */
+  readonly wholes: readonly Parameter[];
   /** Updates made. */
   step = 0;
   private readonly device: Device;
@@ -56,15 +59,17 @@ export class AdamW {
       );
     this.device = device;
     this.weights = weights;
+    this.wholes = [...new Set(weights.map(wholeOf))];
     this.start = values;
     this.options = { betas, epsilon, weightDecay, lambda, ema };
-    const like = (kept: Kept) => weights.map((weight) => state(`${kept} of ${weight.name}`, weight.shape, weight.kind));
+    const { wholes } = this;
+    const like = (kept: Kept) => wholes.map(({ name, shape, kind }) => state(`${kept} of ${name}`, shape, kind));
     this.kept = {
-      ...{ weight: weights, first: like('first'), second: like('second'), gradient: like('gradient') },
+      ...{ weight: wholes, first: like('first'), second: like('second'), gradient: like('gradient') },
       average: ema === null ? [] : like('average'),
     };
-    for (const weight of weights) weight.changes = 'every run';
-    this.squares = state('squares', [weights.reduce((places, { shape }) => places + squaresOf(sizeOf(shape)), 0), 4], 'vector');
+    for (const whole of wholes) whole.changes = 'every run';
+    this.squares = state('squares', [wholes.reduce((places, { shape }) => places + squaresOf(sizeOf(shape)), 0), 4], 'vector');
   }
 
   /** Whether there is a moving average. */
@@ -78,13 +83,14 @@ export class AdamW {
     this.placed ??= this.device.guard('placing weights in training and their moments', () => {
       for (const parameters of [this.kept.first, this.kept.second, this.kept.gradient, [this.squares]])
         for (const parameter of parameters) residency.place(parameter);
-      for (const kept of ['weight', 'average'] as const) for (const [n] of this.kept[kept].entries()) this.write(kept, n, this.start[n]);
+      for (const kept of this.averaged ? (['weight', 'average'] as const) : (['weight'] as const))
+        for (const [n, values] of this.start.entries()) this.write(kept, n, values);
     });
     return this.placed;
   }
 
   /**
-   * In the graph of a pass: adds the derivatives of its loss, one a weight, to the step's gradients, with that of the regulariser. The scalar `share` says by
+   * In the graph of a pass: adds the derivatives of its loss, one a whole, to the step's gradients, with that of the regulariser. The scalar `share` says by
    * how much, and `before` is 0 in the first pass of a step, else 1. -> (4): |derivatives|^2, |step's gradients|^2, with a
    * regulariser |weights|^2, 0, over all weights.
    */
@@ -101,7 +107,7 @@ export class AdamW {
     each.sort((a, b) => a.g.serial - b.g.serial);
     let squares = this.squares.tensor;
     for (const { g, n, at } of each) {
-      const [w, sum] = [lambda === 0 ? null : this.weights[n].tensor, this.kept.gradient[n].tensor];
+      const [w, sum] = [lambda === 0 ? null : this.wholes[n].tensor, this.kept.gradient[n].tensor];
       squares = collectGradient({ squares, g, w, sum }, { place: at, before: scalar('before'), share: scalar('share'), decay: 2 * lambda });
     }
     const sums = sumAxis(sumAxis(reshape(squares, [64, places / 64, 4]), 1), 0);
@@ -143,10 +149,10 @@ export class AdamW {
   /** Values of every weight, in the checkpoint's order. Throws DeviceError (wrong-values) where the GPU reads nothing. */
   async read(kept: Kept): Promise<Float32Array<ArrayBuffer>[]> {
     await this.place();
-    const values: Float32Array<ArrayBuffer>[] = [];
-    for (let from = 0; from < this.weights.length; ) {
+    const values: Float32Array[] = [];
+    for (let from = 0; from < this.wholes.length; ) {
       const some: Parameter[] = [];
-      for (let bytes = 0; from + some.length < this.weights.length; ) {
+      for (let bytes = 0; from + some.length < this.wholes.length; ) {
         const next = this.kept[kept][from + some.length];
         bytes += next.bytes;
         if (some.length > 0 && bytes > READ) break;
@@ -163,18 +169,23 @@ export class AdamW {
             'The weights in training could not be read: the GPU gave something else than it holds. Probably the driver dropped the work.',
             { code: 'wrong-values', values: { fault: 'unread' } },
           );
-        values.push(...some.map((parameter, i) => checkpointOrder(results[i], parameter)));
+        values.push(...some.map((_, i) => results[i]));
       } finally {
         program.dispose();
       }
       from += some.length;
     }
-    return values;
+    return this.weights.map((weight) => {
+      const stored = values[this.wholes.indexOf(wholeOf(weight))];
+      const own = weight === wholeOf(weight) ? stored : stored.slice(firstOf(weight), firstOf(weight) + sizeOf(weight.shape));
+      return checkpointOrder(own, weight);
+    });
   }
 
   /** Gives weight n other values, in the checkpoint's order; to be called when they are placed. Throws ShapeError for another count. */
   write(kept: Kept, n: number, values: Float32Array): void {
-    this.device.residency.upload(this.kept[kept][n], values);
+    const weight = this.weights[n];
+    this.device.residency.upload(weight, values, this.kept[kept][this.wholes.indexOf(wholeOf(weight))], 4 * firstOf(weight));
   }
 
   /** Frees all but the weights. */
@@ -185,15 +196,15 @@ export class AdamW {
         () => undefined, // it was never made
       );
     }
-    const { weight: weights, ...kept } = this.kept;
-    for (const weight of weights) weight.changes = 'seldom';
+    const { weight: wholes, ...kept } = this.kept;
+    for (const whole of wholes) whole.changes = 'seldom';
     for (const parameter of [...Object.values(kept).flat(), this.squares]) this.device.residency.release(parameter);
   }
 
-  /** A program that changes each weight, and gives nothing back. */
+  /** A program that changes each whole, and gives nothing back. */
   private async compile(change: (n: number) => Tensor): Promise<Program<string>> {
     await this.place();
-    const outputs = Object.fromEntries(this.weights.map((_, n) => [n, change(n)]));
+    const outputs = Object.fromEntries(this.wholes.map((_, n) => [n, change(n)]));
     return compile(this.device, outputs, undefined, { kept: Object.keys(outputs) });
   }
 }

@@ -2,7 +2,9 @@
  * The tasks of the autoencoder's parts, on pixels. SDXL's own encoder and decoder: a picture comes back, with L1 and a little KL (Kingma & Welling
  * 2013; Rombach et al. 2022). SUPIR's denoise encoder: what it makes of a degraded picture decodes to the clean one (arXiv 2401.13627, sec. 3.1).
  */
+
 import { UserError } from '../core/errors.ts';
+import { joined } from '../core/joined.ts';
 import type { TorchRandom } from '../core/random.ts';
 import { input, type Shape, sizeOf, type Tensor } from '../core/tensor.ts';
 import type { RunInputs } from '../gpu/program.ts';
@@ -14,7 +16,7 @@ import { abs, affine, exp, square } from '../kernels/unary.ts';
 import { latentFactor } from '../models/config.ts';
 import type { Supir } from '../models/supir.ts';
 import { meanOf } from '../models/vae.ts';
-import { joined, type Task, type TrainingItem } from './training.ts';
+import type { Task, TrainingItem } from './training.ts';
 
 /** A picture of `shape` (H, W, 3). */
 export interface TrainingPicture extends TrainingItem {

@@ -2,7 +2,9 @@
  * The task of predicting noise in cached latents, in two modes: plain denoising with SDXL's UNet (arXiv 2408.17060, sec. 3.3), and restoration,
  * in which the control network sees the degraded image and the loss the whole of SUPIR.
  */
+
 import { UserError } from '../core/errors.ts';
+import { joined } from '../core/joined.ts';
 import type { TorchRandom } from '../core/random.ts';
 import { input, sizeOf, type Tensor } from '../core/tensor.ts';
 import type { RunInputs } from '../gpu/program.ts';
@@ -10,7 +12,7 @@ import type { Supir } from '../models/supir.ts';
 import { timestepEmbedding } from '../models/timestep-embedding.ts';
 import { NoiseSchedule } from '../sampler/schedule.ts';
 import { minSnrWeight, noiseLoss, noisy, trainingNoise } from './loss.ts';
-import { joined, type Task, type TrainingItem } from './training.ts';
+import type { Task, TrainingItem } from './training.ts';
 
 /** An image as the UNet is trained on it; all values on the host. */
 export interface TrainingImage extends TrainingItem {

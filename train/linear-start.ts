@@ -3,7 +3,9 @@
  * principal components of blocks of 4 x 4 pixels, carried through the residual stream; the decoder is four convolutions without anything
  * between them, fitted to the photos, of which the first three sit where the size changes. Branches beside the stream begin near zero.
  */
+
 import { UserError } from '../core/errors.ts';
+import { joined } from '../core/joined.ts';
 import { Module } from '../core/module.ts';
 import { TorchRandom } from '../core/random.ts';
 import { input, type Shape, sizeOf, type Tensor } from '../core/tensor.ts';
@@ -18,7 +20,7 @@ import type { SupirConfig, VaeConfig } from '../models/config.ts';
 import { Conv2d } from '../models/layers.ts';
 import type { TrainingPicture } from './autoencoding.ts';
 import { type Components, principalComponents } from './principal-components.ts';
-import { joined, type StepReport, type Task, Training } from './training.ts';
+import { type StepReport, type Task, Training } from './training.ts';
 import { clearRow, put, shrink, type Weight, type Weights } from './untrained.ts';
 
 /** Pixels of a block, along one side. */

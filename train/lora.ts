@@ -3,10 +3,13 @@
  * (Hu et al. 2021, arXiv 2106.09685; arXiv 2408.17060, sec. 3.3)
  */
 import { UserError } from '../core/errors.ts';
+import { grouped } from '../core/grouped.ts';
 import { encodeF16 } from '../core/half.ts';
+import { joined } from '../core/joined.ts';
 import type { Parameter } from '../core/module.ts';
 import { TorchRandom } from '../core/random.ts';
 import { sizeOf } from '../core/tensor.ts';
+import { canFollow, WeightPart } from '../kernels/weight-part.ts';
 import { type Adapter, factorOf } from '../models/lora.ts';
 import { encodeSafetensors } from '../weights/safetensors-writer.ts';
 
@@ -49,7 +52,7 @@ export function newAdapters(weights: Iterable<Parameter>, { rank, alpha = rank, 
   );
   if (chosen.length === 0) throw new UserError(`No layer of the UNet is among the targets ${targets.join(', ') || '(none given)'}.`);
   const random = new TorchRandom(seed);
-  return chosen.map((parameter) => {
+  const adapters = chosen.map((parameter) => {
     const [outs, ins, ...window] = parameter.shape;
     const [shapeA, shapeB] = [
       [rank, ins, ...window],
@@ -59,6 +62,33 @@ export function newAdapters(weights: Iterable<Parameter>, { rank, alpha = rank, 
       isZero ? new Float32Array(sizeOf(shape)) : random.randn(sizeOf(shape)).map((value) => value / Math.sqrt(rank));
     return trainedAdapter(parameter, [start(shapeA, zero === 'A'), start(shapeB, zero === 'B')], alpha / rank);
   });
+  const alike = grouped(adapters, ({ factors }) => String(factors.map(({ shape }) => shape)));
+  for (const list of alike.values()) layTogether(list);
+  return adapters;
+}
+
+/** Most elements of the weights that adapters change together. */
+const MOST = 2 ** 20;
+
+/** Lets the factors of adapters of one shape lie one after the other in a weight each, so that a program has one dispatch for all of them. */
+function layTogether(adapters: readonly TrainedAdapter[]): void {
+  const [{ parameter, factors }] = adapters;
+  if (!factors.every(({ shape }) => canFollow(sizeOf(shape)))) return;
+  const most = Math.max(1, Math.floor(MOST / sizeOf(parameter.shape)));
+  for (let from = 0; from < adapters.length; from += most) {
+    const some = adapters.slice(from, from + most);
+    const wholes = factors.map(({ shape: [rows, ...rest] }, f) =>
+      factorOf(
+        { shape: [some.length * rows, ...rest], data: joined(some.map(({ values }) => values[f])) },
+        `${some[0].factors[f].name} and others`,
+      ),
+    );
+    some.forEach((adapter, n) => {
+      adapter.factors = adapter.factors.map(({ shape, kind, name, source }, f) =>
+        Object.assign(new WeightPart(shape, kind, wholes[f], n * sizeOf(shape)), { name, source }),
+      );
+    });
+  }
 }
 
 /** An adapter of given factors, A (rank, in, ...) and B (out, rank). */

@@ -49,7 +49,7 @@ export class TrainingStep {
   ): Promise<TrainingStep> {
     await adam.place();
     const graph = beforeGradient(outputs);
-    const squares = adam.collect(derivatives(graph.loss, adam.weights, checkpointing));
+    const squares = adam.collect(derivatives(graph.loss, adam.wholes, checkpointing));
     return new TrainingStep(await compile(device, { ...graph, squares }));
   }
 

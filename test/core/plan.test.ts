@@ -16,6 +16,7 @@ import { exchange } from '../../kernels/exchange.ts';
 import { plan } from '../../kernels/fusion.ts';
 import { groupNorm } from '../../kernels/group-norm.ts';
 import { linear } from '../../kernels/linear.ts';
+import { part, placeBehind, together } from '../../kernels/part.ts';
 import { reshape } from '../../kernels/reshape.ts';
 import { softmax } from '../../kernels/softmax.ts';
 import { affine, cast, exp, silu } from '../../kernels/unary.ts';
@@ -44,6 +45,14 @@ function randomGraph(seed: number, y: Changes = 'every run'): Record<string, Ten
     (x) => cast(cast(x, 'f16'), 'f32'),
     (x) => (x.shape[1] < 40 ? concat([x, pick()], 1) : slice(x, 1, 0, 4)),
     (x) => attention(x, pick(), x, 2),
+    (x) => {
+      const [behind, y] = [placeBehind(x.size), exp(pick())];
+      const parts = [
+        { first: behind, x: y },
+        { first: 0, x: reshape(silu(x), [x.size]) },
+      ];
+      return together(parts, [2, (behind + y.size) / 16, 8]);
+    },
     (x) => slice(groupNorm(concat([x, pick()]), twos, twos, 2), 2, 4, 12),
     (x) => {
       const other = pick();
@@ -182,6 +191,23 @@ test('beside weights in training, what is made of the others alone runs once; an
   );
   const { outputs, bytes } = plan({ swapped: exchange(trained.tensor, frozen.tensor) }, FACTS, LIMITS);
   assert.equal([outputs.get('swapped')!.storage.kind, bytes.intermediates], ['parameter', 0]);
+});
+
+test('what is computed to lie among others alone is computed there, and nothing else is copied', () => {
+  const [x, w] = [input('x', [64]), new Parameter([64], 'vector')];
+  const shared = exp(x);
+  const parts = (...all: Tensor[]) =>
+    together(
+      all.map((x, i) => ({ first: 64 * i, x })),
+      [64 * all.length],
+    );
+  const kernels = (y: Tensor) => plan({ y, shared }, FACTS, LIMITS).dispatches.map(({ shader }) => shader.name.split(' ')[0]);
+  assert.equal(kernels(parts(silu(x), reshape(exp(shared), [8, 8]))), ['unary', 'unary', 'unary']);
+  assert.equal(kernels(part(parts(exp(x), silu(x)), 64, [8, 8])), ['unary', 'unary', 'unary']);
+  assert.equal(kernels(parts(shared, w.tensor, x, parts(exp(x)))), ['unary', 'unary', 'copy', 'copy', 'copy', 'copy']);
+  assert.equal(kernels(together([{ first: 128, x: silu(x) }], [256])), ['unary', 'unary', 'fill', 'fill']);
+  const { dispatches, slots } = plan({ y: parts(silu(x), exp(x)) }, FACTS, LIMITS);
+  assert.equal([slots, dispatches.map(({ operands }) => operands[1].begins ?? 0)], [[512], [0, 256]]);
 });
 
 test('scratch that is filled more than once is no result that could stay', () => {

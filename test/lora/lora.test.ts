@@ -5,12 +5,18 @@ import { UserError } from '../../core/errors.ts';
 import { Parameter, parameters } from '../../core/module.ts';
 import { input, type Shape, scalar, type Tensor } from '../../core/tensor.ts';
 import { compile } from '../../gpu/program.ts';
+import { mul } from '../../kernels/binary.ts';
 import { permute } from '../../kernels/copy.ts';
 import { gradient } from '../../kernels/gradient.ts';
+import { mean } from '../../kernels/reduce.ts';
+import { reshape } from '../../kernels/reshape.ts';
 import { silu } from '../../kernels/unary.ts';
 import { Conv2d, Linear } from '../../models/layers.ts';
 import { type AppliedLora, adaptersOf, LoraStack } from '../../models/lora.ts';
 import { mergeLora } from '../../models/lora-merge.ts';
+import { AdamW } from '../../train/adamw.ts';
+import { factorsOf, newAdapters, trainedAdapter } from '../../train/lora.ts';
+import { TrainingStep } from '../../train/step.ts';
 import { sampler, type Values } from '../../verify/sample.ts';
 import { attach } from '../../weights/attach.ts';
 import { bytesSource } from '../../weights/byte-source.ts';
@@ -410,6 +416,48 @@ test("adapters in training whose ranks are not low are added to the weight, and 
     }
     device.residency.releaseAll(module);
   }
+});
+
+test('adapters whose factors lie together give what they give apart, and one product changes all their weights', async () => {
+  const device = await testDevice();
+  const draw = sampler(23);
+  const attn1 = () => ({ to_q: new Linear(32, 32), to_k: new Linear(32, 32) });
+  const module = { first: { attn1: attn1() }, second: { attn1: attn1() } };
+  const tensors = [...parameters(module)].map(([path, { shape }]) => [`model.diffusion_model.${path}`, draw(shape, { std: 0.2 })]);
+  attach(module, 'model.diffusion_model.', new Checkpoint([await file(Object.fromEntries(tensors))]));
+  const x = draw([2, 40, 32]);
+  const adapters = newAdapters(
+    [...parameters(module)].map(([, parameter]) => parameter),
+    { rank: 8, alpha: 4, targets: ['attention'], seed: 3 },
+  );
+  const values = adapters.flatMap((adapter) => adapter.values.map(({ length }) => Float32Array.from(draw([length], { std: 0.3 }).data)));
+  const alone = adapters.map(({ parameter, values, strength }) => trainedAdapter(parameter, values, strength));
+  const [results, products]: [Float32Array[][], number[]] = [[], []];
+  for (const some of [adapters, alone]) {
+    const { first, second } = module;
+    const h = [first.attn1.to_q, first.attn1.to_k, second.attn1.to_k, second.attn1.to_q].reduce(
+      (h, layer) => silu(layer.forward(h)),
+      x.tensor,
+    );
+    const stack = new LoraStack([{ adapters: some, scale: 1 }]);
+    const adam = new AdamW(device, factorsOf(some).factors, values, {});
+    const y = reshape(h, [1, h.size]);
+    const step = await TrainingStep.compile(device, stack.apply({ loss: reshape(mean(mul(y, y)), [1]), y }), adam, {
+      checkpointing: false,
+    });
+    const { outputs } = await step.run({}, { share: 1, first: true });
+    results.push([outputs.y, ...(await adam.read('gradient'))]);
+    products.push(step.program.plan.dispatches.filter(({ label }) => label.startsWith('linear') && label.includes(', 32, 8)')).length);
+    step.dispose();
+    await adam.dispose();
+    stack.release(device);
+  }
+  assert.equal(products, [1, 4]);
+  for (const [i, expected] of results[1].entries()) {
+    const largest = Math.max(...expected.map(Math.abs));
+    assert.ok(largest > 0 && apart(results[0][i], expected) < 1e-5 * largest, `${i}: ${largest}`);
+  }
+  device.residency.releaseAll(module);
 });
 
 test('merged over weights in blocks: rounded to blocks again', async () => {

@@ -6,7 +6,13 @@ import { Parameter } from '../../core/module.ts';
 import { TorchRandom } from '../../core/random.ts';
 import { input, sizeOf } from '../../core/tensor.ts';
 import { compile } from '../../gpu/program.ts';
+import { add, mul } from '../../kernels/binary.ts';
+import { mean } from '../../kernels/reduce.ts';
+import { reshape } from '../../kernels/reshape.ts';
+import { WeightPart } from '../../kernels/weight-part.ts';
 import { AdamW } from '../../train/adamw.ts';
+import { TrainingStep } from '../../train/step.ts';
+import { sampleOf } from '../../verify/sample.ts';
 import { testDevice } from '../support/device.ts';
 
 const device = await testDevice();
@@ -17,7 +23,9 @@ const WEIGHTS = [
   { name: 'conv', shape: [3, 2, 3, 5], kind: 'conv' },
   { name: 'matrix', shape: [67, 65], kind: 'matrix' },
 ] as const;
-const parameters = WEIGHTS.map(({ name, shape, kind }) => Object.assign(new Parameter([...shape], kind), { name, dtype: 'f32' as const }));
+/** A weight in f32. */
+const named = <P extends Parameter>(parameter: P, name: string): P => Object.assign(parameter, { name, dtype: 'f32' as const });
+const parameters = WEIGHTS.map(({ name, shape, kind }) => named(new Parameter([...shape], kind), name));
 const sizes = parameters.map(({ shape }) => sizeOf(shape));
 
 /** Terms are of about 1 here, and a sum is rounded to 2^-24 of the largest. */
@@ -113,6 +121,36 @@ test('what was in the sum before a first pass does not matter, were it no number
   collect.dispose();
   await adam.dispose();
   for (const parameter of parameters) device.residency.release(parameter);
+});
+
+test('weights that lie in another are read and written by themselves, and change as if they had places of their own', async () => {
+  const shapes = [
+    [4, 2, 4, 4],
+    [4, 16],
+  ];
+  const kinds = ['conv', 'matrix'] as const;
+  const wholes = kinds.map((kind, n) => named(new Parameter([3 * shapes[n][0], ...shapes[n].slice(1)], kind), `whole ${n}`));
+  const alone = [0, 1, 0, 1, 0, 1].map((n, i) => named(new Parameter(shapes[n], kinds[n]), `weight ${i}`));
+  const parts = alone.map(({ shape, kind, name }, i) => named(new WeightPart(shape, kind, wholes[i % 2], (i >> 1) * sizeOf(shape)), name));
+  const random = new TorchRandom(2);
+  const values = alone.map(({ shape }) => random.randn(sizeOf(shape)));
+  const upstream = alone.map(({ storedShape }) => sampleOf(random.randn(sizeOf(storedShape)), storedShape).tensor);
+  const results = [];
+  for (const weights of [alone, parts]) {
+    const adam = new AdamW(device, weights, values, { lambda: 0.02, ema: 0.5 });
+    await adam.place();
+    const loss = weights.map(({ tensor }, i) => reshape(mean(reshape(mul(tensor, upstream[i]), [1, tensor.size])), [1])).reduce(add);
+    const step = await TrainingStep.compile(device, { loss }, adam, { checkpointing: false });
+    await step.run({}, { share: 1, first: true });
+    await adam.update(0.01);
+    adam.write('average', 3, values[5]);
+    const kept = ['weight', 'first', 'second', 'average', 'gradient'] as const;
+    results.push(await Promise.all(kept.map((each) => adam.read(each))));
+    step.dispose();
+    await adam.dispose();
+    for (const whole of adam.wholes) device.residency.release(whole);
+  }
+  assert.equal(results[1], results[0]);
 });
 
 test('options out of range are refused', () => {
