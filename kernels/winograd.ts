@@ -28,8 +28,8 @@ import {
 
 /** Most bytes of transformed windows, of transformed pixels and of products at a time. */
 const PART = 2 ** 26;
-/** The same of the larger operand, with its products, on CPU drivers: what the cores' caches keep from one dispatch to the next. */
-const CACHED = 2 ** 21;
+/** The same of the larger operand and its products together on CPU drivers: what the cores' caches keep from one dispatch to the next. */
+const CACHED = 5 * 2 ** 20;
 
 /** What a multiply-add of a direct convolution and of Winograd's products costs on matrix units, in those of the tiled schedule: two or three products of halves. */
 const ON_MATRICES = { f16: 0.5, split: 0.8 };
@@ -58,10 +58,11 @@ export function lowerWinograd(to: Lowering, convolution: ImplicitMatmul, part = 
   const down = tilesAlong(image.oh);
   const across = tilesAlong(image.ow);
   const tiles = x.shape[0] * down * across;
-  const cached = to.facts.schedule === 'subgroup' ? Math.min(part, CACHED) : part;
+  const cached = to.facts.schedule === 'subgroup' && CACHED < part;
   const windowsOnce = columns <= tiles;
-  const columnPart = partOf(columns, windowsOnce ? part : cached, channels);
-  const tilePart = partOf(tiles, windowsOnce ? cached : part, Math.max(channels, columnPart));
+  const inCache = (count: number, ofProducts: number) => partOf(count, CACHED, channels + ofProducts);
+  const columnPart = cached && !windowsOnce ? inCache(columns, tiles) : partOf(columns, part, channels);
+  const tilePart = cached && windowsOnce ? inCache(tiles, columnPart) : partOf(tiles, part, Math.max(channels, columnPart));
   const windowsShape = (count: number) => [POINTS, ...(turned ? [channels, count] : [count, channels])];
   const windows = to.scratch('transformed windows', windowsShape(columnPart));
   const patches = to.scratch('transformed pixels', [POINTS, tilePart, channels]);
@@ -185,7 +186,9 @@ function ranges(count: number, part: number): Range[] {
   return Array.from({ length: Math.ceil(count / part) }, (_, i) => ({ first: i * part, count: Math.min(part, count - i * part) }));
 }
 
-/** How many of `count` windows or tiles of `width` channels fit into `bytes` of scratch: a multiple of 32, and at least 32. */
+/** How many of `count` windows or tiles of `width` channels make a part of at most `bytes` of scratch: a multiple of 32, at least 32, and of the parts no small last one. */
 function partOf(count: number, bytes: number, width: number): number {
-  return Math.min(count, Math.max(32, 32 * Math.floor(bytes / (4 * POINTS * width) / 32)));
+  const most = Math.max(1, Math.floor(bytes / (4 * POINTS * width) / 32));
+  const blocks = Math.ceil(count / 32);
+  return Math.min(count, 32 * Math.ceil(blocks / Math.ceil(blocks / most)));
 }
