@@ -18,6 +18,7 @@ export class Clock {
   private readonly underWay: Promise<void>[] = [];
   /** Submitted, and nobody waits for it yet: the seconds that it should take, and its operations. */
   private open = { planned: 0, flops: 0 };
+  private meanwhile: (() => void)[] = [];
   /** When the last ended that was timed. */
   private ended = 0;
 
@@ -32,9 +33,16 @@ export class Clock {
     while (this.underWay.length >= this.pace.mostUnderWay) await this.underWay.shift();
   }
 
+  /** Does something of the host's when work is submitted the next time, so that the GPU does not stand still meanwhile. */
+  whenWorking(task: () => void): void {
+    this.meanwhile.push(task);
+  }
+
   /** Work was submitted. */
   submitted(work: readonly Work[]): void {
     const { open, pace } = this;
+    for (const task of this.meanwhile) setTimeout(task); // when nothing else is to be submitted at once
+    this.meanwhile = [];
     const planned = work.reduce((sum, each) => sum + pace.expect(each), 0);
     open.planned += planned;
     open.flops += work.reduce((sum, { flops }) => sum + flops, 0);

@@ -271,9 +271,18 @@ export class Device implements Buffers {
     return pipeline;
   }
 
-  /** Begins to compile what a program will need; what does not compile is told when the program is made. */
-  prepare({ dispatches }: Plan): void {
-    for (const { shader } of dispatches) this.pipeline(shader).catch(() => undefined);
+  /**
+   * Begins to compile what programs will need: the first of them now, the others while the GPU works. What does not compile is told when its program is
+   * made.
+   */
+  prepare([first, ...others]: readonly Plan[]): void {
+    const begin = ({ dispatches }: Plan) => {
+      for (const { shader } of dispatches) this.pipeline(shader).catch(() => undefined);
+    };
+    begin(first);
+    this.clock.whenWorking(() => {
+      if (!this.isGone) others.forEach(begin);
+    });
   }
 
   /** Whether a pipeline that `pipeline` gave is still being compiled. */

@@ -67,7 +67,7 @@ export interface ForecastSettings {
   freeMemory?: number | null;
   speeds?: Speeds | null;
   /** Is given every program's plan, in order of use. */
-  planned?(plan: Plan): void;
+  planned?(plans: Plan[]): void;
 }
 
 /** The program itself: Node, its code and Dawn, measured with the demo model. */
@@ -112,7 +112,7 @@ export function forecastRestore<K extends Kind>(
   simulated([...whole.values()], null);
   const stages = inOrder.map((stage) => whole.get(stage) ?? planOf(stage));
   const forecasts = simulated(stages, speeds);
-  if (planned) for (const { programs } of stages) for (const { plan } of programs) planned(plan);
+  planned?.(stages.flatMap(({ programs }) => programs.map(({ plan }) => plan)));
   const peakGpuBytes = Math.max(...forecasts.map(({ gpuBytes }) => gpuBytes));
   const hostBytes = Math.max(...forecasts.map(({ hostBytes }) => hostBytes));
   const sampling = forecasts.find(({ stage }) => stage === 'sample');

@@ -299,8 +299,8 @@ export class Restorer<K extends Kind = SupirKind> {
       this.losses.progressed();
     };
     const run = async () => {
-      // All stages' shaders begin to compile here, while weights are read and the first stages run.
-      const forecast = this.forecastPiece(piece, this.speeds, (plan) => this.device.prepare(plan));
+      // Shaders begin to compile here, while weights are read, and those of later stages while the first one runs.
+      const forecast = this.forecastPiece(piece, this.speeds, (plans) => this.device.prepare(plans));
       this.device.residency.budget = forecast.budget;
       const meter = work.meterFor(i, () => [forecast, ...this.forecastPieces(pieces.slice(i + 1), this.speeds)], this.speeds);
       const events = { ...settings, step };
@@ -463,7 +463,7 @@ export class Restorer<K extends Kind = SupirKind> {
   private forecastPiece(
     { asked, options }: Piece<K['options']>,
     speeds: Speeds | null = this.speeds,
-    planned?: (plan: Plan) => void,
+    planned?: (plans: Plan[]) => void,
   ): Forecast {
     const { method, model } = this.opened;
     const settings = { memory: this.memory, freeMemory: this.host.freeMemory(), speeds, planned };
