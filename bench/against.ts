@@ -1,12 +1,14 @@
 /**
  * `npm run bench -- against <checkout> ops|unet|vae|train|demo|page`: another checkout of this project, built or not but with its node_modules, beside
  * this one. Whole processes take turns, each begins afresh, and medians over the processes are told. The cases are this checkout's; trainings and
- * restorations go by the command lines and pages of both, with the other's demo model.
+ * restorations go by the command lines and pages of both, with the other's demo model. A command line is started as the checkout's own package.json says
+ * (its script `supir`, without npm around it), and timed from its start to its end: clock time by this process, processor time of it and of every process of
+ * Node that it starts, as tsx does, each from its own beginning to its own end. What a start compiles counts too; medians leave it out.
  */
 import { spawn } from 'node:child_process';
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join, resolve } from 'node:path';
+import { delimiter, join, resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { median } from './median.ts';
 import type { SideResult } from './side.ts';
@@ -67,7 +69,7 @@ function measures(before: string, pattern: string): Record<string, Measure> {
   const library =
     (what: string): Measure =>
     async (checkout) => {
-      const { output } = await run(checkout, [join(HERE, 'bench/side.ts'), checkout, what, pattern]);
+      const { output } = await run(checkout, [...TYPESCRIPT, join(HERE, 'bench/side.ts'), checkout, what, pattern]);
       return output
         .trim()
         .split('\n')
@@ -85,18 +87,20 @@ function measures(before: string, pattern: string): Record<string, Measure> {
       const name = `decoding ${Number(latent) * 8} x ${Number(latent) * 8}, tiles ${tiling}`;
       if (!name.includes(pattern)) continue;
       const args = ['vae', '--library', checkout, '--latent', latent, '--tiling', tiling, '--rounds', '2', '--json'];
-      const { runs }: VaeResult = JSON.parse((await run(HERE, [join(HERE, 'bench/main.ts'), ...args])).output);
+      const { runs }: VaeResult = JSON.parse((await run(HERE, [...TYPESCRIPT, join(HERE, 'bench/main.ts'), ...args])).output);
       results.push({ name, cpuMs: runs[1].workMs, wallMs: runs[1].wallMs });
     }
     return results;
   };
   const model = join(before, 'demo');
   const photos = join(model, 'photos');
-  const page: Measure = async (checkout) => [JSON.parse((await run(HERE, [join(HERE, 'bench/page.ts'), checkout, before])).output)];
+  const page: Measure = async (checkout) => [
+    JSON.parse((await run(HERE, [...TYPESCRIPT, join(HERE, 'bench/page.ts'), checkout, before])).output),
+  ];
   const supir = (checkout: string, folder: string, args: string[], env = {}) =>
-    run(checkout, [join(checkout, 'cli/main.ts'), ...args.map((arg) => arg.replace('OUT', folder))], env);
+    run(checkout, [...command(checkout), ...args.map((arg) => arg.replace('OUT', folder))], env);
 
-  /** A restoration as a user waits for it, from the start of the process. */
+  /** A restoration as a user waits for it. */
   const demo: Measure = async (checkout) => {
     const fixed = ['restore', join(photos, 'astronaut-noisy.jpg'), '-o', 'OUT/new.png', '--model', model, '--steps', '20'];
     return inTemporaryFolder(async (folder) => {
@@ -139,21 +143,38 @@ async function inTemporaryFolder<T>(work: (folder: string) => Promise<T>): Promi
   }
 }
 
-/** Runs a TypeScript program by the checkout's own tsx, and gives what it printed and the time that it took, its start included. */
-async function run(checkout: string, args: string[], env: Record<string, string> = {}) {
+/** What runs a program in TypeScript, by the checkout's own tsx. */
+const TYPESCRIPT = [process.execPath, '--import', 'tsx'];
+
+/** What a checkout's script `supir` runs: `tsx cli/main.ts` or `node scripts/start.mjs cli/main`. */
+function command(checkout: string): string[] {
+  const { scripts }: { scripts: { supir: string } } = JSON.parse(readFileSync(join(checkout, 'package.json'), 'utf8'));
+  return scripts.supir.split(' ');
+}
+
+/** Runs a program in a checkout, as a script of its package.json would, and gives what it printed and the time that it took. */
+async function run(checkout: string, [program, ...args]: string[], env: Record<string, string> = {}) {
   return inTemporaryFolder(async (folder) => {
-    const file = join(folder, 'usage.json');
-    const usage = pathToFileURL(join(HERE, 'bench/usage.mjs')).href;
-    const child = spawn(process.execPath, ['--import', usage, '--import', 'tsx', ...args], {
+    const begun = performance.now();
+    const child = spawn(program, args, {
       cwd: checkout,
-      env: { ...process.env, ...env, USAGE_FILE: file },
+      env: {
+        ...process.env,
+        PATH: [join(checkout, 'node_modules/.bin'), process.env.PATH].join(delimiter),
+        NODE_OPTIONS: [process.env.NODE_OPTIONS, '--import', pathToFileURL(join(HERE, 'bench/usage.mjs')).href].filter(Boolean).join(' '),
+        USAGE_FOLDER: folder,
+        ...env,
+      },
       stdio: ['ignore', 'pipe', 'pipe'],
     });
-    const [output, errors] = await Promise.all([text(child.stdout), text(child.stderr)]);
-    const code = child.exitCode ?? (await new Promise((ended) => child.once('close', ended)));
-    if (code !== 0) throw new Error(`${args.join(' ')} in ${checkout} ended with ${code}:\n${errors.slice(-2000)}`);
-    const used: { cpuMs: number; wallMs: number } = JSON.parse(readFileSync(file, 'utf8'));
-    return { output, errors, used };
+    const ended = new Promise<[code: number | null, wallMs: number]>((done, fail) => {
+      child.once('exit', (code) => done([code, performance.now() - begun]));
+      child.once('error', fail);
+    });
+    const [output, errors, [code, wallMs]] = await Promise.all([text(child.stdout), text(child.stderr), ended]);
+    if (code !== 0) throw new Error(`${[program, ...args].join(' ')} in ${checkout} ended with ${code}:\n${errors.slice(-2000)}`);
+    const cpuMs = readdirSync(folder).reduce((sum, file) => sum + Number(readFileSync(join(folder, file), 'utf8')), 0);
+    return { output, errors, used: { cpuMs, wallMs } };
   });
 }
 
