@@ -5,13 +5,14 @@ import { ShapeError, UserError } from '../../core/errors.ts';
 import { encodeF16 } from '../../core/half.ts';
 import { Parameter } from '../../core/module.ts';
 import { type Changes, constant, input, scalar, type Tensor } from '../../core/tensor.ts';
-import type { Device } from '../../gpu/device.ts';
+import { Device } from '../../gpu/device.ts';
 import { Held } from '../../gpu/held.ts';
 import { perfettoTrace } from '../../gpu/perfetto.ts';
 import { Profile } from '../../gpu/profiler.ts';
 import { compile, evaluate, type RunInputs } from '../../gpu/program.ts';
 import { add, mul } from '../../kernels/binary.ts';
 import { concat, permute } from '../../kernels/copy.ts';
+import { plan } from '../../kernels/fusion.ts';
 import { groupNorm } from '../../kernels/group-norm.ts';
 import { linear } from '../../kernels/linear.ts';
 import { reshape } from '../../kernels/reshape.ts';
@@ -164,6 +165,16 @@ test('the same kernels at other shapes and constants need no new pipeline', asyn
   const pipelines = device.pipelineCount;
   await evaluate(device, graph(50, 2), { x: ramp(400) });
   assert.is(device.pipelineCount, pipelines);
+});
+
+test('of programs that are to come the first is compiled at once, and the others while the GPU works', async () => {
+  const { gpu, facts, settle } = await testDevice();
+  const device = new Device(gpu, facts, settle);
+  device.prepare([exp(x), mul(x, x)].map((y) => plan({ y }, facts, gpu.limits)));
+  assert.is(device.pipelineCount, 1);
+  await evaluate(device, exp(x), { x: ramp(12) });
+  await new Promise((later) => setTimeout(later));
+  assert.is(device.pipelineCount, 2);
 });
 
 test('a run says which inputs are missing, unknown or of the wrong size or type', async () => {
