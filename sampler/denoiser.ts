@@ -4,6 +4,7 @@
  */
 import { UserError } from '../core/errors.ts';
 import { firstNotFinite } from '../core/finite.ts';
+import { combined } from './sampler.ts';
 import type { NoiseSchedule } from './schedule.ts';
 
 export interface NetworkInput {
@@ -74,6 +75,6 @@ export async function denoise(
 ): Promise<{ negative: Float32Array; positive: Float32Array }> {
   const { timestep, cIn, cOut, cSkip } = scalingAt(schedule, sigma);
   const noise = await predict(network, { x: x.map((v) => v * cIn), timestep, controlScale, progress });
-  const estimate = (predicted: Float32Array) => x.map((v, i) => cSkip * v + cOut * predicted[i]);
+  const estimate = (predicted: Float32Array) => combined(cSkip, x, cOut, predicted);
   return { negative: estimate(noise.negative), positive: estimate(noise.positive) };
 }

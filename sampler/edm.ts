@@ -68,9 +68,15 @@ export async function sampleEdm(network: Network, schedule: NoiseSchedule, optio
     const denoised = classifierFree(negative, positive, cfg);
     const restore = center !== undefined && restoreCfg > 0 && sigmaNext > restoreSigmaMin;
     const target = restore ? restorationGuided(denoised, center, sigma, restoreCfg) : denoised;
-    // Euler: along the line through x at sigmaHat and the target at sigma 0.
-    x = target.map((d, j) => d + (xHat[j] - d) * (sigmaNext / sigmaHat));
+    x = alongLine(target, xHat, sigmaNext / sigmaHat);
     await onStep?.({ step: i + 1, steps, sigma, sigmaHat, cfg, controlScale, denoised, latent: x });
   }
   return x;
+}
+
+/** Euler's step: on the line from the target at sigma 0 (share 0) through x at the step's sigma (share 1). */
+function alongLine(target: Float32Array, x: Float32Array, share: number): Float32Array {
+  const next = new Float32Array(x.length);
+  for (let i = 0; i < next.length; i++) next[i] = target[i] + (x[i] - target[i]) * share;
+  return next;
 }
