@@ -2,7 +2,11 @@
 /** The command line: `npm run -s supir -- <command>`. */
 import './check-node.ts';
 
-// Compiled, a stack then tells files and lines of the sources. It counts for modules that are loaded afterwards.
+import module from 'node:module';
+
+// Both count for modules that are loaded afterwards. Node 22 keeps what it compiled of them from run to run.
+module.enableCompileCache?.();
+// A compiled program's stacks then tell files and lines of the sources.
 if (process.argv.includes('--debug')) process.setSourceMapsEnabled(true);
 const { runSupir } = await import('./supir.ts');
 

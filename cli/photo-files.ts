@@ -1,7 +1,7 @@
 /** Which photos a command means, and where each result goes. */
 import { existsSync, readFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
 import { basename, dirname, extname, isAbsolute, join, relative, resolve, sep } from 'node:path';
-import { globSync } from 'tinyglobby';
 import { UserError } from '../core/errors.ts';
 import { shown } from '../core/text.ts';
 import { PHOTO_NAME } from '../image/photo-names.ts';
@@ -91,6 +91,12 @@ export function findPhotos(named: string[], recursive: boolean): { input: string
   return search(named, recursive, []).found;
 }
 
+/** Files that a pattern names; the package is loaded where there is one. */
+function filesOf(pattern: string, cwd?: string): string[] {
+  const { globSync }: typeof import('tinyglobby') = createRequire(import.meta.url)('tinyglobby');
+  return globSync(pattern, { cwd, onlyFiles: true });
+}
+
 /** As `findPhotos`; what lies in one of `folders` below a folder that is searched is passed over. */
 function search(named: string[], recursive: boolean, folders: readonly string[]): { found: Found[]; passedOver: string[] } {
   const found = new Map<string, Found>();
@@ -107,10 +113,10 @@ function search(named: string[], recursive: boolean, folders: readonly string[])
     }
   };
   for (const name of named) {
-    if (isFolder(name)) addFound(name, globSync(recursive ? '**/*' : '*', { cwd: name, onlyFiles: true }), dirname);
+    if (isFolder(name)) addFound(name, filesOf(recursive ? '**/*' : '*', name), dirname);
     else if (!existsSync(name) && isPattern(name)) {
       const root = searchedFolder(name);
-      const files = globSync(name, { onlyFiles: true }).map((file) => relative(root, file));
+      const files = filesOf(name).map((file) => relative(root, file));
       addFound(root, files, () => '');
     } else add(name, basename(name));
   }
