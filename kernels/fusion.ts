@@ -23,6 +23,7 @@ import { layerNormGradientOp } from './layer-norm-gradient.ts';
 import { linearOp } from './linear.ts';
 import type { LayerInputs } from './low-rank.ts';
 import { reshape, reshapeOp } from './reshape.ts';
+import { sideBySide } from './side-by-side.ts';
 import { type UnaryAttrs, unaryOp } from './unary.ts';
 import { modulateOp } from './zero-sft.ts';
 
@@ -163,9 +164,15 @@ export function plan(outputs: Record<string, Tensor>, facts: AdapterFacts, limit
   const key = `${graphKey(outputs)}\n${JSON.stringify(beside)}`;
   if (!plans.has(facts)) plans.set(facts, new Map());
   const kept = plans.get(facts)!;
-  const found = kept.get(key) ?? planGraph(fused(outputs), facts, limits, options);
+  const found = kept.get(key) ?? planFused(fused(outputs), facts, limits, options);
   kept.delete(key);
   kept.set(key, found); // the last one
   if (kept.size > MOST_PLANS) kept.delete(kept.keys().next().value!);
   return found;
+}
+
+function planFused(outputs: Record<string, Tensor>, facts: AdapterFacts, limits: PlanLimits, options: PlanOptions): Plan {
+  if (facts.schedule !== 'subgroup' || options.hoisting === false) return planGraph(outputs, facts, limits, options);
+  const unhoisted = () => planGraph(outputs, facts, limits, { ...options, hoisting: false });
+  return { ...planGraph(sideBySide(outputs), facts, limits, options), unhoisted };
 }

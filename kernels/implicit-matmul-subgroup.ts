@@ -48,7 +48,7 @@ export const subgroupMatmul = remembered((lanes: number, variant: MatmulVariant)
   return shader({
     name: `${matmulName(variant)} subgroup ${lanes}`,
     bindings: matmulBindings(variant),
-    params: { ...MATMUL_PARAMS, tile_rows: 'u32', image_rows: 'u32' },
+    params: { ...MATMUL_PARAMS, tile_rows: 'u32', image_rows: 'u32', plane: 'u32', plane_columns: 'u32', plane_share: 'f32' },
     workgroup: lanes,
     subgroups: true,
     code: fill(TEXT, {
@@ -120,12 +120,14 @@ fn run(id: u32, group: u32, local: u32) {
   if (column >= p.columns) { return; }
   // The bound is not a constant: compilers would unroll the loops and compile their bodies once for every row.
   let end = min(first_row + p.tile_rows, p.rows);
+  let plane = u32((f32(column) + 0.5) * p.plane_share);
+  let first_in_plane = plane * p.plane + column - plane * p.plane_columns;
   var row = first_row;
   loop {
     let image = row / p.image_rows;
     take_factors(image * p.bias_step, column);
     let behind = min(end, (image + 1u) * p.image_rows);
-    var i = ((batch * p.rows + row) * p.columns + column) / $width;
+    var i = ((batch * p.rows + row) * p.plane_columns + first_in_plane) / $width;
     if (is_plain()) {
       loop { finish_plain4(column, i, sums[row - first_row]); $next_row }
     } else {
@@ -141,7 +143,7 @@ fn run(id: u32, group: u32, local: u32) {
 const NEXT_ROW = `
         continuing {
           row++;
-          i += p.columns / $width;
+          i += p.plane_columns / $width;
           break if row >= behind;
         }`;
 

@@ -36,6 +36,8 @@ export interface ImplicitMatmul extends EpilogueOperands {
   turned?: boolean;
   /** Whether w holds activations, which may be larger than weights are. Default: weights, or what is made of them. */
   activations?: boolean;
+  /** Into how many parts of as many columns the result is divided, which lie one after the other, so many elements apart. On CPU drivers, without a residual. Default: one. */
+  planes?: { count: number; apart: number };
 }
 
 /** The image and window of a matmul whose `rows` of x are read as they are. */
@@ -109,12 +111,13 @@ function emit(to: Lowering, m: ImplicitMatmul, extent: Extent, { parts, part }: 
     x: m.x.dtype as Float,
     w: m.w.dtype,
     inWidth: m.channels % 4 === 0 && (!turned || m.columns % 4 === 0) ? 4 : 1,
-    epilogue: epilogueOf(m, gated && subgroup ? 1 : width(m.output.shape), subgroup),
+    epilogue: epilogueOf(m, gated && subgroup ? 1 : width([m.columns / (m.planes?.count ?? 1)]), subgroup),
     lowRank: Boolean(m.t),
     turned,
     windowed: isWindowed(m),
   };
   const lanes = to.facts.subgroupSizes[0];
+  const { count: planes, apart } = m.planes ?? { count: 1, apart: 0 };
   const unit = to.facts.schedule === 'matrix' && suitsMatrices(variant, m.activations ?? false) ? to.facts.matrixUnit : undefined;
   const size = tileSize(to.facts, extent, variant.windowed ? 'Windows' : 'Rows');
   const tile = subgroup ? subgroupTile(lanes, gated) : unit ? matrixTile(gated) : tiledTile(size, gated);
@@ -137,7 +140,13 @@ function emit(to: Lowering, m: ImplicitMatmul, extent: Extent, { parts, part }: 
       w_batch: sizeOf(m.w.shape) / variant.inWidth / m.batch,
       ...windowParams(m),
       rank: m.up ? m.up.shape[1] / 4 : 0,
-      ...when(subgroup, { tile_rows: tile.rows, image_rows: m.rows / imagesOf(m) }),
+      ...when(subgroup, {
+        tile_rows: tile.rows,
+        image_rows: m.rows / imagesOf(m),
+        plane: apart,
+        plane_columns: m.columns / planes,
+        plane_share: planes / m.columns,
+      }),
       ...epilogueParams(m, m.rows),
     },
     threads: rowTiles * columnTiles * m.batch * parts * (subgroup ? lanes : unit ? MATRIX_THREADS : tiledThreads(size)),

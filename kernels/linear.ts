@@ -13,6 +13,7 @@ import { permute } from './copy.ts';
 import type { LastActivation } from './epilogue.ts';
 import { lowerImplicitMatmul, plainRows } from './implicit-matmul.ts';
 import { BARE, checkLowRank, type LayerInputs, unscaled } from './low-rank.ts';
+import { placeBehind } from './part.ts';
 import { sumRows } from './sum-axis.ts';
 import { rowsGradient } from './weight-gradient.ts';
 
@@ -22,6 +23,8 @@ export interface LinearAttrs {
   activation: LastActivation;
   /** Whether w lies as (in, out): for derivatives, and products of matrices as they are. */
   turned: boolean;
+  /** Of how many layers w and bias are, one after the other (side-by-side.ts), where it is more than one. */
+  layers?: number;
 }
 
 /** x (..., I), w (O, I), bias (O) -> (..., O). Throws ShapeError. */
@@ -56,6 +59,8 @@ export const linearOp: Op<LinearAttrs, LayerInputs> = {
     if (bias && (!sameShape(bias.shape, [out]) || bias.dtype !== 'f32'))
       throw fail(`the bias must be (${out}) f32, not ${showShape(bias.shape)} ${bias.dtype}`);
     const shape = (columns: number) => [...x.shape.slice(0, -1), columns];
+    const { layers = 1 } = attrs;
+    if (layers > 1) return { shape: [layers, placeBehind(rowsOf(x.shape) * (out / layers))], dtype: 'f32' };
     checkLowRank(inputs, shape(out));
     return { shape: shape(attrs.activation === 'geglu' ? out / 2 : out), dtype: 'f32' };
   },
@@ -64,11 +69,13 @@ export const linearOp: Op<LinearAttrs, LayerInputs> = {
     const { x, w } = inputs;
     const batch = attrs.batched ? w.shape[0] : 1;
     const rows = rowsOf(x.shape) / batch;
+    const { layers = 1 } = attrs;
     lowerImplicitMatmul(to, {
       ...inputs,
       output,
       rows,
-      columns: output.shape[output.shape.length - 1],
+      columns: layers > 1 ? w.shape[0] : output.shape[output.shape.length - 1],
+      planes: layers > 1 ? { count: layers, apart: output.shape[1] } : undefined,
       channels: x.shape[x.shape.length - 1],
       ...plainRows(rows),
       batch,
@@ -95,7 +102,8 @@ export const linearOp: Op<LinearAttrs, LayerInputs> = {
     };
   },
 
-  flops({ w, up }, output, { batched }) {
+  flops({ x, w, up }, output, { batched, layers = 1 }) {
+    if (layers > 1) return 2 * rowsOf(x.shape) * sizeOf(w.shape);
     return 2 * rowsOf(output.shape) * (sizeOf(w.shape) / (batched ? w.shape[0] : 1) + (up ? sizeOf(up.shape) : 0));
   },
 };
