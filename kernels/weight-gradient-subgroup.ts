@@ -1,7 +1,7 @@
 /**
  * The derivative by a convolution's weight for adapters that compute a subgroup at a time (CPU drivers): a workgroup is one subgroup, a lane owns four
- * columns of dw, of (O, kh kw C), and of two pixels at a time loads them from x and some output channels from g, which are handed round. As in
- * implicit-matmul-subgroup.ts a load serves some 30 multiply-adds; here they are an outer product, for both operands lie along the sum.
+ * columns of dw, of (O, kh kw C), and of some pixels at a time loads them from x and some output channels from g, which are handed round. As in
+ * implicit-matmul-subgroup.ts a load serves some 20 multiply-adds; here they are an outer product, for both operands lie along the sum.
  */
 import { fill } from '../core/fill.ts';
 import type { Lowering, Operand } from '../core/op.ts';
@@ -87,16 +87,17 @@ export function lowerOnSubgroups(to: Lowering, m: WeightGradient, adds = false):
 /** Output channels of a workgroup: of some numbers the one that leaves fewest idle; of four lanes half as many, as in implicit-matmul-subgroup.ts. */
 function rowsOf(lanes: number, outs: number): number {
   const computed = (rows: number) => rows * Math.ceil(outs / rows);
-  return (lanes < 8 ? [16, 24, 12] : [32, 48, 24]).reduce((best, rows) => (computed(rows) < computed(best) ? rows : best));
+  return (lanes < 8 ? [16, 24, 12] : [64, 32, 48, 24]).reduce((best, rows) => (computed(rows) < computed(best) ? rows : best));
 }
 
 /** Pixels that are taken in at a time. */
-const PIXELS = 2;
+const pixelsOf = (lanes: number) => (lanes < 8 ? 2 : 4);
 
 const subgroupWeightGradient = remembered((lanes: number, rows: number, { g, x, loadsG, loadsX }: Loads, windowed: boolean) => {
   /** Four output channels each that a lane loads of a pixel. */
   const quads = Math.ceil(rows / 4 / lanes);
-  const perPixel = (line: (n: number) => string) => each(PIXELS, line);
+  const pixels = pixelsOf(lanes);
+  const perPixel = (line: (n: number) => string) => each(pixels, line);
   const quadOfG = (quad: string, n: number) =>
     loadsG === 4
       ? `g_load(g${n} + min(${quad}, p.outs / 4u - 1u))`
@@ -109,7 +110,7 @@ const subgroupWeightGradient = remembered((lanes: number, rows: number, { g, x, 
   const row = (r: number) => {
     const [quad, from] = [Math.floor(r / 4 / lanes), Math.floor(r / 4) % lanes];
     const value = (n: number) => `${handRound(lanes)}(v${n}_${quad}.${'xyzw'[r % 4]}, ${from}u) * x${n}`;
-    return `sums[${r}] += ${Array.from({ length: PIXELS }, (_, n) => value(n)).join(' + ')};`;
+    return `sums[${r}] += ${Array.from({ length: pixels }, (_, n) => value(n)).join(' + ')};`;
   };
   return shader({
     name: `weightGradient ${g}x${loadsG} ${x}x${loadsX} ${rows} rows${windowed ? ' windowed' : ''} subgroup ${lanes}`,
@@ -122,7 +123,7 @@ const subgroupWeightGradient = remembered((lanes: number, rows: number, { g, x, 
     workgroup: lanes,
     subgroups: true,
     code: fill(TEXT, {
-      ...{ rows, row_count: `${rows}`, lanes, pixels: PIXELS },
+      ...{ rows, row_count: `${rows}`, lanes, pixels },
       columns: perLoad(
         (j) => `let k${j} = min(column + ${j * loadsX}u, p.columns - 1u);
   let tap${j} = k${j} / p.channels;
