@@ -8,6 +8,7 @@ import { ShapeError } from './errors.ts';
 import { inputsOf, topological } from './graph.ts';
 import { changesOf, hoist } from './hoist.ts';
 import type { Operand } from './lowering.ts';
+import { withoutRepeats } from './repeats.ts';
 import { dispatchesAfter } from './reuse.ts';
 import type { Scalar } from './scalar.ts';
 import { type DType, paramBytes, storageBytes } from './shader.ts';
@@ -182,6 +183,7 @@ export function planGraph(outputs: Record<string, Tensor>, facts: AdapterFacts, 
   for (const storage of result.fixed) result.bytes[storage.kind === 'parameter' ? 'weights' : 'inputs'] += storage.bytes;
   const { bytes } = result;
   const last = new Set([...result.outputs.values()].map(({ storage }) => storage));
+  result.dispatches = withoutRepeats(result.dispatches, last);
   // A program that is run again and again: something of it changes seldom, or some of its weights are in training.
   const again =
     changeSeldom(result).size > 0 ||
