@@ -3,7 +3,7 @@
  * g (..., H) f32; x (..., 2 H) f32 | f16, value then gate; dx (..., 2 H) f32.
  */
 import { apply, type Op, width } from '../core/op.ts';
-import { type DType, elementType, remembered, shader } from '../core/shader.ts';
+import { type DType, elementType, loopBelow, remembered, shader } from '../core/shader.ts';
 import { sizeOf, type Tensor } from '../core/tensor.ts';
 import { activationWgsl } from './activation.ts';
 import { threadsOfRow } from './rows.ts';
@@ -51,14 +51,20 @@ ${activationWgsl(type)}
 ${slopeWgsl(type)}
 fn run(id: u32, group: u32, local: u32) {
   if (group >= p.rows) { return; }
-  for (var c = local; c < p.half_width; c += ${threads}u) {
-    let value = group * 2u * p.half_width + c;
-    let gate = x_load(value + p.half_width);
-    let g = g_load(group * p.half_width + c);
-    let slopes = gelu_and_slope(gate);
-    y_store(value, g * gate * slopes[0]);
-    y_store(value + p.half_width, g * x_load(value) * slopes[1]);
-  }
+  ${loopBelow(
+    'first',
+    'p.half_width',
+    `let c = first + local;
+    if (c < p.half_width) {
+      let value = group * 2u * p.half_width + c;
+      let gate = x_load(value + p.half_width);
+      let g = g_load(group * p.half_width + c);
+      let slopes = gelu_and_slope(gate);
+      y_store(value, g * gate * slopes[0]);
+      y_store(value + p.half_width, g * x_load(value) * slopes[1]);
+    }`,
+    `${threads}u`,
+  )}
 }`,
   });
 });

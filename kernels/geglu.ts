@@ -4,7 +4,7 @@
  */
 import { ShapeError } from '../core/errors.ts';
 import { apply, type Op, width } from '../core/op.ts';
-import { type DType, elementType, remembered, shader } from '../core/shader.ts';
+import { type DType, elementType, loopBelow, remembered, shader } from '../core/shader.ts';
 import { describe, sizeOf, type Tensor } from '../core/tensor.ts';
 import { activationWgsl } from './activation.ts';
 import { gegluGradient } from './geglu-gradient.ts';
@@ -57,9 +57,13 @@ ${activationWgsl(elementType({ dtype: 'f32', width: loads }) as 'f32')}
 fn run(id: u32, group: u32, local: u32) {
   if (group >= p.rows) { return; }
   let value = group * 2u * p.half_width;
-  for (var c = local; c < p.half_width; c += ${threads}u) {
-    y_store(group * p.half_width + c, x_load(value + c) * gelu(x_load(value + p.half_width + c)));
-  }
+  ${loopBelow(
+    'first',
+    'p.half_width',
+    `let c = first + local;
+    if (c < p.half_width) { y_store(group * p.half_width + c, x_load(value + c) * gelu(x_load(value + p.half_width + c))); }`,
+    `${threads}u`,
+  )}
 }`,
   });
 });

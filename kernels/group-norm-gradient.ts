@@ -6,7 +6,7 @@
  * residual, which may be absent, x's shape, f32.
  */
 import { apply, type Op } from '../core/op.ts';
-import { type DType, elementType, shader, when } from '../core/shader.ts';
+import { type DType, elementType, loopBelow, shader, when } from '../core/shader.ts';
 import { type OperandsOf, sizeOf, type Tensor } from '../core/tensor.ts';
 import { type Activation, activationWgsl } from './activation.ts';
 import { lowerSum } from './sum-axis.ts';
@@ -85,13 +85,14 @@ function sizes({ x, moments }: OperandsOf<SumInputs>, { eps }: Attrs, run: numbe
   const [images, groups] = moments.shape;
   const channels = x.shape[x.shape.length - 1];
   const pixels = sizeOf(x.shape) / images / channels;
-  const runs = Math.ceil(pixels / run);
+  const perRun = Math.ceil(pixels / Math.ceil(pixels / run));
+  const runs = Math.ceil(pixels / perRun);
   const loads: 1 | 4 = channels % 4 === 0 ? 4 : 1;
   return {
     shape: { images, groups, channels, runs },
     loads,
     sameGroup: loads === 1 || (channels / groups) % 4 === 0,
-    params: { columns: channels / loads, groups, per_group: channels / groups, pixels, runs, per_run: Math.ceil(pixels / runs), eps },
+    params: { columns: channels / loads, groups, per_group: channels / groups, pixels, runs, per_run: perRun, eps },
   };
 }
 
@@ -165,8 +166,8 @@ function place(loads: 1 | 4, sameGroup: boolean, names: readonly string[]): stri
   let scale = ${type}(1.0) / sqrt(moments1 + p.eps);
   let factor = gamma_load(c);
   let shift = beta_load(c);
-  let first = run_number * p.per_run;
-  let end = min(first + p.per_run, p.pixels);`;
+  let count = min(p.per_run, p.pixels - run_number * p.per_run);
+  let first = (image * p.pixels + run_number * p.per_run) * p.columns + c;`;
 }
 
 const TITLE = (loads: 1 | 4, sameGroup: boolean, x: DType, activation: Activation) =>
@@ -187,13 +188,15 @@ fn run(id: u32, group: u32, local: u32) {
   ${place(loads, sameGroup, ['moments'])}
   var sum = ${type}(0.0);
   var product = ${type}(0.0);
-  for (var pixel = first; pixel < end; pixel++) {
-    let i = (image * p.pixels + pixel) * p.columns + c;
+  ${loopBelow(
+    'pixel',
+    'count',
+    `let i = first + pixel * p.columns;
     let n = (x_load(i) - moments0) * scale;
     let h = derivative(g_load(i), n, factor, shift);
     sum += h;
-    product += h * n;
-  }
+    product += h * n;`,
+  )}
   let at = 2u * (image * p.runs + run_number) * p.columns + c;
   y_store(at, sum);
   y_store(at + p.columns, product);
@@ -218,11 +221,13 @@ ${derivativeWgsl(type, activation)}
 fn run(id: u32, group: u32, local: u32) {
   if (id >= p.count) { return; }
   ${place(loads, sameGroup, ['moments', 'means'])}
-  for (var pixel = first; pixel < end; pixel++) {
-    let i = (image * p.pixels + pixel) * p.columns + c;
+  ${loopBelow(
+    'pixel',
+    'count',
+    `let i = first + pixel * p.columns;
     let n = (x_load(i) - moments0) * scale;
-    y_store(i, scale * (factor * derivative(g_load(i), n, factor, shift) - means0 - n * means1)${added ? ' + residual_load(i)' : ''});
-  }
+    y_store(i, scale * (factor * derivative(g_load(i), n, factor, shift) - means0 - n * means1)${added ? ' + residual_load(i)' : ''});`,
+  )}
 }`,
   });
 }

@@ -3,9 +3,9 @@
  * g (..., C) f32; x (..., C) f32 | f16; gamma (C) f32; dx and residual, which may be absent, (..., C) f32.
  */
 import { apply, type Op, width } from '../core/op.ts';
-import { type DType, elementType, remembered, shader, when } from '../core/shader.ts';
+import { type DType, each, elementType, loopBelow, remembered, shader, when } from '../core/shader.ts';
 import { sizeOf, type Tensor } from '../core/tensor.ts';
-import { ROW_THREADS, rowAlone, rowTree } from './rows.ts';
+import { ALONE_THREADS, ROW_THREADS, rowTree } from './rows.ts';
 
 export function layerNormGradient(g: Tensor, x: Tensor, gamma: Tensor, attrs: { eps: number }): Tensor {
   return apply(layerNormGradientOp, { g, x, gamma, residual: null }, attrs);
@@ -24,37 +24,45 @@ export const layerNormGradientOp: Op<{ eps: number }, { g: Tensor; x: Tensor; ga
     const alone = to.facts.schedule === 'subgroup';
     const loads = width(x.shape);
     to.dispatch({
-      shader: layerNormGradientShader(x.dtype, loads, alone, residual !== null),
+      shader: (alone ? aloneShader : sharedShader)(x.dtype, loads, residual !== null),
       operands: { g, x, gamma, residual, y: output },
       params: { rows, columns: columns / loads, eps },
-      threads: rows * (alone ? 1 : ROW_THREADS),
+      threads: alone ? Math.ceil(rows / ROWS_ALONE) : rows * ROW_THREADS,
     });
   },
 };
 
-/** A workgroup, or a thread alone, has a row. */
-const layerNormGradientShader = remembered((x: DType, loads: 1 | 4, alone: boolean, added: boolean) => {
+const PARAMS = { rows: 'u32', columns: 'u32', eps: 'f32' } as const;
+
+/** Rows of a thread alone, which share its loads of gamma. */
+const ROWS_ALONE = 2;
+
+const bindings = (x: DType, loads: 1 | 4, added: boolean) =>
+  ({
+    g: { dtype: 'f32', width: loads },
+    x: { dtype: x, width: loads },
+    gamma: { dtype: 'f32', width: loads },
+    ...when(added, { residual: { dtype: 'f32', width: loads } } as const),
+    y: { dtype: 'f32', width: loads, write: true },
+  }) as const;
+
+const nameOf = (x: DType, loads: 1 | 4, added: boolean) => `layerNormGradient ${x} x${loads}${added ? ' + residual' : ''}`;
+
+/** A workgroup has a row. */
+const sharedShader = remembered((x: DType, loads: 1 | 4, added: boolean) => {
   const type = elementType({ dtype: 'f32', width: loads });
   const total = (parts: string) => (loads === 4 ? `dot(${parts}, vec4<f32>(1.0))` : parts);
-  const walk = `for (var c = ${alone ? '0u' : 'local'}; c < p.columns; c += ${alone ? 1 : ROW_THREADS}u)`;
-  const combine = (name: string, kind: string) => (alone ? rowAlone(name, kind) : rowTree(name, kind, (a, b) => `${a} + ${b}`));
+  const walk = `for (var c = local; c < p.columns; c += ${ROW_THREADS}u)`;
   return shader({
-    name: `layerNormGradient ${x} x${loads}${added ? ' + residual' : ''}${alone ? ' alone' : ''}`,
-    bindings: {
-      g: { dtype: 'f32', width: loads },
-      x: { dtype: x, width: loads },
-      gamma: { dtype: 'f32', width: loads },
-      ...when(added, { residual: { dtype: 'f32', width: loads } } as const),
-      y: { dtype: 'f32', width: loads, write: true },
-    },
-    params: { rows: 'u32', columns: 'u32', eps: 'f32' },
+    name: nameOf(x, loads, added),
+    bindings: bindings(x, loads, added),
+    params: PARAMS,
     workgroup: ROW_THREADS,
     code: `
-${combine('sum', 'f32')}
-${combine('sums', 'vec2<f32>')}
+${rowTree('sum', 'f32', (a, b) => `${a} + ${b}`)}
+${rowTree('sums', 'vec2<f32>', (a, b) => `${a} + ${b}`)}
 fn run(id: u32, group: u32, local: u32) {
-  let row = ${alone ? 'id' : 'group'};
-  let at = min(row, p.rows - 1u) * p.columns;
+  let at = min(group, p.rows - 1u) * p.columns;
   let count = f32(p.columns * ${loads}u);
   // About the first element, so that a large mean does not round the sum.
   let about = x_load(at)${loads === 4 ? '.x' : ''};
@@ -75,11 +83,69 @@ fn run(id: u32, group: u32, local: u32) {
     product += h * (x_load(at + c) - mean);
   }
   let means = combine_sums(local, vec2<f32>(${total('part')}, ${total('product')} * scale)) / count;
-  if (row >= p.rows) { return; }
+  if (group >= p.rows) { return; }
   ${walk} {
     let dx = scale * (g_load(at + c) * gamma_load(c) - means.x - (x_load(at + c) - mean) * scale * means.y);
     y_store(at + c, dx${added ? ' + residual_load(at + c)' : ''});
   }
+}`,
+  });
+});
+
+/** A thread alone reads its rows once for all sums: means and squares of x go along as in layer-norm.ts, and h is multiplied by differences from a load. */
+const aloneShader = remembered((x: DType, loads: 1 | 4, added: boolean) => {
+  const type = elementType({ dtype: 'f32', width: loads });
+  const average = (parts: string) => (loads === 4 ? `dot(${parts}, vec4<f32>(0.25))` : parts);
+  const rows = (line: (i: number) => string) => each(ROWS_ALONE, line);
+  return shader({
+    name: `${nameOf(x, loads, added)} alone`,
+    bindings: bindings(x, loads, added),
+    params: PARAMS,
+    workgroup: ALONE_THREADS,
+    code: `
+fn run(id: u32, group: u32, local: u32) {
+  let row = id * ${ROWS_ALONE}u;
+  if (row >= p.rows) { return; }
+  ${rows(
+    (i) => `let at${i} = min(row + ${i}u, p.rows - 1u) * p.columns;
+  let about${i} = ${average(`x_load(at${i})`)};
+  var means${i} = ${type}(0.0);
+  var squares${i} = ${type}(0.0);
+  var sum${i} = ${type}(0.0);
+  var product${i} = ${type}(0.0);`,
+  )}
+  var n = 0.0;
+  ${loopBelow(
+    'c',
+    'p.columns',
+    `n += 1.0;
+    let factor = gamma_load(c);
+    ${rows(
+      (i) => `let d${i} = x_load(at${i} + c) - about${i};
+    let apart${i} = d${i} - means${i};
+    means${i} += apart${i} / n;
+    squares${i} += apart${i} * (d${i} - means${i});
+    let h${i} = g_load(at${i} + c) * factor;
+    sum${i} += h${i};
+    product${i} += h${i} * d${i};`,
+    )}`,
+  )}
+  ${rows(
+    (i) => `let mean${i} = ${average(`means${i}`)};
+  let between${i} = means${i} - mean${i};
+  let scale${i} = 1.0 / sqrt(${average(`squares${i} / n + between${i} * between${i}`)} + p.eps);
+  let h_mean${i} = ${average(`sum${i} / n`)};
+  let slope${i} = scale${i} * scale${i} * (${average(`product${i} / n`)} - h_mean${i} * mean${i});`,
+  )}
+  ${loopBelow(
+    'c',
+    'p.columns',
+    `let factor = gamma_load(c);
+    ${rows(
+      (i) =>
+        `y_store(at${i} + c, scale${i} * (g_load(at${i} + c) * factor - h_mean${i} - (x_load(at${i} + c) - about${i} - mean${i}) * slope${i})${added ? ` + residual_load(at${i} + c)` : ''});`,
+    )}`,
+  )}
 }`,
   });
 });
