@@ -10,7 +10,7 @@
 import { isBlocks } from '../core/blocks.ts';
 import { UserError } from '../core/errors.ts';
 import { rewrite } from '../core/fuse.ts';
-import { inputsOf } from '../core/graph.ts';
+import { inputsOf, topological } from '../core/graph.ts';
 import { grouped } from '../core/grouped.ts';
 import { Parameter } from '../core/module.ts';
 import { isOp, type OpTensor, withInputs } from '../core/op.ts';
@@ -124,19 +124,36 @@ export class LoraStack {
     if (this.stacks.size === 0) return outputs;
     const scales = sharedScales();
     const sums = new Map<readonly Scaled[], Tensor>();
+    const adding = this.adding(topological(Object.values(outputs)));
     const changed = (weight: Parameter): Tensor | null => {
       const list = this.alike.get(weight);
-      if (!list) return null;
+      if (!list || !adding.has(list)) return null;
       if (!sums.has(list)) sums.set(list, changedWeights(list, scales));
       const { storedShape } = weight;
       return part(sums.get(list)!, sizeOf(storedShape) * list.findIndex(({ adapter }) => adapter.parameter === weight), storedShape);
     };
     return rewrite(outputs, (tensor) => {
-      const weight = inputsOf(tensor)
-        .flatMap(({ source }) => (source.kind === 'parameter' ? [source.parameter] : []))
-        .find((w) => this.stacks.has(w));
+      const weight = this.weightOf(tensor);
       return weight ? within(tensor.module, () => adapted(tensor, weight, this.stacks.get(weight)!, scales, changed)) : tensor;
     });
+  }
+
+  /** The weight of a layer that adapters are for. */
+  private weightOf(tensor: Tensor): Parameter | undefined {
+    return inputsOf(tensor)
+      .flatMap(({ source }) => (source.kind === 'parameter' ? [source.parameter] : []))
+      .find((w) => this.stacks.has(w));
+  }
+
+  /** The adapters that are added to their weights: those that change together all do where one does, for the product of their factors is there then. */
+  private adding(order: readonly Tensor[]): Set<readonly Scaled[]> {
+    const found = new Set<readonly Scaled[]>();
+    for (const tensor of order) {
+      const weight = this.weightOf(tensor);
+      const list = weight && this.alike.get(weight);
+      if (list && addsToWeight(tensor, weight.tensor, this.stacks.get(weight)!)) found.add(list);
+    }
+    return found;
   }
 
   /** Frees the adapters' GPU buffers. They are filled again when next needed. */
@@ -273,7 +290,7 @@ function addsToWeight({ shape }: Tensor, w: Tensor, { plain, windowed, dense }: 
   return outs * columns * (products + rows) < rows * (outs + columns) * products;
 }
 
-/** A layer's result with the adapters of its weight; `changed` gives a weight to which its adapter is added, if it has a single one. */
+/** A layer's result with the adapters of its weight; `changed` gives a weight to which its adapter is added, if it is. */
 function adapted(
   layer: OpTensor<unknown>,
   weight: Parameter,
@@ -285,7 +302,7 @@ function adapted(
     throw new UserError(`${describe(layer)} reads the weight ${weight.name} and is no linear layer or convolution: it cannot be adapted.`);
   const { x, w } = layer.source.inputs;
   const { plain, down, windowed, up, dense } = stack;
-  const sum = addsToWeight(layer, w, stack) ? changed(weight) : null;
+  const sum = changed(weight);
   if (sum) return withInputs(layer as OpTensor<unknown>, (input) => (input === w ? sum : input));
   const ts = down ? [lowRankDown(layer, x, down, scales(plain, paddedRank))] : [];
   for (const { scaled, down, mid } of windowed) ts.push(lowRankDown(layer, linear(x, down), mid, scales([scaled], paddedRank)));
