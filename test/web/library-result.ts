@@ -23,7 +23,7 @@ export async function besideLibrary(
   png: Uint8Array,
   photo: Image,
   files?: ReadonlyMap<string, Uint8Array>,
-): Promise<{ options: { steps?: number; cfg?: number; upscale?: number }; apart: number }> {
+): Promise<{ options: { steps?: number; cfg?: number; upscale?: number; cache?: number }; apart: number }> {
   const { method: name = 'SUPIR', options } = parseRecipe(readPngText(png, 'result')[RECIPE_KEYWORD], 'result', METHODS);
   const folder = new MemoryFiles();
   for (const [name, bytes] of files ?? (await demoFiles())) folder.files.set(`model/${name}`, Uint8Array.from(bytes));

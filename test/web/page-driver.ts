@@ -97,6 +97,9 @@ export class PageDriver {
 
   /** Types a value into the settings and leaves the field. */
   async set(option: string, value: string): Promise<void> {
+    await this.page.$eval(`#set-${option}`, (field) => {
+      for (let around = field.closest('details'); around; around = around.parentElement?.closest('details') ?? null) around.open = true;
+    });
     await this.page.fill(`#set-${option}`, value);
     await this.page.press(`#set-${option}`, 'Tab');
   }

@@ -136,6 +136,24 @@ test('a cancelled run stops at once and goes on from its last step, to the same 
   assert.equal(await result(), undisturbed);
 });
 
+test('a step that takes deep features over gives what it gives by the library', async () => {
+  const whole = await result();
+  for (const share of ['0.5', '0']) {
+    await driver.set('cache', share);
+    await driver.page.click('.stage button:has-text("Again")');
+    await driver.page.waitForSelector('.stage button:has-text("Cancel")');
+    await restored();
+    const png = await driver.download('.stage button:has-text("Download")');
+    if (share === '0') assert.equal((await decode(png, 'whole')).data, whole);
+    else {
+      const { options, apart } = await besideLibrary(png, photo);
+      assert.is(options.cache, Number(share));
+      assert.ok(apart <= 2, `${apart} levels apart`);
+      assert.ok(furthest((await decode(png, 'cached')).data, whole) > 0);
+    }
+  }
+});
+
 test('what is marked on a photo is restored alone, and the rest stays to the bit', async () => {
   await driver.page.click('.stage button:has-text("Mark")');
   await driver.page.click('.marking label:has-text("Rectangle")');
