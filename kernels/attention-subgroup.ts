@@ -38,6 +38,9 @@ export const subgroupAttention = remembered(
     const mine = windows?.mine ?? queriesPerLane(lanes, vectors);
     // Keys of one pass over the results, in fours: more text, and fewer times that the results are scaled again.
     const fours = vectors <= (windows ? 8 : 4) && lanes % 8 === 0 ? 2 : 1;
+    /** Four scores without those of keys that the query may not see: before their sums, or of narrow heads behind them, whichever the compiler likes better. */
+    const hiding = (j: number, four: number, scores: string, now: boolean) =>
+      now ? `select(vec4<f32>(-3.4e38), ${scores}, keys + ${4 * four}u < vec4<u32>(limit${j}))` : scores;
     const perQuery = (line: (j: number) => string) => each(mine, line);
     const eachFour = (line: (four: number) => string) => each(fours, line);
     /** Load i of the keys or values r to r + 3, or in the second four r + 4 to r + 7, as a, b, c and d on every lane. */
@@ -69,7 +72,7 @@ export const subgroupAttention = remembered(
         no_scores: perQuery((j) =>
           eachFour(
             (f) =>
-              `var s${j}${f} = ${windows ? `first_scores(bias${j}, block + r + ${4 * f}u, regions${f} == vec4<u32>(region${j}))` : 'vec4<f32>(0.0)'};`,
+              `var s${j}${f} = ${hiding(j, f, windows ? `first_scores(bias${j}, block + r + ${4 * f}u, regions${f} == vec4<u32>(region${j}))` : 'vec4<f32>(0.0)', fours === 1)};`,
           ),
         ),
         add_to_scores: each(
@@ -82,7 +85,7 @@ export const subgroupAttention = remembered(
         weights: perQuery((j) =>
           fill(WEIGHTS, {
             j: `${j}`,
-            hide_unseen: eachFour((f) => `s${j}${f} = select(vec4<f32>(-3.4e38), s${j}${f}, keys + ${4 * f}u < vec4<u32>(limit${j}));`),
+            hide_unseen: eachFour((f) => `s${j}${f} = ${hiding(j, f, `s${j}${f}`, fours === 2)};`),
             largest_of_fours: fours === 2 ? `max(s${j}0, s${j}1)` : `s${j}0`,
             weights_of_fours: eachFour((f) => `let w${j}${f} = exp2(s${j}${f} - vec4<f32>(now${j}));`),
             sum_of_fours: fours === 2 ? `w${j}0 + w${j}1` : `w${j}0`,
