@@ -4,9 +4,6 @@ import { Command, InvalidArgumentError } from 'commander';
 import { openDevice } from '../gpu/device.ts';
 import { DEMO } from '../host/demo.ts';
 import { gpus, host } from '../host/node.ts';
-import { checkAdapter } from '../verify/adapter-check.ts';
-import { storedRestoration } from '../verify/demo-check.ts';
-import { reportText } from '../verify/report-text.ts';
 import { doctor, RUNTIME } from './doctor.ts';
 import { onInterrupt } from './interrupt.ts';
 import { duration } from './progress.ts';
@@ -59,6 +56,9 @@ async function list({ json }: DoctorOptions): Promise<void> {
 }
 
 async function check({ json, report: path, minutes: most }: DoctorOptions): Promise<number> {
+  const { checkAdapter } = await import('../verify/adapter-check.ts');
+  const { storedRestoration } = await import('../verify/demo-check.ts');
+  const { reportText } = await import('../verify/report-text.ts');
   const clear = () => void (process.stderr.isTTY && process.stderr.write('\r\x1b[K'));
   const stop = onInterrupt(clear, 'what is printed is what had been found.');
   const report = await checkAdapter({
