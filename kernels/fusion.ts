@@ -4,12 +4,13 @@
  */
 import type { AdapterFacts } from '../core/adapter.ts';
 import { type FusionRule, fuse, rewrite, rule } from '../core/fuse.ts';
+import { inputsOf, topological } from '../core/graph.ts';
 import { graphKey } from '../core/graph-key.ts';
 import { apply, isOp, type Op } from '../core/op.ts';
 import { type Plan, type PlanLimits, type PlanOptions, planGraph } from '../core/plan.ts';
 import { within } from '../core/scope.ts';
 import { sameShape } from '../core/shape.ts';
-import type { OpTensor, Tensor } from '../core/tensor.ts';
+import type { OpTensor, Parameter, Tensor } from '../core/tensor.ts';
 import type { Activation } from './activation.ts';
 import { add, type BinaryAttrs, binaryOp } from './binary.ts';
 import { type Conv2dAttrs, conv2dOp } from './conv2d.ts';
@@ -127,15 +128,26 @@ const normEnds: FusionRule[] = [
 ];
 
 /**
- * The graph of `outputs` as it is best differentiated: what norms' activations are given is made again in the backward pass, not kept, and both passes share
- * the moments.
+ * The graph of `outputs` as it is best differentiated by some weights, or by anything: of norms that depend on these, what activations are given is made again
+ * in the backward pass, not kept, and both passes share the moments.
  */
-export const beforeGradient = <Outputs extends Record<string, Tensor>>(outputs: Outputs): Outputs =>
-  rewrite(fuse(outputs, [rule(groupNormOp, unaryOp, activatedNorm)]), (tensor) => {
-    if (!isOp(tensor, groupNormOp) || tensor.source.inputs.moments) return tensor;
+export function beforeGradient<Outputs extends Record<string, Tensor>>(
+  outputs: Outputs,
+  weights: readonly Parameter[] | null = null,
+): Outputs {
+  const activated = fuse(outputs, [rule(groupNormOp, unaryOp, activatedNorm)]);
+  const depending = new Set<Tensor>();
+  for (const tensor of topological(Object.values(activated))) {
+    const { source } = tensor;
+    const isOne = source.kind === 'parameter' && weights?.includes(source.parameter);
+    if (!weights || isOne || inputsOf(tensor).some((input) => depending.has(input))) depending.add(tensor);
+  }
+  return rewrite(activated, (tensor, original) => {
+    if (!isOp(tensor, groupNormOp) || tensor.source.inputs.moments || !depending.has(original)) return tensor;
     const { inputs, attrs } = tensor.source;
     return within(tensor.module, () => apply(groupNormOp, { ...inputs, moments: groupMoments(inputs.x, attrs.groups) }, attrs));
   });
+}
 
 /** A norm's derivative, and what comes to the same tensor around it. */
 const gradientEnds = [layerNormGradientOp, groupNormGradientOp].map((gradientOp) => {

@@ -48,7 +48,7 @@ export class TrainingStep {
     { checkpointing = true }: TrainingStepOptions = {},
   ): Promise<TrainingStep> {
     await adam.place();
-    const graph = beforeGradient(outputs);
+    const graph = beforeGradient(outputs, adam.wholes);
     const squares = adam.collect(derivatives(graph.loss, adam.wholes, checkpointing));
     return new TrainingStep(await compile(device, { ...graph, squares }));
   }
