@@ -21,7 +21,7 @@ export function part(x: Tensor, first: number, shape: Shape): Tensor {
   return apply(partOp, { x }, { first, shape });
 }
 
-const partOp: Op<{ first: number; shape: Shape }, { x: Tensor }> = {
+export const partOp: Op<{ first: number; shape: Shape }, { x: Tensor }> = {
   name: 'part',
   infer: (_inputs, { shape }) => ({ shape, dtype: 'f32' }),
   begins: ({ first }) => 4 * first,

@@ -1,6 +1,6 @@
 /**
  * Linear layers of the same x, such as an attention's queries, keys and values or the layers of a timestep in all blocks, as one: their weights one after the
- * other, which are put together once, and their results one after the other (linear.ts), of which each is a part.
+ * other, as they lie or put together once, and their results one after the other (linear.ts), of which each is a part.
  *
  * For CPU drivers, where a dispatch costs as much as the work of a small layer: threads are woken up for it.
  */
@@ -13,7 +13,7 @@ import type { OpTensor, Tensor } from '../core/tensor.ts';
 import { concat } from './copy.ts';
 import { type LinearAttrs, linearOp } from './linear.ts';
 import type { LayerInputs } from './low-rank.ts';
-import { part, placeBehind } from './part.ts';
+import { part, partOp, placeBehind } from './part.ts';
 
 type Linear = OpTensor<LinearAttrs, LayerInputs>;
 
@@ -28,26 +28,29 @@ export function sideBySide<Outputs extends Record<string, Tensor>>(outputs: Outp
   return rewrite(outputs, (rewritten, original) => {
     const layers = groups.get(original);
     if (!layers) return rewritten;
-    const { x } = (rewritten as Linear).source.inputs;
     if (!joint.has(layers))
       joint.set(
         layers,
-        within(original.module, () => together(layers, x)),
+        within(original.module, () => together(layers, (rewritten as Linear).source.inputs)),
       );
     return part(joint.get(layers)!, layers.indexOf(original as Linear) * placeBehind(original.size), original.shape);
   });
 }
 
-function together(layers: Linear[], x: Tensor): Tensor {
+/** `inputs` are those of one of them in the new graph. */
+function together(layers: Linear[], { x, w }: LayerInputs): Tensor {
   const [{ source }] = layers;
   const all = (name: 'w' | 'bias') =>
     concat(
       layers.map((layer) => layer.source.inputs[name]!),
       0,
     );
+  const [outs, ins] = w.shape;
+  const first = firstIn(source.inputs.w);
+  const weights = first !== null && isOp(w, partOp) ? part(w.source.inputs.x, first, [layers.length * outs, ins]) : all('w');
   return apply(
     linearOp,
-    { ...source.inputs, x, w: all('w'), bias: source.inputs.bias && all('bias') },
+    { ...source.inputs, x, w: weights, bias: source.inputs.bias && all('bias') },
     { ...source.attrs, layers: layers.length },
   );
 }
@@ -56,13 +59,13 @@ function together(layers: Linear[], x: Tensor): Tensor {
 function groupsOf(order: readonly Tensor[]): Map<Tensor, Linear[]> {
   const found = new Map<Tensor, Linear[]>();
   const steady = steadyAmong(order);
-  if (!order.some(({ source }) => source.kind === 'input' && source.changes === 'seldom')) return found;
+  if (!order.some(isRunAgain)) return found;
   const ofInput = new Map<Tensor, Linear[][]>();
   for (const layer of order) {
     if (!isOp(layer, linearOp) || !canJoin(layer as Linear, steady)) continue;
     const { x } = layer.source.inputs;
     if (!ofInput.has(x)) ofInput.set(x, []);
-    const group = ofInput.get(x)!.find(([first]) => alike(first, layer as Linear));
+    const group = ofInput.get(x)!.find((group) => alike(group[group.length - 1], layer as Linear));
     if (group) group.push(layer as Linear);
     else ofInput.get(x)!.push([layer as Linear]);
   }
@@ -72,18 +75,30 @@ function groupsOf(order: readonly Tensor[]): Map<Tensor, Linear[]> {
   return found;
 }
 
+/** Whether a tensor tells that what is made of others is kept from run to run: an input that changes seldom, or a weight in training. */
+function isRunAgain({ source }: Tensor): boolean {
+  return source.kind === 'input' ? source.changes === 'seldom' : source.kind === 'parameter' && source.parameter.changes === 'every run';
+}
+
 /** Whether a layer is no more than a sum, of weights that stay, over what changes with every run. */
 function canJoin({ source: { inputs, attrs } }: Linear, steady: ReadonlySet<Tensor>): boolean {
   const { x, w, bias, scale, t, residual } = inputs;
   const bare = !scale && !t && !residual && attrs.activation === 'none' && !attrs.batched && !attrs.turned;
   const floats = w.dtype === 'f32' || w.dtype === 'f16';
-  return bare && floats && w.shape[0] % 4 === 0 && !steady.has(x) && steady.has(w) && (!bias || steady.has(bias));
+  const stays = steady.has(w) || firstIn(w) !== null;
+  return bare && floats && w.shape[0] % 4 === 0 && !steady.has(x) && stays && (!bias || steady.has(bias));
 }
 
+/** Whether b may follow a. */
 function alike(a: Linear, b: Linear): boolean {
   const [one, other] = [a.source.inputs, b.source.inputs];
-  return sameShape(one.w.shape, other.w.shape) && !one.bias === !other.bias;
+  if (!sameShape(one.w.shape, other.w.shape) || !one.bias !== !other.bias) return false;
+  if (!isOp(one.w, partOp) || !isOp(other.w, partOp)) return !isOp(one.w, partOp) && !isOp(other.w, partOp);
+  return one.w.source.inputs.x === other.w.source.inputs.x && firstIn(other.w) === firstIn(one.w)! + one.w.size;
 }
+
+/** A weight's first element in the tensor that it lies in among others, as those do that adapters are added to; null where it lies alone. */
+const firstIn = (w: Tensor): number | null => (isOp(w, partOp) ? w.source.attrs.first : null);
 
 /** The tensors that do not change from run to run. */
 function steadyAmong(order: readonly Tensor[]): Set<Tensor> {

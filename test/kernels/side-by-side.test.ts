@@ -6,6 +6,7 @@ import { compile } from '../../gpu/program.ts';
 import { add, mul } from '../../kernels/binary.ts';
 import { plan } from '../../kernels/fusion.ts';
 import { linear } from '../../kernels/linear.ts';
+import { part } from '../../kernels/part.ts';
 import { silu } from '../../kernels/unary.ts';
 import { assertClose } from '../../verify/accuracy.ts';
 import * as reference from '../../verify/reference.ts';
@@ -64,6 +65,25 @@ test('layers are joined where they are alike, small and read what changes, and a
     0,
     'steady',
   );
+});
+
+test('so are layers whose weights change with every run and lie one after the other', async () => {
+  const [outs, layers, size] = [16, 4, 16 * ins];
+  const [w, values, g] = [draw([layers * outs, ins]), draw([1, rows, ins]), input('g', [layers * outs, ins])];
+  const lying = add(w.tensor, g);
+  const at = (i: number) => linear(x, part(lying, i * size, [outs, ins]));
+  const results = { 0: mul(at(0), text), 1: mul(at(1), text), 3: mul(at(3), text) };
+  assert.is(matmuls(results), 2, 'the second follows the first, and the last does not');
+  const device = await testDevice();
+  const program = await compile(device, results);
+  const given = await device.settle(
+    program.run({ x: Float32Array.from(values.data), text: Float32Array.of(1), g: new Float32Array(w.data.length) }),
+  );
+  for (const i of [0, 1, 3]) {
+    const own = { shape: [outs, ins], data: w.data.slice(i * size, (i + 1) * size) };
+    assertClose(`weights that lie together, ${i}`, given[i as 0], reference.linear(values, own, null), { terms: ins, ulps: 4 });
+  }
+  program.dispose();
 });
 
 test.run();
