@@ -165,7 +165,8 @@ export class SupirModel extends Model<Supir> {
 
   /** Latent (N, h, w, z) in unit scale -> image (N, f h, f w, 3), not clamped. */
   async decode(latent: Values, tiling = VAE_TILING, events: TilingEvents = {}): Promise<Values> {
-    const z = latent.data.map((value) => value / this.config.vae.scale_factor);
+    const { scale_factor } = this.config.vae;
+    const z = latent.data.map((value) => value / scale_factor);
     const decode = (tensor: Tensor) => this.networks.first_stage_model.decode(tensor);
     return runAutoencoder(this.device, 'decoder', decode, { data: z, shape: latent.shape }, tiling, events);
   }

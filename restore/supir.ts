@@ -126,7 +126,8 @@ const tilesOf = ({ options, events }: SupirJob, stage: string) => [vaeTilingOf(o
 /** The photo's latent in unit scale, by one of the two encoders. */
 async function latentOfPhoto(job: SupirJob, which: EncoderName, stage: string): Promise<Values> {
   const { mean } = await job.model.encode(job.inputs.image, which, ...tilesOf(job, stage));
-  return map(mean, (value) => value * job.model.config.vae.scale_factor);
+  const { scale_factor } = job.model.config.vae;
+  return map(mean, (value) => value * scale_factor);
 }
 
 const ENCODE: SupirStage = {
