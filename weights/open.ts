@@ -1,4 +1,5 @@
 /** Opens a file of weights, whatever its format: by its first bytes, not by its name. */
+import { inBlocks } from './block-source.ts';
 import type { ByteSource } from './byte-source.ts';
 import { openSafetensors } from './safetensors.ts';
 import type { TensorFile } from './tensor-file.ts';
@@ -17,7 +18,7 @@ export async function openTensorFile(source: ByteSource): Promise<TensorFile> {
     const start = await source.read(0, Math.min(LEGACY.length, source.size));
     if (beginsWith(start, ZIP)) return await (await import('./torch-file.ts')).openTorch(source);
     if (isLegacyTorch(start)) return await (await import('./torch-legacy.ts')).openLegacyTorch(source);
-    return await openSafetensors(source);
+    return await openSafetensors(inBlocks(source));
   } catch (error) {
     await source.close?.();
     throw error;
