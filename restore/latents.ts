@@ -13,10 +13,11 @@ export function map(values: Values, f: (value: number, i: number) => number): Va
 /** What an encoder gives, (N, h, w, 2 z) -> mean and log variance, each (N, h, w, z). */
 export function splitMoments({ data, shape }: Values): LatentMoments {
   const z = shape[3] / 2;
-  const half = (from: number): Values => ({
-    shape: [...shape.slice(0, 3), z],
-    data: new Float32Array(data.length / 2).map((_, i) => data[Math.floor(i / z) * 2 * z + from + (i % z)]),
-  });
+  const half = (first: number): Values => {
+    const values = new Float32Array(data.length / 2);
+    for (let to = 0, from = first; to < values.length; to += z, from += 2 * z) values.set(data.subarray(from, from + z), to);
+    return { shape: [...shape.slice(0, 3), z], data: values };
+  };
   return { mean: half(0), logvar: half(z) };
 }
 
