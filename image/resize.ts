@@ -49,7 +49,7 @@ function resizeBytes(data: Uint8Array, outer: number, from: number, to: number, 
  */
 export function resizeBicubic(x: FloatImage, width: number, height: number, options: { antialias?: boolean } = {}): FloatImage {
   checkSize(width, height, 'resizeBicubic');
-  if (width === x.width && height === x.height) return { ...x, data: x.data.slice() }; // what the taps would give
+  if (width === x.width && height === x.height) return { width, height, channels: x.channels, data: x.data.slice() }; // what the taps would give
   const table = options.antialias ? (from: number, to: number) => filterTaps('bicubic', from, to) : cubicTaps;
   return resample(x, table(x.width, width), table(x.height, height));
 }
