@@ -15,8 +15,7 @@ import { ALONE_THREADS, ROW_THREADS, rowTree } from './rows.ts';
 /** Elements that one thread of a workgroup sums at most; more pixels make more slices. */
 const PER_THREAD = 256;
 /** What a thread alone sums: a share of its group, between so many loads. Rounding errors grow with them. */
-export const MOST_LOADS_ALONE = 1024;
-const ALONE = { share: 1 / 16, least: 128, most: MOST_LOADS_ALONE };
+const ALONE = { share: 1 / 16, least: 128, most: 1024 };
 
 /** Mean and variance of every group of x (N, ..., C). -> (N, groups, 2). Throws ShapeError. */
 export function groupMoments(x: Tensor, groups: number): Tensor {

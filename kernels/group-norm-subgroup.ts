@@ -7,8 +7,10 @@ import { type DType, loopBelow, remembered, shader, when } from '../core/shader.
 import { type Scalar, sizeOf } from '../core/tensor.ts';
 import type { Activation } from './activation.ts';
 import { type ChannelSpan, channelSpans, loadsWithin, touched } from './channel-spans.ts';
-import { MOST_LOADS_ALONE } from './group-moments.ts';
 import { normalized } from './group-norm-ends.ts';
+
+/** Loads of a lane at most: rounding errors grow with them. */
+const MOST_LOADS = 2048;
 
 /** What a group norm reads. */
 export interface NormOperands {
@@ -37,7 +39,7 @@ export function lowerGroupNormSubgroup(to: Lowering, inputs: NormOperands, outpu
   const perGroup = channels / groups;
   const pixels = sizeOf(x.shape) / images / channels;
   const spans = channelSpans(raw ? [x, raw] : [x]);
-  if (!spans.every((span) => suits(span, perGroup)) || (Math.ceil(pixels / lanes) * perGroup) / 4 > MOST_LOADS_ALONE) return false;
+  if (!spans.every((span) => suits(span, perGroup)) || (Math.ceil(pixels / lanes) * perGroup) / 4 > MOST_LOADS) return false;
   for (const { first, end, sources } of spans) {
     const [inX, inRaw] = sources;
     const part = (operand: Operand) => touched(operand, end - first);

@@ -37,3 +37,15 @@ export function channelsLastNoise(random: { randn(n: number): Float32Array }, [n
   }
   return noise;
 }
+
+/** `draw`, in the same order, but while the caller waits for something, such as the GPU, the next is drawn already. */
+export function drawnAhead<T>(draw: () => T): () => T {
+  const ahead: T[] = [];
+  return () => {
+    const drawn = ahead.pop() ?? draw();
+    setTimeout(() => {
+      if (ahead.length === 0) ahead.push(draw());
+    });
+    return drawn;
+  };
+}

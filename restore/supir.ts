@@ -35,7 +35,7 @@ import { autoencoderPlan, tilingEvents } from './autoencoder-stage.ts';
 import { chooseOptions } from './choose-options.ts';
 import { cachedRuns, reusedWhere, tracedDenoiser } from './deep-features.ts';
 import { unsuitable } from './few-step.ts';
-import { channelsLastNoise, map, sampleMoments } from './latents.ts';
+import { channelsLastNoise, drawnAhead, map, sampleMoments } from './latents.ts';
 import { readModelConfig } from './model-config.ts';
 import { images, type TextConditioning, type Values } from './networks.ts';
 import { DEFAULTS, isCached, isGuided, moduleScalesOf, OPTIONS, type RestoreOptions, vaeTilingOf } from './options.ts';
@@ -234,7 +234,7 @@ const SAMPLE: SupirStage = {
       : await model.denoiser(zLq, negative, positives[0], settings);
     try {
       const data = await sample(wrap?.(denoiser.network) ?? denoiser.network, options, {
-        noise: () => channelsLastNoise(samplerRandom, zLq.shape),
+        noise: drawnAhead(() => channelsLastNoise(samplerRandom, zLq.shape)),
         noiseEveryStep: windows !== null,
         center: zStage1.data,
         begin: { noise: null, photo: zPhoto?.data ?? null, stage1: zStage1.data }[options.start],
@@ -342,7 +342,8 @@ export const SUPIR: Method<SupirKind> = {
     const image = { data: unitOf(photo, { width, height }, options.gamma), shape: [1, height, width, 3] };
     const prompts = options.tilePrompts.length > 0 ? options.tilePrompts : [options.prompt];
     const texts = await Promise.all(prompts.map((prompt) => cleanedPrompt(prompt + options.positive)));
-    const negative = await cleanedPrompt(options.negative);
+    // Without guidance nobody reads it.
+    const negative = isGuided(options) ? await cleanedPrompt(options.negative) : '';
     const inputs = { image, positive: texts.map((text) => model.tokens(text)), negative: model.tokens(negative) };
     if (options.stage1Only) return inputs;
     for (const text of isGuided(options) ? [...texts, negative] : texts) {
