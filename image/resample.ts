@@ -107,7 +107,6 @@ export function applyTaps(
       sums.fill(0);
       for (let k = 0; k < count[i]; k++) {
         const weight = weights[i * taps + k];
-        if (weight === 0) continue; // all but one where the size stays
         const source = (o * from + first[i] + k) * inner;
         for (let c = 0; c < inner; c++) sums[c] += weight * x[source + c];
       }

@@ -3,6 +3,7 @@
  * holds and no model needs, are both errors.
  */
 import { UserError } from '../core/errors.ts';
+import { firstNotFinite } from '../core/finite.ts';
 import { fromF16 } from '../core/half.ts';
 import type { ByteSource } from './byte-source.ts';
 import { originOf } from './layouts.ts';
@@ -138,26 +139,6 @@ export class Checkpoint implements TensorFile {
       `No file of the checkpoint holds a tensor "${name}", which the ${originOf(name)} file should. Was that file given?`,
     );
   }
-}
-
-/** Index of the first NaN or infinity, or -1. A plain loop: checkpoints have billions of elements. */
-export function firstNotFinite(values: Float32Array | Float64Array | Uint16Array): number {
-  if (values instanceof Uint16Array) {
-    if (pairsAreFinite(values)) return -1;
-    for (let i = 0; i < values.length; i++) if ((values[i] & 0x7c00) === 0x7c00) return i;
-  } else {
-    for (let i = 0; i < values.length; i++) if (!(Math.abs(values[i]) < Number.POSITIVE_INFINITY)) return i;
-  }
-  return -1;
-}
-
-/** Whether all f16 values are finite, two at a time: adding to an exponent of all ones overflows into the bit above it, and to no other. */
-function pairsAreFinite(values: Uint16Array): boolean {
-  if (values.byteOffset % 4 || values.length % 2) return false;
-  const pairs = new Uint32Array(values.buffer, values.byteOffset, values.length / 2);
-  let overflow = 0;
-  for (let i = 0; i < pairs.length; i++) overflow |= (pairs[i] & 0x7c007c00) + 0x04000400;
-  return (overflow & 0x80008000) === 0;
 }
 
 const tensors = (n: number): string => (n === 1 ? '1 tensor' : `${n} tensors`);

@@ -3,11 +3,11 @@
  * DoRA, LoHa and LoKr, the whole difference.
  */
 import { UserError } from '../core/errors.ts';
+import { firstNotFinite } from '../core/finite.ts';
 import { decodeF16 } from '../core/half.ts';
 import type { Parameter } from '../core/module.ts';
 import { type Shape, showShape, sizeOf } from '../core/tensor.ts';
 import { listed, shown } from '../core/text.ts';
-import { firstNotFinite } from './checkpoint.ts';
 import { ADAPTER_CONFIG, ADAPTER_METADATA, LoraAlphas } from './lora-alpha.ts';
 import { factor, hadamard, kronecker, lowRankDelta, type Matrix, magnitudeDelta } from './lora-delta.ts';
 import { type LoraRole, type LoraTarget, loraTargets, OTHER_KINDS, PASSENGERS, parseLoraKey } from './lora-names.ts';
