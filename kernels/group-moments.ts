@@ -11,6 +11,7 @@ import { type DType, elementType, loopBelow, remembered, shader } from '../core/
 import { describe, sizeOf, type Tensor } from '../core/tensor.ts';
 import { channelSpans, loadsWithin } from './channel-spans.ts';
 import { ALONE_THREADS, ROW_THREADS, rowTree } from './rows.ts';
+import { averageOf, declareMoments, meanOfMoments, takeIntoMoments } from './running-moments.ts';
 
 /** Elements that one thread of a workgroup sums at most; more pixels make more slices. */
 const PER_THREAD = 256;
@@ -141,13 +142,12 @@ fn run(id: u32, group: u32, local: u32) {
 });
 
 /**
- * The same with a slice to a thread alone, which reads it once: the means so far and the squared deviations from them go along (Welford 1962), of
- * differences from the slice's first load, so that a large mean does not round them. Channels are in loads. Loops end at their foot: drivers go once
- * more through those that end at their head, with all lanes masked.
+ * The same with a slice to a thread alone, which reads it once. Channels are in loads. Loops end at their foot: drivers go once more through those that end
+ * at their head, with all lanes masked.
  */
 const slicesAloneShader = remembered((x: DType, loads: 1 | 4) => {
   const type = elementType({ dtype: 'f32', width: loads });
-  const average = (parts: string) => (loads === 4 ? `dot(${parts}, vec4<f32>(0.25))` : parts);
+  const average = averageOf(loads);
   const shared = slicesShader(x);
   return shader({
     ...shared,
@@ -159,8 +159,7 @@ fn run(slot: u32, group: u32, local: u32) {
   if (slot >= p.slots) { return; }
   ${SLICE}
   var n = 0.0;
-  var means = ${type}(0.0);
-  var squares = ${type}(0.0);
+  ${declareMoments(type)}
   var about = 0.0;
   if (size > 0u) {
     about = ${average('x_load(base)')};
@@ -171,9 +170,7 @@ fn run(slot: u32, group: u32, local: u32) {
       loop {
         let d = x_load(at + c) - about;
         n += 1.0;
-        let apart = d - means;
-        means += apart / n;
-        squares += apart * (d - means);
+        ${takeIntoMoments()}
         continuing {
           c++;
           break if c >= size;
@@ -185,8 +182,7 @@ fn run(slot: u32, group: u32, local: u32) {
       }
     }
   }
-  let mean = ${average('means')};
-  let between = means - mean;
+  ${meanOfMoments(loads)}
   partial_store(p.offset + slot, vec4<f32>(about + mean, ${average('squares + n * between * between')} * ${loads}.0, n * ${loads}.0, 0.0));
 }`,
   });

@@ -8,6 +8,7 @@ import { type Scalar, sizeOf } from '../core/tensor.ts';
 import type { Activation } from './activation.ts';
 import { type ChannelSpan, channelSpans, loadsWithin, touched } from './channel-spans.ts';
 import { normalized } from './group-norm-ends.ts';
+import { averageOf, declareMoments, meanOfMoments, takeIntoMoments } from './running-moments.ts';
 
 /** Loads of a lane at most: rounding errors grow with them. */
 const MOST_LOADS = 2048;
@@ -82,12 +83,12 @@ function suits({ first, end, sources }: ChannelSpan, perGroup: number): boolean 
 }
 
 /**
- * Lanes take turns with the pixels. Each has the means so far and the squared deviations from them (Welford 1962), of differences from its first load,
- * so that a large mean does not round them; then those of all lanes are merged (Chan, Golub & LeVeque 1983).
+ * Lanes take turns with the pixels, and what each has of the moments is merged (Chan, Golub & LeVeque 1983).
  */
 const subgroupShader = remembered((lanes: number, x: DType, activation: Activation, raw?: DType) => {
   const read = { dtype: 'f32', width: 4 } as const;
-  const { step, functions, result } = normalized(activation, raw, 'vec4<f32>', '(x_load(at_x) - mean) * scale * factor + shift');
+  const average = averageOf(4);
+  const { step, functions, result } = normalized(activation, raw, 'vec4<f32>', '(x_load(at_x) - of_all) * scale * factor + shift');
   return shader({
     name: `groupNorm ${x} x4 subgroup ${lanes}${step}`,
     bindings: {
@@ -121,21 +122,18 @@ fn run(id: u32, group: u32, local: u32) {
   let begin = image * p.pixels * p.x_stride + p.x_start + column;
   var about = 0.0;
   var n = 0.0;
-  var means = vec4<f32>(0.0);
-  var squares = vec4<f32>(0.0);
+  ${declareMoments('vec4<f32>')}
   if (local < p.pixels) {
     var at = begin + local * p.x_stride;
     let behind = begin + p.pixels * p.x_stride;
-    about = dot(x_load(at), vec4<f32>(0.25));
+    about = ${average('x_load(at)')};
     loop {
       ${loopBelow(
         'c',
         'p.per_group',
         `let d = x_load(at + c) - about;
         n += 1.0;
-        let apart = d - means;
-        means += apart / n;
-        squares += apart * (d - means);`,
+        ${takeIntoMoments()}`,
       )}
       continuing {
         at += ${lanes}u * p.x_stride;
@@ -143,13 +141,12 @@ fn run(id: u32, group: u32, local: u32) {
       }
     }
   }
-  let apart = dot(means, vec4<f32>(0.25));
-  let within = means - apart;
-  let of_lane = about + apart;
+  ${meanOfMoments(4)}
+  let of_lane = about + mean;
   let elements = subgroupAdd(n);
-  let mean = subgroupAdd(n * of_lane) / elements;
-  let between = of_lane - mean;
-  let variance = subgroupAdd(dot(squares + n * within * within, vec4<f32>(0.25)) + n * between * between) / elements;
+  let of_all = subgroupAdd(n * of_lane) / elements;
+  let apart = of_lane - of_all;
+  let variance = subgroupAdd(${average('squares + n * between * between')} + n * apart * apart) / elements;
   if (local >= p.pixels || group >= p.count) { return; }
   let scale = 1.0 / sqrt(variance + p.eps);
   ${loopBelow(

@@ -5,7 +5,8 @@
 import { apply, type Op, width } from '../core/op.ts';
 import { type DType, each, elementType, loopBelow, remembered, shader, when } from '../core/shader.ts';
 import { sizeOf, type Tensor } from '../core/tensor.ts';
-import { ALONE_THREADS, ROW_THREADS, rowTree } from './rows.ts';
+import { ALONE_THREADS, ROW_THREADS, ROWS_ALONE, rowTree } from './rows.ts';
+import { averageOf, declareMoments, meanOfMoments, takeIntoMoments } from './running-moments.ts';
 
 export function layerNormGradient(g: Tensor, x: Tensor, gamma: Tensor, attrs: { eps: number }): Tensor {
   return apply(layerNormGradientOp, { g, x, gamma, residual: null }, attrs);
@@ -33,9 +34,6 @@ export const layerNormGradientOp: Op<{ eps: number }, { g: Tensor; x: Tensor; ga
 };
 
 const PARAMS = { rows: 'u32', columns: 'u32', eps: 'f32' } as const;
-
-/** Rows of a thread alone, which share its loads of gamma. */
-const ROWS_ALONE = 2;
 
 const bindings = (x: DType, loads: 1 | 4, added: boolean) =>
   ({
@@ -95,7 +93,7 @@ fn run(id: u32, group: u32, local: u32) {
 /** A thread alone reads its rows once for all sums: means and squares of x go along as in layer-norm.ts, and h is multiplied by differences from a load. */
 const aloneShader = remembered((x: DType, loads: 1 | 4, added: boolean) => {
   const type = elementType({ dtype: 'f32', width: loads });
-  const average = (parts: string) => (loads === 4 ? `dot(${parts}, vec4<f32>(0.25))` : parts);
+  const average = averageOf(loads);
   const rows = (line: (i: number) => string) => each(ROWS_ALONE, line);
   return shader({
     name: `${nameOf(x, loads, added)} alone`,
@@ -109,8 +107,7 @@ fn run(id: u32, group: u32, local: u32) {
   ${rows(
     (i) => `let at${i} = min(row + ${i}u, p.rows - 1u) * p.columns;
   let about${i} = ${average(`x_load(at${i})`)};
-  var means${i} = ${type}(0.0);
-  var squares${i} = ${type}(0.0);
+  ${declareMoments(type, i)}
   var sum${i} = ${type}(0.0);
   var product${i} = ${type}(0.0);`,
   )}
@@ -122,17 +119,14 @@ fn run(id: u32, group: u32, local: u32) {
     let factor = gamma_load(c);
     ${rows(
       (i) => `let d${i} = x_load(at${i} + c) - about${i};
-    let apart${i} = d${i} - means${i};
-    means${i} += apart${i} / n;
-    squares${i} += apart${i} * (d${i} - means${i});
+    ${takeIntoMoments(i)}
     let h${i} = g_load(at${i} + c) * factor;
     sum${i} += h${i};
     product${i} += h${i} * d${i};`,
     )}`,
   )}
   ${rows(
-    (i) => `let mean${i} = ${average(`means${i}`)};
-  let between${i} = means${i} - mean${i};
+    (i) => `${meanOfMoments(loads, i)}
   let scale${i} = 1.0 / sqrt(${average(`squares${i} / n + between${i} * between${i}`)} + p.eps);
   let h_mean${i} = ${average(`sum${i} / n`)};
   let slope${i} = scale${i} * scale${i} * (${average(`product${i} / n`)} - h_mean${i} * mean${i});`,

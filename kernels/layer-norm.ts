@@ -8,7 +8,8 @@ import { type DType, each, elementType, loopBelow, remembered, shader } from '..
 import { constant, describe, sameShape, sizeOf, type Tensor } from '../core/tensor.ts';
 import { mul } from './binary.ts';
 import { layerNormGradient } from './layer-norm-gradient.ts';
-import { ALONE_THREADS, ROW_THREADS, rowTree } from './rows.ts';
+import { ALONE_THREADS, ROW_THREADS, ROWS_ALONE, rowTree } from './rows.ts';
+import { averageOf, declareMoments, meanOfMoments, takeIntoMoments } from './running-moments.ts';
 import { sumRows } from './sum-axis.ts';
 
 /** x (..., C), gamma and beta (C). -> x's shape. Throws ShapeError. */
@@ -52,9 +53,6 @@ export const layerNormOp: Op<{ eps: number }, { x: Tensor; gamma: Tensor; beta: 
   },
 };
 
-/** Rows of a thread alone, which share its loads of gamma and beta. */
-const ROWS_ALONE = 2;
-
 /** A workgroup has a row. */
 const layerNormShader = remembered((x: DType, loads: 1 | 4) => {
   const type = elementType({ dtype: 'f32', width: loads });
@@ -93,12 +91,11 @@ fn run(id: u32, group: u32, local: u32) {
 });
 
 /**
- * A thread alone reads its rows once for their moments: the means so far and the squared deviations from them go along (Welford 1962), of differences
- * from the row's first load, so that a large mean does not round them.
+ * A thread alone reads its rows once for their moments.
  */
 const layerNormAloneShader = remembered((x: DType, loads: 1 | 4) => {
   const type = elementType({ dtype: 'f32', width: loads });
-  const average = (parts: string) => (loads === 4 ? `dot(${parts}, vec4<f32>(0.25))` : parts);
+  const average = averageOf(loads);
   const rows = (line: (i: number) => string) => each(ROWS_ALONE, line);
   return shader({
     ...layerNormShader(x, loads),
@@ -111,8 +108,7 @@ fn run(id: u32, group: u32, local: u32) {
   ${rows(
     (i) => `let at${i} = min(row + ${i}u, p.rows - 1u) * p.columns;
   let about${i} = ${average(`x_load(at${i})`)};
-  var means${i} = ${type}(0.0);
-  var squares${i} = ${type}(0.0);`,
+  ${declareMoments(type, i)}`,
   )}
   var n = 0.0;
   ${loopBelow(
@@ -121,14 +117,11 @@ fn run(id: u32, group: u32, local: u32) {
     `n += 1.0;
     ${rows(
       (i) => `let d${i} = x_load(at${i} + c) - about${i};
-    let apart${i} = d${i} - means${i};
-    means${i} += apart${i} / n;
-    squares${i} += apart${i} * (d${i} - means${i});`,
+    ${takeIntoMoments(i)}`,
     )}`,
   )}
   ${rows(
-    (i) => `let mean${i} = ${average(`means${i}`)};
-  let between${i} = means${i} - mean${i};
+    (i) => `${meanOfMoments(loads, i)}
   let variance${i} = ${average(`squares${i} / n + between${i} * between${i}`)};
   let scale${i} = 1.0 / sqrt(variance${i} + p.eps);`,
   )}

@@ -10,6 +10,9 @@ export const ROW_THREADS = 64;
 /** Threads of a workgroup where each has rows to itself: few, so that all cores have a part of a small tensor. */
 export const ALONE_THREADS = 16;
 
+/** Rows of such a thread of a layer norm or its derivative, which share its loads of gamma. */
+export const ROWS_ALONE = 2;
+
 /** Threads that go along a row of an elementwise kernel. CPU drivers run a subgroup to its end before the next: there one goes from beginning to end. */
 export const threadsOfRow = ({ schedule, subgroupSizes }: AdapterFacts): number =>
   schedule === 'subgroup' ? subgroupSizes[0] : ROW_THREADS;
