@@ -6,20 +6,16 @@ import type { Lowering, Operand } from '../core/op.ts';
 import { type DType, loopBelow, remembered, shader, when } from '../core/shader.ts';
 import { type Scalar, sizeOf } from '../core/tensor.ts';
 import type { Activation } from './activation.ts';
-import { type ChannelSpan, channelSpans, loadsWithin, touched } from './channel-spans.ts';
-import { normalized } from './group-norm-ends.ts';
+import { type ChannelSpan, channelSpans, loadsWithin } from './channel-spans.ts';
+import { normalized, type OfChannels, spanOperands, spanParams } from './group-norm-ends.ts';
 import { averageOf, declareMoments, meanOfMoments, takeIntoMoments } from './running-moments.ts';
 
 /** Loads of a lane at most: rounding errors grow with them. */
 const MOST_LOADS = 2048;
 
 /** What a group norm reads. */
-export interface NormOperands {
+export interface NormOperands extends OfChannels {
   x: Operand;
-  gamma: Operand;
-  beta: Operand;
-  sftGamma: Operand | null;
-  sftBeta: Operand | null;
   raw: Operand | null;
 }
 
@@ -32,7 +28,7 @@ export interface NormAttrs {
 
 /** Emits the group norm, a dispatch for each span of channels, and says so; false where groups are too large, or lie in several spans. */
 export function lowerGroupNormSubgroup(to: Lowering, inputs: NormOperands, output: Operand, attrs: NormAttrs): boolean {
-  const { x, gamma, beta, sftGamma, sftBeta, raw } = inputs;
+  const { x, raw } = inputs;
   const { groups, eps, activation, modulation } = attrs;
   const lanes = to.facts.subgroupSizes[0];
   const [images] = x.shape;
@@ -41,33 +37,20 @@ export function lowerGroupNormSubgroup(to: Lowering, inputs: NormOperands, outpu
   const pixels = sizeOf(x.shape) / images / channels;
   const spans = channelSpans(raw ? [x, raw] : [x]);
   if (!spans.every((span) => suits(span, perGroup)) || (Math.ceil(pixels / lanes) * perGroup) / 4 > MOST_LOADS) return false;
-  for (const { first, end, sources } of spans) {
-    const [inX, inRaw] = sources;
-    const part = (operand: Operand) => touched(operand, end - first);
-    const count = (images * (end - first)) / perGroup;
+  for (const span of spans) {
+    const operands = spanOperands(inputs, output, span);
+    const groupsOfSpan = (span.end - span.first) / perGroup;
+    const count = images * groupsOfSpan;
     to.dispatch({
-      shader: subgroupShader(lanes, inX.operand.dtype, activation, inRaw?.operand.dtype),
-      operands: {
-        x: inX.operand,
-        gamma: part(gamma),
-        beta: part(beta),
-        sft_gamma: sftGamma && part(sftGamma),
-        sft_beta: sftBeta && part(sftBeta),
-        raw: inRaw?.operand,
-        y: part(output),
-      },
+      shader: subgroupShader(lanes, operands.x.dtype, activation, operands.raw?.dtype),
+      operands,
       params: {
         count,
-        groups: (end - first) / perGroup,
+        groups: groupsOfSpan,
         per_group: perGroup / 4,
         pixels,
         eps,
-        first: first / 4,
-        y_stride: channels / 4,
-        x_stride: inX.stride / 4,
-        x_start: inX.start / 4,
-        raw_stride: inRaw && inRaw.stride / 4,
-        raw_start: inRaw && inRaw.start / 4,
+        ...spanParams(span, channels, 4),
         scale: modulation,
       },
       threads: count * lanes,

@@ -11,10 +11,10 @@ import { apply, type Lowering, type Op, type Operand } from '../core/op.ts';
 import { type DType, elementType, remembered, shader, when } from '../core/shader.ts';
 import { describe, type OperandsOf, type OpTensor, type Scalar, sameShape, sizeOf, type Tensor } from '../core/tensor.ts';
 import type { Activation } from './activation.ts';
-import { channelSpans, loadsWithin, touched } from './channel-spans.ts';
+import { channelSpans, loadsWithin } from './channel-spans.ts';
 import { slice } from './copy.ts';
 import { checkGroups, groupMoments, lowerMoments, lowerSlices, MERGE, MERGE_PARAMS } from './group-moments.ts';
-import { normalized } from './group-norm-ends.ts';
+import { normalized, spanOperands, spanParams } from './group-norm-ends.ts';
 import { groupNormGradient, groupNormSums } from './group-norm-gradient.ts';
 import { lowerGroupNormSubgroup } from './group-norm-subgroup.ts';
 import { reshape } from './reshape.ts';
@@ -131,30 +131,21 @@ function lowerNormalize(
   const pixels = sizeOf(x.shape) / images / channels;
   const perGroup = channels / groups;
   const { schedule } = to.facts;
-  for (const { first, end, sources } of channelSpans(raw ? [x, raw] : [x])) {
-    const [inX, inRaw] = sources;
+  for (const span of channelSpans(raw ? [x, raw] : [x])) {
+    const { first, end, sources } = span;
+    const operands = spanOperands({ gamma, beta, sftGamma, sftBeta }, output, span);
     const loads = loadsWithin(end - first, first, channels, ...sources.flatMap(({ stride, start }) => [stride, start]));
-    const part = (operand: Operand) => touched(operand, end - first);
     const sameGroup = loads === 1 || perGroup % 4 === 0;
     const runs = Math.ceil(pixels / Math.max(RUN[schedule], RUN_OF_SLICE * slices * (sameGroup ? 1 : 4)));
     const count = (images * runs * (end - first)) / loads;
     to.dispatch({
       shader: normalizeShader(
         { workgroup: THREADS[schedule], loads, sameGroup, merges: slices > 0 },
-        inX.operand.dtype,
+        operands.x.dtype,
         activation,
-        inRaw?.operand.dtype,
+        operands.raw?.dtype,
       ),
-      operands: {
-        x: inX.operand,
-        ...(slices > 0 ? { partial: moments } : { moments }),
-        gamma: part(gamma),
-        beta: part(beta),
-        sft_gamma: sftGamma && part(sftGamma),
-        sft_beta: sftBeta && part(sftBeta),
-        raw: inRaw?.operand,
-        y: part(output),
-      },
+      operands: { ...operands, ...(slices > 0 ? { partial: moments } : { moments }) },
       params: {
         threads: count,
         groups,
@@ -164,12 +155,7 @@ function lowerNormalize(
         per_run: Math.ceil(pixels / runs),
         eps,
         columns: (end - first) / loads,
-        first: first / loads,
-        y_stride: channels / loads,
-        x_stride: inX.stride / loads,
-        x_start: inX.start / loads,
-        raw_stride: inRaw && inRaw.stride / loads,
-        raw_start: inRaw && inRaw.start / loads,
+        ...spanParams(span, channels, loads),
         scale: modulation,
         ...when(slices > 0, { slices, count: images * groups }),
       },
